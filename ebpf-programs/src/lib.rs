@@ -1,0 +1,4 @@
+//! kordon's decision library: see the modules.
+#![cfg_attr(not(test), no_std)]
+
+pub mod layout;

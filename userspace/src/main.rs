@@ -1,0 +1,2 @@
+//! The `kordon` binary.
+fn main() {}

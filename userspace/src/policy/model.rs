@@ -1,0 +1,226 @@
+//! The validated policy: every name resolved, every set flat, every number in
+//! range. Only this form leaves the module; later stages cannot meet an
+//! unchecked value.
+//!
+//! Architecture invariant: nothing here knows of BPF, maps or classes.
+
+use std::ops::RangeInclusive;
+
+use ipnet::{IpNet, Ipv6Net};
+use jiff::Timestamp;
+use kordon_ebpf::layout::Action;
+
+/// An ISO 3166 alpha-2 code, upper case ASCII.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Country(pub [u8; 2]);
+
+impl std::fmt::Display for Country {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(std::str::from_utf8(&self.0).unwrap_or("??"))
+    }
+}
+
+impl std::str::FromStr for Country {
+    type Err = ();
+
+    /// Two ASCII letters, any case.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text.as_bytes() {
+            [a, b] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() => {
+                Ok(Self([a.to_ascii_uppercase(), b.to_ascii_uppercase()]))
+            }
+            _ => Err(()),
+        }
+    }
+}
+
+/// Index into [`Policy::zones`].
+pub type ZoneId = usize;
+/// Index into [`Policy::sets`].
+pub type SetId = usize;
+
+/// One policy, overlay included.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Policy {
+    /// Zones, by name as they stand in the file; at most 256.
+    pub zones: Vec<Zone>,
+    /// Named sets; sets inside sets and list files are already folded in.
+    pub sets: Vec<Set>,
+    /// Rules in the order of evaluation: the overlay's first, then the file's.
+    pub rules: Vec<Rule>,
+    /// Configured NAT64 prefixes, of RFC 6052 lengths; at most 8.
+    pub nat64: Vec<Ipv6Net>,
+}
+
+/// A named group of VLANs (and optionally interfaces) whose egress is policed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Zone {
+    /// Its name.
+    pub name: String,
+    /// What its frames look like. Empty: all frames of `interfaces`.
+    pub vlans: Vec<VlanMatch>,
+    /// Logical interface names. Empty: any interface.
+    pub interfaces: Vec<String>,
+    /// When no rule decides: `Pass` or `Drop`.
+    pub default: Action,
+    /// Which sources its packets may have.
+    pub sources: Sources,
+    /// What the ledger keeps.
+    pub record: Record,
+    /// Whether PPPoE sessions are opened.
+    pub pppoe: bool,
+    /// What happens to packets that were not understood or hide where they go.
+    pub unparsable: Unparsable,
+}
+
+/// Tags that put a frame into a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum VlanMatch {
+    /// No counting tag.
+    Untagged,
+    /// This outer VID, 1 to 4094, with any inner tag that no pair names.
+    Outer(u16),
+    /// This outer and inner VID.
+    Pair(u16, u16),
+}
+
+/// Which sources a zone's packets may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sources {
+    /// Not said: a source that the rules would drop as a destination is spoofed.
+    Unset,
+    /// The router's own prefixes on that VLAN.
+    Connected,
+    /// These.
+    Prefixes(Vec<IpNet>),
+}
+
+/// What the ledger keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Record {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Dropped and audited flows.
+    Drops,
+    /// One line for each camera and destination network.
+    Summary,
+    /// Every flow.
+    All,
+}
+
+/// `[zone.Z.unparsable]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unparsable {
+    /// Ethertypes that are neither IP nor harmless.
+    pub ethertype: Action,
+    /// Frames shorter than their headers declare.
+    pub truncated: Action,
+    /// Impossible lengths or versions.
+    pub bad_header: Action,
+    /// Loopback, 0/8 or unspecified destinations.
+    pub martian: Action,
+    /// More than eight IPv6 extension headers.
+    pub header_chain: Action,
+    /// LSRR, SSRR.
+    pub source_route: Action,
+    /// Routing headers with segments left.
+    pub routing_header: Action,
+    /// Protocols that carry packets.
+    pub tunnels: Tunnels,
+    /// Sources that the zone cannot have.
+    pub spoofed_source: Action,
+}
+
+impl Default for Unparsable {
+    fn default() -> Self {
+        Self {
+            ethertype: Action::Drop,
+            truncated: Action::Drop,
+            bad_header: Action::Drop,
+            martian: Action::Drop,
+            header_chain: Action::Drop,
+            source_route: Action::Drop,
+            routing_header: Action::Drop,
+            tunnels: Tunnels::Action(Action::Drop),
+            spoofed_source: Action::Drop,
+        }
+    }
+}
+
+/// What happens to tunnels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tunnels {
+    /// As any other reason.
+    Action(Action),
+    /// Outer and inner destination are judged.
+    Inspect,
+}
+
+/// A named group of destinations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Set {
+    /// Its name.
+    pub name: String,
+    /// Origin ASNs, as ranges, sorted, not overlapping.
+    pub asns: Vec<RangeInclusive<u32>>,
+    /// Every ASN that is registered in one of these.
+    pub asn_countries: Vec<Country>,
+    /// Every address block that is delegated to one of these.
+    pub countries: Vec<Country>,
+    /// Prefixes, host bits clear.
+    pub prefixes: Vec<IpNet>,
+}
+
+/// What a rule is aimed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    /// Every destination.
+    Any,
+    /// 10/8, 172.16/12, 192.168/16, 100.64/10, 169.254/16, fc00::/7, fe80::/10.
+    Private,
+    /// 224/4, 255.255.255.255, ff00::/8.
+    Multicast,
+    /// What no ASN announces and is neither private, multicast nor loopback/"this network".
+    Unrouted,
+    /// The router's own addresses.
+    Router,
+    /// A named set.
+    Set(SetId),
+}
+
+/// Which protocol a rule wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proto {
+    /// 6.
+    Tcp,
+    /// 17.
+    Udp,
+    /// 1 in an IPv4 packet, 58 in an IPv6 packet.
+    Icmp,
+    /// This one.
+    Number(u8),
+}
+
+/// From zones, to targets: an action.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Its name, unique; `rule-N` (from 1, by place in the file) when not given.
+    pub name: String,
+    /// Zones; never empty.
+    pub from: Vec<ZoneId>,
+    /// Targets; it matches when any does.
+    pub to: Vec<Target>,
+    /// Protocol.
+    pub proto: Option<Proto>,
+    /// Destination ports; empty: no condition. Without `proto`: TCP and UDP.
+    pub ports: Vec<RangeInclusive<u16>>,
+    /// `Drop` and `Pass` decide, `Audit` marks.
+    pub action: Action,
+    /// The administrator's words.
+    pub note: Option<String>,
+    /// The rule does not exist from this moment on.
+    pub until: Option<Timestamp>,
+    /// Made by `block` or `allow`.
+    pub overlay: bool,
+}

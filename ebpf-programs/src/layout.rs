@@ -439,15 +439,18 @@ pub const MAX_LINE_DEPTH: usize = 8;
 /// `Line::inner` of a line whose `base` is the index of its first child line.
 pub const LINE_INNER: u32 = 1;
 
-/// A node of an IPv6 B-tree, one cache line. With r the number of keys that are
-/// not above the address, an inner line continues at line `base + r`, a leaf
-/// ends at value `base + r`. Unused keys are `u64::MAX >> 1` under a direct
-/// block and `u64::MAX` below a /64.
+/// A node of an IPv6 B-tree, one cache line. With r the number of keys that an
+/// address is at or behind, an inner line continues at line `base + r`, a leaf
+/// ends at value `base + r`.
+///
+/// Under a direct block keys are the first addresses of the ranges behind them:
+/// the low 36 bits of the high half; unused ones are `u64::MAX >> 1`. Below a
+/// /64 keys are the LAST addresses of the ranges before them, in the low half
+/// (r counts keys that are less than the address); unused ones are `u64::MAX`.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Line {
-    /// Ascending. Under a direct block: the low 36 bits of the high half of the
-    /// address. Below a /64: the low half.
+    /// Ascending.
     pub keys: [u64; LINE_KEYS],
     /// First child line or first value.
     pub base: u32,

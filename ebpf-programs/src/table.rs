@@ -134,7 +134,8 @@ fn in_tree<T: ReadTable>(table: &T, root: u32, key: u64) -> u32 {
     NO_CLASS
 }
 
-/// A tree below a /64: keys have 64 bits. Few prefixes are that long.
+/// A tree below a /64: keys have 64 bits and are the last addresses of ranges,
+/// so that the unused `u64::MAX` is below no address. Few prefixes are that long.
 #[inline(always)]
 fn in_deep_tree<T: ReadTable>(table: &T, root: u32, key: u64) -> u32 {
     let mut index = root;
@@ -144,7 +145,7 @@ fn in_deep_tree<T: ReadTable>(table: &T, root: u32, key: u64) -> u32 {
         };
         let mut rank = 0u32;
         for k in line.keys {
-            if k <= key {
+            if k < key {
                 rank += 1;
             }
         }

@@ -2,4 +2,6 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod layout;
+pub mod packet;
 pub mod table;
+pub mod verdict;

@@ -38,6 +38,38 @@ pub trait View {
     fn u64(&self, at: usize) -> u64;
 }
 
+impl<const N: usize> View for [u8; N] {
+    #[inline(always)]
+    fn u8(&self, at: usize) -> u8 {
+        self[at]
+    }
+    #[inline(always)]
+    fn u16(&self, at: usize) -> u16 {
+        u16::from_be_bytes([self[at], self[at + 1]])
+    }
+    #[inline(always)]
+    fn u32(&self, at: usize) -> u32 {
+        (self.u16(at) as u32) << 16 | self.u16(at + 2) as u32
+    }
+    #[inline(always)]
+    fn u64(&self, at: usize) -> u64 {
+        (self.u32(at) as u64) << 32 | self.u32(at + 4) as u64
+    }
+}
+
+/// A frame in userspace.
+impl Frame for [u8] {
+    type View<const N: usize> = [u8; N];
+
+    fn len(&self) -> u32 {
+        u32::try_from(<[u8]>::len(self)).unwrap_or(u32::MAX)
+    }
+
+    fn view<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        self.get(at as usize..)?.first_chunk().copied()
+    }
+}
+
 /// An address of either family, in host byte order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Address {
@@ -124,7 +156,7 @@ const fn is_tpid(ethertype: u16) -> bool {
 
 /// Reads the Ethernet header and up to eight tags. VID 0 does not count.
 #[inline(always)]
-pub fn tags<F: Frame>(frame: &F) -> Tags {
+pub fn tags<F: Frame + ?Sized>(frame: &F) -> Tags {
     let mut tags = Tags::default();
     let Some(header) = frame.view::<14>(0) else {
         tags.truncated = true;
@@ -239,7 +271,7 @@ impl Ip {
 
 /// Reads an IPv4 packet at `at` that must end by `limit`.
 #[inline(always)]
-pub fn ipv4<F: Frame>(frame: &F, at: u32, limit: u32) -> Ip {
+pub fn ipv4<F: Frame + ?Sized>(frame: &F, at: u32, limit: u32) -> Ip {
     if limit < at + 20 {
         return Ip::unreadable(Reason::Truncated);
     }
@@ -296,7 +328,7 @@ pub fn ipv4<F: Frame>(frame: &F, at: u32, limit: u32) -> Ip {
 /// RFC 791 section 3.1: looks for LSRR (131) and SSRR (137), and for lengths that
 /// cannot be.
 #[inline(always)]
-fn ipv4_options<F: Frame>(frame: &F, mut at: u32, end: u32, ip: &mut Ip) {
+fn ipv4_options<F: Frame + ?Sized>(frame: &F, mut at: u32, end: u32, ip: &mut Ip) {
     // At most 40 bytes, so at most 40 options.
     for _ in 0..40 {
         if at >= end {
@@ -330,7 +362,7 @@ fn ipv4_options<F: Frame>(frame: &F, mut at: u32, end: u32, ip: &mut Ip) {
 
 /// Reads an IPv6 packet at `at` that must end by `limit`.
 #[inline(always)]
-pub fn ipv6<F: Frame>(frame: &F, at: u32, limit: u32) -> Ip {
+pub fn ipv6<F: Frame + ?Sized>(frame: &F, at: u32, limit: u32) -> Ip {
     if limit < at + 40 {
         return Ip::unreadable(Reason::Truncated);
     }
@@ -375,7 +407,7 @@ const fn is_extension(proto: u16, v6: bool) -> bool {
 
 /// Walks extension headers from `ip.proto` at `ip.at` to the transport.
 #[inline(always)]
-fn extensions<F: Frame>(frame: &F, ip: &mut Ip) {
+fn extensions<F: Frame + ?Sized>(frame: &F, ip: &mut Ip) {
     let v6 = ip.dst.v6;
     // In a first fragment the rest of the chain may be elsewhere.
     let mut may_continue = !v6 && ip.fragment == Fragment::First;
@@ -453,7 +485,7 @@ pub enum Pppoe {
 
 /// Opens a PPPoE session frame whose header begins at `at`.
 #[inline(always)]
-pub fn pppoe<F: Frame>(frame: &F, at: u32) -> Pppoe {
+pub fn pppoe<F: Frame + ?Sized>(frame: &F, at: u32) -> Pppoe {
     let Some(header) = frame.view::<6>(at) else {
         return Pppoe::Truncated;
     };
@@ -491,7 +523,7 @@ pub enum Inside {
 /// Where the packet inside a tunnel protocol begins: IP in IP (4, 94: RFC 2003),
 /// IPv6 (41: RFC 4213), GRE version 0 (47: RFC 2784, 2890).
 #[inline(always)]
-pub fn inside<F: Frame>(frame: &F, ip: &Ip) -> Inside {
+pub fn inside<F: Frame + ?Sized>(frame: &F, ip: &Ip) -> Inside {
     if ip.fragment == Fragment::Later {
         return Inside::Hidden;
     }

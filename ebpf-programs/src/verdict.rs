@@ -188,7 +188,7 @@ impl Observer for () {}
 
 /// Decides one frame that arrived on a port.
 #[inline(always)]
-pub fn decide<F: Frame, T: Tables, O: Observer>(
+pub fn decide<F: Frame + ?Sized, T: Tables, O: Observer>(
     frame: &F,
     port: u32,
     tables: &T,
@@ -273,7 +273,7 @@ struct Targets {
     count: u32,
 }
 
-struct Decision<'a, F, T> {
+struct Decision<'a, F: ?Sized, T> {
     frame: &'a F,
     tables: &'a T,
     zone: &'a Zone,
@@ -282,7 +282,7 @@ struct Decision<'a, F, T> {
     audited: Option<Reason>,
 }
 
-impl<F: Frame, T: Tables> Decision<'_, F, T> {
+impl<F: Frame + ?Sized, T: Tables> Decision<'_, F, T> {
     #[inline(always)]
     fn setting(&self, reason: Reason) -> u32 {
         self.zone.settings >> setting_shift(reason) & 3

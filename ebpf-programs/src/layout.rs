@@ -39,7 +39,7 @@ pub const MAX_VERDICTS: usize = 1 << 17;
 /// Steps of rules with protocol or ports, all zones together.
 pub const MAX_STEPS: usize = 1 << 13;
 /// Steps that are walked for one destination.
-pub const MAX_WALK: usize = 128;
+pub const MAX_WALK: usize = 64;
 /// Pages of ASN counters, all zones together. See [`ASN_PAGE`].
 pub const MAX_ASN_PAGES: usize = 4096;
 /// ASN counters are given out in pages of this many slots.
@@ -407,6 +407,10 @@ pub struct Generation<const CLASSES: usize> {
     pub nat64_len: u32,
     /// Classes in use.
     pub classes_len: u32,
+    /// Always 0, which the verifier does not know: see `Frame::settle`.
+    pub zero: u32,
+    /// Always 0.
+    pub reserved: u32,
     /// By port number.
     pub ports: [Port; MAX_PORTS],
     /// By VID; entry 0: frames without a counting tag. Zone id + 1, see [`VID_ZONE`].
@@ -599,7 +603,7 @@ const _: () = {
     assert!(size_of::<ProbeControl>() == 16);
     assert!(size_of::<ProbeOutput>() == 16);
     assert!(size_of::<Probe>() == 16 + 32 * PROBE_BATCH);
-    assert!(core::mem::offset_of!(Generation<8>, ports) == 56);
+    assert!(core::mem::offset_of!(Generation<8>, ports) == 64);
     assert!(core::mem::offset_of!(Generation<8>, ports) % 8 == 0);
     assert!(core::mem::offset_of!(Generation<8>, sources) % 8 == 0);
     // The table's parts follow each other without padding; lines start on a

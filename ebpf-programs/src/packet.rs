@@ -259,42 +259,36 @@ pub struct Ip {
 
 impl Ip {
     #[inline(always)]
-    fn unreadable(reason: Reason) -> Self {
-        let mut ip = Self {
-            proto: PROTO_UNKNOWN,
-            ..Self::default()
-        };
-        ip.raised.push(reason);
-        ip
+    fn unreadable(&mut self, reason: Reason) {
+        self.proto = PROTO_UNKNOWN;
+        self.raised.push(reason);
     }
 }
 
 /// Reads an IPv4 packet at `at` that must end by `limit`.
-#[inline(always)]
-pub fn ipv4<F: Frame + ?Sized>(frame: &F, at: u32, limit: u32) -> Ip {
+#[inline(never)]
+pub fn ipv4<F: Frame + ?Sized>(frame: &F, at: u32, limit: u32, ip: &mut Ip) {
+    *ip = Ip::default();
     if limit < at + 20 {
-        return Ip::unreadable(Reason::Truncated);
+        return ip.unreadable(Reason::Truncated);
     }
     let Some(header) = frame.view::<20>(at) else {
-        return Ip::unreadable(Reason::Truncated);
+        return ip.unreadable(Reason::Truncated);
     };
     let first = header.u8(0);
     if first >> 4 != 4 {
-        return Ip::unreadable(Reason::BadHeader);
+        return ip.unreadable(Reason::BadHeader);
     }
     let header_length = (first as u32 & 15) * 4;
     let total = header.u16(2) as u32;
     let fragment = header.u16(6);
-    let mut ip = Ip {
-        readable: true,
-        src: Address::v4(header.u32(12)),
-        dst: Address::v4(header.u32(16)),
-        proto: header.u8(9) as u16,
-        at: at + header_length,
-        end: at + total,
-        hop_limit: header.u8(8),
-        ..Ip::default()
-    };
+    ip.readable = true;
+    ip.src = Address::v4(header.u32(12));
+    ip.dst = Address::v4(header.u32(16));
+    ip.proto = header.u8(9) as u16;
+    ip.at = at + header_length;
+    ip.end = at + total;
+    ip.hop_limit = header.u8(8);
     if fragment & 0x3fff != 0 {
         ip.fragmented = true;
         ip.fragment = if fragment & 0x1fff == 0 {
@@ -307,27 +301,25 @@ pub fn ipv4<F: Frame + ?Sized>(frame: &F, at: u32, limit: u32) -> Ip {
     if !sound {
         ip.raised.push(Reason::BadHeader);
         ip.proto = PROTO_UNKNOWN;
-    } else if ip.end > limit {
+        ip.end = limit;
+    } else if at + total > limit {
         ip.raised.push(Reason::Truncated);
-    }
-    if ip.end > limit || !sound {
         ip.end = limit;
     }
     if ip.dst.is_martian() {
         ip.raised.push(Reason::Martian);
     }
     if sound && header_length > 20 {
-        ipv4_options(frame, at + 20, ip.at, &mut ip);
+        ipv4_options(frame, at + 20, at + header_length, ip);
     }
     if ip.proto == 51 && ip.fragment != Fragment::Later {
-        extensions(frame, &mut ip);
+        extensions(frame, ip);
     }
-    ip
 }
 
 /// RFC 791 section 3.1: looks for LSRR (131) and SSRR (137), and for lengths that
 /// cannot be.
-#[inline(always)]
+#[inline(never)]
 fn ipv4_options<F: Frame + ?Sized>(frame: &F, mut at: u32, end: u32, ip: &mut Ip) {
     // At most 40 bytes, so at most 40 options.
     for _ in 0..40 {
@@ -361,27 +353,25 @@ fn ipv4_options<F: Frame + ?Sized>(frame: &F, mut at: u32, end: u32, ip: &mut Ip
 }
 
 /// Reads an IPv6 packet at `at` that must end by `limit`.
-#[inline(always)]
-pub fn ipv6<F: Frame + ?Sized>(frame: &F, at: u32, limit: u32) -> Ip {
+#[inline(never)]
+pub fn ipv6<F: Frame + ?Sized>(frame: &F, at: u32, limit: u32, ip: &mut Ip) {
+    *ip = Ip::default();
     if limit < at + 40 {
-        return Ip::unreadable(Reason::Truncated);
+        return ip.unreadable(Reason::Truncated);
     }
     let Some(header) = frame.view::<40>(at) else {
-        return Ip::unreadable(Reason::Truncated);
+        return ip.unreadable(Reason::Truncated);
     };
     if header.u8(0) >> 4 != 6 {
-        return Ip::unreadable(Reason::BadHeader);
+        return ip.unreadable(Reason::BadHeader);
     }
-    let mut ip = Ip {
-        readable: true,
-        src: Address::v6(header.u64(8), header.u64(16)),
-        dst: Address::v6(header.u64(24), header.u64(32)),
-        proto: header.u8(6) as u16,
-        at: at + 40,
-        end: at + 40 + header.u16(4) as u32,
-        hop_limit: header.u8(7),
-        ..Ip::default()
-    };
+    ip.readable = true;
+    ip.src = Address::v6(header.u64(8), header.u64(16));
+    ip.dst = Address::v6(header.u64(24), header.u64(32));
+    ip.proto = header.u8(6) as u16;
+    ip.at = at + 40;
+    ip.end = at + 40 + header.u16(4) as u32;
+    ip.hop_limit = header.u8(7);
     if ip.end > limit {
         ip.raised.push(Reason::Truncated);
         ip.end = limit;
@@ -390,9 +380,8 @@ pub fn ipv6<F: Frame + ?Sized>(frame: &F, at: u32, limit: u32) -> Ip {
         ip.raised.push(Reason::Martian);
     }
     if is_extension(ip.proto, true) {
-        extensions(frame, &mut ip);
+        extensions(frame, ip);
     }
-    ip
 }
 
 /// Hop-by-hop, routing, fragment, AH, destination options, mobility, HIP, shim6.
@@ -406,7 +395,7 @@ const fn is_extension(proto: u16, v6: bool) -> bool {
 }
 
 /// Walks extension headers from `ip.proto` at `ip.at` to the transport.
-#[inline(always)]
+#[inline(never)]
 fn extensions<F: Frame + ?Sized>(frame: &F, ip: &mut Ip) {
     let v6 = ip.dst.v6;
     // In a first fragment the rest of the chain may be elsewhere.

@@ -10,36 +10,34 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 
-use crate::packet::{Frame, View};
+use crate::{
+    packet::{Frame, View},
+    verdict::opaque,
+};
 
 /// A frame that lies in one piece: everything is read in place.
 #[derive(Clone, Copy)]
 pub struct Linear {
-    data: usize,
-    end: usize,
-    len: u32,
+    /// First byte.
+    pub data: usize,
+    /// Behind the last byte.
+    pub end: usize,
 }
 
-/// A frame in several pieces: windows are copied by the kernel.
+/// Any frame: windows are copied by the kernel.
 #[derive(Clone, Copy)]
 pub struct Pieces<'a> {
-    ctx: &'a XdpContext,
-    len: u32,
+    /// The program's context.
+    pub ctx: &'a XdpContext,
+    /// Length of the frame, in all its pieces.
+    pub len: u32,
 }
 
-impl Linear {
-    /// The frame, or what is needed to read it in pieces.
-    #[inline(always)]
-    pub fn new(ctx: &XdpContext) -> Result<Self, Pieces<'_>> {
-        let (data, end) = (ctx.data(), ctx.data_end());
-        // SAFETY: the helper reads the context it is given, nothing else.
-        let len = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as u32;
-        if (end - data) as u32 == len {
-            Ok(Self { data, end, len })
-        } else {
-            Err(Pieces { ctx, len })
-        }
-    }
+/// Length of the frame, in all its pieces.
+#[inline(always)]
+pub fn length(ctx: &XdpContext) -> u32 {
+    // SAFETY: the helper reads the context it is given, nothing else.
+    unsafe { bpf_xdp_get_buff_len(ctx.ctx) as u32 }
 }
 
 /// A window in the packet, checked against its end.
@@ -51,7 +49,7 @@ impl Frame for Linear {
 
     #[inline(always)]
     fn len(&self) -> u32 {
-        self.len
+        (self.end - self.data) as u32
     }
 
     #[inline(always)]
@@ -61,23 +59,13 @@ impl Frame for Linear {
         if at > 0x7fff {
             return None;
         }
+        // Opaque, else the checked pointer may be computed a second way.
         let start = opaque(self.data + at as usize);
         if start + N > self.end {
             return None;
         }
         Some(InPlace(start as *const u8))
     }
-}
-
-/// Keeps the compiler from computing the checked pointer a second way, which the
-/// verifier would not recognise as checked.
-#[inline(always)]
-fn opaque(mut pointer: usize) -> usize {
-    // SAFETY: the empty assembly changes nothing.
-    unsafe {
-        core::arch::asm!("/* {0} */", inout(reg) pointer, options(pure, nomem, nostack, preserves_flags));
-    }
-    pointer
 }
 
 impl View for InPlace {
@@ -141,8 +129,8 @@ macro_rules! kordon_program {
             layout::{Action, COUNTER_SLOTS, Counter, Judged, Probe, PROBE_BATCH, ProbeOutput,
                 Reason, TABLE_SLOTS, UNPARSABLE_REASONS, mode},
             packet::Frame,
-            shell::{Linear, NO_GENERATION},
-            verdict::{Live, NO_SLOT, Verdict, decide},
+            shell::{Linear, NO_GENERATION, Pieces, length},
+            verdict::{Live, NO_SLOT, Verdict, Work, decide, shortcut},
         };
 
         /// The live generation, at 0.
@@ -161,6 +149,17 @@ macro_rules! kordon_program {
         /// Input and output of probe runs; never touched by a live instance.
         #[btf_map]
         static PROBE: Array<Probe, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+        /// What [`decide`] works on and says.
+        #[repr(C)]
+        struct Memory {
+            work: Work,
+            verdict: Verdict,
+        }
+
+        /// One for each CPU.
+        #[btf_map]
+        static WORK: PerCpuArray<Memory, 1> = PerCpuArray::new();
 
         /// `mode::LIVE` or `mode::PROBE`.
         #[unsafe(no_mangle)]
@@ -186,9 +185,28 @@ macro_rules! kordon_program {
             if MODE.load() == mode::PROBE {
                 port = prepare_probe(&ctx);
             }
-            let (verdict, len) = match Linear::new(&ctx) {
-                Ok(frame) => (decide(&frame, port, &live, &mut ()), frame.len()),
-                Err(pieces) => (decide(&pieces, port, &live, &mut ()), pieces.len()),
+            let len = length(&ctx);
+            let frame = Linear {
+                data: ctx.data(),
+                end: ctx.data_end(),
+            };
+            let shortcut = if frame.len() == len {
+                shortcut(&frame, port, &live)
+            } else {
+                None
+            };
+            let verdict = match shortcut {
+                Some(verdict) => verdict,
+                None => {
+                    let Some(work) = WORK.get_ptr_mut(0) else {
+                        return NO_GENERATION;
+                    };
+                    // SAFETY: the memory is this CPU's, and nothing else runs on
+                    // it before this program ends.
+                    let work = unsafe { &mut *work };
+                    decide_whole(&ctx, generation, table, port, work);
+                    work.verdict
+                }
             };
             if verdict.slot != NO_SLOT {
                 count(verdict.slot, len);
@@ -210,6 +228,23 @@ macro_rules! kordon_program {
                 Action::Drop => xdp_action::XDP_DROP,
                 _ => xdp_action::XDP_PASS,
             }
+        }
+
+        /// The decision in full, out of the hot path's way.
+        #[inline(never)]
+        fn decide_whole(
+            ctx: &XdpContext,
+            generation: &$generation,
+            table: &$table,
+            port: u32,
+            work: &mut Memory,
+        ) {
+            let frame = Pieces {
+                ctx,
+                len: length(ctx),
+            };
+            let live = Live { generation, table };
+            work.verdict = decide(&frame, port, &live, &mut work.work, &mut ());
         }
 
         #[inline(always)]

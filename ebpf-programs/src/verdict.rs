@@ -45,7 +45,8 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    const UNPOLICED: Self = Self {
+    /// No zone: passed, not counted.
+    pub const UNPOLICED: Self = Self {
         action: Action::Pass,
         slot: NO_SLOT,
         asn_slot: NO_SLOT,
@@ -53,6 +54,12 @@ impl Verdict {
         judged: Judged::Nothing,
         noted: 0,
         slot_base: 0,
+    };
+
+    /// What no builder writes: dropped, and nothing can be said of it.
+    const UNJUDGED: Self = Self {
+        action: Action::Drop,
+        ..Self::UNPOLICED
     };
 
     #[inline(always)]
@@ -123,7 +130,7 @@ impl<const CLASSES: usize, T: ReadTable> Tables for Live<'_, Generation<CLASSES>
     }
     #[inline(always)]
     fn pair(&self, slot: u32) -> Option<&Pair> {
-        self.generation.pairs.get(slot as usize)
+        self.generation.pairs.get(opaque(slot as usize))
     }
     #[inline(always)]
     fn zone(&self, id: u32) -> Option<&Zone> {
@@ -131,15 +138,15 @@ impl<const CLASSES: usize, T: ReadTable> Tables for Live<'_, Generation<CLASSES>
     }
     #[inline(always)]
     fn source(&self, index: u32) -> Option<&Prefix> {
-        self.generation.sources.get(index as usize)
+        self.generation.sources.get(opaque(index as usize))
     }
     #[inline(always)]
     fn nat64_len(&self) -> u32 {
         self.generation.nat64_len
     }
-    #[inline(always)]
+    #[inline(never)]
     fn nat64(&self, index: u32) -> Option<&Nat64> {
-        self.generation.nat64.get(index as usize)
+        self.generation.nat64.get(opaque(index as usize))
     }
     #[inline(always)]
     fn verdict(&self, index: u32) -> Option<u32> {
@@ -147,7 +154,7 @@ impl<const CLASSES: usize, T: ReadTable> Tables for Live<'_, Generation<CLASSES>
     }
     #[inline(always)]
     fn step(&self, index: u32) -> Option<&Step> {
-        self.generation.steps.get(index as usize)
+        self.generation.steps.get(opaque(index as usize))
     }
     #[inline(always)]
     fn asn_page(&self, index: u32) -> u32 {
@@ -170,6 +177,24 @@ impl<const CLASSES: usize, T: ReadTable> Tables for Live<'_, Generation<CLASSES>
     }
 }
 
+/// Keeps the compiler from turning an index that is checked into a pointer that
+/// walks along, which the verifier would not recognise as checked.
+#[inline(always)]
+#[must_use]
+pub fn opaque(index: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    let index = {
+        let mut index = index;
+        // SAFETY: moves a register to itself. An empty assembly would do, but
+        // leaves two line records for one instruction, which the kernel refuses.
+        unsafe {
+            core::arch::asm!("{0} = {0}", inout(reg) index, options(pure, nomem, nostack, preserves_flags));
+        }
+        index
+    };
+    index
+}
+
 /// What a verdict was made of, for explaining. All methods do nothing by default.
 pub trait Observer {
     /// The zone's id and the frame's tags.
@@ -186,53 +211,198 @@ pub trait Observer {
 
 impl Observer for () {}
 
+/// Memory of one decision. The kernel keeps it in a map: a BPF stack is too
+/// small, and what comes out of a map the verifier follows once, whatever went in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work {
+    ip: Ip,
+    inner: Ip,
+    noted: u16,
+    /// The first reason whose setting is `audit`.
+    audited: Option<Reason>,
+    outcome: Outcome,
+    inside: Outcome,
+    next: Outcome,
+    transport: Transport,
+}
+
 /// Decides one frame that arrived on a port.
 #[inline(always)]
 pub fn decide<F: Frame + ?Sized, T: Tables, O: Observer>(
     frame: &F,
     port: u32,
     tables: &T,
+    work: &mut Work,
     observer: &mut O,
 ) -> Verdict {
     let Some(port) = tables.port(port) else {
-        return Verdict {
-            action: Action::Drop,
-            ..Verdict::UNPOLICED
-        };
+        return Verdict::UNJUDGED;
     };
     let tags = packet::tags(frame);
     let word = zone_word(tables, port.vid_table, &tags);
-    if tags.ninth {
-        let base = match tables.zone(word.wrapping_sub(1)) {
-            Some(zone) if word != 0 => {
-                observer.zone(word - 1, &tags);
-                zone.slot_base
-            }
-            _ => port.slot_base,
-        };
-        return Verdict::fixed(base, Reason::VlanDepth, Action::Drop);
-    }
     if word == 0 {
+        if tags.ninth {
+            return Verdict::fixed(port.slot_base, Reason::VlanDepth, Action::Drop);
+        }
         if port.drop_unknown != 0 {
             return Verdict::fixed(port.slot_base, Reason::NoZone, Action::Drop);
         }
         return Verdict::UNPOLICED;
     }
     let Some(zone) = tables.zone(word - 1) else {
-        return Verdict {
-            action: Action::Drop,
-            ..Verdict::UNPOLICED
-        };
+        return Verdict::UNJUDGED;
     };
     observer.zone(word - 1, &tags);
+    work.noted = 0;
+    work.audited = None;
     Decision {
         frame,
         tables,
         zone,
-        noted: 0,
-        audited: None,
+        work,
+        observer,
     }
-    .frame(&tags, observer)
+    .frame(&tags)
+}
+
+/// The verdict on a frame that has nothing special about it, or `None`: then
+/// [`decide`] must be asked. Wherever this says something, `decide` says the same.
+#[inline(always)]
+pub fn shortcut<F: Frame + ?Sized, T: Tables>(frame: &F, port: u32, tables: &T) -> Option<Verdict> {
+    let port = tables.port(port)?;
+    let tags = packet::tags(frame);
+    if tags.ninth || tags.truncated {
+        return None;
+    }
+    let word = zone_word(tables, port.vid_table, &tags);
+    if word == 0 {
+        return (port.drop_unknown == 0).then_some(Verdict::UNPOLICED);
+    }
+    let zone = tables.zone(word - 1)?;
+    if tags.counting > 2 {
+        return None;
+    }
+    let limit = frame.len();
+    let (src, dst) = match tags.ethertype {
+        0x0800 => {
+            let header = frame.view::<20>(tags.at)?;
+            let total = header.u16(2) as u32;
+            let proto = header.u8(9) as u16;
+            let dst = Address::v4(header.u32(16));
+            if header.u8(0) != 0x45
+                || header.u16(6) & 0x3fff != 0
+                || total < 20
+                || tags.at + total > limit
+                || proto == 51
+                || proto == 2
+                || dst.lo == 0xffff_ffff
+                || is_tunnel(proto)
+                || dst.is_martian()
+            {
+                return None;
+            }
+            (Address::v4(header.u32(12)), dst)
+        }
+        0x86dd => {
+            let header = frame.view::<40>(tags.at)?;
+            let proto = header.u8(6) as u16;
+            let dst = Address::v6(header.u64(24), header.u64(32));
+            // 2000::/3 without 2001:0::/32 (Teredo) and 2002::/16 (6to4):
+            // everything else may be special.
+            if header.u8(0) >> 4 != 6
+                || tags.at + 40 + header.u16(4) as u32 > limit
+                || (proto != 6 && proto != 17)
+                || !is_plain_v6(dst)
+                || tables.nat64_len() != 0
+            {
+                return None;
+            }
+            (Address::v6(header.u64(8), header.u64(16)), dst)
+        }
+        _ => return None,
+    };
+    if src.is_unspecified() {
+        return None;
+    }
+    if zone.flags & (ZONE_SOURCES_UNCHECKED | ZONE_SOURCES_LISTED) == 0 {
+        if src.v6 && !is_plain_v6(src) {
+            return None;
+        }
+        if class_verdict(tables, zone, tables.class(src)) & VERDICT_SPOOFED != 0 {
+            return None;
+        }
+    } else if zone.flags & ZONE_SOURCES_LISTED != 0 {
+        // Most zones have one prefix; the first is looked at here.
+        let (first, count) = if src.v6 {
+            (zone.sources_v6, zone.sources_v6_len)
+        } else {
+            (zone.sources_v4, zone.sources_v4_len)
+        };
+        if count == 0 || !contains(tables.source(first as u32)?, src) {
+            return None;
+        }
+    }
+    let class = tables.class(dst);
+    let class_word = tables.class_word(class)?;
+    let word = tables.verdict(zone.verdict_base + (class_word & GROUP_MASK))?;
+    if word & VERDICT_STEPS != 0 {
+        return None;
+    }
+    let action = Action::from_bits(word >> VERDICT_ACTION_SHIFT & 3);
+    let mut verdict = Verdict {
+        action,
+        slot: word & VERDICT_INDEX,
+        asn_slot: NO_SLOT,
+        class,
+        judged: Judged::Destination,
+        noted: 0,
+        slot_base: zone.slot_base,
+    };
+    if action as u8 != Action::Pass as u8 {
+        verdict.asn_slot = asn_slot(tables, zone, class_word >> GROUP_BITS, action);
+    }
+    Some(verdict)
+}
+
+/// Global unicast that stands for itself alone.
+#[inline(always)]
+fn is_plain_v6(address: Address) -> bool {
+    address.hi >> 61 == 1 && address.hi >> 48 != 0x2002 && address.hi >> 32 != 0x2001_0000
+}
+
+#[inline(always)]
+fn contains(prefix: &Prefix, address: Address) -> bool {
+    (address.hi ^ prefix.hi) & prefix.hi_mask == 0 && (address.lo ^ prefix.lo) & prefix.lo_mask == 0
+}
+
+/// The zone's verdict word for a class; one that drops where there is none.
+#[inline(always)]
+fn class_verdict<T: Tables>(tables: &T, zone: &Zone, class: u32) -> u32 {
+    if let Some(word) = tables.class_word(class)
+        && let Some(verdict) = tables.verdict(zone.verdict_base + (word & GROUP_MASK))
+    {
+        return verdict;
+    }
+    (Action::Drop as u32) << VERDICT_ACTION_SHIFT
+        | (zone.slot_base + Reason::Default.fixed_slot(Action::Drop))
+}
+
+/// The counter of an ASN in a zone.
+#[inline(always)]
+fn asn_slot<T: Tables>(tables: &T, zone: &Zone, ordinal: u32, action: Action) -> u32 {
+    let page = ordinal / ASN_PAGE;
+    if page < zone.asn_pages_len {
+        let list = if action as u8 == Action::Drop as u8 {
+            zone.asn_pages_len
+        } else {
+            0
+        };
+        let first = tables.asn_page(zone.asn_pages + list + page);
+        if first != 0 {
+            return first + ordinal % ASN_PAGE;
+        }
+    }
+    zone.asn_overflow + action as u32
 }
 
 /// Zone id + 1 for the tags, 0: none.
@@ -255,7 +425,7 @@ fn zone_word<T: Tables>(tables: &T, table: u16, tags: &Tags) -> u32 {
 }
 
 /// What the rules say of one address.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Outcome {
     action: Action,
     slot: u32,
@@ -265,24 +435,27 @@ struct Outcome {
     by_rules: bool,
 }
 
-/// The addresses that a destination stands for.
-struct Targets {
-    first: Address,
-    second: Address,
-    third: Address,
-    count: u32,
+impl Default for Outcome {
+    fn default() -> Self {
+        Self {
+            action: Action::Pass,
+            slot: NO_SLOT,
+            class: NO_CLASS,
+            judged: Judged::Nothing,
+            by_rules: true,
+        }
+    }
 }
 
-struct Decision<'a, F: ?Sized, T> {
+struct Decision<'a, F: ?Sized, T, O> {
     frame: &'a F,
     tables: &'a T,
     zone: &'a Zone,
-    noted: u16,
-    /// The first reason whose setting is `audit`.
-    audited: Option<Reason>,
+    work: &'a mut Work,
+    observer: &'a mut O,
 }
 
-impl<F: Frame + ?Sized, T: Tables> Decision<'_, F, T> {
+impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
     #[inline(always)]
     fn setting(&self, reason: Reason) -> u32 {
         self.zone.settings >> setting_shift(reason) & 3
@@ -291,49 +464,58 @@ impl<F: Frame + ?Sized, T: Tables> Decision<'_, F, T> {
     #[inline(always)]
     fn fixed(&self, reason: Reason, action: Action) -> Verdict {
         let mut verdict = Verdict::fixed(self.zone.slot_base, reason, action);
-        verdict.noted = self.noted;
+        verdict.noted = self.work.noted;
         if reason.is_unparsable() {
             verdict.noted &= !bit(reason);
         }
         verdict
     }
 
+    /// As `fixed`, for a packet whose destination could be read.
+    #[inline(always)]
+    fn known(&self, reason: Reason, action: Action) -> Verdict {
+        Verdict {
+            judged: Judged::Destination,
+            ..self.fixed(reason, action)
+        }
+    }
+
     /// A reason was met: true when its setting ends the packet.
     #[inline(always)]
-    fn drops<O: Observer>(&mut self, reason: Reason, observer: &mut O) -> bool {
-        match Action::from_bits(self.setting(reason)) {
-            Action::Drop => return true,
-            Action::Audit => {
-                if self.audited.is_none() {
-                    self.audited = Some(reason);
+    fn drops(&mut self, reason: Reason) -> bool {
+        match self.setting(reason) {
+            0 => {}
+            1 => {
+                if self.work.audited.is_none() {
+                    self.work.audited = Some(reason);
                 }
             }
-            Action::Pass => {}
+            _ => return true,
         }
-        observer.noted(reason);
-        self.noted |= bit(reason);
+        self.observer.noted(reason);
+        self.work.noted |= bit(reason);
         false
     }
 
     /// Where no destination can be read, the setting decides.
     #[inline(always)]
-    fn unreadable<O: Observer>(mut self, reason: Reason, observer: &mut O) -> Verdict {
-        if self.drops(reason, observer) {
+    fn unreadable(mut self, reason: Reason) -> Verdict {
+        if self.drops(reason) {
             return self.fixed(reason, Action::Drop);
         }
-        match self.audited {
+        match self.work.audited {
             Some(first) => self.fixed(first, Action::Audit),
             None => self.fixed(reason, Action::Pass),
         }
     }
 
     #[inline(always)]
-    fn frame<O: Observer>(self, tags: &Tags, observer: &mut O) -> Verdict {
-        if tags.counting > 2 {
+    fn frame(self, tags: &Tags) -> Verdict {
+        if tags.ninth || tags.counting > 2 {
             return self.fixed(Reason::VlanDepth, Action::Drop);
         }
         if tags.truncated {
-            return self.unreadable(Reason::Truncated, observer);
+            return self.unreadable(Reason::Truncated);
         }
         let (v6, at, limit) = match tags.ethertype {
             0x0800 => (false, tags.at, self.frame.len()),
@@ -347,24 +529,22 @@ impl<F: Frame + ?Sized, T: Tables> Decision<'_, F, T> {
                 match packet::pppoe(self.frame, tags.at) {
                     Pppoe::Ip(version, at, limit) => (version == 6, at, limit),
                     Pppoe::Control => return self.fixed(Reason::NotIp, Action::Pass),
-                    Pppoe::Other => return self.unreadable(Reason::Ethertype, observer),
-                    Pppoe::Truncated => return self.unreadable(Reason::Truncated, observer),
-                    Pppoe::BadHeader => return self.unreadable(Reason::BadHeader, observer),
+                    Pppoe::Other => return self.unreadable(Reason::Ethertype),
+                    Pppoe::Truncated => return self.unreadable(Reason::Truncated),
+                    Pppoe::BadHeader => return self.unreadable(Reason::BadHeader),
                 }
             }
             length if length < 0x600 && self.is_link_local_group() => {
                 return self.fixed(Reason::NotIp, Action::Pass);
             }
-            _ => return self.unreadable(Reason::Ethertype, observer),
+            _ => return self.unreadable(Reason::Ethertype),
         };
-        // Two calls, so that each family's copy is free of the other's branches.
         if v6 {
-            let ip = packet::ipv6(self.frame, at, limit);
-            self.ip(ip, observer)
+            packet::ipv6(self.frame, at, limit, &mut self.work.ip);
         } else {
-            let ip = packet::ipv4(self.frame, at, limit);
-            self.ip(ip, observer)
+            packet::ipv4(self.frame, at, limit, &mut self.work.ip);
         }
+        self.ip()
     }
 
     /// 01:80:c2:00:00:0x: bridges never forward it (IEEE 802.1Q, table 8-1).
@@ -377,126 +557,94 @@ impl<F: Frame + ?Sized, T: Tables> Decision<'_, F, T> {
     }
 
     #[inline(always)]
-    fn ip<O: Observer>(mut self, ip: Ip, observer: &mut O) -> Verdict {
-        observer.ip(&ip);
-        if ip.raised != Raised(0) {
-            if !ip.readable {
-                return self.unreadable(reason_from(ip.raised.0), observer);
+    fn ip(mut self) -> Verdict {
+        self.observer.ip(&self.work.ip);
+        if self.work.ip.raised != Raised(0) {
+            let mut codes = self.work.ip.raised.0;
+            if !self.work.ip.readable {
+                return self.unreadable(reason_from(codes));
             }
-            let mut codes = ip.raised.0;
             for _ in 0..5 {
                 if codes != 0 {
                     let reason = reason_from(codes);
-                    if self.drops(reason, observer) {
-                        return self.judged(self.fixed(reason, Action::Drop));
+                    if self.drops(reason) {
+                        return self.known(reason, Action::Drop);
                     }
                     codes >>= 4;
                 }
             }
         }
-        if !ip.fragmented && self.is_infrastructure(&ip) {
-            return self.judged(self.fixed(Reason::Infrastructure, Action::Pass));
+        if !self.work.ip.fragmented && self.is_infrastructure() {
+            return self.known(Reason::Infrastructure, Action::Pass);
         }
-        if ip.source_route && self.drops(Reason::SourceRoute, observer) {
-            return self.judged(self.fixed(Reason::SourceRoute, Action::Drop));
+        if self.work.ip.source_route && self.drops(Reason::SourceRoute) {
+            return self.known(Reason::SourceRoute, Action::Drop);
         }
-        if ip.routing_header && self.drops(Reason::RoutingHeader, observer) {
-            return self.judged(self.fixed(Reason::RoutingHeader, Action::Drop));
+        if self.work.ip.routing_header && self.drops(Reason::RoutingHeader) {
+            return self.known(Reason::RoutingHeader, Action::Drop);
         }
-        let mut inspect = false;
-        if is_tunnel(ip.proto) {
+        self.work.inside = Outcome::default();
+        if is_tunnel(self.work.ip.proto) {
             if self.setting(Reason::Tunnel) == TUNNEL_INSPECT {
-                inspect = true;
-            } else if self.drops(Reason::Tunnel, observer) {
-                return self.judged(self.fixed(Reason::Tunnel, Action::Drop));
+                if !self.inspect() {
+                    return self.known(Reason::Tunnel, Action::Drop);
+                }
+            } else if self.drops(Reason::Tunnel) {
+                return self.known(Reason::Tunnel, Action::Drop);
             }
         }
-        let mut inner = Ip::default();
-        if inspect {
-            match self.inner(&ip) {
-                Some(found) => inner = found,
-                None => return self.judged(self.fixed(Reason::Tunnel, Action::Drop)),
-            }
-            observer.inner(&inner);
+        if self.is_spoofed() && self.drops(Reason::SpoofedSource) {
+            return self.known(Reason::SpoofedSource, Action::Drop);
         }
-        if self.is_spoofed(&ip) && self.drops(Reason::SpoofedSource, observer) {
-            return self.judged(self.fixed(Reason::SpoofedSource, Action::Drop));
+        self.destinations(false);
+        if self.work.inside.action > self.work.outcome.action {
+            self.work.outcome = self.work.inside;
         }
-        let mut outcome = self.destinations(&ip, Judged::Destination, observer);
-        if inspect {
-            let inside = self.destinations(&inner, Judged::Inner, observer);
-            if inside.action > outcome.action {
-                outcome = inside;
-            }
-        }
-        self.verdict(outcome)
-    }
-
-    /// Reasons are reported with the destination.
-    #[inline(always)]
-    fn judged(&self, mut verdict: Verdict) -> Verdict {
-        verdict.judged = Judged::Destination;
-        verdict
+        self.verdict()
     }
 
     /// The rules' outcome, unless something that was noted is stricter.
     #[inline(always)]
-    fn verdict(&self, outcome: Outcome) -> Verdict {
+    fn verdict(&self) -> Verdict {
+        let outcome = self.work.outcome;
         if outcome.action == Action::Pass
-            && let Some(reason) = self.audited
+            && let Some(reason) = self.work.audited
         {
-            let mut verdict = self.judged(self.fixed(reason, Action::Audit));
+            let mut verdict = self.known(reason, Action::Audit);
             verdict.class = outcome.class;
             return verdict;
         }
-        let mut asn_slot = NO_SLOT;
+        let mut counted = NO_SLOT;
         if outcome.action != Action::Pass && outcome.by_rules {
-            asn_slot = self.asn_slot(outcome);
+            let ordinal = match self.tables.class_word(outcome.class) {
+                Some(word) => word >> GROUP_BITS,
+                None => u32::MAX,
+            };
+            counted = asn_slot(self.tables, self.zone, ordinal, outcome.action);
         }
         Verdict {
             action: outcome.action,
             slot: outcome.slot,
-            asn_slot,
+            asn_slot: counted,
             class: outcome.class,
             judged: outcome.judged,
-            noted: self.noted,
+            noted: self.work.noted,
             slot_base: self.zone.slot_base,
         }
     }
 
-    /// The counter of the class's first ASN in this zone.
-    #[inline(always)]
-    fn asn_slot(&self, outcome: Outcome) -> u32 {
-        let ordinal = match self.tables.class_word(outcome.class) {
-            Some(word) => word >> GROUP_BITS,
-            None => u32::MAX,
-        };
-        let page = ordinal / ASN_PAGE;
-        if page < self.zone.asn_pages_len {
-            let list = if outcome.action == Action::Drop {
-                self.zone.asn_pages_len
-            } else {
-                0
-            };
-            let first = self.tables.asn_page(self.zone.asn_pages + list + page);
-            if first != 0 {
-                return first + ordinal % ASN_PAGE;
-            }
-        }
-        self.zone.asn_overflow + outcome.action as u32
-    }
-
     /// What keeps a link alive and cannot leave it (design: step 4).
     #[inline(always)]
-    fn is_infrastructure(&self, ip: &Ip) -> bool {
+    fn is_infrastructure(&self) -> bool {
+        let ip = &self.work.ip;
         if ip.dst.v6 {
             match ip.proto {
-                58 => self.is_neighbour_discovery(ip),
+                58 => self.is_neighbour_discovery(),
                 // DHCPv6, RFC 8415: All_DHCP_Relay_Agents_and_Servers.
                 17 => {
                     ip.dst.hi == 0xff02 << 48
                         && ip.dst.lo == 0x1_0002
-                        && self.has_ports(ip, 546, 547)
+                        && self.has_ports(546, 547)
                 }
                 _ => false,
             }
@@ -505,26 +653,27 @@ impl<F: Frame + ?Sized, T: Tables> Decision<'_, F, T> {
                 // IGMP.
                 2 => ip.dst.lo >> 8 == 0xe0_0000,
                 // DHCPv4, RFC 2131.
-                17 => ip.dst.lo == 0xffff_ffff && self.has_ports(ip, 68, 67),
+                17 => ip.dst.lo == 0xffff_ffff && self.has_ports(68, 67),
                 _ => false,
             }
         }
     }
 
     #[inline(always)]
-    fn has_ports(&self, ip: &Ip, source: u16, destination: u16) -> bool {
-        if ip.at + 8 > ip.end {
+    fn has_ports(&self, source: u16, destination: u16) -> bool {
+        if self.work.ip.at + 4 > self.work.ip.end {
             return false;
         }
-        match self.frame.view::<4>(ip.at) {
+        match self.frame.view::<4>(self.work.ip.at) {
             Some(ports) => ports.u16(0) == source && ports.u16(2) == destination,
             None => false,
         }
     }
 
     /// RFC 4861 (RS, NS, NA with hop limit 255) and RFC 2710, 3810 (MLD).
-    #[inline(always)]
-    fn is_neighbour_discovery(&self, ip: &Ip) -> bool {
+    #[inline(never)]
+    fn is_neighbour_discovery(&self) -> bool {
+        let ip = &self.work.ip;
         if ip.at >= ip.end {
             return false;
         }
@@ -535,75 +684,63 @@ impl<F: Frame + ?Sized, T: Tables> Decision<'_, F, T> {
         match header.u8(0) {
             133 | 135 | 136 => {
                 ip.hop_limit == 255
-                    && (on_link_group || ip.dst.is_link_local() || self.is_router(ip.dst))
+                    && (on_link_group
+                        || ip.dst.is_link_local()
+                        || self.word(ip.dst) & VERDICT_ROUTER != 0)
             }
             130 | 131 | 132 | 143 => on_link_group,
             _ => false,
         }
     }
 
-    #[inline(always)]
-    fn is_router(&self, address: Address) -> bool {
-        self.word(address) & VERDICT_ROUTER != 0
-    }
-
-    /// The zone's verdict word for an address; one that drops where there is none.
+    /// The zone's verdict word for an address.
     #[inline(always)]
     fn word(&self, address: Address) -> u32 {
-        self.class_verdict(self.tables.class(address))
+        class_verdict(self.tables, self.zone, self.tables.class(address))
     }
 
-    #[inline(always)]
-    fn class_verdict(&self, class: u32) -> u32 {
-        if let Some(word) = self.tables.class_word(class)
-            && let Some(verdict) = self
-                .tables
-                .verdict(self.zone.verdict_base + (word & GROUP_MASK))
-        {
-            return verdict;
+    /// Judges the packet inside a tunnel. False where it cannot be read: nothing
+    /// may be wrong with it, and it may not hide its own destination.
+    #[inline(never)]
+    fn inspect(&mut self) -> bool {
+        let limit = self.work.ip.end;
+        match packet::inside(self.frame, &self.work.ip) {
+            Inside::V4(at) => packet::ipv4(self.frame, at, limit, &mut self.work.inner),
+            Inside::V6(at) => packet::ipv6(self.frame, at, limit, &mut self.work.inner),
+            Inside::Hidden => return false,
         }
-        (Action::Drop as u32) << VERDICT_ACTION_SHIFT
-            | (self.zone.slot_base + Reason::Default.fixed_slot(Action::Drop))
-    }
-
-    /// The packet inside a tunnel; nothing may be wrong with it, and it may not
-    /// hide its own destination.
-    #[inline(always)]
-    fn inner(&self, ip: &Ip) -> Option<Ip> {
-        let inner = match packet::inside(self.frame, ip) {
-            Inside::V4(at) => packet::ipv4(self.frame, at, ip.end),
-            Inside::V6(at) => packet::ipv6(self.frame, at, ip.end),
-            Inside::Hidden => return None,
-        };
+        let inner = &self.work.inner;
         if inner.raised != Raised(0)
             || inner.source_route
             || inner.routing_header
             || is_tunnel(inner.proto)
         {
-            return None;
+            return false;
         }
-        Some(inner)
+        self.observer.inner(&self.work.inner);
+        self.destinations(true);
+        self.work.inside = self.work.outcome;
+        true
     }
 
     /// Step 6: a source that the zone cannot have.
-    #[inline(always)]
-    fn is_spoofed(&self, ip: &Ip) -> bool {
-        if ip.src.is_unspecified() {
+    #[inline(never)]
+    fn is_spoofed(&mut self) -> bool {
+        let src = self.work.ip.src;
+        if src.is_unspecified() {
             return true;
         }
-        if self.zone.flags & ZONE_SOURCES_UNCHECKED != 0 || ip.src.is_link_local() {
+        if self.zone.flags & ZONE_SOURCES_UNCHECKED != 0 || src.is_link_local() {
             return false;
         }
         if self.zone.flags & ZONE_SOURCES_LISTED != 0 {
-            return !self.is_listed(ip.src);
+            return !self.is_listed(src);
         }
-        let targets = self.targets(ip.src);
-        let mut words = self.word(targets.first);
-        if targets.count > 1 {
-            words |= self.word(targets.second);
-        }
-        if targets.count > 2 {
-            words |= self.word(targets.third);
+        let mut words = 0;
+        for index in 0..3 {
+            if let Some(address) = self.target(src, index) {
+                words |= self.word(address);
+            }
         }
         words & VERDICT_SPOOFED != 0
     }
@@ -620,8 +757,7 @@ impl<F: Frame + ?Sized, T: Tables> Decision<'_, F, T> {
                 break;
             }
             if let Some(prefix) = self.tables.source(first as u32 + index)
-                && (src.hi ^ prefix.hi) & prefix.hi_mask == 0
-                && (src.lo ^ prefix.lo) & prefix.lo_mask == 0
+                && contains(prefix, src)
             {
                 return true;
             }
@@ -629,43 +765,44 @@ impl<F: Frame + ?Sized, T: Tables> Decision<'_, F, T> {
         false
     }
 
-    /// The addresses that one stands for: NAT64 (RFC 6052) and v4-mapped ones for
-    /// the embedded address alone, 6to4 (RFC 3056) and Teredo (RFC 4380) also for
-    /// themselves.
+    /// The addresses that one stands for, by number: NAT64 (RFC 6052) and
+    /// v4-mapped ones for the embedded address alone, 6to4 (RFC 3056) and Teredo
+    /// (RFC 4380) also for themselves.
     #[inline(always)]
-    fn targets(&self, address: Address) -> Targets {
-        let mut targets = Targets {
-            first: address,
-            second: address,
-            third: address,
-            count: 1,
-        };
+    fn target(&self, address: Address, index: u32) -> Option<Address> {
         if !address.v6 {
-            return targets;
+            return (index == 0).then_some(address);
         }
         let (hi, lo) = (address.hi, address.lo);
-        if (hi == 0x0064_ff9b << 32 && lo >> 32 == 0) || (hi == 0 && lo >> 32 == 0xffff) {
-            targets.first = Address::v4(lo as u32);
-        } else if let Some(embedded) = self.nat64(hi, lo) {
-            targets.first = Address::v4(embedded);
-        } else if hi >> 48 == 0x2002 {
-            targets.second = Address::v4((hi >> 16) as u32);
-            targets.count = 2;
-        } else if hi >> 32 == 0x2001_0000 {
-            targets.second = Address::v4(hi as u32);
-            targets.third = Address::v4(!(lo as u32));
-            targets.count = 3;
+        if index == 0 {
+            if (hi == 0x0064_ff9b << 32 && lo >> 32 == 0) || (hi == 0 && lo >> 32 == 0xffff) {
+                return Some(Address::v4(lo as u32));
+            }
+            return Some(match self.nat64(hi, lo) {
+                Some(embedded) => Address::v4(embedded),
+                None => address,
+            });
         }
-        targets
+        if self.nat64(hi, lo).is_some() {
+            return None;
+        }
+        if index == 1 && hi >> 48 == 0x2002 {
+            return Some(Address::v4((hi >> 16) as u32));
+        }
+        if hi >> 32 == 0x2001_0000 {
+            return Some(Address::v4(if index == 1 {
+                hi as u32
+            } else {
+                !(lo as u32)
+            }));
+        }
+        None
     }
 
     /// RFC 6052 section 2.2: the address skips bits 64 to 71.
     #[inline(always)]
     fn nat64(&self, hi: u64, lo: u64) -> Option<u32> {
         let count = self.tables.nat64_len();
-        if count == 0 {
-            return None;
-        }
         for index in 0..MAX_NAT64 as u32 {
             if index >= count {
                 break;
@@ -687,48 +824,39 @@ impl<F: Frame + ?Sized, T: Tables> Decision<'_, F, T> {
         None
     }
 
-    /// Judges every address that a packet's destination stands for; the
-    /// strictest wins, the first of equals.
-    #[inline(always)]
-    fn destinations<O: Observer>(
-        &mut self,
-        ip: &Ip,
-        judged: Judged,
-        observer: &mut O,
-    ) -> Outcome {
-        let targets = self.targets(ip.dst);
-        let (second, third) = match judged {
-            Judged::Inner => (Judged::InnerEmbedded, Judged::InnerEmbeddedClient),
-            _ => (Judged::Embedded, Judged::EmbeddedClient),
+    /// Judges every address that a packet's destination stands for, into
+    /// `work.outcome`; the strictest wins, the first of equals.
+    #[inline(never)]
+    fn destinations(&mut self, inner: bool) {
+        self.work.outcome = Outcome::default();
+        let mut code = if inner {
+            Judged::Inner as u8
+        } else {
+            Judged::Destination as u8
         };
-        let mut outcome = self.rules(ip, targets.first, judged, observer);
-        if targets.count > 1 {
-            let next = self.rules(ip, targets.second, second, observer);
-            if next.action > outcome.action {
-                outcome = next;
+        for index in 0..3 {
+            let dst = self.packet(inner).dst;
+            if let Some(address) = self.target(dst, index) {
+                self.rules(inner, address, judged_from(code));
+                if index == 0 || self.work.next.action > self.work.outcome.action {
+                    self.work.outcome = self.work.next;
+                }
             }
+            code += 1;
         }
-        if targets.count > 2 {
-            let next = self.rules(ip, targets.third, third, observer);
-            if next.action > outcome.action {
-                outcome = next;
-            }
-        }
-        outcome
     }
 
-    /// Step 7 for one address.
     #[inline(always)]
-    fn rules<O: Observer>(
-        &mut self,
-        ip: &Ip,
-        address: Address,
-        judged: Judged,
-        observer: &mut O,
-    ) -> Outcome {
+    fn packet(&self, inner: bool) -> &Ip {
+        if inner { &self.work.inner } else { &self.work.ip }
+    }
+
+    /// Step 7 for one address, into `work.next`.
+    #[inline(always)]
+    fn rules(&mut self, inner: bool, address: Address, judged: Judged) {
         let class = self.tables.class(address);
-        let word = self.class_verdict(class);
-        let mut outcome = Outcome {
+        let word = class_verdict(self.tables, self.zone, class);
+        self.work.next = Outcome {
             action: Action::from_bits(word >> VERDICT_ACTION_SHIFT & 3),
             slot: word & VERDICT_INDEX,
             class,
@@ -736,97 +864,169 @@ impl<F: Frame + ?Sized, T: Tables> Decision<'_, F, T> {
             by_rules: true,
         };
         if word & VERDICT_STEPS != 0 {
-            self.walk(ip, &mut outcome, observer);
+            self.read_transport(inner);
+            self.walk();
         }
-        observer.judged(judged, address, class, outcome.action);
-        outcome
+        self.observer
+            .judged(judged, address, class, self.work.next.action);
     }
 
-    /// Rules with protocol or ports, from step `outcome.slot` on.
-    #[inline(always)]
-    fn walk<O: Observer>(&mut self, ip: &Ip, outcome: &mut Outcome, observer: &mut O) {
-        let first = outcome.slot;
+    /// The packet's side of a walk, into `work.transport`. A function of its own,
+    /// so that the walk reads it from memory, where the verifier knows nothing
+    /// of it, and follows the walk once.
+    #[inline(never)]
+    fn read_transport(&mut self, inner: bool) {
+        self.work.transport = Transport::new(self, inner);
+    }
+
+    /// Rules with protocol or ports, from step `work.next.slot` on.
+    #[inline(never)]
+    fn walk(&mut self) {
+        let first = self.work.next.slot;
+        let packet = self.work.transport;
         let mut audit = NO_SLOT;
-        // 0 to 0xffff: the port; above: hidden or absent.
-        let port = self.port(ip);
+        let mut needs_ports = 0;
+        // Every walk that is built ends in the zone's default.
+        let mut action = Action::Drop as u8;
+        let mut slot = self.zone.slot_base + Reason::Default.fixed_slot(Action::Drop);
         for index in 0..MAX_WALK as u32 {
             let Some(step) = self.tables.step(first + index) else {
                 break;
             };
-            let action = Action::from_bits(step.action as u32);
-            let mut matches = true;
-            if step.flags & (STEP_PROTO | STEP_ICMP | STEP_PORTS) != 0 {
-                let wanted = if step.flags & STEP_ICMP != 0 {
-                    if ip.dst.v6 { 58 } else { 1 }
-                } else {
-                    step.proto as u16
-                };
-                let hidden = action != Action::Pass;
-                if ip.proto == PROTO_UNKNOWN {
-                    matches = hidden;
-                } else if step.flags & (STEP_PROTO | STEP_ICMP) != 0 && ip.proto != wanted {
-                    matches = false;
-                } else if step.flags & STEP_PORTS != 0 {
-                    if ip.proto != 6 && ip.proto != 17 {
-                        matches = false;
-                    } else if port <= 0xffff {
-                        matches =
-                            port >= step.port_low as u32 && port <= step.port_high as u32;
-                    } else {
-                        if port == PORT_ABSENT && self.drops(Reason::Truncated, observer) {
-                            outcome.action = Action::Drop;
-                            outcome.slot = self.zone.slot_base
-                                + Reason::Truncated.fixed_slot(Action::Drop);
-                            outcome.by_rules = false;
-                            return;
-                        }
-                        matches = hidden;
-                    }
-                }
+            let (matches, absent) = packet.matches(step);
+            needs_ports |= absent;
+            if absent & packet.absent_drops != 0 {
+                slot = self.zone.slot_base + Reason::Truncated.fixed_slot(Action::Drop);
+                self.work.next.by_rules = false;
+                break;
             }
-            if matches {
-                if action != Action::Audit {
-                    outcome.action = action;
-                    outcome.slot = step.slot;
-                    if action == Action::Pass && audit != NO_SLOT {
-                        outcome.action = Action::Audit;
-                        outcome.slot = audit;
-                    }
-                    return;
+            if matches != 0 {
+                if step.action & 1 == 0 {
+                    action = step.action;
+                    slot = step.slot;
+                    break;
                 }
                 if audit == NO_SLOT {
                     audit = step.slot;
                 }
             }
         }
-        // Every walk that is built ends in the zone's default.
-        outcome.action = Action::Drop;
-        outcome.slot = self.zone.slot_base + Reason::Default.fixed_slot(Action::Drop);
-    }
-
-    /// The destination port, [`PORT_HIDDEN`] or [`PORT_ABSENT`].
-    #[inline(always)]
-    fn port(&self, ip: &Ip) -> u32 {
-        if ip.fragment == Fragment::Later || ip.proto == PROTO_UNKNOWN {
-            return PORT_HIDDEN;
+        if needs_ports & packet.hidden != 0 {
+            // Not a drop: that setting ended the walk above.
+            self.drops(Reason::Truncated);
         }
-        if ip.at + 4 <= ip.end
-            && let Some(ports) = self.frame.view::<4>(ip.at)
-        {
-            return ports.u16(2) as u32;
+        if action == Action::Pass as u8 && audit != NO_SLOT {
+            action = Action::Audit as u8;
+            slot = audit;
         }
-        PORT_ABSENT
+        self.work.next.action = Action::from_bits(action as u32);
+        self.work.next.slot = slot;
     }
 }
 
-/// A later fragment: the ports are in another packet.
-const PORT_HIDDEN: u32 = 0x1_0000;
-/// The ports should be here and are not.
-const PORT_ABSENT: u32 = 0x1_0001;
+/// A packet's side of the comparison with a step. Truth values are 0 and 1 and
+/// combined without branches: each branch in a walk multiplies what the verifier
+/// must follow.
+#[derive(Clone, Copy, Debug, Default)]
+struct Transport {
+    proto: u64,
+    /// The transport is in another packet.
+    unknown: u64,
+    icmp: u64,
+    /// TCP or UDP.
+    has_ports: u64,
+    port: u64,
+    known: u64,
+    /// The port is in another packet, or its absence is to be ignored.
+    hidden: u64,
+    absent: u64,
+    absent_drops: u64,
+}
+
+impl Transport {
+    #[inline(always)]
+    fn new<F: Frame + ?Sized, T: Tables, O: Observer>(
+        decision: &Decision<'_, F, T, O>,
+        inner: bool,
+    ) -> Self {
+        let ip = decision.packet(inner);
+        let icmp = if ip.dst.v6 { 58 } else { 1 };
+        let mut transport = Self {
+            proto: ip.proto as u64,
+            unknown: (ip.proto == PROTO_UNKNOWN) as u64,
+            icmp: (ip.proto == icmp) as u64,
+            has_ports: (ip.proto == 6 || ip.proto == 17) as u64,
+            port: 0,
+            known: 0,
+            hidden: 0,
+            absent: 0,
+            absent_drops: 0,
+        };
+        if ip.fragment == Fragment::Later || ip.proto == PROTO_UNKNOWN {
+            transport.hidden = 1;
+        } else if ip.at + 4 <= ip.end
+            && let Some(ports) = decision.frame.view::<4>(ip.at)
+        {
+            transport.port = ports.u16(2) as u64;
+            transport.known = 1;
+        } else {
+            transport.absent = 1;
+            match Action::from_bits(decision.setting(Reason::Truncated)) {
+                Action::Drop => transport.absent_drops = 1,
+                _ => transport.hidden = 1,
+            }
+        }
+        transport
+    }
+
+    /// Whether a step matches, and whether it would need ports that are absent.
+    #[inline(always)]
+    fn matches(&self, step: &Step) -> (u64, u64) {
+        let flags = step.flags as u64;
+        let action = step.action as u64;
+        let wants_proto = flags & 1;
+        let wants_icmp = flags >> 1 & 1;
+        let wants_ports = flags >> 2 & 1;
+        let strict = (action | action >> 1) & 1;
+        let other_proto = opaque64((self.proto ^ step.proto as u64).wrapping_neg()) >> 63;
+        let outside = opaque64(
+            self.port.wrapping_sub(step.port_low as u64)
+                | (step.port_high as u64).wrapping_sub(self.port),
+        ) >> 63;
+        let proto = (wants_proto & other_proto | wants_icmp & (self.icmp ^ 1)) ^ 1;
+        let port = self.known & (outside ^ 1) | self.hidden & strict;
+        let ports = (wants_ports ^ 1) | self.has_ports & port;
+        let conditional = wants_proto | wants_icmp | wants_ports;
+        let matches = self.unknown & (strict | (conditional ^ 1))
+            | (self.unknown ^ 1) & proto & ports;
+        let absent = (self.unknown ^ 1) & proto & wants_ports & self.has_ports & self.absent;
+        (opaque64(matches), absent)
+    }
+}
+
+#[inline(always)]
+fn opaque64(value: u64) -> u64 {
+    opaque(value as usize) as u64
+}
+
+const _: () = assert!(STEP_PROTO == 1 && STEP_ICMP == 2 && STEP_PORTS == 4);
+const _: () = assert!(Action::Audit as u8 == 1 && Action::Pass as u8 == 0);
 
 #[inline(always)]
 fn bit(reason: Reason) -> u16 {
     1 << (reason as u32 - Reason::FIRST_UNPARSABLE as u32)
+}
+
+#[inline(always)]
+fn judged_from(code: u8) -> Judged {
+    match code {
+        1 => Judged::Destination,
+        2 => Judged::Embedded,
+        3 => Judged::EmbeddedClient,
+        4 => Judged::Inner,
+        5 => Judged::InnerEmbedded,
+        _ => Judged::InnerEmbeddedClient,
+    }
 }
 
 /// The first of the codes in [`Raised`].

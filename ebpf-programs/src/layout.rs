@@ -611,6 +611,8 @@ const _: () = {
     assert!(core::mem::offset_of!(tier::InternetTable, blocks) == 2 * 65536 * 4);
     assert!(core::mem::offset_of!(tier::InternetTable, lines) % 64 == 0);
     assert!(core::mem::offset_of!(tier::InternetTable, nodes) % 8 == 0);
-    assert!(size_of::<tier::InternetTable>()
-        == 2 * 65536 * 4 + 96 * 16384 + 57344 * 64 + 32768 * 40 + 1_179_648 * 4);
+    assert!(
+        size_of::<tier::InternetTable>()
+            == 2 * 65536 * 4 + 96 * 16384 + 57344 * 64 + 32768 * 40 + 1_179_648 * 4
+    );
 };

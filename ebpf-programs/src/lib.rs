@@ -8,6 +8,7 @@
 #![cfg_attr(feature = "programs", feature(asm_experimental_arch))]
 
 pub mod layout;
+pub mod opaque;
 pub mod packet;
 #[cfg(feature = "programs")]
 pub mod shell;

@@ -7,7 +7,10 @@
 //!
 //! IEEE 802.1Q, RFC 791, RFC 8200, RFC 4302 (AH), RFC 2516 (PPPoE).
 
-use crate::layout::{MAX_EXTENSION_HEADERS, MAX_TAGS, Reason};
+use crate::{
+    layout::{MAX_EXTENSION_HEADERS, MAX_TAGS, Reason},
+    opaque::opaque,
+};
 
 /// A frame from its destination MAC address on.
 pub trait Frame {
@@ -400,7 +403,7 @@ fn extensions<F: Frame + ?Sized>(frame: &F, ip: &mut Ip) {
     let v6 = ip.dst.v6;
     // In a first fragment the rest of the chain may be elsewhere.
     let mut may_continue = !v6 && ip.fragment == Fragment::First;
-    for _ in 0..MAX_EXTENSION_HEADERS {
+    for _ in 0..opaque(MAX_EXTENSION_HEADERS) {
         if !is_extension(ip.proto, v6) {
             return;
         }

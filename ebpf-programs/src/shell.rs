@@ -11,8 +11,8 @@ use aya_ebpf::{
 };
 
 use crate::{
+    opaque::opaque,
     packet::{Frame, View},
-    verdict::opaque,
 };
 
 /// A frame that lies in one piece: everything is read in place.
@@ -92,8 +92,32 @@ impl View for InPlace {
     }
 }
 
+/// A window that was copied, aligned so that each field is one load.
+#[derive(Clone, Copy)]
+#[repr(align(8))]
+pub struct Window<const N: usize>([u8; N]);
+
+impl<const N: usize> View for Window<N> {
+    #[inline(always)]
+    fn u8(&self, at: usize) -> u8 {
+        InPlace(self.0.as_ptr()).u8(at)
+    }
+    #[inline(always)]
+    fn u16(&self, at: usize) -> u16 {
+        InPlace(self.0.as_ptr()).u16(at)
+    }
+    #[inline(always)]
+    fn u32(&self, at: usize) -> u32 {
+        InPlace(self.0.as_ptr()).u32(at)
+    }
+    #[inline(always)]
+    fn u64(&self, at: usize) -> u64 {
+        InPlace(self.0.as_ptr()).u64(at)
+    }
+}
+
 impl Frame for Pieces<'_> {
-    type View<const N: usize> = [u8; N];
+    type View<const N: usize> = Window<N>;
 
     #[inline(always)]
     fn len(&self) -> u32 {
@@ -101,12 +125,11 @@ impl Frame for Pieces<'_> {
     }
 
     #[inline(always)]
-    fn view<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
-        let mut window = [0; N];
+    fn view<const N: usize>(&self, at: u32) -> Option<Window<N>> {
+        let mut window = Window([0; N]);
         // SAFETY: the window is as long as said.
-        let result = unsafe {
-            bpf_xdp_load_bytes(self.ctx.ctx, at, window.as_mut_ptr().cast(), N as u32)
-        };
+        let result =
+            unsafe { bpf_xdp_load_bytes(self.ctx.ctx, at, window.0.as_mut_ptr().cast(), N as u32) };
         (result == 0).then_some(window)
     }
 }
@@ -126,8 +149,10 @@ macro_rules! kordon_program {
             programs::XdpContext,
         };
         use $crate::{
-            layout::{Action, COUNTER_SLOTS, Counter, Judged, Probe, PROBE_BATCH, ProbeOutput,
-                Reason, TABLE_SLOTS, UNPARSABLE_REASONS, mode},
+            layout::{
+                Action, COUNTER_SLOTS, Counter, Judged, PROBE_BATCH, Probe, ProbeOutput, Reason,
+                TABLE_SLOTS, UNPARSABLE_REASONS, mode,
+            },
             packet::Frame,
             shell::{Linear, NO_GENERATION, Pieces, length},
             verdict::{Live, NO_SLOT, Verdict, Work, decide, shortcut},
@@ -216,7 +241,10 @@ macro_rules! kordon_program {
                 if verdict.noted != 0 {
                     for reason in 0..UNPARSABLE_REASONS as u32 {
                         if verdict.noted >> reason & 1 != 0 {
-                            count(verdict.slot_base + Reason::noted_slot(reason, verdict.action), len);
+                            count(
+                                verdict.slot_base + Reason::noted_slot(reason, verdict.action),
+                                len,
+                            );
                         }
                     }
                 }
@@ -276,7 +304,9 @@ macro_rules! kordon_program {
                 if family == 4 {
                     if start + 4 <= ctx.data_end() {
                         // SAFETY: checked against the packet's end.
-                        unsafe { *(start as *mut [u8; 4]) = [input[0], input[1], input[2], input[3]] };
+                        unsafe {
+                            *(start as *mut [u8; 4]) = [input[0], input[1], input[2], input[3]]
+                        };
                     }
                 } else if start + 16 <= ctx.data_end() {
                     // SAFETY: checked against the packet's end.

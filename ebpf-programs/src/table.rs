@@ -5,7 +5,10 @@
 //! shapes are those of [`crate::layout::Table`]; an index that no builder writes
 //! ends in [`NO_CLASS`], for which the verdict is a drop.
 
-use crate::layout::{CLASS_MASK, LEAF, LINE_INNER, Line, MAX_LINE_DEPTH, NO_CLASS, Node, Table};
+use crate::{
+    layout::{CLASS_MASK, LEAF, LINE_INNER, Line, MAX_LINE_DEPTH, NO_CLASS, Node, Table},
+    opaque::opaque,
+};
 
 /// Read access to the parts of a table. Indices out of range give `None`.
 pub trait ReadTable {
@@ -118,7 +121,7 @@ fn in_node<T: ReadTable>(table: &T, index: u32, slot: u8) -> u32 {
 #[inline(always)]
 fn in_tree<T: ReadTable>(table: &T, root: u32, key: u64) -> u32 {
     let mut index = root;
-    for _ in 0..MAX_LINE_DEPTH {
+    for _ in 0..opaque(MAX_LINE_DEPTH) {
         let Some(line) = table.line(index) else {
             return NO_CLASS;
         };
@@ -139,7 +142,7 @@ fn in_tree<T: ReadTable>(table: &T, root: u32, key: u64) -> u32 {
 #[inline(never)]
 fn in_deep_tree<T: ReadTable>(table: &T, root: u32, key: u64) -> u32 {
     let mut index = root;
-    for _ in 0..MAX_LINE_DEPTH {
+    for _ in 0..opaque(MAX_LINE_DEPTH) {
         let Some(line) = table.line(index) else {
             return NO_CLASS;
         };

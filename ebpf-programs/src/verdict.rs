@@ -16,6 +16,7 @@ use crate::{
         ZONE_PPPOE, ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED, Zone, pair_hash, pair_key,
         setting_shift,
     },
+    opaque::opaque,
     packet::{
         self, Address, Fragment, Frame, Inside, Ip, PROTO_UNKNOWN, Pppoe, Raised, Tags, View,
     },
@@ -177,24 +178,6 @@ impl<const CLASSES: usize, T: ReadTable> Tables for Live<'_, Generation<CLASSES>
     }
 }
 
-/// Keeps the compiler from turning an index that is checked into a pointer that
-/// walks along, which the verifier would not recognise as checked.
-#[inline(always)]
-#[must_use]
-pub fn opaque(index: usize) -> usize {
-    #[cfg(target_arch = "bpf")]
-    let index = {
-        let mut index = index;
-        // SAFETY: moves a register to itself. An empty assembly would do, but
-        // leaves two line records for one instruction, which the kernel refuses.
-        unsafe {
-            core::arch::asm!("{0} = {0}", inout(reg) index, options(pure, nomem, nostack, preserves_flags));
-        }
-        index
-    };
-    index
-}
-
 /// What a verdict was made of, for explaining. All methods do nothing by default.
 pub trait Observer {
     /// The zone's id and the frame's tags.
@@ -224,6 +207,8 @@ pub struct Work {
     inside: Outcome,
     next: Outcome,
     transport: Transport,
+    targets: [Address; 3],
+    targets_len: u32,
 }
 
 /// Decides one frame that arrived on a port.
@@ -642,9 +627,7 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
                 58 => self.is_neighbour_discovery(),
                 // DHCPv6, RFC 8415: All_DHCP_Relay_Agents_and_Servers.
                 17 => {
-                    ip.dst.hi == 0xff02 << 48
-                        && ip.dst.lo == 0x1_0002
-                        && self.has_ports(546, 547)
+                    ip.dst.hi == 0xff02 << 48 && ip.dst.lo == 0x1_0002 && self.has_ports(546, 547)
                 }
                 _ => false,
             }
@@ -736,10 +719,13 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
         if self.zone.flags & ZONE_SOURCES_LISTED != 0 {
             return !self.is_listed(src);
         }
+        self.expand(src);
         let mut words = 0;
-        for index in 0..3 {
-            if let Some(address) = self.target(src, index) {
-                words |= self.word(address);
+        for index in 0..opaque(3) as u32 {
+            if index < self.work.targets_len
+                && let Some(address) = self.work.targets.get(index as usize)
+            {
+                words |= self.word(*address);
             }
         }
         words & VERDICT_SPOOFED != 0
@@ -765,38 +751,29 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
         false
     }
 
-    /// The addresses that one stands for, by number: NAT64 (RFC 6052) and
-    /// v4-mapped ones for the embedded address alone, 6to4 (RFC 3056) and Teredo
-    /// (RFC 4380) also for themselves.
-    #[inline(always)]
-    fn target(&self, address: Address, index: u32) -> Option<Address> {
-        if !address.v6 {
-            return (index == 0).then_some(address);
-        }
+    /// The addresses that one stands for, into `work.targets`: NAT64 (RFC 6052)
+    /// and v4-mapped ones for the embedded address alone, 6to4 (RFC 3056) and
+    /// Teredo (RFC 4380) also for themselves.
+    #[inline(never)]
+    fn expand(&mut self, address: Address) {
         let (hi, lo) = (address.hi, address.lo);
-        if index == 0 {
-            if (hi == 0x0064_ff9b << 32 && lo >> 32 == 0) || (hi == 0 && lo >> 32 == 0xffff) {
-                return Some(Address::v4(lo as u32));
-            }
-            return Some(match self.nat64(hi, lo) {
-                Some(embedded) => Address::v4(embedded),
-                None => address,
-            });
+        self.work.targets_len = 1;
+        self.work.targets[0] = address;
+        if !address.v6 {
+            return;
         }
-        if self.nat64(hi, lo).is_some() {
-            return None;
+        if (hi == 0x0064_ff9b << 32 && lo >> 32 == 0) || (hi == 0 && lo >> 32 == 0xffff) {
+            self.work.targets[0] = Address::v4(lo as u32);
+        } else if let Some(embedded) = self.nat64(hi, lo) {
+            self.work.targets[0] = Address::v4(embedded);
+        } else if hi >> 48 == 0x2002 {
+            self.work.targets[1] = Address::v4((hi >> 16) as u32);
+            self.work.targets_len = 2;
+        } else if hi >> 32 == 0x2001_0000 {
+            self.work.targets[1] = Address::v4(hi as u32);
+            self.work.targets[2] = Address::v4(!(lo as u32));
+            self.work.targets_len = 3;
         }
-        if index == 1 && hi >> 48 == 0x2002 {
-            return Some(Address::v4((hi >> 16) as u32));
-        }
-        if hi >> 32 == 0x2001_0000 {
-            return Some(Address::v4(if index == 1 {
-                hi as u32
-            } else {
-                !(lo as u32)
-            }));
-        }
-        None
     }
 
     /// RFC 6052 section 2.2: the address skips bits 64 to 71.
@@ -834,13 +811,17 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
         } else {
             Judged::Destination as u8
         };
-        for index in 0..3 {
-            let dst = self.packet(inner).dst;
-            if let Some(address) = self.target(dst, index) {
-                self.rules(inner, address, judged_from(code));
-                if index == 0 || self.work.next.action > self.work.outcome.action {
-                    self.work.outcome = self.work.next;
-                }
+        self.expand(self.packet(inner).dst);
+        for index in 0..opaque(3) as u32 {
+            if index >= self.work.targets_len {
+                break;
+            }
+            let Some(&address) = self.work.targets.get(index as usize) else {
+                break;
+            };
+            self.rules(inner, address, judged_from(code));
+            if index == 0 || self.work.next.action > self.work.outcome.action {
+                self.work.outcome = self.work.next;
             }
             code += 1;
         }
@@ -848,7 +829,11 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
 
     #[inline(always)]
     fn packet(&self, inner: bool) -> &Ip {
-        if inner { &self.work.inner } else { &self.work.ip }
+        if inner {
+            &self.work.inner
+        } else {
+            &self.work.ip
+        }
     }
 
     /// Step 7 for one address, into `work.next`.
@@ -895,7 +880,7 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             };
             let (matches, absent) = packet.matches(step);
             needs_ports |= absent;
-            if absent & packet.absent_drops != 0 {
+            if absent & packet.bits >> ABSENT_DROPS != 0 {
                 slot = self.zone.slot_base + Reason::Truncated.fixed_slot(Action::Drop);
                 self.work.next.by_rules = false;
                 break;
@@ -911,7 +896,7 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
                 }
             }
         }
-        if needs_ports & packet.hidden != 0 {
+        if needs_ports & packet.bits >> HIDDEN != 0 {
             // Not a drop: that setting ended the walk above.
             self.drops(Reason::Truncated);
         }
@@ -930,18 +915,25 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Transport {
     proto: u64,
-    /// The transport is in another packet.
-    unknown: u64,
-    icmp: u64,
-    /// TCP or UDP.
-    has_ports: u64,
     port: u64,
-    known: u64,
-    /// The port is in another packet, or its absence is to be ignored.
-    hidden: u64,
-    absent: u64,
-    absent_drops: u64,
+    /// One bit for each of the constants below.
+    bits: u64,
 }
+
+/// The transport is in another packet.
+const UNKNOWN: u64 = 0;
+/// ICMP of the packet's own family.
+const ICMP: u64 = 1;
+/// TCP or UDP.
+const HAS_PORTS: u64 = 2;
+/// The port was read.
+const KNOWN: u64 = 3;
+/// The port is in another packet, or its absence is to be ignored.
+const HIDDEN: u64 = 4;
+/// The port should be here and is not.
+const ABSENT: u64 = 5;
+/// And that ends the packet.
+const ABSENT_DROPS: u64 = 6;
 
 impl Transport {
     #[inline(always)]
@@ -951,55 +943,54 @@ impl Transport {
     ) -> Self {
         let ip = decision.packet(inner);
         let icmp = if ip.dst.v6 { 58 } else { 1 };
-        let mut transport = Self {
-            proto: ip.proto as u64,
-            unknown: (ip.proto == PROTO_UNKNOWN) as u64,
-            icmp: (ip.proto == icmp) as u64,
-            has_ports: (ip.proto == 6 || ip.proto == 17) as u64,
-            port: 0,
-            known: 0,
-            hidden: 0,
-            absent: 0,
-            absent_drops: 0,
-        };
-        if ip.fragment == Fragment::Later || ip.proto == PROTO_UNKNOWN {
-            transport.hidden = 1;
+        let unknown = ip.proto == PROTO_UNKNOWN;
+        let mut port = 0;
+        let mut bits = (unknown as u64) << UNKNOWN
+            | ((ip.proto == icmp) as u64) << ICMP
+            | ((ip.proto == 6 || ip.proto == 17) as u64) << HAS_PORTS;
+        if ip.fragment == Fragment::Later || unknown {
+            bits |= 1 << HIDDEN;
         } else if ip.at + 4 <= ip.end
             && let Some(ports) = decision.frame.view::<4>(ip.at)
         {
-            transport.port = ports.u16(2) as u64;
-            transport.known = 1;
+            port = ports.u16(2) as u64;
+            bits |= 1 << KNOWN;
+        } else if decision.setting(Reason::Truncated) >= Action::Drop as u32 {
+            bits |= 1 << ABSENT | 1 << ABSENT_DROPS;
         } else {
-            transport.absent = 1;
-            match Action::from_bits(decision.setting(Reason::Truncated)) {
-                Action::Drop => transport.absent_drops = 1,
-                _ => transport.hidden = 1,
-            }
+            bits |= 1 << ABSENT | 1 << HIDDEN;
         }
-        transport
+        Self {
+            proto: ip.proto as u64,
+            port,
+            bits,
+        }
     }
 
     /// Whether a step matches, and whether it would need ports that are absent.
     #[inline(always)]
     fn matches(&self, step: &Step) -> (u64, u64) {
+        // Opaque: taken apart before the loop, they would fill the stack.
+        let bits = opaque64(self.bits);
         let flags = step.flags as u64;
         let action = step.action as u64;
         let wants_proto = flags & 1;
         let wants_icmp = flags >> 1 & 1;
         let wants_ports = flags >> 2 & 1;
         let strict = (action | action >> 1) & 1;
+        let has_ports = bits >> HAS_PORTS & 1;
         let other_proto = opaque64((self.proto ^ step.proto as u64).wrapping_neg()) >> 63;
         let outside = opaque64(
             self.port.wrapping_sub(step.port_low as u64)
                 | (step.port_high as u64).wrapping_sub(self.port),
         ) >> 63;
-        let proto = (wants_proto & other_proto | wants_icmp & (self.icmp ^ 1)) ^ 1;
-        let port = self.known & (outside ^ 1) | self.hidden & strict;
-        let ports = (wants_ports ^ 1) | self.has_ports & port;
+        let proto = (wants_proto & other_proto | wants_icmp & (bits >> ICMP & 1 ^ 1)) ^ 1;
+        let port = bits >> KNOWN & 1 & (outside ^ 1) | bits >> HIDDEN & 1 & strict;
+        let ports = (wants_ports ^ 1) | has_ports & port;
         let conditional = wants_proto | wants_icmp | wants_ports;
-        let matches = self.unknown & (strict | (conditional ^ 1))
-            | (self.unknown ^ 1) & proto & ports;
-        let absent = (self.unknown ^ 1) & proto & wants_ports & self.has_ports & self.absent;
+        let unknown = bits >> UNKNOWN & 1;
+        let matches = unknown & (strict | (conditional ^ 1)) | (unknown ^ 1) & proto & ports;
+        let absent = (unknown ^ 1) & proto & wants_ports & has_ports & (bits >> ABSENT & 1);
         (opaque64(matches), absent)
     }
 }

@@ -150,10 +150,16 @@ impl Partition {
         debug_assert_eq!(spaces.len(), FIRST_LIST_BIT);
         spaces.extend_from_slice(&inputs.lists);
         let mut memberships = Memberships::new(spaces.len());
+        let none = memberships.id(&vec![0; memberships.words]);
         let lists_v4 = memberships.steps(spaces.iter().map(|space| space.v4.as_slice()));
         let lists_v6 = memberships.steps(spaces.iter().map(|space| space.v6.as_slice()));
 
         let mut classes = Classes::new(db.origins.len());
+        // Class 0, so that the most frequent one is found without hashing.
+        classes.id(ClassKey {
+            membership: none,
+            ..ClassKey::default()
+        })?;
         let countries = &inputs.countries;
         let v4 = cut(&db.v4, &db.countries_v4, countries, &lists_v4, &mut classes)?;
         let v6 = cut(&db.v6, &db.countries_v6, countries, &lists_v6, &mut classes)?;
@@ -542,7 +548,7 @@ impl Classes {
     }
 }
 
-/// Lays the three step functions over each other.
+/// Lays origins, countries and lists over each other.
 fn cut<A: Address>(
     origins: &[OriginRange<A>],
     countries: &[CountryRange<A>],
@@ -557,83 +563,80 @@ fn cut<A: Address>(
             address: bad.start.ip(),
         });
     }
-    let ranges = origins.iter().map(|r| (r.start, r.end, r.origins));
-    let origins = steps(ranges, "announced ranges")?;
-    let ranges = countries
-        .iter()
-        .filter(|r| named.binary_search(&r.country).is_ok())
-        .map(|r| (r.start, r.end, r.country));
-    let countries = steps(ranges, "country ranges")?;
+    let origins = origins.iter().map(|r| (r.start, r.end, r.origins));
+    check(origins.clone(), "announced ranges")?;
+    let countries = countries.iter().map(|r| (r.start, r.end, r.country));
+    check(countries.clone(), "country ranges")?;
 
-    let mut origins = Cursor::new(&origins);
-    let mut countries = Cursor::new(&countries);
-    let mut lists = Cursor::new(lists);
-    let mut out: Vec<(A, u32)> = Vec::with_capacity(origins.steps.len() + lists.steps.len());
+    let mut out: Vec<(A, u32)> = Vec::with_capacity(origins.len() + lists.len());
+    let mut origins = Ranges::new(origins);
+    let mut countries = Ranges::new(countries.filter(|(.., c)| named.binary_search(c).is_ok()));
+    let mut lists = lists.iter().copied().peekable();
+    let mut membership = 0;
     let mut at = A::ZERO;
     loop {
+        let (origin, origin_changes) = origins.at(at);
+        let (country, country_changes) = countries.at(at);
+        while let Some((_, id)) = lists.next_if(|&(start, _)| start <= at) {
+            membership = id;
+        }
+        let list_changes = lists.peek().map(|&(start, _)| start);
         let class = classes.id(ClassKey {
-            origins: origins.seek(at).flatten(),
-            country: countries.seek(at).flatten(),
-            membership: lists.seek(at).unwrap_or_default(),
+            origins: origin,
+            country,
+            membership,
         })?;
         if out.last().is_none_or(|&(_, last)| last != class) {
             out.push((at, class));
         }
-        let next = [origins.next(), countries.next(), lists.next()];
-        match next.into_iter().flatten().min() {
+        let changes = [origin_changes, country_changes, list_changes];
+        match changes.into_iter().flatten().min() {
             Some(next) => at = next,
             None => return Ok(out),
         }
     }
 }
 
-/// Ranges with gaps as "from here on" values without.
-#[expect(clippy::type_complexity, reason = "a list of steps, nothing to name")]
-fn steps<A: Address, V>(
+/// Refuses ranges that overlap or are not sorted.
+fn check<A: Address, V>(
     ranges: impl Iterator<Item = (A, A, V)>,
     what: &'static str,
-) -> Result<Vec<(A, Option<V>)>, PartitionError> {
-    let mut steps = vec![(A::ZERO, None)];
+) -> Result<(), PartitionError> {
     // The first address that is still free; `None` behind the last one.
     let mut free = Some(A::ZERO);
-    for (start, end, value) in ranges {
+    for (start, end, _) in ranges {
         if end < start || free.is_none_or(|free| start < free) {
             return Err(PartitionError::BadDatabase {
                 what,
                 address: start.ip(),
             });
         }
-        if free == Some(start) {
-            steps.pop();
-        }
-        steps.push((start, Some(value)));
         free = end.next();
-        steps.extend(free.map(|end| (end, None)));
     }
-    Ok(steps)
+    Ok(())
 }
 
-/// A place in a step function, moving up only.
-struct Cursor<'a, A, V> {
-    steps: &'a [(A, V)],
-    at: usize,
+/// A place in ranges with gaps, moving up only.
+struct Ranges<A, V, I> {
+    left: I,
+    current: Option<(A, A, V)>,
 }
 
-impl<'a, A: Address, V: Copy> Cursor<'a, A, V> {
-    fn new(steps: &'a [(A, V)]) -> Self {
-        Self { steps, at: 0 }
+impl<A: Address, V: Copy, I: Iterator<Item = (A, A, V)>> Ranges<A, V, I> {
+    fn new(mut left: I) -> Self {
+        let current = left.next();
+        Self { left, current }
     }
 
-    /// The value at an address that is not behind [`Cursor::next`].
-    fn seek(&mut self, address: A) -> Option<V> {
-        if self.next().is_some_and(|next| next <= address) {
-            self.at += 1;
+    /// The value at an address, and where it changes next.
+    fn at(&mut self, address: A) -> (Option<V>, Option<A>) {
+        while self.current.is_some_and(|(_, end, _)| end < address) {
+            self.current = self.left.next();
         }
-        self.steps.get(self.at).map(|&(_, value)| value)
-    }
-
-    /// Where the value changes next.
-    fn next(&self) -> Option<A> {
-        self.steps.get(self.at + 1).map(|&(start, _)| start)
+        match self.current {
+            Some((start, end, value)) if start <= address => (Some(value), end.next()),
+            Some((start, ..)) => (None, Some(start)),
+            None => (None, None),
+        }
     }
 }

@@ -158,8 +158,11 @@ pub enum Reason {
 
 /// Number of [`Reason`]s.
 pub const REASONS: usize = 15;
-/// Counter slots that each zone and each port owns: every reason with every action.
-pub const FIXED_SLOTS: u32 = (REASONS * 3) as u32;
+/// Counter slots that each zone and each port owns: every reason with every
+/// action, then every reason that was ignored with the action the packet got.
+pub const FIXED_SLOTS: u32 = (REASONS * 3 + UNPARSABLE_REASONS * 3) as u32;
+/// Number of reasons that say a packet was not understood or hides where it goes.
+pub const UNPARSABLE_REASONS: usize = REASONS - Reason::FIRST_UNPARSABLE as usize;
 
 impl Reason {
     /// All, by value.
@@ -217,6 +220,14 @@ impl Reason {
     #[inline(always)]
     pub const fn fixed_slot(self, action: Action) -> u32 {
         self as u32 * 3 + action as u32
+    }
+
+    /// The counter slot for packets in which unparsable reason number `index`
+    /// (from [`Self::FIRST_UNPARSABLE`]) was met and ignored.
+    #[must_use]
+    #[inline(always)]
+    pub const fn noted_slot(index: u32, action: Action) -> u32 {
+        (REASONS * 3) as u32 + index * 3 + action as u32
     }
 }
 
@@ -308,9 +319,10 @@ pub struct Zone {
     pub sources_v6: u16,
     /// How many.
     pub sources_v6_len: u16,
-    /// The zone's first page in [`Generation::asn_pages`].
+    /// The zone's first page in [`Generation::asn_pages`]: `asn_pages_len` for
+    /// audits, then as many for drops.
     pub asn_pages: u32,
-    /// How many. An ordinal beyond them is counted in `asn_overflow`.
+    /// How many for each. What lies beyond, or has page 0, is counted in `asn_overflow`.
     pub asn_pages_len: u32,
     /// First of three counters (by action) for ASNs without one of their own.
     pub asn_overflow: u32,
@@ -407,7 +419,7 @@ pub struct Generation<const CLASSES: usize> {
     pub sources: [Prefix; MAX_SOURCES],
     /// Configured NAT64 prefixes.
     pub nat64: [Nat64; MAX_NAT64],
-    /// First counter slot of each page, see [`ASN_PAGE`].
+    /// First counter slot of each page, see [`ASN_PAGE`]; 0: none.
     pub asn_pages: [u32; MAX_ASN_PAGES],
     /// (zone, group) -> verdict word, from [`Zone::verdict_base`].
     pub verdicts: [u32; MAX_VERDICTS],

@@ -1,5 +1,15 @@
-//! kordon's decision library: see the modules.
+//! kordon's decision library, shared by the kernel and userspace.
+//!
+//! [`packet`] reads headers, [`table`] finds the class of an address, [`verdict`]
+//! decides; [`layout`] is what both sides share byte for byte. All of it is
+//! plain `no_std` code that knows nothing of XDP. [`shell`] (only with the
+//! feature `programs`) puts it into a BPF program.
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(feature = "programs", feature(asm_experimental_arch))]
 
 pub mod layout;
+pub mod packet;
+#[cfg(feature = "programs")]
+pub mod shell;
 pub mod table;
+pub mod verdict;

@@ -1,0 +1,10 @@
+//! The XDP program with the maps of the large tier.
+#![no_std]
+#![no_main]
+
+use kordon_ebpf::{
+    kordon_program,
+    layout::tier::{LargeGeneration, LargeTable},
+};
+
+kordon_program!(LargeGeneration, LargeTable);

@@ -1,0 +1,283 @@
+//! The shell around the decision: how the kernel's frames and maps are read.
+//!
+//! Architecture invariant: no decision is taken here. One macro makes the
+//! program of each size tier, because the size of a map's value is part of the
+//! program.
+
+use aya_ebpf::{
+    bindings::xdp_action,
+    helpers::generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
+    programs::XdpContext,
+};
+
+use crate::packet::{Frame, View};
+
+/// A frame that lies in one piece: everything is read in place.
+#[derive(Clone, Copy)]
+pub struct Linear {
+    data: usize,
+    end: usize,
+    len: u32,
+}
+
+/// A frame in several pieces: windows are copied by the kernel.
+#[derive(Clone, Copy)]
+pub struct Pieces<'a> {
+    ctx: &'a XdpContext,
+    len: u32,
+}
+
+impl Linear {
+    /// The frame, or what is needed to read it in pieces.
+    #[inline(always)]
+    pub fn new(ctx: &XdpContext) -> Result<Self, Pieces<'_>> {
+        let (data, end) = (ctx.data(), ctx.data_end());
+        // SAFETY: the helper reads the context it is given, nothing else.
+        let len = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as u32;
+        if (end - data) as u32 == len {
+            Ok(Self { data, end, len })
+        } else {
+            Err(Pieces { ctx, len })
+        }
+    }
+}
+
+/// A window in the packet, checked against its end.
+#[derive(Clone, Copy)]
+pub struct InPlace(*const u8);
+
+impl Frame for Linear {
+    type View<const N: usize> = InPlace;
+
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        self.len
+    }
+
+    #[inline(always)]
+    fn view<const N: usize>(&self, at: u32) -> Option<InPlace> {
+        // The verifier wants the offset of a packet pointer below 64 Ki; no
+        // frame here is that long in one piece.
+        if at > 0x7fff {
+            return None;
+        }
+        let start = opaque(self.data + at as usize);
+        if start + N > self.end {
+            return None;
+        }
+        Some(InPlace(start as *const u8))
+    }
+}
+
+/// Keeps the compiler from computing the checked pointer a second way, which the
+/// verifier would not recognise as checked.
+#[inline(always)]
+fn opaque(mut pointer: usize) -> usize {
+    // SAFETY: the empty assembly changes nothing.
+    unsafe {
+        core::arch::asm!("/* {0} */", inout(reg) pointer, options(pure, nomem, nostack, preserves_flags));
+    }
+    pointer
+}
+
+impl View for InPlace {
+    #[inline(always)]
+    fn u8(&self, at: usize) -> u8 {
+        // SAFETY: `view` checked the window against the packet's end, and the
+        // verifier refuses an offset outside of it.
+        unsafe { *self.0.add(at) }
+    }
+    #[inline(always)]
+    fn u16(&self, at: usize) -> u16 {
+        // SAFETY: as in `u8`; BPF loads need no alignment where the kernel says so.
+        u16::from_be(unsafe { *self.0.add(at).cast() })
+    }
+    #[inline(always)]
+    fn u32(&self, at: usize) -> u32 {
+        // SAFETY: as in `u16`.
+        u32::from_be(unsafe { *self.0.add(at).cast() })
+    }
+    #[inline(always)]
+    fn u64(&self, at: usize) -> u64 {
+        // SAFETY: as in `u16`.
+        u64::from_be(unsafe { *self.0.add(at).cast() })
+    }
+}
+
+impl Frame for Pieces<'_> {
+    type View<const N: usize> = [u8; N];
+
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        self.len
+    }
+
+    #[inline(always)]
+    fn view<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        let mut window = [0; N];
+        // SAFETY: the window is as long as said.
+        let result = unsafe {
+            bpf_xdp_load_bytes(self.ctx.ctx, at, window.as_mut_ptr().cast(), N as u32)
+        };
+        (result == 0).then_some(window)
+    }
+}
+
+/// The end of a packet that cannot be judged because there is no generation.
+pub const NO_GENERATION: u32 = xdp_action::XDP_ABORTED;
+
+/// Defines the maps and the program of one tier.
+#[macro_export]
+macro_rules! kordon_program {
+    ($generation:ty, $table:ty) => {
+        use aya_ebpf::{
+            Global,
+            bindings::{BPF_F_MMAPABLE, xdp_action},
+            btf_maps::{Array, ArrayOfMaps, PerCpuArray},
+            macros::{btf_map, xdp},
+            programs::XdpContext,
+        };
+        use $crate::{
+            layout::{Action, COUNTER_SLOTS, Counter, Judged, Probe, PROBE_BATCH, ProbeOutput,
+                Reason, TABLE_SLOTS, UNPARSABLE_REASONS, mode},
+            packet::Frame,
+            shell::{Linear, NO_GENERATION},
+            verdict::{Live, NO_SLOT, Verdict, decide},
+        };
+
+        /// The live generation, at 0.
+        #[btf_map]
+        static GENERATIONS: ArrayOfMaps<Array<$generation, 1, { BPF_F_MMAPABLE as usize }>, 1> =
+            ArrayOfMaps::new();
+        /// Tables; a generation names its slot.
+        #[btf_map]
+        static TABLES: ArrayOfMaps<
+            Array<$table, 1, { BPF_F_MMAPABLE as usize }>,
+            { TABLE_SLOTS as usize },
+        > = ArrayOfMaps::new();
+        /// Counters, outside generations.
+        #[btf_map]
+        static COUNTERS: PerCpuArray<Counter, { COUNTER_SLOTS as usize }> = PerCpuArray::new();
+        /// Input and output of probe runs; never touched by a live instance.
+        #[btf_map]
+        static PROBE: Array<Probe, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+        /// `mode::LIVE` or `mode::PROBE`.
+        #[unsafe(no_mangle)]
+        static MODE: Global<u32> = Global::new(mode::LIVE);
+        /// Which port this instance is attached to.
+        #[unsafe(no_mangle)]
+        static PORT: Global<u32> = Global::new(0);
+
+        /// Judges one frame.
+        #[xdp(frags)]
+        fn kordon(ctx: XdpContext) -> u32 {
+            let Some(generation) = GENERATIONS.get_value(0, &0) else {
+                return NO_GENERATION;
+            };
+            let Some(table) = TABLES.get_value(generation.table_slot, &0) else {
+                return NO_GENERATION;
+            };
+            let live = Live { generation, table };
+            if generation.version != $crate::layout::LAYOUT_VERSION {
+                return NO_GENERATION;
+            }
+            let mut port = PORT.load();
+            if MODE.load() == mode::PROBE {
+                port = prepare_probe(&ctx);
+            }
+            let (verdict, len) = match Linear::new(&ctx) {
+                Ok(frame) => (decide(&frame, port, &live, &mut ()), frame.len()),
+                Err(pieces) => (decide(&pieces, port, &live, &mut ()), pieces.len()),
+            };
+            if verdict.slot != NO_SLOT {
+                count(verdict.slot, len);
+                if verdict.asn_slot != NO_SLOT {
+                    count(verdict.asn_slot, len);
+                }
+                if verdict.noted != 0 {
+                    for reason in 0..UNPARSABLE_REASONS as u32 {
+                        if verdict.noted >> reason & 1 != 0 {
+                            count(verdict.slot_base + Reason::noted_slot(reason, verdict.action), len);
+                        }
+                    }
+                }
+            }
+            if MODE.load() == mode::PROBE {
+                finish_probe(&verdict);
+            }
+            match verdict.action {
+                Action::Drop => xdp_action::XDP_DROP,
+                _ => xdp_action::XDP_PASS,
+            }
+        }
+
+        #[inline(always)]
+        fn count(slot: u32, len: u32) {
+            if let Some(counter) = COUNTERS.get_ptr_mut(slot) {
+                // SAFETY: the slot belongs to this CPU, and nothing else runs
+                // on it between load and store.
+                unsafe {
+                    (*counter).packets += 1;
+                    (*counter).bytes += u64::from(len);
+                }
+            }
+        }
+
+        /// Writes the next destination into the packet and says as which port
+        /// it is to be judged.
+        #[inline(always)]
+        fn prepare_probe(ctx: &XdpContext) -> u32 {
+            let Some(probe) = PROBE.get_ptr_mut(0) else {
+                return 0;
+            };
+            // SAFETY: one probe runs at a time, and userspace waits for it.
+            let probe = unsafe { &mut *probe };
+            let family = probe.control.family;
+            if family != 0 {
+                let input = probe.inputs[probe.control.next as usize % PROBE_BATCH];
+                let at = (probe.control.destination & 0xff) as usize;
+                let start = ctx.data() + at;
+                if family == 4 {
+                    if start + 4 <= ctx.data_end() {
+                        // SAFETY: checked against the packet's end.
+                        unsafe { *(start as *mut [u8; 4]) = [input[0], input[1], input[2], input[3]] };
+                    }
+                } else if start + 16 <= ctx.data_end() {
+                    // SAFETY: checked against the packet's end.
+                    unsafe { *(start as *mut [u8; 16]) = input };
+                }
+            }
+            probe.control.port
+        }
+
+        /// Writes the result of a probe and moves on to the next.
+        #[inline(always)]
+        fn finish_probe(verdict: &Verdict) {
+            if let Some(probe) = PROBE.get_ptr_mut(0) {
+                // SAFETY: as in `prepare_probe`.
+                let probe = unsafe { &mut *probe };
+                let next = probe.control.next;
+                probe.outputs[next as usize % PROBE_BATCH] = ProbeOutput {
+                    slot: verdict.slot,
+                    class: verdict.class,
+                    asn_slot: verdict.asn_slot,
+                    judged: verdict.judged as u8,
+                    action: verdict.action as u8,
+                    noted: verdict.noted,
+                };
+                probe.control.next = next.wrapping_add(1);
+            }
+        }
+
+        #[cfg(not(test))]
+        #[panic_handler]
+        fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+            loop {}
+        }
+
+        #[unsafe(link_section = "license")]
+        #[unsafe(no_mangle)]
+        static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+    };
+}

@@ -5,5 +5,6 @@
 //! together and `cli` talks to `control`.
 
 pub mod asn;
+pub mod compile;
 pub mod diagnostic;
 pub mod policy;

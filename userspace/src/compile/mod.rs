@@ -1,0 +1,3 @@
+//! Policy and ASN database in, the image of a generation out.
+pub mod partition;
+pub mod table;

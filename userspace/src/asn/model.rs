@@ -2,6 +2,8 @@
 //!
 //! IPv4 and IPv6 share one type; an address is its integer value in host order.
 
+use serde::Serialize;
+
 use crate::policy::model::Country;
 
 /// Index into [`AsnDb::origins`].
@@ -54,7 +56,7 @@ pub struct AsnInfo {
 }
 
 /// One input file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Source {
     /// Path as given.
     pub file: String,
@@ -62,7 +64,8 @@ pub struct Source {
     pub format: String,
     /// Rows that were used.
     pub rows: u64,
-    /// Rows that were left out (unreadable, default routes, duplicates).
+    /// Rows that were left out (unreadable, default routes, duplicates). Rows
+    /// that say "nobody announces this" are understood: neither used nor skipped.
     pub skipped: u64,
 }
 

@@ -1,0 +1,340 @@
+//! One line of a source. The line itself says what it is: the first comma or tab
+//! is the separator, and the third field is an AS number or a country code. So
+//! there is one parser, and a file's format is that of its first readable row.
+//!
+//! A name never costs a row: whatever stands there, the range and its ASN count.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::ops::Range;
+
+use crate::policy::model::Country;
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// start,end,asn,name
+    RangeCsv,
+    /// start, end, asn, country, name, by tabs.
+    IpToAsn,
+    /// start,end,CC
+    CountryCsv,
+}
+
+impl Format {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::RangeCsv => "range-csv",
+            Self::IpToAsn => "iptoasn",
+            Self::CountryCsv => "country-csv",
+        }
+    }
+
+    pub(super) fn described(self) -> &'static str {
+        match self {
+            Self::RangeCsv => "range CSV (start,end,asn,name)",
+            Self::IpToAsn => "iptoasn TSV (start, end, asn, country, name)",
+            Self::CountryCsv => "a country list (start,end,CC)",
+        }
+    }
+}
+
+/// Addresses of a row; v4-mapped ones are IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Addresses {
+    V4(u32, u32),
+    V6(u128, u128),
+}
+
+/// What a row says of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What<'a> {
+    /// An origin; 0 is nobody. `name` is raw, see [`clean_name`].
+    Origin {
+        asn: u32,
+        country: Option<Country>,
+        name: &'a [u8],
+    },
+    /// A country; `None`: the file says that it knows none.
+    Country(Option<Country>),
+    /// The word `None` where an ASN or a country would stand.
+    Nothing,
+}
+
+/// A readable row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Parsed<'a> {
+    pub(super) addresses: Addresses,
+    pub(super) what: What<'a>,
+    /// `None` where the row fits several.
+    pub(super) format: Option<Format>,
+    /// Where the third field stands.
+    pub(super) third: Range<usize>,
+}
+
+/// Why a row cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("the line is longer than 64 KiB")]
+    TooLong,
+    #[error("a row needs start, end and an AS number or country, by commas or tabs")]
+    Fields,
+    #[error("`{0}` is not an IP address")]
+    Address(String),
+    #[error("`{0}` is a prefix, not an address")]
+    Prefix(String),
+    #[error("`{0}` and `{1}` are not of one family")]
+    Families(IpAddr, IpAddr),
+    #[error("the range starts at `{0}`, after its end `{1}`")]
+    Reversed(IpAddr, IpAddr),
+    #[error("`{0}` is neither an AS number nor a country code")]
+    Third(String),
+    #[error("this row is {}, the file is {}", .0.described(), .1.described())]
+    OtherFormat(Format, Format),
+}
+
+impl Fault {
+    /// What would cure it.
+    pub(super) fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::Prefix(_) => Some("ranges are written as two addresses: start and end"),
+            Self::Reversed(..) => Some("start comes first, then end"),
+            Self::Third(_) => Some("AS numbers are 0 to 4294967295, with or without `AS`"),
+            _ => None,
+        }
+    }
+}
+
+/// A fault and the bytes of the line that it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RowError {
+    pub(super) fault: Fault,
+    pub(super) at: Range<usize>,
+}
+
+/// Text for a message: printable and short, whatever was in the file.
+pub(super) fn printable(bytes: &[u8]) -> String {
+    const MAX: usize = 80;
+    let bytes = &bytes[..bytes.len().min(4 * MAX)];
+    let text = String::from_utf8_lossy(bytes);
+    let mut out: String = text
+        .chars()
+        .take(MAX)
+        .map(|c| if unprintable(c) { '\u{fffd}' } else { c })
+        .collect();
+    if text.chars().nth(MAX).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// Control characters, and those that turn the writing direction: they could make
+/// a terminal show something else than what is there.
+fn unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A name as it is kept: unquoted, printable, at most 200 characters; empty where
+/// the source only says that it knows none.
+pub(super) fn clean_name(raw: &[u8]) -> String {
+    const MAX: usize = 200;
+    let raw = &raw[..raw.len().min(8 * MAX)];
+    let text = String::from_utf8_lossy(raw);
+    let text = text.trim();
+    let unquoted = match text.strip_prefix('"') {
+        None => text.to_owned(),
+        Some(inside) => {
+            let mut name = String::new();
+            let mut chars = inside.chars().peekable();
+            while let Some(c) = chars.next() {
+                if c == '"' && chars.next_if_eq(&'"').is_none() {
+                    break;
+                }
+                name.push(c);
+            }
+            name
+        }
+    };
+    let clean: String = unquoted
+        .chars()
+        .take(MAX)
+        .map(|c| if unprintable(c) { ' ' } else { c })
+        .collect();
+    match clean.trim() {
+        "None" | "Not routed" | "-" => String::new(),
+        name => name.to_owned(),
+    }
+}
+
+/// The field that starts at `from`, without quotes and blanks, and where the next
+/// one starts.
+fn field(line: &[u8], from: usize, separator: u8) -> (Range<usize>, Option<usize>) {
+    let mut start = from;
+    while line.get(start) == Some(&b' ') {
+        start += 1;
+    }
+    if line.get(start) == Some(&b'"')
+        && let Some(len) = line[start + 1..].iter().position(|&b| b == b'"')
+    {
+        let end = start + 1 + len;
+        let next = line[end..].iter().position(|&b| b == separator);
+        return (start + 1..end, next.map(|n| end + n + 1));
+    }
+    let next = line[start..].iter().position(|&b| b == separator);
+    let mut end = next.map_or(line.len(), |n| start + n);
+    while end > start && line[end - 1] == b' ' {
+        end -= 1;
+    }
+    (start..end, next.map(|n| start + n + 1))
+}
+
+/// Reads a row from a line without its line end.
+pub(super) fn parse(line: &[u8]) -> Result<Parsed<'_>, RowError> {
+    let whole = |fault| RowError {
+        fault,
+        at: 0..line.len(),
+    };
+    let separator = *line
+        .iter()
+        .find(|&&b| b == b',' || b == b'\t')
+        .ok_or_else(|| whole(first_fault(line)))?;
+    let (first, next) = field(line, 0, separator);
+    let next = next.ok_or_else(|| whole(Fault::Fields))?;
+    let start = address(line, &first)?;
+    let (second, next) = field(line, next, separator);
+    let end = address(line, &second)?;
+    let next = next.ok_or_else(|| whole(Fault::Fields))?;
+    let (third, next) = field(line, next, separator);
+
+    let range = RowError {
+        fault: Fault::Fields,
+        at: first.start..second.end,
+    };
+    let addresses = match (start, end) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => Addresses::V4(a.into(), b.into()),
+        (IpAddr::V6(a), IpAddr::V6(b)) => Addresses::V6(a.into(), b.into()),
+        (a, b) => {
+            return Err(RowError {
+                fault: Fault::Families(a, b),
+                ..range
+            });
+        }
+    };
+    if start > end {
+        return Err(RowError {
+            fault: Fault::Reversed(start, end),
+            ..range
+        });
+    }
+
+    let text = &line[third.clone()];
+    let (what, format) = if text.eq_ignore_ascii_case(b"none") {
+        (What::Nothing, None)
+    } else if let Some(asn) = as_number(text) {
+        if separator == b'\t' {
+            let (country, name) = country_and_name(line, next);
+            (What::Origin { asn, country, name }, Some(Format::IpToAsn))
+        } else {
+            let origin = What::Origin {
+                asn,
+                country: None,
+                name: next.map_or(&[], |next| &line[next..]),
+            };
+            (origin, Some(Format::RangeCsv))
+        }
+    } else if let Some(code) = country(text) {
+        (What::Country(code), Some(Format::CountryCsv))
+    } else {
+        return Err(RowError {
+            fault: Fault::Third(printable(text)),
+            at: third,
+        });
+    };
+    Ok(Parsed {
+        addresses,
+        what,
+        format,
+        third,
+    })
+}
+
+/// Whether a line that is not a row names columns.
+pub(super) fn is_header(line: &[u8]) -> bool {
+    let Some(&separator) = line.iter().find(|&&b| b == b',' || b == b'\t') else {
+        return false;
+    };
+    let word = |range: Range<usize>| {
+        let text = &line[range];
+        text.first().is_some_and(u8::is_ascii_alphabetic)
+            && text
+                .iter()
+                .all(|b| b.is_ascii_alphanumeric() || b"_- ".contains(b))
+    };
+    let (first, next) = field(line, 0, separator);
+    word(first) && next.is_some_and(|next| word(field(line, next, separator).0))
+}
+
+/// What to say of a line without separators.
+fn first_fault(line: &[u8]) -> Fault {
+    match line {
+        [b'<', ..] => Fault::Address(printable(line)),
+        _ => Fault::Fields,
+    }
+}
+
+fn address(line: &[u8], at: &Range<usize>) -> Result<IpAddr, RowError> {
+    let bytes = &line[at.clone()];
+    let read = std::str::from_utf8(bytes).ok().and_then(|text| {
+        if text.contains(':') {
+            text.parse::<Ipv6Addr>()
+                .ok()
+                .map(|address| address.to_canonical())
+        } else {
+            text.parse().ok().map(IpAddr::V4)
+        }
+    });
+    read.ok_or_else(|| RowError {
+        fault: if bytes.contains(&b'/') {
+            Fault::Prefix(printable(bytes))
+        } else {
+            Fault::Address(printable(bytes))
+        },
+        at: at.clone(),
+    })
+}
+
+/// Digits, with or without `AS` before them.
+fn as_number(text: &[u8]) -> Option<u32> {
+    let digits = match text {
+        [b'a' | b'A', b's' | b'S', digits @ ..] => digits,
+        digits => digits,
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Outer `None`: not a country field. Inner `None`: it says "no country" (`ZZ` is
+/// what registries write for that).
+fn country(text: &[u8]) -> Option<Option<Country>> {
+    let text = std::str::from_utf8(text).ok()?;
+    if text.eq_ignore_ascii_case("zz") || text == "--" || text == "-" {
+        return Some(None);
+    }
+    text.parse().ok().map(Some)
+}
+
+/// Columns four and five of iptoasn; with four columns, the fourth may be either.
+fn country_and_name(line: &[u8], from: Option<usize>) -> (Option<Country>, &[u8]) {
+    let Some(from) = from else {
+        return (None, &[]);
+    };
+    let (fourth, next) = field(line, from, b'\t');
+    let code = country(&line[fourth.clone()]);
+    match (code, next) {
+        (Some(code), next) => (code, next.map_or(&[], |next| &line[next..])),
+        (None, Some(next)) => (None, &line[next..]),
+        (None, None) => (None, &line[fourth]),
+    }
+}

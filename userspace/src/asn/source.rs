@@ -1,0 +1,171 @@
+//! Lines of a file, whatever it is compressed with, in bounded memory.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::path::Path;
+
+use super::snapshot;
+
+/// Longest line that is kept.
+const MAX_LINE: u64 = 64 * 1024;
+
+/// Most bytes that are read from one file, after decompression. Real sources have
+/// some tens of megabytes; a small file that expands without end stops here.
+const MAX_BYTES: u64 = 2 << 30;
+
+/// Why a file cannot be read as lines.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SourceError {
+    #[error("cannot open it: {0}")]
+    Open(io::Error),
+    #[error("it is {0}, which is not read")]
+    Foreign(&'static str, &'static str),
+    #[error("the {0} ends too early")]
+    Truncated(&'static str),
+    #[error("the {0} is corrupt: {1}")]
+    Corrupt(&'static str, io::Error),
+    #[error("cannot read it: {0}")]
+    Read(io::Error),
+    #[error("it holds more than 2 GiB of text")]
+    TooMuch,
+}
+
+impl SourceError {
+    pub(super) fn help(&self) -> &'static str {
+        match self {
+            Self::Open(_) | Self::Read(_) => "check the path and its permissions",
+            Self::Foreign(_, help) => help,
+            Self::Truncated(_) => "the download was cut short: fetch it again",
+            Self::Corrupt(..) => "fetch it again",
+            Self::TooMuch => "a source of the whole Internet has less than 200 MiB",
+        }
+    }
+}
+
+/// Beginnings of files that are not sources: magic, what, cure.
+const FOREIGN: &[(&[u8], &str, &str)] = &[
+    (b"BZh", "bzip2", "decompress it first, or use gzip or zstd"),
+    (
+        b"\xfd7zXZ",
+        "an xz file",
+        "decompress it first, or use gzip or zstd",
+    ),
+    (b"PK\x03\x04", "a zip archive", "unpack it first"),
+    (b"\xff\xfe", "UTF-16 text", "save it as UTF-8"),
+    (b"\xfe\xff", "UTF-16 text", "save it as UTF-8"),
+    (
+        snapshot::MAGIC,
+        "a snapshot of kordon",
+        "a snapshot is given alone, and is not imported again",
+    ),
+];
+
+/// One line, without its end.
+pub(super) struct Line<'a> {
+    pub(super) bytes: &'a [u8],
+    /// It was longer than is kept; `bytes` is its beginning.
+    pub(super) too_long: bool,
+    /// The file ends here, without a line end.
+    pub(super) cut: bool,
+}
+
+/// Reads lines.
+pub(super) struct Lines {
+    input: io::Take<Box<dyn BufRead>>,
+    encoding: Option<&'static str>,
+    buffer: Vec<u8>,
+    /// Number of the line last returned, from 1.
+    pub(super) number: usize,
+}
+
+impl Lines {
+    /// Opens a file; its first bytes say how it is compressed.
+    pub(super) fn open(path: &Path) -> Result<Self, SourceError> {
+        let file = File::open(path).map_err(SourceError::Open)?;
+        Self::new(file)
+    }
+
+    /// As [`Self::open`]. Never seeks: pipes are sources too.
+    pub(super) fn new(mut file: impl Read + 'static) -> Result<Self, SourceError> {
+        let mut head = Vec::new();
+        file.by_ref()
+            .take(8)
+            .read_to_end(&mut head)
+            .map_err(SourceError::Read)?;
+        for &(magic, what, help) in FOREIGN {
+            if head.starts_with(magic) {
+                return Err(SourceError::Foreign(what, help));
+            }
+        }
+        let gzip = head.starts_with(b"\x1f\x8b");
+        // Data frames and skippable frames (RFC 8878).
+        let zstd = head.starts_with(b"\x28\xb5\x2f\xfd")
+            || head.first().is_some_and(|b| b & 0xf0 == 0x50)
+                && head.get(1..4) == Some(b"\x2a\x4d\x18");
+        let raw = Cursor::new(head).chain(file);
+        let (input, encoding): (Box<dyn BufRead>, _) = if gzip {
+            let decoder = flate2::read::MultiGzDecoder::new(raw);
+            (buffered(decoder), Some("gzip stream"))
+        } else if zstd {
+            let decoder = zstd::Decoder::new(raw).map_err(SourceError::Read)?;
+            (buffered(decoder), Some("zstd stream"))
+        } else {
+            (buffered(raw), None)
+        };
+        Ok(Self {
+            input: input.take(MAX_BYTES),
+            encoding,
+            buffer: Vec::new(),
+            number: 0,
+        })
+    }
+
+    /// The next line.
+    pub(super) fn next(&mut self) -> Result<Option<Line<'_>>, SourceError> {
+        self.buffer.clear();
+        let read = (&mut self.input)
+            .take(MAX_LINE + 1)
+            .read_until(b'\n', &mut self.buffer)
+            .map_err(|error| self.fault(error))?;
+        if read == 0 {
+            return if self.input.limit() == 0 {
+                Err(SourceError::TooMuch)
+            } else {
+                Ok(None)
+            };
+        }
+        self.number += 1;
+        let ended = self.buffer.last() == Some(&b'\n');
+        let too_long = !ended && self.buffer.len() as u64 > MAX_LINE;
+        if too_long {
+            self.input
+                .skip_until(b'\n')
+                .map_err(|error| self.fault(error))?;
+        }
+        let mut bytes = self.buffer.as_slice();
+        if self.number == 1 {
+            bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        }
+        bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        Ok(Some(Line {
+            bytes,
+            too_long,
+            cut: !ended && !too_long,
+        }))
+    }
+
+    fn fault(&self, error: io::Error) -> SourceError {
+        match self.encoding {
+            None => SourceError::Read(error),
+            Some(what) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                SourceError::Truncated(what)
+            }
+            Some(what) => SourceError::Corrupt(what, error),
+        }
+    }
+}
+
+fn buffered(input: impl Read + 'static) -> Box<dyn BufRead> {
+    Box::new(BufReader::with_capacity(128 * 1024, input))
+}

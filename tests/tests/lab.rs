@@ -1,7 +1,6 @@
 //! The lab itself, without kordon: everything gets through, tags are really
 //! inline on the trunk, and nothing is left behind.
 
-use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -75,7 +74,7 @@ fn arrivals_are_exact() -> Result<()> {
         for _ in 0..100 {
             raw.send(&camera.ethernet().packet(&packet))?;
         }
-        assert_eq!(settled(&lab, address)?, 107, "{address}");
+        assert_eq!(lab.arrivals.settled(address)?.packets, 107, "{address}");
     }
     Ok(())
 }
@@ -88,7 +87,7 @@ fn a_spoofed_source_makes_an_allowed_server_deliver() -> Result<()> {
     for (allowed, blocked) in allowed.addresses().into_iter().zip(blocked.addresses()) {
         let packet = frame::ping(blocked, allowed, 1, b"a picture");
         camera.raw()?.send(&camera.ethernet().packet(&packet))?;
-        assert_eq!(settled(&lab, blocked)?, 1, "{blocked}");
+        assert_eq!(lab.arrivals.settled(blocked)?.packets, 1, "{blocked}");
     }
     Ok(())
 }
@@ -130,17 +129,4 @@ fn cleanup_takes_what_a_dead_process_left() -> Result<()> {
     assert!(!left.contains(&orphan.to_owned()));
     assert!(left.contains(&lab.router.name().to_owned()));
     Ok(())
-}
-
-/// Packets that arrived, once no more have come for a while.
-fn settled(lab: &Lab, address: IpAddr) -> Result<u64> {
-    let mut last = lab.arrivals.to(address)?.packets;
-    loop {
-        std::thread::sleep(Duration::from_millis(100));
-        let now = lab.arrivals.to(address)?.packets;
-        if now == last {
-            return Ok(now);
-        }
-        last = now;
-    }
 }

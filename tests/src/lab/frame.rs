@@ -170,6 +170,24 @@ pub fn ping(source: IpAddr, destination: IpAddr, sequence: u16, data: &[u8]) -> 
     ip(source, destination, protocol, &message)
 }
 
+/// The packet with another hop limit (IPv4: time to live).
+///
+/// # Panics
+///
+/// If the packet has no full IP header.
+#[must_use]
+pub fn with_hop_limit(mut packet: Vec<u8>, hops: u8) -> Vec<u8> {
+    if packet[0] >> 4 == 6 {
+        packet[7] = hops;
+    } else {
+        packet[8] = hops;
+        packet[10..12].fill(0);
+        let sum = checksum(&packet[..20]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    packet
+}
+
 /// The checksum of a segment whose own field is zero, with the pseudo header
 /// (RFC 9293 3.1, RFC 8200 8.1).
 #[must_use]

@@ -8,10 +8,12 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::{fs, thread};
+use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 /// Where `ip netns` keeps the names.
 const RUN_NETNS: &str = "/run/netns";
@@ -253,8 +255,9 @@ fn is_orphan(name: &str) -> bool {
     }
 }
 
-/// Removes namespaces and BPF file systems whose process is gone (killed before
-/// it could clean up). Returns the names of what was removed.
+/// Removes namespaces with the processes in them, BPF file systems and
+/// directories whose owner is gone (killed before it could clean up). Returns
+/// the names of what was removed.
 ///
 /// # Errors
 ///
@@ -263,6 +266,9 @@ pub fn cleanup() -> Result<Vec<String>> {
     let mut removed = Vec::new();
     for name in names(OWNED)? {
         if is_orphan(&name) {
+            for pid in run(Command::new("ip").args(["netns", "pids", &name]))?.lines() {
+                kill(pid.trim());
+            }
             delete(&name);
             removed.push(name);
         }
@@ -271,7 +277,22 @@ pub fn cleanup() -> Result<Vec<String>> {
         super::bpffs::unmount(&directory);
         removed.push(directory.display().to_string());
     }
+    for entry in fs::read_dir(env::temp_dir()).context("cannot read the temporary directory")? {
+        let entry = entry?;
+        if is_orphan(&entry.file_name().to_string_lossy()) {
+            // Another cleanup may be at it.
+            let _ = fs::remove_dir_all(entry.path());
+            removed.push(entry.path().display().to_string());
+        }
+    }
     Ok(removed)
+}
+
+fn kill(pid: &str) {
+    if let Ok(pid) = pid.parse() {
+        // It may have ended by itself.
+        let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
 }
 
 /// Runs a command to its end and returns its standard output.

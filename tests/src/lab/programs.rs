@@ -6,6 +6,8 @@
 use std::collections::HashMap as Table;
 use std::mem::ManuallyDrop;
 use std::net::IpAddr;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, PerCpuValues};
@@ -158,6 +160,23 @@ impl Arrivals {
             IpAddr::V6(address) => key = address.octets(),
         }
         Ok(self.all()?.get(&key).copied().unwrap_or_default())
+    }
+
+    /// As [`Arrivals::to`], once nothing more has come for 50 ms.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read.
+    pub fn settled(&self, address: IpAddr) -> Result<Arrived> {
+        let mut last = self.to(address)?;
+        loop {
+            thread::sleep(Duration::from_millis(50));
+            let now = self.to(address)?;
+            if now == last {
+                return Ok(now);
+            }
+            last = now;
+        }
     }
 
     fn all(&self) -> Result<Table<[u8; 16], Arrived>> {

@@ -1,2 +1,18 @@
-//! Compiles the BPF programs that the binary carries.
-fn main() {}
+//! Compiles the lab's BPF programs, which the test library carries.
+
+use anyhow::{Context as _, Result};
+use aya_build::{Package, Toolchain};
+
+fn main() -> Result<()> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../ebpf-programs");
+    aya_build::build_ebpf(
+        [Package {
+            name: "kordon-ebpf",
+            root_dir: root,
+            no_default_features: true,
+            features: &["lab"],
+        }],
+        Toolchain::default(),
+    )
+    .context("cannot build the lab's BPF programs; `cargo xtask build` installs what that needs")
+}

@@ -1,1 +1,4 @@
-//! The lab.
+//! What the end-to-end tests, the demo and the benchmarks share. None of it ships.
+
+pub mod demo;
+pub mod lab;

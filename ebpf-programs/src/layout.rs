@@ -265,7 +265,7 @@ pub const fn setting_shift(reason: Reason) -> u32 {
 /// One policed interface. Ports are numbered by the controller; the program
 /// that is attached to an interface carries its port number as a constant.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Port {
     /// Index into [`Generation::vid_tables`].
     pub vid_table: u16,
@@ -277,7 +277,7 @@ pub struct Port {
 
 /// One QinQ pair of a VID table. Free slots are all zero (VID 0 is never named).
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Pair {
     /// `pair_key(table, outer, inner)`.
     pub key: u32,
@@ -301,7 +301,7 @@ pub const fn pair_hash(key: u32) -> u32 {
 
 /// What the datapath needs to know of one zone.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Zone {
     /// `ZONE_*` flags.
     pub flags: u32,
@@ -338,7 +338,7 @@ pub const ZONE_SOURCES_UNCHECKED: u32 = 4;
 /// A prefix as a network and a mask, in host byte order. IPv4 lives in the low
 /// 32 bits of `lo`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Prefix {
     /// High 64 bits of the network.
     pub hi: u64,
@@ -352,7 +352,7 @@ pub struct Prefix {
 
 /// A configured NAT64 prefix (RFC 6052). All have lengths of at most 96.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Nat64 {
     /// The prefix.
     pub prefix: Prefix,
@@ -364,7 +364,7 @@ pub struct Nat64 {
 
 /// One rule of a walk. Rules without protocol and ports end a walk or mark it.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Step {
     /// `STEP_*` flags.
     pub flags: u8,
@@ -393,7 +393,7 @@ pub const STEP_DEFAULT: u8 = 8;
 
 /// All that follows from the policy. `CLASSES`: capacity of the tier.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, bytemuck::Zeroable)]
 pub struct Generation<const CLASSES: usize> {
     /// [`LAYOUT_VERSION`]. 0: never written, every policed packet is dropped.
     pub version: u32,
@@ -525,7 +525,7 @@ pub const COUNTER_SLOTS: u32 = 1 << 17;
 
 /// One counter of one CPU.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Counter {
     /// Packets.
     pub packets: u64,
@@ -546,7 +546,7 @@ pub const PROBE_BATCH: usize = 1 << 16;
 
 /// What a probe run is to do. Written by userspace before each run.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct ProbeControl {
     /// The port as which the packet is judged.
     pub port: u32,
@@ -561,7 +561,7 @@ pub struct ProbeControl {
 
 /// What the program says about one packet.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct ProbeOutput {
     /// Counter slot: says zone, reason or rule, and action. `u32::MAX`: none.
     pub slot: u32,

@@ -1,3 +1,6 @@
 //! Policy and ASN database in, the image of a generation out.
+
+pub mod directory;
+pub mod generation;
 pub mod partition;
 pub mod table;

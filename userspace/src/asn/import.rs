@@ -2,6 +2,7 @@
 //! says what it left out; refuses what cannot be what it was given as.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -241,16 +242,13 @@ impl<'a> Reading<'a> {
     fn line(
         &mut self,
         number: usize,
-        bytes: &[u8],
+        line: &[u8],
         too_long: bool,
         asns: &mut HashMap<u32, AsnInfo>,
     ) -> Result<(), Diagnostic> {
-        let line = bytes.trim_ascii();
-        if line.is_empty() || line[0] == b'#' {
+        if matches!(line.trim_ascii(), [] | [b'#', ..]) {
             return Ok(());
         }
-        // Columns are counted in the line as it stands in the file.
-        let line = bytes;
         self.seen += 1;
         if too_long {
             let fault = RowError {
@@ -273,16 +271,17 @@ impl<'a> Reading<'a> {
         };
         if let Some(format) = row.format {
             let expected = *self.format.get_or_insert(format);
-            let fault = RowError {
-                fault: Fault::OtherFormat(format, expected),
-                at: row.third.clone(),
-            };
             if expected != format {
+                let fault = RowError {
+                    fault: Fault::OtherFormat(format, expected),
+                    at: row.third,
+                };
                 self.fault(number, line, &fault);
                 return Ok(());
             }
-            self.check_role(format)
-                .map_err(|(message, help)| self.diagnostic(number, line, &fault, message, help))?;
+            if let Err((message, help)) = self.check_role(format) {
+                return Err(self.diagnostic(number, line, &row.third, message, help));
+            }
         }
         let held =
             self.v4.len() + self.v6.len() + self.countries_v4.len() + self.countries_v6.len();
@@ -386,10 +385,7 @@ impl<'a> Reading<'a> {
         let (Some(prefix), true) = (prefix, self.warnings.len() < MAX_WARNINGS) else {
             return;
         };
-        let at = RowError {
-            fault: Fault::Fields,
-            at: 0..row.third.start.saturating_sub(1),
-        };
+        let at = row.range.clone();
         let warning = self.diagnostic(
             number,
             line,
@@ -408,7 +404,7 @@ impl<'a> Reading<'a> {
         if self.warnings.len() >= MAX_WARNINGS && self.first_fault.is_some() {
             return;
         }
-        let mut warning = self.diagnostic(number, line, error, error.fault.to_string(), "");
+        let mut warning = self.diagnostic(number, line, &error.at, error.fault.to_string(), "");
         warning.help = error.fault.help().map(str::to_owned);
         if self.first_fault.is_none() {
             self.first_fault = Some(warning.clone());
@@ -423,7 +419,7 @@ impl<'a> Reading<'a> {
         &self,
         number: usize,
         line: &[u8],
-        error: &RowError,
+        at: &Range<usize>,
         message: String,
         help: &str,
     ) -> Diagnostic {
@@ -432,11 +428,8 @@ impl<'a> Reading<'a> {
             help: Some(help.to_owned()),
             file: self.file.to_owned(),
             line: number,
-            column: String::from_utf8_lossy(&line[..error.at.start])
-                .chars()
-                .count()
-                + 1,
-            text: line::printable(&line[error.at.clone()]),
+            column: String::from_utf8_lossy(&line[..at.start]).chars().count() + 1,
+            text: line::printable(&line[at.clone()]),
         }
     }
 

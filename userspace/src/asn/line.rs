@@ -67,6 +67,8 @@ pub(super) struct Parsed<'a> {
     pub(super) what: What<'a>,
     /// `None` where the row fits several.
     pub(super) format: Option<Format>,
+    /// Where start and end stand.
+    pub(super) range: Range<usize>,
     /// Where the third field stands.
     pub(super) third: Range<usize>,
 }
@@ -206,24 +208,21 @@ pub(super) fn parse(line: &[u8]) -> Result<Parsed<'_>, RowError> {
     let next = next.ok_or_else(|| whole(Fault::Fields))?;
     let (third, next) = field(line, next, separator);
 
-    let range = RowError {
-        fault: Fault::Fields,
-        at: first.start..second.end,
-    };
+    let range = first.start..second.end;
     let addresses = match (start, end) {
         (IpAddr::V4(a), IpAddr::V4(b)) => Addresses::V4(a.into(), b.into()),
         (IpAddr::V6(a), IpAddr::V6(b)) => Addresses::V6(a.into(), b.into()),
         (a, b) => {
             return Err(RowError {
                 fault: Fault::Families(a, b),
-                ..range
+                at: range,
             });
         }
     };
     if start > end {
         return Err(RowError {
             fault: Fault::Reversed(start, end),
-            ..range
+            at: range,
         });
     }
 
@@ -254,6 +253,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Parsed<'_>, RowError> {
         addresses,
         what,
         format,
+        range,
         third,
     })
 }

@@ -36,7 +36,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 ///
 /// # Errors
 ///
-/// As [`import`] and [`load`]; a snapshot beside other files is refused, because
+/// As [`import()`] and [`load`]; a snapshot beside other files is refused, because
 /// it has its sources folded in already.
 pub fn open(
     asn_files: &[PathBuf],

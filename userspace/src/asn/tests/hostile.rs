@@ -11,6 +11,7 @@ enum Expected {
 }
 use Expected::{Error, Taken};
 
+#[rustfmt::skip]
 fn asn_cases() -> Vec<(&'static str, Vec<u8>, Expected)> {
     const GOOD: &[u8] = b"1.0.0.0,1.0.0.255,1,A\n2001:db8::,2001:db8::ffff,2,B\n";
     let text = |text: &str| text.as_bytes().to_vec();
@@ -63,424 +64,102 @@ fn asn_cases() -> Vec<(&'static str, Vec<u8>, Expected)> {
         .collect();
 
     vec![
-        (
-            "empty file",
-            text(""),
-            Error(0, "it holds no rows", "range CSV"),
-        ),
-        (
-            "only comments",
-            text("# x\n\n  \r\n"),
-            Error(0, "it holds no rows", "range CSV"),
-        ),
-        (
-            "only a header",
-            text("start,end,asn,name\n"),
-            Error(0, "it holds no rows", "range CSV"),
-        ),
-        (
-            "empty gzip",
-            gzip(b""),
-            Error(0, "it holds no rows", "range CSV"),
-        ),
-        (
-            "country list",
-            text("1.0.0.0,1.0.0.255,AU\n"),
-            Error(
-                1,
-                "it is a country list (start,end,CC), not an ASN source",
-                "`--country-db`",
-            ),
-        ),
-        (
-            "country list after a comment",
-            text("# c\n1.0.0.0,1.0.0.255,AS\n"),
-            Error(
-                2,
-                "it is a country list (start,end,CC), not an ASN source",
-                "`--country-db`",
-            ),
-        ),
-        (
-            "all backwards",
-            text("1.0.0.255,1.0.0.0,1,A\n2.0.0.1,2.0.0.0,2,B\n"),
-            Error(
-                1,
-                "all rows end before they start; the first: the range starts at `1.0.0.255`, after its end `1.0.0.0`",
-                "start comes first",
-            ),
-        ),
-        (
-            "web page",
-            text("<!DOCTYPE html>\n<html><body>404</body></html>\n"),
-            Error(1, "it is a web page (HTML or XML), not a table", "address"),
-        ),
-        (
-            "prose",
-            text("Not Found\n"),
-            Error(
-                1,
-                "1 of 1 rows cannot be read; the first: a row needs start, end and an AS number or country, by commas or tabs",
-                "range CSV",
-            ),
-        ),
-        (
-            "prefixes instead of ranges",
-            text("network,asn,org\n1.0.0.0/24,13335,X\n"),
-            Error(
-                2,
-                "1 of 1 rows cannot be read; the first: `1.0.0.0/24` is a prefix, not an address",
-                "range CSV",
-            ),
-        ),
-        (
-            "more than half unreadable",
-            text("1.0.0.0,1.0.0.255,1,A\nx,y,1\nx,y,1\n"),
-            Error(
-                2,
-                "2 of 3 rows cannot be read; the first: `x` is not an IP address",
-                "range CSV",
-            ),
-        ),
-        (
-            "half unreadable",
-            text("1.0.0.0,1.0.0.255,1,A\n1.0.0.256,1.0.1.0,1\n"),
-            Taken(
-                1,
-                &[(
-                    2,
-                    "1.0.0.256",
-                    "row left out: `1.0.0.256` is not an IP address",
-                )],
-            ),
-        ),
-        (
-            "nobody announces anything",
-            text("1.0.0.0\t1.0.0.255\t0\tNone\tNot routed\n"),
-            Error(
-                0,
-                "no row names a network that an ASN announces",
-                "range CSV",
-            ),
-        ),
-        (
-            "only default routes",
-            text("0.0.0.0,255.255.255.255,1,A\n::,ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff,1,A\n"),
-            Error(
-                0,
-                "no row names a network that an ASN announces",
-                "range CSV",
-            ),
-        ),
-        (
-            "default routes",
-            text(
-                "0.0.0.0,127.255.255.255,1,A\n2000::,3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff,1,A\n1.0.0.0,1.255.255.255,2,B\n2002::,2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff,3,C\n",
-            ),
-            Taken(
-                2,
-                &[
-                    (
-                        1,
-                        "0.0.0.0,127.255.255.255",
-                        "`0.0.0.0/1` is ignored: shorter than /8, it is a default route",
-                    ),
-                    (
-                        2,
-                        "2000::,3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
-                        "`2000::/3` is ignored: shorter than /16, it is a default route",
-                    ),
-                ],
-            ),
-        ),
-        (
-            "one backwards",
-            text("1.0.0.255,1.0.0.0,1,A\n1.0.1.0,1.0.1.255,1,A\n"),
-            Taken(
-                1,
-                &[(
-                    1,
-                    "1.0.0.255,1.0.0.0",
-                    "row left out: the range starts at `1.0.0.255`, after its end `1.0.0.0`",
-                )],
-            ),
-        ),
-        (
-            "families mixed in a row",
-            text("1.0.0.0,2001:db8::,1,A\n1.0.1.0,1.0.1.255,1,A\n"),
-            Taken(
-                1,
-                &[(
-                    1,
-                    "1.0.0.0,2001:db8::",
-                    "row left out: `1.0.0.0` and `2001:db8::` are not of one family",
-                )],
-            ),
-        ),
-        (
-            "AS number too large",
-            text("1.0.0.0,1.0.0.255,4294967296,A\n1.0.1.0,1.0.1.255,AS4294967295,A\n"),
-            Taken(
-                1,
-                &[(
-                    1,
-                    "4294967296",
-                    "row left out: `4294967296` is neither an AS number nor a country code",
-                )],
-            ),
-        ),
-        (
-            "AS without digits, negative, empty",
-            text(
-                "1.0.0.0,1.0.0.255,ASX,A\n1.0.0.0,1.0.0.255,-1,A\n1.0.0.0,1.0.0.255,,A\n1.0.1.0,1.0.1.255,1,A\n1.0.2.0,1.0.2.255,1,A\n1.0.3.0,1.0.3.255,1,A\n",
-            ),
-            Taken(
-                3,
-                &[
-                    (
-                        1,
-                        "ASX",
-                        "row left out: `ASX` is neither an AS number nor a country code",
-                    ),
-                    (
-                        2,
-                        "-1",
-                        "row left out: `-1` is neither an AS number nor a country code",
-                    ),
-                    (
-                        3,
-                        "",
-                        "row left out: `` is neither an AS number nor a country code",
-                    ),
-                ],
-            ),
-        ),
-        (
-            "country row in an ASN source",
-            text("1.0.0.0,1.0.0.255,1,A\n1.0.1.0,1.0.1.255,AU\n"),
-            Taken(
-                1,
-                &[(
-                    2,
-                    "AU",
-                    "row left out: this row is a country list (start,end,CC), the file is range CSV (start,end,asn,name)",
-                )],
-            ),
-        ),
-        (
-            "row without ASN",
-            text("1.0.0.0,1.0.0.255\n1.0.1.0,1.0.1.255,1\n"),
-            Taken(
-                1,
-                &[(
-                    1,
-                    "1.0.0.0,1.0.0.255",
-                    "row left out: a row needs start, end and an AS number or country, by commas or tabs",
-                )],
-            ),
-        ),
-        (
-            "second header",
-            text("start,end,asn\n1.0.1.0,1.0.1.255,1\nstart,end,asn\n"),
-            Taken(
-                1,
-                &[(3, "start", "row left out: `start` is not an IP address")],
-            ),
-        ),
-        (
-            "BOM, CRLF, blanks, quotes, unsorted, header",
-            text(
-                "\u{feff}start_ip,end_ip,asn,name\r\n\r\n# c\r\n\"2.0.0.0\", \"2.0.0.255\" ,\"AS2\",\"B\"\r\n  1.0.0.0 , 1.0.0.255 , as1 , A \r\n",
-            ),
-            Taken(2, &[]),
-        ),
-        (
-            "BOM before the first row",
-            text("\u{feff}1.0.0.0,1.0.0.255,1,A\n"),
-            Taken(1, &[]),
-        ),
-        (
-            "duplicates",
-            text(
-                "1.0.0.0,1.0.0.255,1,A\n1.0.0.0,1.0.0.255,1,A\n::ffff:1.0.0.0,::ffff:1.0.0.255,1,B\n",
-            ),
-            Taken(1, &[]),
-        ),
-        (
-            "no line end",
-            text("1.0.0.0,1.0.0.255,1,A\n1.0.1.0,1.0.1.255,13"),
-            Taken(
-                2,
-                &[(
-                    2,
-                    "1.0.1.0,1.0.1.255,13",
-                    "the last line has no line end: the file may have been cut short",
-                )],
-            ),
-        ),
-        (
-            "cut gzip",
-            cut(gzip(long.as_bytes()), 9),
-            Error(3001, "the gzip stream ends too early", "cut short"),
-        ),
-        (
-            "cut gzip checksum",
-            cut(gzip(GOOD), 1),
-            Error(3, "the gzip stream ends too early", "cut short"),
-        ),
-        (
-            "cut zstd",
-            cut(zst(GOOD), 1),
-            Error(1, "the zstd stream ends too early", "cut short"),
-        ),
-        (
-            "only the gzip magic",
-            vec![0x1f, 0x8b],
-            Error(1, "the gzip stream ends too early", "cut short"),
-        ),
-        (
-            "only the zstd magic",
-            vec![0x28, 0xb5, 0x2f, 0xfd],
-            Error(1, "the zstd stream ends too early", "cut short"),
-        ),
-        (
-            "damaged gzip",
-            flipped,
-            Error(usize::MAX, "the gzip stream is corrupt", "fetch it again"),
-        ),
-        (
-            "damaged zstd",
-            flipped_zst,
-            Error(usize::MAX, "the zstd stream is corrupt", "fetch it again"),
-        ),
-        (
-            "two gzip members",
-            [gzip(GOOD), gzip(b"9.0.0.0,9.0.0.255,9,N\n")].concat(),
-            Taken(3, &[]),
-        ),
-        (
-            "two zstd frames",
-            [zst(GOOD), zst(b"9.0.0.0,9.0.0.255,9,N\n")].concat(),
-            Taken(3, &[]),
-        ),
-        (
-            "gzip in zstd",
-            zst(&gzip(long.as_bytes())),
-            Error(usize::MAX, "", "range CSV"),
-        ),
-        (
-            "bzip2",
-            text("BZh91AY"),
-            Error(0, "it is bzip2, which is not read", "decompress it first"),
-        ),
-        (
-            "xz",
-            b"\xfd7zXZ\0\0".to_vec(),
-            Error(
-                0,
-                "it is an xz file, which is not read",
-                "decompress it first",
-            ),
-        ),
-        (
-            "zip",
-            b"PK\x03\x04\0\0".to_vec(),
-            Error(
-                0,
-                "it is a zip archive, which is not read",
-                "unpack it first",
-            ),
-        ),
-        (
-            "UTF-16",
-            utf16,
-            Error(0, "it is UTF-16 text, which is not read", "UTF-8"),
-        ),
-        (
-            "snapshot",
-            b"kordonDB\x01".to_vec(),
-            Error(
-                0,
-                "it is a snapshot of kordon, which is not read",
-                "given alone",
-            ),
-        ),
-        (
-            "nothing but nul bytes",
-            vec![0; 1 << 20],
-            Error(
-                usize::MAX,
-                "1 of 1 rows cannot be read; the first: the line is longer than 64 KiB",
-                "range CSV",
-            ),
-        ),
-        (
-            "a line of three megabytes",
-            giant_line,
-            Taken(
-                2,
-                &[(1, "", "row left out: the line is longer than 64 KiB")],
-            ),
-        ),
-        (
-            "invalid UTF-8 and nul bytes",
-            latin1,
-            Taken(
-                2,
-                &[(
-                    2,
-                    "\u{fffd}\u{fffd}",
-                    "row left out: `\u{fffd}\u{fffd}` is neither an AS number nor a country code",
-                )],
-            ),
-        ),
-        (
-            "300 rows over one address",
-            text(&deep),
-            Error(
-                257,
-                "more than 256 rows overlap, or too many in ever new ways",
-                "no table of routes",
-            ),
-        ),
-        (
-            "many bad rows",
-            text(&many_bad),
-            Taken(40, &[(0, "", "20 more rows were left out")]),
-        ),
-        (
-            "escape sequences",
-            text("1.0.0.0,1.0.0.255,1,A\n\x1b[2J\u{202e},1.0.0.1,1\n"),
-            Taken(
-                1,
-                &[(
-                    2,
-                    "\u{fffd}[2J\u{fffd}",
-                    "row left out: `\u{fffd}[2J\u{fffd}` is not an IP address",
-                )],
-            ),
-        ),
-        (
-            "zone index, leading zeros, octal",
-            text(
-                "fe80::1%eth0,fe80::2,1\n01.0.0.0,1.0.0.255,1\n1.0.0.0,1.0.0.255,1\n1.0.1.0,1.0.1.255,1\n",
-            ),
-            Taken(
-                2,
-                &[
-                    (
-                        1,
-                        "fe80::1%eth0",
-                        "row left out: `fe80::1%eth0` is not an IP address",
-                    ),
-                    (
-                        2,
-                        "01.0.0.0",
-                        "row left out: `01.0.0.0` is not an IP address",
-                    ),
-                ],
-            ),
-        ),
+        ("empty file", text(""),
+            Error(0, "it holds no rows", "range CSV")),
+        ("only comments", text("# x\n\n  \r\n"),
+            Error(0, "it holds no rows", "range CSV")),
+        ("only a header", text("start,end,asn,name\n"),
+            Error(0, "it holds no rows", "range CSV")),
+        ("empty gzip", gzip(b""),
+            Error(0, "it holds no rows", "range CSV")),
+        ("country list", text("1.0.0.0,1.0.0.255,AU\n"),
+            Error(1, "it is a country list (start,end,CC), not an ASN source", "`--country-db`")),
+        ("country list after a comment", text("# c\n1.0.0.0,1.0.0.255,AS\n"),
+            Error(2, "it is a country list (start,end,CC), not an ASN source", "`--country-db`")),
+        ("all backwards", text("1.0.0.255,1.0.0.0,1,A\n2.0.0.1,2.0.0.0,2,B\n"),
+            Error(1, "all rows end before they start; the first: the range starts at `1.0.0.255`, after its end `1.0.0.0`", "start comes first")),
+        ("web page", text("<!DOCTYPE html>\n<html><body>404</body></html>\n"),
+            Error(1, "it is a web page (HTML or XML), not a table", "address")),
+        ("prose", text("Not Found\n"),
+            Error(1, "1 of 1 rows cannot be read; the first: a row needs start, end and an AS number or country, by commas or tabs", "range CSV")),
+        ("prefixes instead of ranges", text("network,asn,org\n1.0.0.0/24,13335,X\n"),
+            Error(2, "1 of 1 rows cannot be read; the first: `1.0.0.0/24` is a prefix, not an address", "range CSV")),
+        ("more than half unreadable", text("1.0.0.0,1.0.0.255,1,A\nx,y,1\nx,y,1\n"),
+            Error(2, "2 of 3 rows cannot be read; the first: `x` is not an IP address", "range CSV")),
+        ("half unreadable", text("1.0.0.0,1.0.0.255,1,A\n1.0.0.256,1.0.1.0,1\n"),
+            Taken(1, &[(2, "1.0.0.256", "row left out: `1.0.0.256` is not an IP address")])),
+        ("nobody announces anything", text("1.0.0.0\t1.0.0.255\t0\tNone\tNot routed\n"),
+            Error(0, "no row names a network that an ASN announces", "range CSV")),
+        ("only default routes", text("0.0.0.0,255.255.255.255,1,A\n::,ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff,1,A\n"),
+            Error(0, "no row names a network that an ASN announces", "range CSV")),
+        ("default routes", text("0.0.0.0,127.255.255.255,1,A\n2000::,3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff,1,A\n1.0.0.0,1.255.255.255,2,B\n2002::,2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff,3,C\n"),
+            Taken(2, &[(1, "0.0.0.0,127.255.255.255", "`0.0.0.0/1` is ignored: shorter than /8, it is a default route"), (2, "2000::,3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "`2000::/3` is ignored: shorter than /16, it is a default route")])),
+        ("one backwards", text("1.0.0.255,1.0.0.0,1,A\n1.0.1.0,1.0.1.255,1,A\n"),
+            Taken(1, &[(1, "1.0.0.255,1.0.0.0", "row left out: the range starts at `1.0.0.255`, after its end `1.0.0.0`")])),
+        ("families mixed in a row", text("1.0.0.0,2001:db8::,1,A\n1.0.1.0,1.0.1.255,1,A\n"),
+            Taken(1, &[(1, "1.0.0.0,2001:db8::", "row left out: `1.0.0.0` and `2001:db8::` are not of one family")])),
+        ("AS number too large", text("1.0.0.0,1.0.0.255,4294967296,A\n1.0.1.0,1.0.1.255,AS4294967295,A\n"),
+            Taken(1, &[(1, "4294967296", "row left out: `4294967296` is neither an AS number nor a country code")])),
+        ("AS without digits, negative, empty", text("1.0.0.0,1.0.0.255,ASX,A\n1.0.0.0,1.0.0.255,-1,A\n1.0.0.0,1.0.0.255,,A\n1.0.1.0,1.0.1.255,1,A\n1.0.2.0,1.0.2.255,1,A\n1.0.3.0,1.0.3.255,1,A\n"),
+            Taken(3, &[(1, "ASX", "row left out: `ASX` is neither an AS number nor a country code"), (2, "-1", "row left out: `-1` is neither an AS number nor a country code"), (3, "", "row left out: `` is neither an AS number nor a country code")])),
+        ("country row in an ASN source", text("1.0.0.0,1.0.0.255,1,A\n1.0.1.0,1.0.1.255,AU\n"),
+            Taken(1, &[(2, "AU", "row left out: this row is a country list (start,end,CC), the file is range CSV (start,end,asn,name)")])),
+        ("row without ASN", text("1.0.0.0,1.0.0.255\n1.0.1.0,1.0.1.255,1\n"),
+            Taken(1, &[(1, "1.0.0.0,1.0.0.255", "row left out: a row needs start, end and an AS number or country, by commas or tabs")])),
+        ("second header", text("start,end,asn\n1.0.1.0,1.0.1.255,1\nstart,end,asn\n"),
+            Taken(1, &[(3, "start", "row left out: `start` is not an IP address")])),
+        ("BOM, CRLF, blanks, quotes, unsorted, header", text("\u{feff}start_ip,end_ip,asn,name\r\n\r\n# c\r\n\"2.0.0.0\", \"2.0.0.255\" ,\"AS2\",\"B\"\r\n  1.0.0.0 , 1.0.0.255 , as1 , A \r\n"),
+            Taken(2, &[])),
+        ("BOM before the first row", text("\u{feff}1.0.0.0,1.0.0.255,1,A\n"),
+            Taken(1, &[])),
+        ("duplicates", text("1.0.0.0,1.0.0.255,1,A\n1.0.0.0,1.0.0.255,1,A\n::ffff:1.0.0.0,::ffff:1.0.0.255,1,B\n"),
+            Taken(1, &[])),
+        ("no line end", text("1.0.0.0,1.0.0.255,1,A\n1.0.1.0,1.0.1.255,13"),
+            Taken(2, &[(2, "1.0.1.0,1.0.1.255,13", "the last line has no line end: the file may have been cut short")])),
+        ("cut gzip", cut(gzip(long.as_bytes()), 9),
+            Error(3001, "the gzip stream ends too early", "cut short")),
+        ("cut gzip checksum", cut(gzip(GOOD), 1),
+            Error(3, "the gzip stream ends too early", "cut short")),
+        ("cut zstd", cut(zst(GOOD), 1),
+            Error(1, "the zstd stream ends too early", "cut short")),
+        ("only the gzip magic", vec![0x1f, 0x8b],
+            Error(1, "the gzip stream ends too early", "cut short")),
+        ("only the zstd magic", vec![0x28, 0xb5, 0x2f, 0xfd],
+            Error(1, "the zstd stream ends too early", "cut short")),
+        ("damaged gzip", flipped,
+            Error(usize::MAX, "the gzip stream is corrupt", "fetch it again")),
+        ("damaged zstd", flipped_zst,
+            Error(usize::MAX, "the zstd stream is corrupt", "fetch it again")),
+        ("two gzip members", [gzip(GOOD), gzip(b"9.0.0.0,9.0.0.255,9,N\n")].concat(),
+            Taken(3, &[])),
+        ("two zstd frames", [zst(GOOD), zst(b"9.0.0.0,9.0.0.255,9,N\n")].concat(),
+            Taken(3, &[])),
+        ("gzip in zstd", zst(&gzip(long.as_bytes())),
+            Error(usize::MAX, "", "range CSV")),
+        ("bzip2", text("BZh91AY"),
+            Error(0, "it is bzip2, which is not read", "decompress it first")),
+        ("xz", b"\xfd7zXZ\0\0".to_vec(),
+            Error(0, "it is an xz file, which is not read", "decompress it first")),
+        ("zip", b"PK\x03\x04\0\0".to_vec(),
+            Error(0, "it is a zip archive, which is not read", "unpack it first")),
+        ("UTF-16", utf16,
+            Error(0, "it is UTF-16 text, which is not read", "UTF-8")),
+        ("snapshot", b"kordonDB\x01".to_vec(),
+            Error(0, "it is a snapshot of kordon, which is not read", "given alone")),
+        ("nothing but nul bytes", vec![0; 1 << 20],
+            Error(usize::MAX, "1 of 1 rows cannot be read; the first: the line is longer than 64 KiB", "range CSV")),
+        ("a line of three megabytes", giant_line,
+            Taken(2, &[(1, "", "row left out: the line is longer than 64 KiB")])),
+        ("invalid UTF-8 and nul bytes", latin1,
+            Taken(2, &[(2, "\u{fffd}\u{fffd}", "row left out: `\u{fffd}\u{fffd}` is neither an AS number nor a country code")])),
+        ("300 rows over one address", text(&deep),
+            Error(257, "more than 256 rows overlap, or too many in ever new ways", "no table of routes")),
+        ("many bad rows", text(&many_bad),
+            Taken(40, &[(0, "", "20 more rows were left out")])),
+        ("escape sequences", text("1.0.0.0,1.0.0.255,1,A\n\x1b[2J\u{202e},1.0.0.1,1\n"),
+            Taken(1, &[(2, "\u{fffd}[2J\u{fffd}", "row left out: `\u{fffd}[2J\u{fffd}` is not an IP address")])),
+        ("zone index, leading zeros, octal", text("fe80::1%eth0,fe80::2,1\n01.0.0.0,1.0.0.255,1\n1.0.0.0,1.0.0.255,1\n1.0.1.0,1.0.1.255,1\n"),
+            Taken(2, &[(1, "fe80::1%eth0", "row left out: `fe80::1%eth0` is not an IP address"), (2, "01.0.0.0", "row left out: `01.0.0.0` is not an IP address")])),
     ]
 }
 
@@ -609,7 +288,7 @@ fn all_files_are_reported_at_once() {
     let missing = PathBuf::from("/nonexistent/a");
     let folder = Folder::new();
     let empty = folder.file("empty", "");
-    let error = import(&[missing, empty.clone()], &[folder.0.clone()]).unwrap_err();
+    let error = import(&[missing, empty.clone()], std::slice::from_ref(&folder.0)).unwrap_err();
     let messages: Vec<&str> = error.0.errors.iter().map(|e| e.message.as_str()).collect();
     assert_eq!(
         messages,

@@ -20,7 +20,7 @@ fn comes_back_as_it_was() {
         save(&db, &path).unwrap();
         assert!(is_snapshot(&path));
         assert_eq!(load(&path).unwrap(), db);
-        assert_eq!(open(&[path.clone()], &[]).unwrap().0, db);
+        assert_eq!(open(std::slice::from_ref(&path), &[]).unwrap().0, db);
     }
 }
 
@@ -119,7 +119,7 @@ fn a_snapshot_stands_alone() {
         "a snapshot cannot be combined with other databases"
     );
     std::fs::write(&path, &std::fs::read(&path).unwrap()[..40]).unwrap();
-    let error = open(&[path.clone()], &[]).unwrap_err();
+    let error = open(std::slice::from_ref(&path), &[]).unwrap_err();
     assert!(error.0.errors[0].message.contains("bytes instead of"));
     assert_eq!(open(&[other], &[]).unwrap().0.info().asns, 1);
 }

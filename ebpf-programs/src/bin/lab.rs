@@ -7,10 +7,6 @@
 //! its programs are attached in: interface indices mean nothing elsewhere.
 #![no_std]
 #![no_main]
-#![expect(
-    missing_docs,
-    reason = "the map macro makes public statics, documented all the same"
-)]
 
 use aya_ebpf::{
     bindings::{BPF_F_INGRESS, TC_ACT_OK, TC_ACT_SHOT, xdp_action},

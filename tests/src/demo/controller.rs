@@ -45,7 +45,8 @@ impl Controller {
         command.arg("--socket").arg(&socket);
         command.arg("--bpffs").arg(stage.bpffs.path());
         command.arg("--state-dir").arg(directory.join("state"));
-        command.stdin(Stdio::null());
+        // It holds no directory of the user's busy.
+        command.current_dir(directory).stdin(Stdio::null());
         command
             .stdout(log.try_clone().context("cannot copy a file handle")?)
             .stderr(log);

@@ -10,14 +10,18 @@ mod report;
 mod stage;
 mod story;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
+use nix::sys::signal::{SigSet, Signal};
 
 use report::Report;
 use stage::Stage;
+
+use crate::lab::namespace;
 
 /// Shows kordon at work in a network of namespaces that has no way out of this machine.
 #[derive(Debug, Parser)]
@@ -33,7 +37,7 @@ struct Arguments {
     #[arg(long)]
     keep: bool,
     /// Take down what `--keep` left up.
-    #[arg(long, conflicts_with_all = ["keep", "kordon"])]
+    #[arg(long, conflicts_with = "keep")]
     down: bool,
     #[command(subcommand)]
     role: Option<Role>,
@@ -75,21 +79,43 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn demo(kordon: &PathBuf, arguments: &Arguments) -> Result<bool> {
+fn demo(kordon: &Path, arguments: &Arguments) -> Result<bool> {
     let kordon = kordon
         .canonicalize()
         .with_context(|| format!("cannot find the binary {}", kordon.display()))?;
+    leave_nothing_on_signals(arguments.keep)?;
     let mut report = Report::new(arguments.json);
     let outcome = tell(&kordon, arguments.keep, &mut report);
-    report.finish(outcome.as_ref().err());
-    outcome.map(|()| report.ok())
+    report.finish(&outcome);
+    outcome.map(|_| report.ok())
 }
 
-fn tell(kordon: &std::path::Path, keep: bool, report: &mut Report) -> Result<()> {
+/// Returns how to play with what is left up, if anything is.
+fn tell(kordon: &Path, keep: bool, report: &mut Report) -> Result<Option<String>> {
     let mut stage = Stage::new(keep)?;
     let controller = story::tell(&stage, kordon, report)?;
-    if keep {
-        report.say(&stage.keep(controller)?);
-    }
+    keep.then(|| stage.keep(controller)).transpose()
+}
+
+/// Ctrl-C must not leave namespaces and a controller behind.
+fn leave_nothing_on_signals(keep: bool) -> Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    // Blocked here and so in every thread; children start with none blocked.
+    signals.thread_block().context("cannot block signals")?;
+    thread::spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            let removed = if keep {
+                stage::down()
+            } else {
+                namespace::remove_own().map(drop)
+            };
+            if let Err(error) = removed {
+                eprintln!("error: {error:#}");
+            }
+            std::process::exit(128 + signal as i32);
+        }
+    });
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use anyhow::Error;
+use anyhow::Result;
 use serde_json::{Map, Value};
 
 /// What the demo is to show, in order.
@@ -124,15 +124,15 @@ impl Report {
         self.shown.contains(&(claim, true)) && !self.shown.contains(&(claim, false))
     }
 
-    /// Prints the summary, and the JSON line where it was asked for. `error`:
-    /// what ended the demo early.
-    pub(crate) fn finish(&self, error: Option<&Error>) {
+    /// Prints the summary, and the JSON line where it was asked for. `outcome`:
+    /// what ended the demo early, or what else there is to say.
+    pub(crate) fn finish(&self, outcome: &Result<Option<String>>) {
         self.say(&self.table());
         let holding = Claim::ALL
             .iter()
             .filter(|claim| self.holds(**claim))
             .count();
-        let end = if error.is_some() {
+        let end = if outcome.is_err() {
             ", and the demo ended early"
         } else {
             ""
@@ -141,12 +141,15 @@ impl Report {
             "{holding} of {} claims hold{end}",
             Claim::ALL.len()
         ));
+        if let Ok(Some(text)) = outcome {
+            self.say(text);
+        }
         if self.json {
             let mut object: Map<String, Value> = Claim::ALL
                 .iter()
                 .map(|claim| (claim.key().to_owned(), self.holds(*claim).into()))
                 .collect();
-            object.insert("ok".to_owned(), (self.ok() && error.is_none()).into());
+            object.insert("ok".to_owned(), (self.ok() && outcome.is_ok()).into());
             println!("{}", Value::Object(object));
         }
     }

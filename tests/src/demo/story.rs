@@ -12,14 +12,15 @@ use anyhow::{Context as _, Result, ensure};
 use super::controller::{Controller, Metrics};
 use super::report::{Claim, Report};
 use super::stage::Stage;
+use crate::lab::programs::Witness;
 use crate::lab::traffic::{Reach, udp_send};
-use crate::lab::{Host, Lab, PORT, Server, frame};
+use crate::lab::{Host, Lab, PORT, Server, TRUNK, frame};
 
 /// For an answer that is to come.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For an answer that is not to come. Below the second after which TCP repeats
 /// its first packet, so that one attempt is one packet.
-const SILENCE: Duration = Duration::from_millis(300);
+const SILENCE: Duration = Duration::from_millis(150);
 /// Datagrams beside each TCP attempt.
 const DATAGRAMS: u64 = 250;
 /// Packets with a spoofed source, of each kind and family.
@@ -152,12 +153,21 @@ pub(crate) fn tell(stage: &Stage, binary: &Path, report: &mut Report) -> Result<
 fn without_kordon(lab: &Lab, report: &mut Report) -> Result<()> {
     let mut problems = Vec::new();
     let mut reached = 0;
+    let witness = Witness::attach(&lab.router, TRUNK)?;
     for host in &lab.hosts {
         for server in &lab.servers {
             let outcome = send(lab, host, server, PATIENCE)?;
             reached += outcome.answered;
             problems.extend(must_answer(&outcome));
         }
+    }
+    let (camera, office) = (witness.tagged(20)?, witness.tagged(30)?);
+    let untagged = witness.untagged()?;
+    drop(witness);
+    if camera == 0 || office == 0 || untagged != 0 {
+        problems.push(format!(
+            "tags are not inline on the trunk: {untagged} frames without"
+        ));
     }
     let (allowed, blocked) = (lab.server("as15169")?, lab.server("as12695")?);
     let outcome = spoof(lab, lab.host("camera")?, allowed, blocked)?;
@@ -170,7 +180,8 @@ fn without_kordon(lab: &Lab, report: &mut Report) -> Result<()> {
         outcome.arrived,
     );
     let detail = format!(
-        "TCP is answered on {reached} of 12 ways; of {} packets with AS12695's address as source\n      \
+        "TCP is answered on {reached} of 12 ways; XDP on the trunk sees {camera} frames with tag 20,\n      \
+         {office} with tag 30, {untagged} without; of {} packets with AS12695's address as source\n      \
          {} had their answer delivered there",
         outcome.sent, outcome.arrived
     );
@@ -354,6 +365,6 @@ fn ask(stream: &mut TcpStream, patience: Duration) -> Result<bool> {
         .context("cannot write to an open connection")?;
     let answered = stream.read_exact(&mut [0; 12]).is_ok();
     // An acknowledgement on its way is not to be taken for what comes next.
-    thread::sleep(SILENCE / 5);
+    thread::sleep(SILENCE / 3);
     Ok(answered)
 }

@@ -81,8 +81,8 @@ pub fn unmount(path: &Path) {
     }
 }
 
-/// Mounted directories of [`Bpffs::new`] whose name `is_orphan` says yes to.
-pub(crate) fn leftovers(is_orphan: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+/// Mounted directories of [`Bpffs::new`] whose name `goes` says yes to.
+pub(crate) fn leftovers(goes: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
     let mounts =
         fs::read_to_string("/proc/self/mounts").context("cannot read the list of mounts")?;
     let paths = mounts
@@ -91,8 +91,7 @@ pub(crate) fn leftovers(is_orphan: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>
             let mut fields = line.split(' ');
             let (path, kind) = (fields.nth(1)?, fields.next()?);
             let name = Path::new(path).file_name()?.to_str()?;
-            (kind == "bpf" && name.starts_with(OWNED) && is_orphan(name))
-                .then(|| PathBuf::from(path))
+            (kind == "bpf" && name.starts_with(OWNED) && goes(name)).then(|| PathBuf::from(path))
         })
         .collect();
     Ok(paths)

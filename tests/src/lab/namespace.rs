@@ -255,17 +255,31 @@ fn is_orphan(name: &str) -> bool {
     }
 }
 
-/// Removes namespaces with the processes in them, BPF file systems and
-/// directories whose owner is gone (killed before it could clean up). Returns
-/// the names of what was removed.
+/// Removes what processes left that are gone (killed before they could clean up):
+/// namespaces with the processes in them, BPF file systems and directories.
+/// Returns the names of what was removed.
 ///
 /// # Errors
 ///
 /// If the lists of namespaces or mounts cannot be read.
 pub fn cleanup() -> Result<Vec<String>> {
+    remove(is_orphan)
+}
+
+/// As [`cleanup`], for what this process owns: before an exit that runs no destructors.
+///
+/// # Errors
+///
+/// As [`cleanup`].
+pub fn remove_own() -> Result<Vec<String>> {
+    let own = owned_prefix()? + "-";
+    remove(|name| name.starts_with(&own))
+}
+
+fn remove(goes: impl Fn(&str) -> bool) -> Result<Vec<String>> {
     let mut removed = Vec::new();
     for name in names(OWNED)? {
-        if is_orphan(&name) {
+        if goes(&name) {
             for pid in run(Command::new("ip").args(["netns", "pids", &name]))?.lines() {
                 kill(pid.trim());
             }
@@ -273,13 +287,13 @@ pub fn cleanup() -> Result<Vec<String>> {
             removed.push(name);
         }
     }
-    for directory in super::bpffs::leftovers(is_orphan)? {
+    for directory in super::bpffs::leftovers(&goes)? {
         super::bpffs::unmount(&directory);
         removed.push(directory.display().to_string());
     }
     for entry in fs::read_dir(env::temp_dir()).context("cannot read the temporary directory")? {
         let entry = entry?;
-        if is_orphan(&entry.file_name().to_string_lossy()) {
+        if goes(&entry.file_name().to_string_lossy()) {
             // Another cleanup may be at it.
             let _ = fs::remove_dir_all(entry.path());
             removed.push(entry.path().display().to_string());

@@ -162,7 +162,7 @@ impl Arrivals {
         Ok(self.all()?.get(&key).copied().unwrap_or_default())
     }
 
-    /// As [`Arrivals::to`], once nothing more has come for 50 ms.
+    /// As [`Arrivals::to`], once nothing more has come for 30 ms.
     ///
     /// # Errors
     ///
@@ -170,7 +170,7 @@ impl Arrivals {
     pub fn settled(&self, address: IpAddr) -> Result<Arrived> {
         let mut last = self.to(address)?;
         loop {
-            thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(30));
             let now = self.to(address)?;
             if now == last {
                 return Ok(now);

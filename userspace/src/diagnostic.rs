@@ -1,7 +1,12 @@
 //! What is wrong with an input, where, and what to do about it. One form for
 //! policies, configuration, list files and databases, so that `check --json`,
 //! the terminal and the control socket say the same.
+//!
+//! A diagnostic carries no source text besides the underlined part: whoever
+//! renders it for a terminal hands the texts over, and whoever sends it over
+//! the socket does not send files twice.
 
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::{Deserialize, Serialize};
 
 /// One error or warning. Message and help follow the same style: lower case, no
@@ -22,6 +27,63 @@ pub struct Diagnostic {
     pub text: String,
 }
 
+impl Diagnostic {
+    /// One that concerns a file as a whole: it cannot be read, or it is empty.
+    #[must_use]
+    pub fn of_file(file: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            help: Some(help.into()),
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            text: String::new(),
+        }
+    }
+
+    /// The line it stands in and the byte range of `text` there; none when the
+    /// source is not the one that was read.
+    fn underlined<'s>(&self, source: &'s str) -> Option<(&'s str, std::ops::Range<usize>)> {
+        let line = source.lines().nth(self.line.checked_sub(1)?)?;
+        let start = line
+            .char_indices()
+            .map(|(at, _)| at)
+            .chain([line.len()])
+            .nth(self.column.checked_sub(1)?)?;
+        line[start..]
+            .starts_with(&self.text)
+            .then(|| (line, start..start + self.text.len()))
+    }
+
+    fn render(&self, level: Level<'static>, source: Option<&str>, renderer: &Renderer) -> String {
+        let place = if self.line == 0 {
+            self.file.clone()
+        } else {
+            format!("{}:{}:{}", self.file, self.line, self.column)
+        };
+        let underlined = source.and_then(|source| self.underlined(source));
+        // Without the source's text the place goes into the title instead.
+        let title = if underlined.is_some() {
+            self.message.clone()
+        } else {
+            format!("{place}: {}", self.message)
+        };
+        let mut group = Group::with_title(level.primary_title(title));
+        if let Some((line, range)) = underlined {
+            group = group.element(
+                Snippet::source(line)
+                    .line_start(self.line)
+                    .path(&self.file)
+                    .annotation(AnnotationKind::Primary.span(range)),
+            );
+        }
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(help));
+        }
+        renderer.render(&[group])
+    }
+}
+
 /// Everything that was found in one go.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostics {
@@ -29,4 +91,194 @@ pub struct Diagnostics {
     pub errors: Vec<Diagnostic>,
     /// What is allowed and likely not meant.
     pub warnings: Vec<Diagnostic>,
+}
+
+impl From<Diagnostic> for Diagnostics {
+    fn from(error: Diagnostic) -> Self {
+        Self {
+            errors: vec![error],
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl Diagnostics {
+    /// Whether the input can be used.
+    #[must_use]
+    pub fn ok(&self) -> bool {
+        self.errors.is_empty()
+    }
+
+    /// Adds what was found elsewhere.
+    pub fn extend(&mut self, other: Self) {
+        self.errors.extend(other.errors);
+        self.warnings.extend(other.warnings);
+    }
+
+    /// By file (`first` before the others), line and column.
+    pub fn sort(&mut self, first: &str) {
+        for list in [&mut self.errors, &mut self.warnings] {
+            list.sort_by(|a, b| {
+                let key = |d: &Diagnostic| (d.file != first, d.line, d.column);
+                (key(a).0, &a.file, key(a)).cmp(&(key(b).0, &b.file, key(b)))
+            });
+        }
+    }
+
+    /// `{"ok","errors","warnings"}`, as `check --json` prints it.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "ok": self.ok(),
+            "errors": self.errors,
+            "warnings": self.warnings,
+        })
+    }
+
+    /// For a terminal: errors, then warnings, the text underlined where `source`
+    /// knows the file. Ends with a line feed unless there is nothing to say.
+    #[must_use]
+    pub fn render<'s>(&self, source: impl Fn(&str) -> Option<&'s str>, colour: bool) -> String {
+        let renderer = if colour {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        let mut out = String::new();
+        for (list, level) in [
+            (&self.errors, Level::ERROR),
+            (&self.warnings, Level::WARNING),
+        ] {
+            for diagnostic in list {
+                out.push_str(&diagnostic.render(
+                    level.clone(),
+                    source(&diagnostic.file),
+                    &renderer,
+                ));
+                out.push_str("\n\n");
+            }
+        }
+        out.truncate(out.trim_end().len());
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out
+    }
+}
+
+/// The user's own words inside a message: in backticks, on one line, of bounded
+/// length, unable to drive a terminal.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let mut out = String::from("`");
+    for (count, c) in text.chars().enumerate() {
+        if count == LONGEST {
+            out.push('…');
+            break;
+        }
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out.push('`');
+    out
+}
+
+/// The candidate that was most likely meant.
+#[must_use]
+pub fn did_you_mean<'c>(
+    text: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<&'c str> {
+    let text = text.to_lowercase();
+    let bound = (text.chars().count() / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|candidate| {
+            let distance = strsim::damerau_levenshtein(&text, &candidate.to_lowercase());
+            (distance, candidate)
+        })
+        .filter(|(distance, candidate)| {
+            // Short words are near to everything: at least half must agree.
+            *distance <= bound && distance * 2 < candidate.chars().count().max(2)
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Diagnostics {
+        Diagnostics {
+            errors: vec![Diagnostic {
+                message: "unknown key `vlan` in zone `cameras`".into(),
+                help: Some("did you mean `vlans`".into()),
+                file: "p.toml".into(),
+                line: 2,
+                column: 1,
+                text: "vlan".into(),
+            }],
+            warnings: vec![],
+        }
+    }
+
+    #[test]
+    fn rendered_with_the_text_underlined() {
+        let text = "[zone.cameras]\nvlan = [20]\n";
+        let out = sample().render(|_| Some(text), false);
+        assert_eq!(
+            out,
+            "error: unknown key `vlan` in zone `cameras`\n \
+             --> p.toml:2:1\n  \
+             |\n\
+             2 | vlan = [20]\n  \
+             | ^^^^\n  \
+             |\n  \
+             = help: did you mean `vlans`\n"
+        );
+    }
+
+    #[test]
+    fn rendered_without_a_source() {
+        let out = sample().render(|_| None, false);
+        assert!(
+            out.starts_with("error: p.toml:2:1: unknown key `vlan` in zone `cameras`\n"),
+            "{out}"
+        );
+        // A source that has changed meanwhile is not underlined in a wrong place.
+        assert_eq!(sample().render(|_| Some("x"), false), out);
+    }
+
+    #[test]
+    fn json_has_exactly_the_documented_fields() {
+        assert_eq!(
+            sample().json().to_string(),
+            r#"{"ok":false,"errors":[{"message":"unknown key `vlan` in zone `cameras`","help":"did you mean `vlans`","file":"p.toml","line":2,"column":1,"text":"vlan"}],"warnings":[]}"#
+        );
+    }
+
+    #[test]
+    fn guesses() {
+        let keys = ["vlans", "interfaces", "default"];
+        for (text, expected) in [
+            ("vlan", Some("vlans")),
+            ("Vlans", Some("vlans")),
+            ("interface", Some("interfaces")),
+            ("defualt", Some("default")),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(did_you_mean(text, keys), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn quotes_cannot_drive_a_terminal() {
+        assert_eq!(quoted("a\u{1b}[31m\n"), "`a\\u{1b}[31m\\n`");
+    }
 }

@@ -1,2 +1,207 @@
-//! The policy language.
+//! The policy language: text in, a checked [`Policy`] or all that is wrong with
+//! it out.
+//!
+//! The stages are apart: [`Bundle`] is what was read, [`parse`] turns it and the
+//! [`Overlay`] into a [`Policy`] in which every name is resolved, and
+//! [`policy_hash`] names what is in force. [`load`] does the first two.
+//!
+//! Architecture invariant: only [`Bundle::read`] and [`Overlay`]'s load and save
+//! touch files. Nothing here knows of BPF.
+
+mod bundle;
+mod countries;
+mod hash;
+mod lint;
+mod lists;
 pub mod model;
+mod overlay;
+mod rules;
+mod sets;
+mod text;
+mod values;
+mod zones;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use ipnet::Ipv6Net;
+use jiff::Timestamp;
+use kordon_ebpf::layout::MAX_NAT64;
+
+pub use bundle::{Bundle, ListFile, MAX_FILE, ReadError};
+pub use hash::{canonical_text, policy_hash};
+pub use model::Policy;
+pub use overlay::{Overlay, OverlayAction, OverlayEntry, OverlayError, OverlayTarget, TargetError};
+
+use self::rules::{Names, RulePlaces};
+use self::sets::SetPlaces;
+use self::text::{Report, Value};
+use self::zones::ZonePlaces;
+use crate::asn::model::AsnDb;
+use crate::diagnostic::{Diagnostic, Diagnostics, quoted};
+
+/// What a policy is checked against.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Rules whose `until` is not after this do not exist.
+    pub now: Timestamp,
+    /// For the warnings that need it: ASNs that announce nothing, countries
+    /// that no source knows.
+    pub db: Option<&'a AsnDb>,
+}
+
+impl<'a> Context<'a> {
+    /// Now, with this database.
+    #[must_use]
+    pub fn now(db: Option<&'a AsnDb>) -> Self {
+        Self {
+            now: Timestamp::now(),
+            db,
+        }
+    }
+}
+
+/// Reads and parses a policy with its list files. A policy is returned exactly
+/// when there are no errors.
+#[must_use]
+pub fn load(
+    path: &Path,
+    overlay: &Overlay,
+    context: &Context<'_>,
+) -> (Option<Policy>, Diagnostics) {
+    match Bundle::read(path) {
+        Ok(bundle) => parse(&bundle, overlay, context),
+        Err(error) => (None, Diagnostic::from(error).into()),
+    }
+}
+
+/// Where the parts of a policy stand.
+struct Places {
+    zones: Vec<ZonePlaces>,
+    sets: Vec<SetPlaces>,
+    rules: Vec<RulePlaces>,
+}
+
+/// Parses what was read. A policy is returned exactly when there are no errors.
+#[must_use]
+pub fn parse(
+    bundle: &Bundle,
+    overlay: &Overlay,
+    context: &Context<'_>,
+) -> (Option<Policy>, Diagnostics) {
+    let text = bundle.text.strip_prefix('\u{feff}').unwrap_or(&bundle.text);
+    let mut report = Report::new(&bundle.file, text);
+    let mut list_errors = Diagnostics::default();
+    let parsed = read(&mut report, bundle, &mut list_errors);
+    let mut policy = None;
+    if let Some((mut parsed, mut places)) = parsed
+        && report.found.ok()
+        && list_errors.ok()
+    {
+        lint::unused_sets(&mut report, &parsed, &places);
+        drop_past_rules(&mut report, &mut parsed, &mut places, context.now);
+        lint::check(&mut report, &parsed, &places, context.db);
+        overlay.add_to(&mut parsed, context.now, &mut list_errors);
+        policy = Some(parsed);
+    }
+    let mut found = report.found;
+    found.extend(list_errors);
+    found.sort(&bundle.file);
+    (policy.filter(|_| found.ok()), found)
+}
+
+fn read(
+    report: &mut Report<'_>,
+    bundle: &Bundle,
+    list_errors: &mut Diagnostics,
+) -> Option<(Policy, Places)> {
+    let table = report.toml()?;
+    report.known_keys(&table, &["zone", "set", "rule", "nat64"], "");
+    let zones = table.get("zone").map(|value| zones::read(report, value));
+    let (zones, zone_places): (Vec<_>, _) = zones.unwrap_or_default().into_iter().unzip();
+    let sets = table
+        .get("set")
+        .map(|value| sets::read(report, value, bundle, list_errors));
+    let (sets, set_places): (Vec<_>, _) = sets.unwrap_or_default().into_iter().unzip();
+    let names = Names {
+        zones: zones.iter().map(|zone| zone.name.as_str()).collect(),
+        sets: sets.iter().map(|set| set.name.as_str()).collect(),
+    };
+    let rules = table
+        .get("rule")
+        .map(|value| rules::read(report, value, &names));
+    let (rules, rule_places): (Vec<_>, _) = rules.unwrap_or_default().into_iter().unzip();
+    let nat64 = table.get("nat64").map(|value| read_nat64(report, value));
+    if !table.contains_key("zone") {
+        report.found.warnings.push(Diagnostic::of_file(
+            &bundle.file,
+            "the policy has no zone: nothing is enforced",
+            "define one with `[zone.NAME]`",
+        ));
+    }
+    let policy = Policy {
+        zones,
+        sets,
+        rules,
+        nat64: nat64.unwrap_or_default(),
+    };
+    let places = Places {
+        zones: zone_places,
+        sets: set_places,
+        rules: rule_places,
+    };
+    Some((policy, places))
+}
+
+fn read_nat64(report: &mut Report<'_>, value: &Value<'_>) -> Vec<Ipv6Net> {
+    let mut prefixes: Vec<Ipv6Net> = Vec::new();
+    for (span, text) in report.strings(value, "`nat64`", "`nat64 = [\"2001:db8:64::/96\"]`") {
+        let prefix = match values::nat64(text) {
+            Ok(prefix) => prefix,
+            Err(problem) => {
+                report.problem(&span, problem);
+                continue;
+            }
+        };
+        let overlaps =
+            |other: &&Ipv6Net| other.contains(&prefix) || prefix.contains::<&Ipv6Net>(other);
+        if let Some(other) = prefixes.iter().find(overlaps) {
+            report.error(
+                &span,
+                format!("NAT64 prefix {} overlaps `{other}`", quoted(text)),
+                "an address embeds its IPv4 address in one place only: remove one of them",
+            );
+        } else if prefixes.len() == MAX_NAT64 {
+            report.error(
+                &span,
+                format!("NAT64 prefix {} is one too many", quoted(text)),
+                format!("a policy has at most {MAX_NAT64}, beside the built-in `64:ff9b::/96`"),
+            );
+        }
+        prefixes.push(prefix);
+    }
+    prefixes
+}
+
+fn drop_past_rules(
+    report: &mut Report<'_>,
+    policy: &mut Policy,
+    places: &mut Places,
+    now: Timestamp,
+) {
+    let rules = std::mem::take(&mut policy.rules);
+    for (rule, place) in rules.into_iter().zip(std::mem::take(&mut places.rules)) {
+        if rule.until.is_some_and(|until| until <= now) {
+            report.warning(
+                &place.until,
+                format!("rule {} has ended", quoted(&rule.name)),
+                "it does not exist any more: remove it, or give it a later `until`",
+            );
+        } else {
+            policy.rules.push(rule);
+            places.rules.push(place);
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! What `kordon block`, `allow` and `unblock` change: a file of its own in
+//! `policy.d/`, evaluated before the administrator's rules, which are never
+//! rewritten. Entries are kept newest first, so that the last word counts:
+//! an `allow` of one address after a `block` of its network is an exception.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use kordon_ebpf::layout::Action;
+use toml::de::DeTable;
+
+use super::model::{Country, Policy, Rule, Set, Target};
+use super::rules::zone_id;
+use super::text::{Problem, Report, Value};
+use super::values::{self, AsnOrPrefix};
+use crate::diagnostic::{Diagnostic, Diagnostics, quoted};
+
+/// How the names of overlay rules start; rules of the file cannot.
+pub(super) const PREFIXES: [&str; 2] = ["block ", "allow "];
+
+/// What an entry does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverlayAction {
+    /// A `drop` rule.
+    Block,
+    /// A `pass` rule.
+    Allow,
+}
+
+impl OverlayAction {
+    /// The command, which is also the word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Allow => "allow",
+        }
+    }
+}
+
+/// What an entry is aimed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OverlayTarget {
+    /// Everything that this ASN announces.
+    Asn(u32),
+    /// The address blocks that are delegated to a country.
+    Country(Country),
+    /// A network, host bits clear.
+    Prefix(IpNet),
+}
+
+impl fmt::Display for OverlayTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asn(asn) => write!(f, "AS{asn}"),
+            Self::Country(country) => write!(f, "{country}"),
+            Self::Prefix(prefix) => write!(f, "{prefix}"),
+        }
+    }
+}
+
+/// A text that is no target.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct TargetError {
+    /// What is wrong.
+    pub message: String,
+    /// What would cure it.
+    pub help: String,
+}
+
+impl From<Problem> for TargetError {
+    fn from(problem: Problem) -> Self {
+        Self {
+            message: problem.message,
+            help: problem.help,
+        }
+    }
+}
+
+impl FromStr for OverlayTarget {
+    type Err = TargetError;
+
+    /// `AS64500`, `RU`, `203.0.113.0/24` or an address.
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        if text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+            return Ok(Self::Country(values::country(text)?));
+        }
+        match values::asn_or_prefix(text) {
+            Ok(AsnOrPrefix::Prefix(prefix)) => Ok(Self::Prefix(prefix)),
+            Ok(AsnOrPrefix::Asns(asns)) if asns.start() == asns.end() => {
+                Ok(Self::Asn(*asns.start()))
+            }
+            Ok(AsnOrPrefix::Asns(_)) => Err(TargetError {
+                message: format!("{} is more than one ASN", quoted(text)),
+                help: "name one at a time, or a set in the policy".to_owned(),
+            }),
+            Err(problem) if text.bytes().any(|byte| byte.is_ascii_digit()) => Err(problem.into()),
+            Err(_) => Err(TargetError {
+                message: format!("{} is not a target", quoted(text)),
+                help: "a target is an ASN (`AS64500`), a country (`RU`) or a prefix (`203.0.113.0/24`)"
+                    .to_owned(),
+            }),
+        }
+    }
+}
+
+/// One `block` or `allow`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverlayEntry {
+    /// Block or allow.
+    pub action: OverlayAction,
+    /// What.
+    pub target: OverlayTarget,
+    /// For which zone; `*` is every zone.
+    pub zone: String,
+    /// The entry does not exist from this moment on.
+    pub until: Option<Timestamp>,
+    /// The administrator's words.
+    pub note: Option<String>,
+    /// When the command was given.
+    pub added: Timestamp,
+}
+
+impl OverlayEntry {
+    /// The name of its rule: `block AS64500 cameras`.
+    #[must_use]
+    pub fn rule_name(&self) -> String {
+        format!("{} {} {}", self.action.as_str(), self.target, self.zone)
+    }
+}
+
+/// All entries, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overlay {
+    /// Where it is kept, as diagnostics name it.
+    pub file: String,
+    /// Newest first: the first that matches decides.
+    pub entries: Vec<OverlayEntry>,
+}
+
+/// Why an overlay could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum OverlayError {
+    /// The system said no.
+    #[error("overlay {} cannot be {operation}: {source}", quoted(.file))]
+    Io {
+        /// Path as given.
+        file: String,
+        /// "read" or "written".
+        operation: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is not what `kordon block` writes.
+    #[error("overlay {} has {} errors, first in line {}: {}", quoted(.file), .found.errors.len(),
+        .found.errors.first().map_or(0, |e| e.line),
+        .found.errors.first().map_or("", |e| e.message.as_str()))]
+    Invalid {
+        /// Path as given.
+        file: String,
+        /// All of them.
+        found: Diagnostics,
+    },
+}
+
+impl Overlay {
+    /// Reads the file; one that does not exist is an empty overlay.
+    ///
+    /// # Errors
+    ///
+    /// When it exists and cannot be read, or does not say what `kordon block`
+    /// writes: a block must not get lost in silence.
+    pub fn load(path: &Path) -> Result<Self, OverlayError> {
+        let file = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&file, &text)
+                .map_err(|found| OverlayError::Invalid { file, found }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self {
+                file,
+                entries: Vec::new(),
+            }),
+            Err(source) => Err(OverlayError::Io {
+                file,
+                operation: "read",
+                source,
+            }),
+        }
+    }
+
+    /// Parses the file's text.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Diagnostics> {
+        let mut report = Report::new(file, text.strip_prefix('\u{feff}').unwrap_or(text));
+        let mut entries = Vec::new();
+        if let Some(table) = report.toml() {
+            report.known_keys(&table, &["entry"], "");
+            if let Some(value) = table.get("entry") {
+                let example = "`[[entry]]` above each entry";
+                for value in report.list(value, "`entry`", example).unwrap_or_default() {
+                    if let Some(table) = report.table(value, "an entry", example) {
+                        entries.extend(read_entry(&mut report, table, value));
+                    }
+                }
+            }
+        }
+        if report.found.ok() {
+            Ok(Self {
+                file: file.to_owned(),
+                entries,
+            })
+        } else {
+            Err(report.found)
+        }
+    }
+
+    /// The file's text.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let string = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        let mut out = String::from(
+            "# Written by `kordon block`, `allow` and `unblock`; evaluated before the policy's rules.\n\
+             # Newest first: the first that matches decides.\n",
+        );
+        for entry in &self.entries {
+            let mut line = |key: &str, value: &dyn fmt::Display| {
+                writeln!(out, "{key} = {value}").expect("writing to a string cannot fail");
+            };
+            line("\n[[entry]]\naction", &string(entry.action.as_str()));
+            line("target", &string(&entry.target.to_string()));
+            line("zone", &string(&entry.zone));
+            line("added", &entry.added);
+            if let Some(until) = &entry.until {
+                line("until", until);
+            }
+            if let Some(note) = &entry.note {
+                line("note", &string(note));
+            }
+        }
+        out
+    }
+
+    /// Writes the file whole or not at all: temporary file, fsync, rename,
+    /// fsync of the folder.
+    ///
+    /// # Errors
+    ///
+    /// When the system says no; the old file is then untouched.
+    pub fn save(&self, path: &Path) -> Result<(), OverlayError> {
+        self.write(path).map_err(|source| OverlayError::Io {
+            file: path.display().to_string(),
+            operation: "written",
+            source,
+        })
+    }
+
+    fn write(&self, path: &Path) -> io::Result<()> {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        std::fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(self.to_toml().as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        std::fs::File::open(folder)?.sync_all()
+    }
+
+    /// Adds an entry as the newest; one for the same target and zone is replaced.
+    pub fn add(&mut self, entry: OverlayEntry) {
+        self.remove(entry.target, &entry.zone);
+        self.entries.insert(0, entry);
+    }
+
+    /// Removes the entry for this target and zone, and says what it was.
+    pub fn remove(&mut self, target: OverlayTarget, zone: &str) -> Option<OverlayEntry> {
+        let at = self
+            .entries
+            .iter()
+            .position(|entry| entry.target == target && entry.zone == zone)?;
+        Some(self.entries.remove(at))
+    }
+
+    /// Forgets entries that have ended; says whether there were any.
+    pub fn prune(&mut self, now: Timestamp) -> bool {
+        let before = self.entries.len();
+        self.entries
+            .retain(|entry| entry.until.is_none_or(|until| until > now));
+        self.entries.len() != before
+    }
+
+    /// Puts the entries' rules in front of the policy's. A zone that the policy
+    /// does not have is an error: the block would be lost.
+    pub(super) fn add_to(&self, policy: &mut Policy, now: Timestamp, found: &mut Diagnostics) {
+        let names: Vec<&str> = policy.zones.iter().map(|z| z.name.as_str()).collect();
+        let mut rules = Vec::new();
+        let mut sets = Vec::new();
+        for entry in &self.entries {
+            if entry.until.is_some_and(|until| until <= now) {
+                continue;
+            }
+            let from = if entry.zone == "*" {
+                (0..names.len()).collect()
+            } else {
+                match zone_id(&entry.zone, &names) {
+                    Ok(id) => vec![id],
+                    Err(problem) => {
+                        found.errors.push(Diagnostic::of_file(
+                            &self.file,
+                            format!("{}: {}", quoted(&entry.rule_name()), problem.message),
+                            format!(
+                                "{}; `kordon unblock {} --zone {}` removes the entry",
+                                problem.help, entry.target, entry.zone
+                            ),
+                        ));
+                        continue;
+                    }
+                }
+            };
+            if from.is_empty() {
+                continue;
+            }
+            let mut set = Set {
+                name: entry.rule_name(),
+                ..Set::default()
+            };
+            match entry.target {
+                OverlayTarget::Asn(asn) => set.asns.push(asn..=asn),
+                OverlayTarget::Country(country) => set.countries.push(country),
+                OverlayTarget::Prefix(prefix) => set.prefixes.push(prefix),
+            }
+            rules.push(Rule {
+                name: entry.rule_name(),
+                from,
+                to: vec![Target::Set(policy.sets.len() + sets.len())],
+                proto: None,
+                ports: Vec::new(),
+                action: match entry.action {
+                    OverlayAction::Block => Action::Drop,
+                    OverlayAction::Allow => Action::Pass,
+                },
+                note: entry.note.clone(),
+                until: entry.until,
+                overlay: true,
+            });
+            sets.push(set);
+        }
+        policy.sets.append(&mut sets);
+        rules.append(&mut policy.rules);
+        policy.rules = rules;
+    }
+}
+
+fn read_entry(
+    report: &mut Report<'_>,
+    table: &DeTable<'_>,
+    value: &Value<'_>,
+) -> Option<OverlayEntry> {
+    const KEYS: [&str; 6] = ["action", "target", "zone", "added", "until", "note"];
+    report.known_keys(table, &KEYS, " in an entry");
+    for key in ["action", "target", "zone", "added"] {
+        if !table.contains_key(key) {
+            report.error(
+                &value.span(),
+                format!("an entry has no `{key}`"),
+                "remove the entry and repeat the `kordon block` or `kordon allow`",
+            );
+        }
+    }
+    let actions = [
+        ("block", OverlayAction::Block),
+        ("allow", OverlayAction::Allow),
+    ];
+    let action = table
+        .get("action")
+        .and_then(|v| report.word(v, "`action` of an entry", &actions, &[]));
+    let target = table.get("target").and_then(|v| {
+        let text = report.string(v, "`target` of an entry", "`target = \"AS64500\"`")?;
+        match text.parse() {
+            Ok(target) => Some(target),
+            Err(TargetError { message, help }) => {
+                report.error(&v.span(), message, help);
+                None
+            }
+        }
+    });
+    let zone = table
+        .get("zone")
+        .and_then(|v| report.string(v, "`zone` of an entry", "`zone = \"cameras\"`"));
+    let note = table
+        .get("note")
+        .and_then(|v| report.string(v, "`note` of an entry", "`note = \"ticket 4711\"`"));
+    let added = table
+        .get("added")
+        .and_then(|v| report.instant(v, "`added` of an entry"));
+    let until = table
+        .get("until")
+        .and_then(|v| report.instant(v, "`until` of an entry"));
+    Some(OverlayEntry {
+        action: action?,
+        target: target?,
+        zone: zone?.to_owned(),
+        until,
+        note: note.map(str::to_owned),
+        added: added?,
+    })
+}

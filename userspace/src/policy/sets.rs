@@ -1,0 +1,318 @@
+//! `[set.NAME]`: destinations, with list files and other sets folded in.
+
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+use toml::de::DeTable;
+
+use super::bundle::Bundle;
+use super::lists;
+use super::model::{Country, Set};
+use super::text::{Report, Span, Value};
+use super::values;
+use crate::diagnostic::{Diagnostics, did_you_mean, quoted};
+
+const KEYS: [&str; 6] = [
+    "asns",
+    "asn_countries",
+    "countries",
+    "prefixes",
+    "files",
+    "sets",
+];
+
+/// Names that rules may use and nobody may define.
+pub(super) const BUILT_IN: [&str; 5] = ["any", "private", "multicast", "unrouted", "router"];
+
+/// Where a set's parts stand. List files have the place of their name.
+#[derive(Debug, Default)]
+pub(super) struct SetPlaces {
+    pub(super) header: Span,
+    pub(super) asns: Vec<(Span, Vec<RangeInclusive<u32>>)>,
+    pub(super) asn_countries: Vec<(Span, Country)>,
+    pub(super) countries: Vec<(Span, Country)>,
+    /// Other sets, by id.
+    pub(super) sets: Vec<(Span, usize)>,
+}
+
+/// All sets, in the order of the file, whatever is wrong with them; what is
+/// wrong with list files goes to `list_errors`.
+pub(super) fn read(
+    report: &mut Report<'_>,
+    value: &Value<'_>,
+    bundle: &Bundle,
+    list_errors: &mut Diagnostics,
+) -> Vec<(Set, SetPlaces)> {
+    let Some(tables) = report.table(value, "`set`", "`[set.NAME]`") else {
+        return Vec::new();
+    };
+    let names: Vec<&str> = tables.keys().map(|key| key.get_ref().as_ref()).collect();
+    let mut sets = Vec::new();
+    for (key, value) in tables {
+        let name: &str = key.get_ref();
+        if BUILT_IN.contains(&name) {
+            report.error(
+                &key.span(),
+                format!("set {} is built in and cannot be defined", quoted(name)),
+                "choose another name",
+            );
+        } else if let Err(problem) = values::name(name, "a set") {
+            report.problem(&key.span(), problem);
+        }
+        let mut set = Set::default();
+        let mut places = SetPlaces::default();
+        let what = format!("set {}", quoted(name));
+        if let Some(table) = report.table(value, &what, "`[set.NAME]`") {
+            let mut reader = Reader {
+                report: &mut *report,
+                bundle,
+                list_errors: &mut *list_errors,
+                names: &names,
+                owner: what,
+            };
+            (set, places) = reader.read(table);
+        }
+        name.clone_into(&mut set.name);
+        places.header = value.span();
+        sets.push((set, places));
+    }
+    refuse_cycles(report, &sets);
+    fold(&mut sets);
+    sets
+}
+
+struct Reader<'r, 'a> {
+    report: &'r mut Report<'a>,
+    bundle: &'r Bundle,
+    list_errors: &'r mut Diagnostics,
+    names: &'r [&'r str],
+    /// "set `hostile`".
+    owner: String,
+}
+
+impl Reader<'_, '_> {
+    fn read(&mut self, table: &DeTable<'_>) -> (Set, SetPlaces) {
+        self.report
+            .known_keys(table, &KEYS, &format!(" in {}", self.owner));
+        let mut set = Set::default();
+        let mut places = SetPlaces::default();
+        if let Some(value) = table.get("asns") {
+            places.asns = self.asns(value);
+            set.asns = places.asns.iter().flat_map(|(_, a)| a.clone()).collect();
+        }
+        for (key, into, countries) in [
+            (
+                "asn_countries",
+                &mut places.asn_countries,
+                &mut set.asn_countries,
+            ),
+            ("countries", &mut places.countries, &mut set.countries),
+        ] {
+            if let Some(value) = table.get(key) {
+                *into = self.countries(key, value);
+                countries.extend(into.iter().map(|(_, country)| *country));
+            }
+        }
+        if let Some(value) = table.get("prefixes") {
+            set.prefixes = self.prefixes(value);
+        }
+        if let Some(value) = table.get("files") {
+            self.files(value, &mut set, &mut places);
+        }
+        if let Some(value) = table.get("sets") {
+            places.sets = self.sets(value);
+        }
+        (set, places)
+    }
+
+    fn of(&self, key: &str) -> String {
+        format!("`{key}` of {}", self.owner)
+    }
+
+    fn asns(&mut self, value: &Value<'_>) -> Vec<(Span, Vec<RangeInclusive<u32>>)> {
+        let mut asns = Vec::new();
+        let what = self.of("asns");
+        let example = "`asns = [12695, \"AS12389\", \"64512-64520\"]`";
+        for (span, text) in self
+            .report
+            .scalars(value, &what, "a number or a string", example)
+        {
+            match values::asns(&text) {
+                Ok(range) => asns.push((span, vec![range])),
+                Err(problem) => self.report.problem(&span, problem),
+            }
+        }
+        asns
+    }
+
+    fn countries(&mut self, key: &str, value: &Value<'_>) -> Vec<(Span, Country)> {
+        let mut countries = Vec::new();
+        let what = self.of(key);
+        let example = format!("`{key} = [\"RU\"]`");
+        for (span, text) in self.report.strings(value, &what, &example) {
+            match values::country(text) {
+                Ok(country) => countries.push((span, country)),
+                Err(problem) => self.report.problem(&span, problem),
+            }
+        }
+        countries
+    }
+
+    fn prefixes(&mut self, value: &Value<'_>) -> Vec<IpNet> {
+        let mut prefixes = Vec::new();
+        let what = self.of("prefixes");
+        let example = "`prefixes = [\"203.0.113.0/24\"]`";
+        for (span, text) in self.report.strings(value, &what, example) {
+            match values::prefix(text) {
+                Ok(prefix) => prefixes.push(prefix),
+                Err(problem) => self.report.problem(&span, problem),
+            }
+        }
+        prefixes
+    }
+
+    fn files(&mut self, value: &Value<'_>, set: &mut Set, places: &mut SetPlaces) {
+        let what = self.of("files");
+        let example = "`files = [\"lists/hostile.txt\"]`";
+        for (span, name) in self.report.strings(value, &what, example) {
+            let content = match self.bundle.list(name).map(|list| &list.content) {
+                Some(Ok(content)) => content,
+                Some(Err(reason)) => {
+                    self.report.error(
+                        &span,
+                        format!("list file {} cannot be read: {reason}", quoted(name)),
+                        format!(
+                            "list files are relative to the policy's folder: {} was tried",
+                            quoted(&self.bundle.list_path(name))
+                        ),
+                    );
+                    continue;
+                }
+                None => {
+                    self.report.error(
+                        &span,
+                        format!("list file {} does not come with the policy", quoted(name)),
+                        "list files are read together with a policy file, not with a text",
+                    );
+                    continue;
+                }
+            };
+            let (list, errors) = lists::parse(&self.bundle.list_path(name), content);
+            // Two sets may name one file; its errors are told once.
+            if errors
+                .errors
+                .first()
+                .is_some_and(|first| !self.list_errors.errors.contains(first))
+            {
+                self.list_errors.extend(errors);
+            }
+            set.asns.extend(list.asns.iter().cloned());
+            set.prefixes.extend(list.prefixes);
+            places.asns.push((span, list.asns));
+        }
+    }
+
+    fn sets(&mut self, value: &Value<'_>) -> Vec<(Span, usize)> {
+        let mut sets = Vec::new();
+        let what = self.of("sets");
+        for (span, name) in self.report.strings(value, &what, "`sets = [\"other\"]`") {
+            if let Some(id) = self.names.iter().position(|known| *known == name) {
+                sets.push((span, id));
+            } else if BUILT_IN.contains(&name) {
+                self.report.error(
+                    &span,
+                    format!("built-in set {} cannot be part of a set", quoted(name)),
+                    format!("name it in the rule: `to = [\"{name}\", …]`"),
+                );
+            } else {
+                unknown_set(self.report, &span, name, self.names);
+            }
+        }
+        sets
+    }
+}
+
+pub(super) fn unknown_set(report: &mut Report<'_>, span: &Span, name: &str, names: &[&str]) {
+    let help = match did_you_mean(name, names.iter().copied().chain(BUILT_IN)) {
+        Some(guess) => format!("did you mean `{guess}`"),
+        None => format!("define it with `[set.{name}]`"),
+    };
+    report.error(span, format!("there is no set {}", quoted(name)), help);
+}
+
+/// For each set, in the order of finding: which sets are inside it, and through
+/// which one each was found. A set is inside itself only in a cycle.
+fn inside(sets: &[(Set, SetPlaces)], start: usize) -> Vec<(usize, usize)> {
+    let mut seen = vec![false; sets.len()];
+    let mut found: Vec<(usize, usize)> = Vec::new();
+    let mut next = vec![start];
+    while let Some(through) = next.pop() {
+        for (_, id) in &sets[through].1.sets {
+            if !std::mem::replace(&mut seen[*id], true) {
+                found.push((*id, through));
+                next.push(*id);
+            }
+        }
+    }
+    found
+}
+
+fn refuse_cycles(report: &mut Report<'_>, sets: &[(Set, SetPlaces)]) {
+    let mut told = vec![false; sets.len()];
+    for start in 0..sets.len() {
+        let found = inside(sets, start);
+        if told[start] || !found.iter().any(|(id, _)| *id == start) {
+            continue;
+        }
+        // Backwards from the set to itself.
+        let mut path = vec![start];
+        loop {
+            let last = path[path.len() - 1];
+            let through = found
+                .iter()
+                .find(|(id, _)| *id == last)
+                .map_or(start, |(_, through)| *through);
+            path.push(through);
+            if through == start {
+                break;
+            }
+        }
+        path.reverse();
+        for id in &path {
+            told[*id] = true;
+        }
+        let chain: Vec<String> = path.iter().map(|id| quoted(&sets[*id].0.name)).collect();
+        let places = &sets[start].1;
+        let span = places
+            .sets
+            .iter()
+            .find(|(_, id)| *id == path[1])
+            .map_or(&places.header, |(span, _)| span);
+        report.error(
+            span,
+            format!("set {} contains itself: {}", chain[0], chain.join(" -> ")),
+            "remove one of these from the `sets` of another",
+        );
+    }
+}
+
+/// Puts the contents of inner sets into the outer ones and everything in order.
+fn fold(sets: &mut [(Set, SetPlaces)]) {
+    let own: Vec<Set> = sets.iter().map(|(set, _)| set.clone()).collect();
+    let reach: Vec<Vec<(usize, usize)>> = (0..sets.len()).map(|id| inside(sets, id)).collect();
+    for (id, (set, _)) in sets.iter_mut().enumerate() {
+        for inner in reach[id].iter().map(|(inner, _)| &own[*inner]) {
+            set.asns.extend(inner.asns.iter().cloned());
+            set.asn_countries.extend(&inner.asn_countries);
+            set.countries.extend(&inner.countries);
+            set.prefixes.extend(&inner.prefixes);
+        }
+        set.asns = values::merge(std::mem::take(&mut set.asns));
+        for countries in [&mut set.asn_countries, &mut set.countries] {
+            countries.sort_unstable();
+            countries.dedup();
+        }
+        set.prefixes.sort_unstable();
+        set.prefixes.dedup();
+    }
+}

@@ -1,0 +1,412 @@
+//! The text of one TOML file and what is wrong with it: byte spans become
+//! lines and columns, values of the wrong type become diagnostics. Everything
+//! that reads TOML in this module goes through [`Report`], so that all errors
+//! of a file are found in one go and none is worded twice.
+
+use std::ops::Range;
+
+use jiff::Timestamp;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean, quoted};
+
+/// A byte range of the text.
+pub(super) type Span = Range<usize>;
+/// A value and where it stands.
+pub(super) type Value<'i> = Spanned<DeValue<'i>>;
+
+/// What is wrong with one scalar, before anybody knows where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) message: String,
+    pub(super) help: String,
+}
+
+impl Problem {
+    pub(super) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            help: help.into(),
+        }
+    }
+}
+
+/// Collects what is wrong with one text.
+pub(super) struct Report<'a> {
+    file: &'a str,
+    text: &'a str,
+    /// Byte offset of each line's first character.
+    starts: Vec<usize>,
+    /// Lines that are not TOML: what else they say is not worth a second error.
+    broken: Vec<usize>,
+    pub(super) found: Diagnostics,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(file: &'a str, text: &'a str) -> Self {
+        let starts = std::iter::once(0)
+            .chain(text.match_indices('\n').map(|(at, _)| at + 1))
+            .collect();
+        Self {
+            file,
+            text,
+            starts,
+            broken: Vec::new(),
+            found: Diagnostics::default(),
+        }
+    }
+
+    /// Line from 1.
+    pub(super) fn line(&self, at: usize) -> usize {
+        self.starts.partition_point(|start| *start <= at)
+    }
+
+    fn diagnostic(&self, span: &Span, message: String, help: String) -> Diagnostic {
+        let line = self.line(span.start);
+        let start = self.starts[line - 1];
+        let end = self.starts.get(line).map_or(self.text.len(), |next| next - 1);
+        let text = self.text.get(start..end).unwrap_or_default();
+        let text = text.strip_suffix('\r').unwrap_or(text);
+        // A span over several lines is underlined in the first.
+        let from = (span.start - start).min(text.len());
+        let to = (span.end - start).clamp(from, text.len());
+        Diagnostic {
+            message,
+            help: Some(help),
+            file: self.file.to_owned(),
+            line,
+            column: text.get(..from).map_or(0, |before| before.chars().count()) + 1,
+            text: text.get(from..to).unwrap_or_default().to_owned(),
+        }
+    }
+
+    pub(super) fn error(
+        &mut self,
+        span: &Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        if !self.broken.contains(&self.line(span.start)) {
+            let error = self.diagnostic(span, message.into(), help.into());
+            self.found.errors.push(error);
+        }
+    }
+
+    pub(super) fn problem(&mut self, span: &Span, problem: Problem) {
+        self.error(span, problem.message, problem.help);
+    }
+
+    pub(super) fn warning(
+        &mut self,
+        span: &Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        let warning = self.diagnostic(span, message.into(), help.into());
+        self.found.warnings.push(warning);
+    }
+
+    /// Parses the text. None when it is so broken that what was recovered of it
+    /// would only produce errors about things that the user never wrote.
+    pub(super) fn toml(&mut self) -> Option<DeTable<'a>> {
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        let table = table.into_inner();
+        let mut usable = true;
+        let mut spots: Vec<(Span, Problem)> = Vec::new();
+        for error in errors {
+            let span = self.visible(error.span().unwrap_or(0..0));
+            let text = self.text.get(span.clone()).unwrap_or_default();
+            let problem = match error.message() {
+                "duplicate key" => self.duplicate(&table, &span),
+                message if message.starts_with("string values must be quoted") => Problem::new(
+                    format!("{} must be quoted", quoted(text)),
+                    format!("write `\"{text}\"`"),
+                ),
+                message => {
+                    // Dates and strings end where they end; all else may have
+                    // swallowed or split what comes after it.
+                    usable &= message.starts_with("invalid date")
+                        || message.starts_with("invalid basic string")
+                        || message.starts_with("invalid literal string");
+                    let (what, expected) =
+                        message.split_once(", expected ").unwrap_or((message, ""));
+                    Problem::new(
+                        format!("not TOML: {what}"),
+                        if expected.is_empty() {
+                            "see https://toml.io for the format".to_owned()
+                        } else {
+                            format!("expected {expected}")
+                        },
+                    )
+                }
+            };
+            spots.push((span, problem));
+        }
+        spots.sort_by_key(|(span, _)| span.start);
+        for (span, problem) in spots {
+            let line = self.line(span.start);
+            // The first error of a line explains the others.
+            self.problem(&span, problem);
+            self.broken.push(line);
+        }
+        usable.then_some(table)
+    }
+
+    /// A span that has something to underline: an empty one grows backwards over
+    /// the word it ends, else forwards over one character.
+    fn visible(&self, span: Span) -> Span {
+        if !span.is_empty() {
+            return span;
+        }
+        let at = span.start.min(self.text.len());
+        let before = self.text.get(..at).unwrap_or_default();
+        let word = before
+            .rsplit(char::is_whitespace)
+            .next()
+            .map_or(0, str::len);
+        if word > 0 {
+            return at - word..at;
+        }
+        let next = self.text.get(at..).and_then(|rest| rest.chars().next());
+        at..at + next.filter(|c| *c != '\n').map_or(0, char::len_utf8)
+    }
+
+    fn duplicate(&self, table: &DeTable<'_>, span: &Span) -> Problem {
+        let key = self.text.get(span.clone()).unwrap_or_default();
+        let start = self.starts[self.line(span.start) - 1];
+        let before = self.text.get(start..span.start).unwrap_or_default();
+        for kind in ["zone", "set"] {
+            if before.trim() != format!("[{kind}.") {
+                continue;
+            }
+            let first = table.get(kind).and_then(|tables| {
+                let (_, first) = tables.get_ref().as_table()?.get_key_value(key)?;
+                Some(self.line(first.span().start))
+            });
+            return Problem::new(
+                format!("{kind} {} is defined twice", quoted(key)),
+                match first {
+                    Some(line) => format!("the first is in line {line}; rename one or merge them"),
+                    None => "rename one or merge them".to_owned(),
+                },
+            );
+        }
+        Problem::new(
+            format!("key {} is given twice", quoted(key)),
+            "remove one of them",
+        )
+    }
+
+    fn wrong_type(&mut self, value: &Value<'_>, what: &str, wanted: &str, example: &str) {
+        let is = match value.get_ref() {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "a number",
+            DeValue::Float(_) => "a decimal number",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
+        self.error(
+            &value.span(),
+            format!("{what} must be {wanted}, not {is}"),
+            format!("write {example}"),
+        );
+    }
+
+    pub(super) fn table<'t, 'i>(
+        &mut self,
+        value: &'t Value<'i>,
+        what: &str,
+        example: &str,
+    ) -> Option<&'t DeTable<'i>> {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            self.wrong_type(value, what, "a table", example);
+        }
+        table
+    }
+
+    pub(super) fn string<'t>(
+        &mut self,
+        value: &'t Value<'_>,
+        what: &str,
+        example: &str,
+    ) -> Option<&'t str> {
+        let string = value.get_ref().as_str();
+        if string.is_none() {
+            self.wrong_type(value, what, "a string", example);
+        }
+        string
+    }
+
+    pub(super) fn boolean(&mut self, value: &Value<'_>, what: &str, example: &str) -> Option<bool> {
+        let boolean = value.get_ref().as_bool();
+        if boolean.is_none() {
+            self.wrong_type(value, what, "true or false", example);
+        }
+        boolean
+    }
+
+    pub(super) fn list<'t, 'i>(
+        &mut self,
+        value: &'t Value<'i>,
+        what: &str,
+        example: &str,
+    ) -> Option<&'t [Value<'i>]> {
+        let list = value.get_ref().as_array().map(|array| &**array);
+        if list.is_none() {
+            self.wrong_type(value, what, "a list", example);
+        }
+        list
+    }
+
+    /// A list, or one value that stands for a list of one.
+    pub(super) fn one_or_list<'t, 'i>(value: &'t Value<'i>) -> &'t [Value<'i>] {
+        match value.get_ref() {
+            DeValue::Array(array) => array,
+            _ => std::slice::from_ref(value),
+        }
+    }
+
+    /// A list whose entries are strings or whole numbers, as text; `wanted` is
+    /// what an entry must be. Entries of other types are reported and left out.
+    pub(super) fn scalars<'t>(
+        &mut self,
+        value: &'t Value<'_>,
+        what: &str,
+        wanted: &str,
+        example: &str,
+    ) -> Vec<(Span, String)> {
+        let mut scalars = Vec::new();
+        for entry in self.list(value, what, example).unwrap_or_default() {
+            match entry.get_ref() {
+                DeValue::String(text) => scalars.push((entry.span(), text.to_string())),
+                DeValue::Integer(number) => {
+                    // Other radixes and digit groups are TOML's business.
+                    let text = i128::from_str_radix(number.as_str(), number.radix())
+                        .map_or_else(|_| number.to_string(), |number| number.to_string());
+                    scalars.push((entry.span(), text));
+                }
+                _ => self.wrong_type(entry, &format!("an entry of {what}"), wanted, example),
+            }
+        }
+        scalars
+    }
+
+    /// As [`Self::scalars`], strings only.
+    pub(super) fn strings<'t>(
+        &mut self,
+        value: &'t Value<'_>,
+        what: &str,
+        example: &str,
+    ) -> Vec<(Span, &'t str)> {
+        let mut strings = Vec::new();
+        for entry in self.list(value, what, example).unwrap_or_default() {
+            if let Some(text) = self.string(entry, &format!("an entry of {what}"), example) {
+                strings.push((entry.span(), text));
+            }
+        }
+        strings
+    }
+
+    /// One of a few words; `synonyms` are what other tools call them.
+    pub(super) fn word<T: Copy>(
+        &mut self,
+        value: &Value<'_>,
+        what: &str,
+        words: &[(&str, T)],
+        synonyms: &[(&str, &str)],
+    ) -> Option<T> {
+        let list = words
+            .iter()
+            .map(|(word, _)| format!("`\"{word}\"`"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let text = self.string(value, what, &format!("one of {list}"))?;
+        if let Some((_, found)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(*found);
+        }
+        let lower = text.to_lowercase();
+        let guess = synonyms
+            .iter()
+            .find(|(synonym, _)| *synonym == lower)
+            .map(|(_, word)| *word)
+            .or_else(|| did_you_mean(text, words.iter().map(|(word, _)| *word)));
+        self.error(
+            &value.span(),
+            format!("{what} cannot be {}", quoted(text)),
+            match guess {
+                Some(word) => format!("did you mean `\"{word}\"`"),
+                None => format!("it is one of {list}"),
+            },
+        );
+        None
+    }
+
+    /// An instant: a TOML date-time with an offset.
+    pub(super) fn instant(&mut self, value: &Value<'_>, what: &str) -> Option<Timestamp> {
+        const EXAMPLE: &str = "`2027-01-31T00:00:00Z`";
+        let Some(datetime) = value.get_ref().as_datetime() else {
+            let quotes = if value.get_ref().is_str() {
+                ", without quotes"
+            } else {
+                ""
+            };
+            let example = format!("{EXAMPLE}{quotes}");
+            self.wrong_type(value, what, "a date with time and offset", &example);
+            return None;
+        };
+        let mut datetime = *datetime;
+        let missing = match (&mut datetime.time, datetime.date, datetime.offset) {
+            (Some(time), Some(_), Some(_)) => {
+                // TOML 1.1 lets seconds be left out, RFC 3339 does not.
+                time.second.get_or_insert(0);
+                None
+            }
+            (None, ..) => Some("time"),
+            (_, None, _) => Some("date"),
+            (_, _, None) => Some("offset"),
+        };
+        if let Some(missing) = missing {
+            self.error(
+                &value.span(),
+                format!("{what} has no {missing}"),
+                format!("write date, time and offset, as in {EXAMPLE}"),
+            );
+            return None;
+        }
+        match datetime.to_string().parse() {
+            Ok(instant) => Some(instant),
+            Err(_) => {
+                self.error(
+                    &value.span(),
+                    format!("{what} is not a date that exists"),
+                    format!("write it as in {EXAMPLE}"),
+                );
+                None
+            }
+        }
+    }
+
+    /// Reports every key that is not known. `owner`: "in zone `cameras`", or
+    /// empty at the top.
+    pub(super) fn known_keys(&mut self, table: &DeTable<'_>, known: &[&str], owner: &str) {
+        for key in table.keys() {
+            let name: &str = key.get_ref();
+            if known.contains(&name) {
+                continue;
+            }
+            let help = match did_you_mean(name, known.iter().copied()) {
+                Some(guess) => format!("did you mean `{guess}`"),
+                None => format!("known here: {}", known.join(", ")),
+            };
+            self.error(
+                &key.span(),
+                format!("unknown key {}{owner}", quoted(name)),
+                help,
+            );
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The scalars of the language: ASNs, prefixes, VLANs, ports, countries, names.
+//! Pure functions from the user's text, shared by the policy, list files and
+//! the overlay.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use ipnet::{IpNet, Ipv6Net};
+
+use super::countries;
+use super::model::{Country, VlanMatch};
+use super::text::Problem;
+use crate::diagnostic::quoted;
+
+/// Decimal digits only: `parse` alone takes a plus sign.
+fn number(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // More digits than fit are a number all the same, only too large.
+    digits.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+/// `20` or `30-39`.
+fn range(text: &str) -> Option<(u64, u64)> {
+    match text.split_once('-') {
+        Some((low, high)) => Some((number(low.trim_end())?, number(high.trim_start())?)),
+        None => number(text).map(|number| (number, number)),
+    }
+}
+
+fn backwards(text: &str, low: u64, high: u64) -> Problem {
+    Problem::new(
+        format!("range {} is backwards", quoted(text)),
+        format!("write `{high}-{low}`"),
+    )
+}
+
+/// `12389`, `AS12389`, `64512-64520`, `AS64512-AS64520`.
+pub(super) fn asns(text: &str) -> Result<RangeInclusive<u32>, Problem> {
+    let bare = |part: &str| {
+        let part = part.trim();
+        match part.get(..2) {
+            Some(prefix) if prefix.eq_ignore_ascii_case("AS") => part[2..].to_owned(),
+            _ => part.to_owned(),
+        }
+    };
+    let plain = text.split('-').map(bare).collect::<Vec<_>>().join("-");
+    if let Some((high, low)) = plain.split_once('.')
+        && let (Some(high @ 0..=65535), Some(low @ 0..=65535)) = (number(high), number(low))
+    {
+        return Err(Problem::new(
+            format!("{} is not an ASN", quoted(text)),
+            format!("as a plain number it is `AS{}`", high << 16 | low),
+        ));
+    }
+    let Some((low, high)) = range(&plain) else {
+        return Err(Problem::new(
+            format!("{} is not an ASN", quoted(text)),
+            "write an ASN as `12389` or `\"AS12389\"`, a range as `\"64512-64520\"`",
+        ));
+    };
+    if low > high {
+        return Err(backwards(text, low, high));
+    }
+    let Ok(last) = u32::try_from(high) else {
+        return Err(Problem::new(
+            format!("ASN {} is too large", quoted(text)),
+            "ASNs are 1 to 4294967295",
+        ));
+    };
+    if low == 0 {
+        return Err(Problem::new(
+            "ASN 0 announces nothing",
+            "ASNs are 1 to 4294967295; space that nobody announces is the built-in set `unrouted`",
+        ));
+    }
+    Ok(u32::try_from(low).unwrap_or(last)..=last)
+}
+
+/// A network without host bits. An address alone is a network of one.
+pub(super) fn prefix(text: &str) -> Result<IpNet, Problem> {
+    let net = text
+        .parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let Ok(net) = net else {
+        return Err(Problem::new(
+            format!("{} is not a prefix", quoted(text)),
+            not_a_prefix(text),
+        ));
+    };
+    if net.addr() != net.network() {
+        return Err(Problem::new(
+            format!("prefix {} has host bits set", quoted(text)),
+            format!("the network is `{}`", net.trunc()),
+        ));
+    }
+    if let IpNet::V6(v6) = net
+        && v6.prefix_len() >= 96
+        && let Some(v4) = v6.addr().to_ipv4_mapped()
+    {
+        return Err(Problem::new(
+            format!("prefix {} never matches", quoted(text)),
+            format!(
+                "packets to IPv4-mapped addresses are judged as IPv4: write `{v4}/{}`",
+                v6.prefix_len() - 96
+            ),
+        ));
+    }
+    Ok(net)
+}
+
+fn not_a_prefix(text: &str) -> String {
+    if let Some((address, length)) = text.split_once('/')
+        && let Ok(address) = address.parse::<IpAddr>()
+        && number(length).is_some()
+    {
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        return format!("its length can be 0 to {longest}");
+    }
+    "write a network as `\"203.0.113.0/24\"` or `\"2001:db8::/32\"`".to_owned()
+}
+
+/// A NAT64 prefix of a length that RFC 6052 §2.2 knows.
+pub(super) fn nat64(text: &str) -> Result<Ipv6Net, Problem> {
+    match prefix(text)? {
+        IpNet::V6(net) if matches!(net.prefix_len(), 32 | 40 | 48 | 56 | 64 | 96) => Ok(net),
+        IpNet::V6(_) => Err(Problem::new(
+            format!("{} cannot be a NAT64 prefix", quoted(text)),
+            "its length is 32, 40, 48, 56, 64 or 96 (RFC 6052)",
+        )),
+        IpNet::V4(_) => Err(Problem::new(
+            format!("{} cannot be a NAT64 prefix", quoted(text)),
+            "write an IPv6 prefix, as in `nat64 = [\"2001:db8:64::/96\"]`",
+        )),
+    }
+}
+
+/// One entry of `vlans`: `20`, `30-39`, `100.5`, `untagged`.
+pub(super) fn vlans(text: &str) -> Result<Vec<VlanMatch>, Problem> {
+    if text == "untagged" {
+        return Ok(vec![VlanMatch::Untagged]);
+    }
+    let vid = |number: u64| match u16::try_from(number) {
+        Ok(vid @ 1..=4094) => Ok(vid),
+        _ => Err(Problem::new(
+            format!("there is no VLAN {number}"),
+            "VLANs are 1 to 4094; frames without a tag are `\"untagged\"`",
+        )),
+    };
+    if let Some((outer, inner)) = text.split_once('.')
+        && let (Some(outer), Some(inner)) = (number(outer), number(inner))
+    {
+        return Ok(vec![VlanMatch::Pair(vid(outer)?, vid(inner)?)]);
+    }
+    let Some((low, high)) = range(text) else {
+        return Err(Problem::new(
+            format!("{} is not a VLAN", quoted(text)),
+            "write `20`, `\"30-39\"`, `\"100.5\"` (outer and inner tag) or `\"untagged\"`",
+        ));
+    };
+    if low > high {
+        return Err(backwards(text, low, high));
+    }
+    Ok((vid(low)?..=vid(high)?).map(VlanMatch::Outer).collect())
+}
+
+/// `443` or `8000-8100`.
+pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, Problem> {
+    let Some((low, high)) = range(text) else {
+        return Err(Problem::new(
+            format!("{} is not a port", quoted(text)),
+            "write a port as `443`, a range as `\"8000-8100\"`",
+        ));
+    };
+    if low > high {
+        return Err(backwards(text, low, high));
+    }
+    match (u16::try_from(low), u16::try_from(high)) {
+        (Ok(low), Ok(high)) => Ok(low..=high),
+        _ => Err(Problem::new(
+            format!("there is no port {high}"),
+            "ports are 0 to 65535",
+        )),
+    }
+}
+
+/// A country code that ISO 3166 or the registries use.
+pub(super) fn country(text: &str) -> Result<Country, Problem> {
+    let Ok(country) = text.parse::<Country>() else {
+        return Err(Problem::new(
+            format!("{} is not a country code", quoted(text)),
+            "write the two letters of ISO 3166, as in `\"RU\"`",
+        ));
+    };
+    if countries::known(country) {
+        return Ok(country);
+    }
+    Err(Problem::new(
+        format!("{} is not a country code", quoted(text)),
+        match countries::meant(country) {
+            Some(meant) => format!("did you mean `\"{meant}\"`"),
+            None => "write the two letters of ISO 3166, as in `\"RU\"`".to_owned(),
+        },
+    ))
+}
+
+/// The name of a zone, a set or an interface.
+pub(super) fn name(text: &str, what: &str) -> Result<String, Problem> {
+    let fits = (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if fits {
+        return Ok(text.to_owned());
+    }
+    Err(Problem::new(
+        format!("{} cannot be the name of {what}", quoted(text)),
+        "names are 1 to 64 letters, digits, `-`, `_` and `.`",
+    ))
+}
+
+/// One line of a list file, or a target of the overlay: an ASN or a prefix.
+pub(super) enum AsnOrPrefix {
+    Asns(RangeInclusive<u32>),
+    Prefix(IpNet),
+}
+
+pub(super) fn asn_or_prefix(text: &str) -> Result<AsnOrPrefix, Problem> {
+    let dots = text.bytes().filter(|byte| *byte == b'.').count();
+    if text.contains(['/', ':']) || dots > 1 {
+        return prefix(text).map(AsnOrPrefix::Prefix);
+    }
+    match asns(text) {
+        Ok(asns) => Ok(AsnOrPrefix::Asns(asns)),
+        Err(problem) if text.bytes().any(|byte| byte.is_ascii_digit()) => Err(problem),
+        Err(_) => Err(Problem::new(
+            format!("{} is neither an ASN nor a prefix", quoted(text)),
+            "write one ASN or prefix in each line, as in `AS12389` or `203.0.113.0/24`",
+        )),
+    }
+}
+
+/// Ascending, overlapping and touching ranges merged.
+pub(super) fn merge<T>(mut ranges: Vec<RangeInclusive<T>>) -> Vec<RangeInclusive<T>>
+where
+    T: Copy + Ord + Into<u64>,
+{
+    ranges.sort_unstable_by_key(|range| (*range.start(), *range.end()));
+    let mut merged: Vec<RangeInclusive<T>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if (*range.start()).into() <= (*last.end()).into() + 1 => {
+                let end = *last.end().max(range.end());
+                *last = *last.start()..=end;
+            }
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+/// RFC 1918 and 6598, ULA, link-local: the built-in set `private`.
+pub(super) const PRIVATE: [&str; 7] = [
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "169.254.0.0/16",
+    "fc00::/7",
+    "fe80::/10",
+];
+
+/// The built-in set `multicast`, with broadcast.
+pub(super) const MULTICAST: [&str; 3] = ["224.0.0.0/4", "255.255.255.255/32", "ff00::/8"];
+
+/// Networks from one of the tables above.
+pub(super) fn networks(table: &[&str]) -> Vec<IpNet> {
+    table
+        .iter()
+        .map(|text| text.parse().expect("the table holds prefixes"))
+        .collect()
+}

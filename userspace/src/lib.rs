@@ -6,5 +6,6 @@
 
 pub mod asn;
 pub mod compile;
+pub mod control;
 pub mod diagnostic;
 pub mod policy;

@@ -1,0 +1,2 @@
+//! The control socket: what the CLI and the daemon say to each other.
+pub mod protocol;

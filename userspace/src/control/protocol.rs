@@ -1,0 +1,122 @@
+//! Messages of the control socket: one JSON object per line, a request and its
+//! answer. The version is in every request, so that an old CLI and a new daemon
+//! part with a clear word.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostic::Diagnostics;
+
+/// Version of these messages.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// Longest request or answer, bytes.
+pub const MAX_MESSAGE: usize = 64 << 20;
+
+/// What the CLI sends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// [`PROTOCOL_VERSION`].
+    pub version: u32,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// One file of a policy, as it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyFile {
+    /// Name relative to the policy's folder; the policy itself comes first.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "do")]
+pub enum Request {
+    /// What is enforced, where, since when.
+    Status,
+    /// Make this policy live.
+    Apply {
+        /// Path as the user gave it, for messages.
+        path: String,
+        /// The policy and its list files.
+        files: Vec<PolicyFile>,
+        /// Roll back by itself after so many seconds unless confirmed.
+        confirm_seconds: Option<u64>,
+    },
+    /// Keep what `Apply` with `confirm_seconds` made live.
+    Confirm,
+    /// Return to the policy before.
+    Rollback,
+    /// What was live, newest first.
+    History,
+    /// Add a rule to the overlay.
+    Block(Change),
+    /// Add a rule to the overlay.
+    Allow(Change),
+    /// Take a rule out of the overlay.
+    Unblock(Change),
+    /// The verdict on a packet, by the live policy.
+    Explain {
+        /// Logical interface; any when absent.
+        interface: Option<String>,
+        /// `20` or `100.5`; untagged when absent.
+        vlan: Option<String>,
+        /// Source.
+        src: IpAddr,
+        /// Destination.
+        dst: IpAddr,
+        /// `tcp`, `udp`, `icmp` or a number.
+        proto: Option<String>,
+        /// Destination port.
+        dport: Option<u16>,
+    },
+    /// An address, `AS…`, a country or text, in the live database.
+    Lookup {
+        /// What to look for.
+        query: String,
+    },
+    /// What the live database is made of.
+    AsndbInfo,
+    /// Replace the live database by what these files hold.
+    AsndbImport {
+        /// ASN sources, paths as the daemon sees them.
+        asn: Vec<String>,
+        /// Country sources.
+        countries: Vec<String>,
+    },
+    /// Stop enforcing: take programs and maps off.
+    Detach,
+}
+
+/// One overlay entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// `AS64500`, `RU`, `192.0.2.0/24`.
+    pub target: String,
+    /// The zone.
+    pub zone: String,
+    /// For how long, seconds.
+    pub for_seconds: Option<u64>,
+    /// The administrator's words.
+    pub note: Option<String>,
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// What was asked for; its fields are those of the command's `--json`.
+    Ok(serde_json::Value),
+    /// It was not done, and nothing changed.
+    Error {
+        /// Why.
+        message: String,
+        /// What would cure it.
+        help: Option<String>,
+        /// Findings in files, where files are the reason.
+        diagnostics: Diagnostics,
+    },
+}

@@ -403,14 +403,12 @@ pub struct Generation<const CLASSES: usize> {
     pub number: u64,
     /// SHA-256 of what it was compiled from.
     pub hash: [u8; 32],
+    /// SHA-256 of what its table was built from.
+    pub table_key: [u8; 32],
     /// Configured NAT64 prefixes in use.
     pub nat64_len: u32,
     /// Classes in use.
     pub classes_len: u32,
-    /// Always 0, which the verifier does not know: see `Frame::settle`.
-    pub zero: u32,
-    /// Always 0.
-    pub reserved: u32,
     /// By port number.
     pub ports: [Port; MAX_PORTS],
     /// By VID; entry 0: frames without a counting tag. Zone id + 1, see [`VID_ZONE`].
@@ -542,7 +540,7 @@ pub mod mode {
 }
 
 /// Addresses that one probe run can judge.
-pub const PROBE_BATCH: usize = 1 << 16;
+pub const PROBE_BATCH: usize = 1 << 13;
 
 /// What a probe run is to do. Written by userspace before each run.
 #[repr(C)]
@@ -603,7 +601,7 @@ const _: () = {
     assert!(size_of::<ProbeControl>() == 16);
     assert!(size_of::<ProbeOutput>() == 16);
     assert!(size_of::<Probe>() == 16 + 32 * PROBE_BATCH);
-    assert!(core::mem::offset_of!(Generation<8>, ports) == 64);
+    assert!(core::mem::offset_of!(Generation<8>, ports) == 88);
     assert!(core::mem::offset_of!(Generation<8>, ports) % 8 == 0);
     assert!(core::mem::offset_of!(Generation<8>, sources) % 8 == 0);
     // The table's parts follow each other without padding; lines start on a

@@ -7,5 +7,6 @@
 pub mod asn;
 pub mod compile;
 pub mod control;
+pub mod datapath;
 pub mod diagnostic;
 pub mod policy;

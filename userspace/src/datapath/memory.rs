@@ -1,0 +1,215 @@
+//! BPF arrays of one large value, as memory of this process.
+//!
+//! aya writes values through a system call and the stack; a table of 14 MB is
+//! written in place instead. This file and [`super::system`] hold the controller's
+//! unsafe code.
+
+use std::{
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::Path,
+    ptr::NonNull,
+};
+
+use aya::maps::MapData;
+use aya_obj::generated::bpf_map_type;
+use kordon_ebpf::layout::{Generation, Line, Node, Probe, ProbeControl, ProbeOutput, Table, tier};
+
+use super::DatapathError;
+use crate::compile::{generation::Rules, table::{FlatTable, Tier}};
+
+/// `BPF_F_MMAPABLE` of `linux/bpf.h`.
+const MMAPABLE: u32 = 1 << 10;
+
+/// A map of one value, mapped.
+pub struct Mapped {
+    /// The map.
+    pub map: MapData,
+    start: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: the mapping belongs to this value alone; moving it to another thread
+// moves the only handle.
+unsafe impl Send for Mapped {}
+
+impl Mapped {
+    /// Creates a map whose value has `size` bytes, all zero.
+    ///
+    /// # Errors
+    /// When the kernel has no memory for it or refuses.
+    pub fn create(name: &str, size: usize) -> Result<Self, DatapathError> {
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        let map = aya_obj::Map::new_from_params(
+            bpf_map_type::BPF_MAP_TYPE_ARRAY as u32,
+            4,
+            size,
+            1,
+            MMAPABLE,
+        );
+        let map = MapData::create(map, name, None)
+            .map_err(|e| DatapathError::new(format!("create map `{name}`"), e))?;
+        Self::of(map)
+    }
+
+    /// Maps an existing map of one value.
+    ///
+    /// # Errors
+    /// When it is not mappable.
+    pub fn of(map: MapData) -> Result<Self, DatapathError> {
+        let info = map
+            .info()
+            .map_err(|e| DatapathError::new("read map information", e))?;
+        let length = (info.value_size() as usize).next_multiple_of(4096);
+        // SAFETY: a fresh shared mapping of a map's memory, which the kernel
+        // keeps as long as the mapping exists.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                map.fd().as_fd().as_raw_fd(),
+                0,
+            )
+        };
+        let start = NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED);
+        let Some(start) = start else {
+            return Err(DatapathError::new(
+                "map the memory of a BPF array",
+                std::io::Error::last_os_error(),
+            ));
+        };
+        Ok(Self { map, start, length })
+    }
+
+    /// Opens a pinned map of one value.
+    ///
+    /// # Errors
+    /// When nothing is pinned there.
+    pub fn open(path: &Path) -> Result<Self, DatapathError> {
+        let map = MapData::from_pin(path)
+            .map_err(|e| DatapathError::new(format!("open {}", path.display()), e))?;
+        Self::of(map)
+    }
+
+    /// Bytes that the kernel holds for it.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.length
+    }
+
+    fn check(&self, size: usize) {
+        assert!(size <= self.length, "a map is as large as what is written to it");
+    }
+
+    /// Bytes of the value. The program may write them meanwhile; callers read
+    /// what only userspace writes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping has this length; see above for who writes.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+
+    /// As `bytes`, to be written.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`; the kernel only reads what is written here.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length) }
+    }
+
+    /// Writes a generation. Nothing may read the map yet.
+    pub fn write_generation(&mut self, rules: &Rules) {
+        let head = size_of::<Generation<0>>();
+        self.check(head + 4 * rules.class_words.len());
+        // SAFETY: the mapping is page-aligned and long enough, both checked, and
+        // `Generation<0>` is the head of every `Generation`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                std::ptr::from_ref::<Generation<0>>(&rules.fixed).cast::<u8>(),
+                self.start.as_ptr(),
+                head,
+            );
+        }
+        self.bytes_mut()[head..][..4 * rules.class_words.len()]
+            .copy_from_slice(bytemuck::cast_slice(&rules.class_words));
+    }
+
+    /// The head of a generation.
+    #[must_use]
+    pub fn generation(&self) -> &Generation<0> {
+        self.check(size_of::<Generation<0>>());
+        // SAFETY: aligned, long enough, and any bytes are a generation.
+        unsafe { self.start.cast().as_ref() }
+    }
+
+    /// Writes a table. Nothing may read the map yet; `table` fits the tier.
+    pub fn write_table(&mut self, tier: Tier, table: &FlatTable) {
+        match tier {
+            Tier::Small => self.write_sized::<tier::SmallTable>(table),
+            Tier::Internet => self.write_sized::<tier::InternetTable>(table),
+            Tier::Large => self.write_sized::<tier::LargeTable>(table),
+        }
+    }
+
+    fn write_sized<T: Parts>(&mut self, table: &FlatTable) {
+        self.check(size_of::<T>());
+        // SAFETY: aligned, long enough, and any bytes are a table.
+        let target: &mut T = unsafe { self.start.cast().as_mut() };
+        target.write(table);
+    }
+
+    /// The probe's control, inputs and outputs.
+    pub fn probe(&mut self) -> &mut Probe {
+        self.check(size_of::<Probe>());
+        // SAFETY: aligned, long enough, any bytes are a probe, and no program
+        // runs while the borrow lasts: probes run inside a system call.
+        unsafe { self.start.cast().as_mut() }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+    }
+}
+
+trait Parts {
+    fn write(&mut self, table: &FlatTable);
+}
+
+impl<const NODES: usize, const VALUES: usize, const BLOCKS: usize, const LINES: usize> Parts
+    for Table<NODES, VALUES, BLOCKS, LINES>
+{
+    fn write(&mut self, table: &FlatTable) {
+        self.v4.copy_from_slice(&table.v4);
+        self.v6.copy_from_slice(&table.v6);
+        self.blocks[..table.blocks.len()].copy_from_slice(&table.blocks);
+        let _: &[Line] = &table.lines;
+        self.lines[..table.lines.len()].copy_from_slice(&table.lines);
+        let _: &[Node] = &table.nodes;
+        self.nodes[..table.nodes.len()].copy_from_slice(&table.nodes);
+        self.values[..table.values.len()].copy_from_slice(&table.values);
+    }
+}
+
+/// Bytes of a tier's table.
+#[must_use]
+pub fn table_size(tier: Tier) -> usize {
+    match tier {
+        Tier::Small => size_of::<tier::SmallTable>(),
+        Tier::Internet => size_of::<tier::InternetTable>(),
+        Tier::Large => size_of::<tier::LargeTable>(),
+    }
+}
+
+/// Bytes of a tier's generation.
+#[must_use]
+pub fn generation_size(tier: Tier) -> usize {
+    match tier {
+        Tier::Small => size_of::<tier::SmallGeneration>(),
+        Tier::Internet => size_of::<tier::InternetGeneration>(),
+        Tier::Large => size_of::<tier::LargeGeneration>(),
+    }
+}
+
+const _: () = assert!(size_of::<ProbeControl>() == size_of::<ProbeOutput>());

@@ -1,0 +1,178 @@
+//! A second instance of the program, attached to nothing: packets are given to
+//! it by `BPF_PROG_TEST_RUN`, and it says which counter it would have raised. It
+//! has maps of its own, so that nothing live is touched; what is to be proven is
+//! put into them.
+
+use std::time::Duration;
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{ArrayOfMaps, Map, MapData},
+    programs::{TestRun as _, TestRunOptions, Xdp},
+};
+use kordon_ebpf::layout::{PROBE_BATCH, ProbeControl, ProbeOutput, mode};
+
+use super::{
+    DatapathError,
+    memory::{Mapped, generation_size, table_size},
+    programs,
+};
+use crate::compile::{generation::Rules, table::{FlatTable, Tier}};
+
+/// The instance.
+pub struct Prober {
+    ebpf: Ebpf,
+    probe: Mapped,
+    tier: Tier,
+}
+
+impl Prober {
+    /// Loads a tier's program for probing.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn load(tier: Tier) -> Result<Self, DatapathError> {
+        let mut ebpf = EbpfLoader::new()
+            .override_global("MODE", &mode::PROBE, true)
+            .load(programs::object(tier))
+            .map_err(|e| DatapathError::new("load the maps for probing", e))?;
+        let map = ebpf.take_map("PROBE");
+        let Some(Map::Array(data)) = map else {
+            return Err(DatapathError::new("find the map `PROBE`", "it is not in the program"));
+        };
+        let probe = Mapped::of(data)?;
+        program(&mut ebpf)?
+            .load()
+            .map_err(|e| DatapathError::new("load the program for probing", e))?;
+        Ok(Self { ebpf, probe, tier })
+    }
+
+    /// Which tier's program this is.
+    #[must_use]
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// Puts a generation in place, to be judged by from now on.
+    ///
+    /// # Errors
+    /// When the map is refused.
+    pub fn set_generation(&mut self, map: &MapData) -> Result<(), DatapathError> {
+        set_inner(&mut self.ebpf, "GENERATIONS", 0, map)
+    }
+
+    /// Puts a table into a slot.
+    ///
+    /// # Errors
+    /// When the map is refused.
+    pub fn set_table(&mut self, slot: u32, map: &MapData) -> Result<(), DatapathError> {
+        set_inner(&mut self.ebpf, "TABLES", slot, map)
+    }
+
+    /// Writes an image into maps of its own and puts them in place.
+    ///
+    /// # Errors
+    /// When the kernel has no room for them.
+    pub fn install(&mut self, rules: &Rules, table: &FlatTable) -> Result<(), DatapathError> {
+        let mut map = Mapped::create("table", table_size(self.tier))?;
+        map.write_table(self.tier, table);
+        self.set_table(rules.fixed.table_slot, &map.map)?;
+        let mut map = Mapped::create("generation", generation_size(self.tier))?;
+        map.write_generation(rules);
+        self.set_generation(&map.map)
+    }
+
+    /// Judges one frame as if it had arrived on a port. Frames have 14 bytes at least.
+    ///
+    /// # Errors
+    /// When the kernel cannot run it.
+    pub fn run(&mut self, frame: &[u8], port: u32) -> Result<ProbeOutput, DatapathError> {
+        self.probe.probe().control = ProbeControl {
+            port,
+            ..ProbeControl::default()
+        };
+        self.test_run(frame, 1)?;
+        Ok(self.probe.probe().outputs[0])
+    }
+
+    /// Judges the same frame with each of the destinations, which are in network
+    /// order at offset `destination` (below 256); IPv4 ones use four bytes.
+    ///
+    /// # Errors
+    /// When the kernel cannot run it.
+    pub fn batch(
+        &mut self,
+        frame: &[u8],
+        port: u32,
+        family: u32,
+        destination: u32,
+        addresses: &[[u8; 16]],
+    ) -> Result<Vec<ProbeOutput>, DatapathError> {
+        let mut outputs = Vec::with_capacity(addresses.len());
+        for chunk in addresses.chunks(PROBE_BATCH) {
+            let probe = self.probe.probe();
+            probe.inputs[..chunk.len()].copy_from_slice(chunk);
+            probe.control = ProbeControl {
+                port,
+                family,
+                destination,
+                next: 0,
+            };
+            self.test_run(frame, chunk.len() as u32)?;
+            let probe = self.probe.probe();
+            if probe.control.next as usize != chunk.len() {
+                return Err(DatapathError::new(
+                    "run probes",
+                    format!("{} of {} ran", probe.control.next, chunk.len()),
+                ));
+            }
+            outputs.extend_from_slice(&probe.outputs[..chunk.len()]);
+        }
+        Ok(outputs)
+    }
+
+    fn test_run(&mut self, frame: &[u8], repeat: u32) -> Result<Duration, DatapathError> {
+        let result = program(&mut self.ebpf)?
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                repeat,
+                ..TestRunOptions::default()
+            })
+            .map_err(|e| DatapathError::new("run the program on a frame", e))?;
+        Ok(result.duration)
+    }
+}
+
+/// The program `kordon` of an object.
+pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, DatapathError> {
+    let Some(program) = ebpf.program_mut("kordon") else {
+        return Err(DatapathError::new("find the program `kordon`", "it is not in the object"));
+    };
+    program
+        .try_into()
+        .map_err(|e| DatapathError::new("use the program `kordon`", e))
+}
+
+fn set_inner(ebpf: &mut Ebpf, outer: &str, slot: u32, map: &MapData) -> Result<(), DatapathError> {
+    let what = || format!("put a map into `{outer}`");
+    let Some(data) = ebpf.map_mut(outer) else {
+        return Err(DatapathError::new(what(), "it is not in the program"));
+    };
+    let mut array: ArrayOfMaps<_> = data
+        .try_into()
+        .map_err(|e: aya::maps::MapError| DatapathError::new(what(), e))?;
+    // The inner type is told apart by nothing here: any map that the kernel
+    // accepts in this place is one.
+    let fd = MapData::from_fd(
+        map.fd()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|e| DatapathError::new(what(), e))?,
+    )
+    .map_err(|e| DatapathError::new(what(), e))?;
+    array
+        .set(slot, &fd, 0)
+        .map_err(|e| DatapathError::new(what(), e))
+}
+
+use std::os::fd::AsFd as _;

@@ -1,0 +1,20 @@
+//! The compiled programs, one for each size tier.
+
+use crate::compile::table::Tier;
+
+static SMALL: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-small"));
+static INTERNET: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-internet"));
+static LARGE: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-large"));
+
+/// The object file of a tier.
+#[must_use]
+pub fn object(tier: Tier) -> &'static [u8] {
+    match tier {
+        Tier::Small => SMALL,
+        Tier::Internet => INTERNET,
+        Tier::Large => LARGE,
+    }
+}

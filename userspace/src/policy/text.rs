@@ -302,9 +302,9 @@ impl<'a> Report<'a> {
 
     /// A list whose entries are strings or whole numbers, as text; `wanted` is
     /// what an entry must be. Entries of other types are reported and left out.
-    pub(super) fn scalars<'t>(
+    pub(super) fn scalars(
         &mut self,
-        value: &'t Value<'_>,
+        value: &Value<'_>,
         what: &str,
         wanted: &str,
         example: &str,

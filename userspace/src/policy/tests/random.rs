@@ -74,7 +74,7 @@ const PIECES: [&str; 40] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_text(text in any::<String>()) {
@@ -115,5 +115,24 @@ proptest! {
         if let Ok(target) = text.parse::<OverlayTarget>() {
             prop_assert_eq!(target.to_string().parse(), Ok(target));
         }
+    }
+}
+
+#[test]
+fn deep_nesting_needs_no_stack() {
+    for (open, count) in [
+        ("[", 100_000),
+        ("a.", 100_000),
+        ("{a=", 100_000),
+        ("[a.", 1000),
+    ] {
+        check(&open.repeat(count));
+        check(&format!("zone = {}", open.repeat(count)));
+        check(&format!(
+            "set.x.asns = {}1{}",
+            "[".repeat(count),
+            "]".repeat(count)
+        ));
+        check(&format!("[{}b]\nx = 1\n", "a.".repeat(count)));
     }
 }

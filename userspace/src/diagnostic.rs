@@ -119,8 +119,12 @@ impl Diagnostics {
     pub fn sort(&mut self, first: &str) {
         for list in [&mut self.errors, &mut self.warnings] {
             list.sort_by(|a, b| {
-                let key = |d: &Diagnostic| (d.file != first, d.line, d.column);
-                (key(a).0, &a.file, key(a)).cmp(&(key(b).0, &b.file, key(b)))
+                (a.file != first, &a.file, a.line, a.column).cmp(&(
+                    b.file != first,
+                    &b.file,
+                    b.line,
+                    b.column,
+                ))
             });
         }
     }
@@ -194,6 +198,20 @@ pub fn did_you_mean<'c>(
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
     let text = text.to_lowercase();
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    // `protocol` for `proto`, `interface` for `interfaces`.
+    let longer = |candidate: &&&str| {
+        let (short, long) = (
+            text.len().min(candidate.len()),
+            text.len().max(candidate.len()),
+        );
+        short >= 4
+            && long <= short * 2
+            && (text.starts_with(**candidate) || candidate.starts_with(&text))
+    };
+    if let Some(candidate) = candidates.iter().find(longer) {
+        return Some(candidate);
+    }
     let bound = (text.chars().count() / 3).max(1);
     candidates
         .into_iter()
@@ -270,6 +288,7 @@ mod tests {
             ("Vlans", Some("vlans")),
             ("interface", Some("interfaces")),
             ("defualt", Some("default")),
+            ("default-action", Some("default")),
             ("x", None),
             ("", None),
         ] {

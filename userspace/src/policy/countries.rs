@@ -25,7 +25,10 @@ const MEANT: [(&[u8; 2], &str); 5] = [
 ];
 
 pub(super) fn known(country: Country) -> bool {
-    CODES.as_bytes().chunks(3).any(|code| code[..2] == country.0)
+    CODES
+        .as_bytes()
+        .chunks(3)
+        .any(|code| code[..2] == country.0)
 }
 
 pub(super) fn meant(country: Country) -> Option<&'static str> {

@@ -66,7 +66,11 @@ pub fn canonical_text(policy: &Policy) -> String {
     used.dedup();
     let mut sets: Vec<String> = used.iter().map(|id| set_line(&policy.sets[*id])).collect();
     sets.sort_unstable();
-    let mut nat64: Vec<String> = policy.nat64.iter().map(|net| format!("nat64 {net}")).collect();
+    let mut nat64: Vec<String> = policy
+        .nat64
+        .iter()
+        .map(|net| format!("nat64 {net}"))
+        .collect();
     nat64.sort_unstable();
 
     let mut out = String::from("kordon policy 1\n");

@@ -17,12 +17,7 @@ use super::values::{self, MULTICAST, PRIVATE};
 use crate::asn::model::AsnDb;
 use crate::diagnostic::quoted;
 
-pub(super) fn check(
-    report: &mut Report<'_>,
-    policy: &Policy,
-    places: &Places,
-    db: Option<&AsnDb>,
-) {
+pub(super) fn check(report: &mut Report<'_>, policy: &Policy, places: &Places, db: Option<&AsnDb>) {
     zones(report, policy, places);
     for (set, places) in policy.sets.iter().zip(&places.sets) {
         if is_empty(set) {
@@ -192,7 +187,12 @@ fn shadowed(report: &mut Report<'_>, policy: &Policy, places: &[RulePlaces]) {
     let mut walks: BTreeMap<Vec<usize>, ZoneId> = BTreeMap::new();
     for zone in 0..policy.zones.len() {
         let applies = |(id, rule): (usize, &Rule)| rule.from.contains(&zone).then_some(id);
-        let walk = policy.rules.iter().enumerate().filter_map(applies).collect();
+        let walk = policy
+            .rules
+            .iter()
+            .enumerate()
+            .filter_map(applies)
+            .collect();
         walks.entry(walk).or_insert(zone);
     }
     let mut reachable = vec![false; policy.rules.len()];
@@ -244,12 +244,11 @@ fn shadowed(report: &mut Report<'_>, policy: &Policy, places: &[RulePlaces]) {
 }
 
 fn tunnel_protocol(report: &mut Report<'_>, policy: &Policy, rule: &Rule, places: &RulePlaces) {
-    let Some(proto @ Proto::Number(4 | 41 | 47 | 55 | 94 | 97 | 98 | 115 | 137)) = rule.proto else {
+    let Some(proto @ Proto::Number(4 | 41 | 47 | 55 | 94 | 97 | 98 | 115 | 137)) = rule.proto
+    else {
         return;
     };
-    let drops = |id: &ZoneId| {
-        policy.zones[*id].unparsable.tunnels == Tunnels::Action(Action::Drop)
-    };
+    let drops = |id: &ZoneId| policy.zones[*id].unparsable.tunnels == Tunnels::Action(Action::Drop);
     if rule.from.iter().all(drops) {
         report.warning(
             &places.proto,
@@ -396,7 +395,11 @@ fn silent_asns(report: &mut Report<'_>, sets: &[SetPlaces], db: &AsnDb) {
 fn countries(report: &mut Report<'_>, set: &Set, places: &SetPlaces, db: &AsnDb) {
     let name = quoted(&set.name);
     if let Some((span, _)) = places.asn_countries.first() {
-        let known: BTreeSet<Country> = db.asns.iter().filter_map(|(_, info)| info.country).collect();
+        let known: BTreeSet<Country> = db
+            .asns
+            .iter()
+            .filter_map(|(_, info)| info.country)
+            .collect();
         if known.is_empty() {
             report.warning(
                 span,
@@ -404,7 +407,11 @@ fn countries(report: &mut Report<'_>, set: &Set, places: &SetPlaces, db: &AsnDb)
                 "import one that does, such as an iptoasn TSV, or use `countries` for address blocks",
             );
         } else {
-            for (span, country) in places.asn_countries.iter().filter(|(_, c)| !known.contains(c)) {
+            for (span, country) in places
+                .asn_countries
+                .iter()
+                .filter(|(_, c)| !known.contains(c))
+            {
                 report.warning(
                     span,
                     format!("no ASN is registered in `{country}`"),

@@ -70,7 +70,14 @@ mod tests {
         let errors: Vec<_> = found
             .errors
             .iter()
-            .map(|e| (e.line, e.column, e.text.as_str(), e.help.as_deref().unwrap()))
+            .map(|e| {
+                (
+                    e.line,
+                    e.column,
+                    e.text.as_str(),
+                    e.help.as_deref().unwrap(),
+                )
+            })
             .collect();
         assert_eq!(
             errors,

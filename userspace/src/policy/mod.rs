@@ -100,6 +100,13 @@ pub fn parse(
         && report.found.ok()
         && list_errors.ok()
     {
+        if parsed.zones.is_empty() {
+            report.found.warnings.push(Diagnostic::of_file(
+                &bundle.file,
+                "the policy has no zone: nothing is enforced",
+                "define one with `[zone.NAME]`",
+            ));
+        }
         lint::unused_sets(&mut report, &parsed, &places);
         drop_past_rules(&mut report, &mut parsed, &mut places, context.now);
         lint::check(&mut report, &parsed, &places, context.db);
@@ -134,13 +141,6 @@ fn read(
         .map(|value| rules::read(report, value, &names));
     let (rules, rule_places): (Vec<_>, _) = rules.unwrap_or_default().into_iter().unzip();
     let nat64 = table.get("nat64").map(|value| read_nat64(report, value));
-    if !table.contains_key("zone") {
-        report.found.warnings.push(Diagnostic::of_file(
-            &bundle.file,
-            "the policy has no zone: nothing is enforced",
-            "define one with `[zone.NAME]`",
-        ));
-    }
     let policy = Policy {
         zones,
         sets,

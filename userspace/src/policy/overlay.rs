@@ -178,8 +178,9 @@ impl Overlay {
     pub fn load(path: &Path) -> Result<Self, OverlayError> {
         let file = path.display().to_string();
         match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&file, &text)
-                .map_err(|found| OverlayError::Invalid { file, found }),
+            Ok(text) => {
+                Self::parse(&file, &text).map_err(|found| OverlayError::Invalid { file, found })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self {
                 file,
                 entries: Vec::new(),

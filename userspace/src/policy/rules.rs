@@ -137,7 +137,10 @@ fn read_rule(
         }
         value
     };
-    let from = missing("from", "`from = \"ZONE\"`, or `from = \"*\"` for every zone");
+    let from = missing(
+        "from",
+        "`from = \"ZONE\"`, or `from = \"*\"` for every zone",
+    );
     let to = missing("to", "`to = \"SET\"`, or `to = \"any\"`");
     let action = missing("action", "`action = \"drop\"`, `\"pass\"` or `\"audit\"`");
 
@@ -169,7 +172,10 @@ fn read_rule(
         if let Some(proto @ (Proto::Icmp | Proto::Number(_))) = proto {
             report.error(
                 &value.span(),
-                format!("{owner} has ports, but protocol {} has none", proto_text(proto)),
+                format!(
+                    "{owner} has ports, but protocol {} has none",
+                    proto_text(proto)
+                ),
                 "ports go with `proto = \"tcp\"`, `proto = \"udp\"` or without `proto`",
             );
         }
@@ -202,7 +208,12 @@ fn read_from(
     what: &str,
     names: &Names<'_>,
 ) -> Option<Vec<ZoneId>> {
-    refuse_empty(report, value, what, "name a zone, or `\"*\"` for every zone");
+    refuse_empty(
+        report,
+        value,
+        what,
+        "name a zone, or `\"*\"` for every zone",
+    );
     let mut from = Vec::new();
     let mut good = true;
     for entry in Report::one_or_list(value) {
@@ -312,7 +323,11 @@ fn read_proto(report: &mut Report<'_>, value: &Value<'_>, what: &str) -> Option<
             }
         };
     }
-    let text = report.string(value, what, "`proto = \"tcp\"`, `\"udp\"`, `\"icmp\"` or a number")?;
+    let text = report.string(
+        value,
+        what,
+        "`proto = \"tcp\"`, `\"udp\"`, `\"icmp\"` or a number",
+    )?;
     match text {
         "tcp" => return Some(Proto::Tcp),
         "udp" => return Some(Proto::Udp),

@@ -35,6 +35,9 @@ pub(super) struct SetPlaces {
     pub(super) sets: Vec<(Span, usize)>,
 }
 
+/// Sets in one policy, at most: folding is work for each pair.
+const MAX_SETS: usize = 2048;
+
 /// All sets, in the order of the file, whatever is wrong with them; what is
 /// wrong with list files goes to `list_errors`.
 pub(super) fn read(
@@ -46,7 +49,11 @@ pub(super) fn read(
     let Some(tables) = report.table(value, "`set`", "`[set.NAME]`") else {
         return Vec::new();
     };
-    let names: Vec<&str> = tables.keys().map(|key| key.get_ref().as_ref()).collect();
+    let names: Vec<&str> = tables
+        .keys()
+        .take(MAX_SETS)
+        .map(|key| key.get_ref().as_ref())
+        .collect();
     let mut sets = Vec::new();
     for (key, value) in tables {
         let name: &str = key.get_ref();
@@ -58,6 +65,14 @@ pub(super) fn read(
             );
         } else if let Err(problem) = values::name(name, "a set") {
             report.problem(&key.span(), problem);
+        }
+        if sets.len() == MAX_SETS {
+            report.error(
+                &value.span(),
+                format!("set {} is one too many", quoted(name)),
+                format!("a policy has at most {MAX_SETS} sets; merge some"),
+            );
+            break;
         }
         let mut set = Set::default();
         let mut places = SetPlaces::default();
@@ -299,9 +314,10 @@ fn refuse_cycles(report: &mut Report<'_>, sets: &[(Set, SetPlaces)]) {
 /// Puts the contents of inner sets into the outer ones and everything in order.
 fn fold(sets: &mut [(Set, SetPlaces)]) {
     let own: Vec<Set> = sets.iter().map(|(set, _)| set.clone()).collect();
-    let reach: Vec<Vec<(usize, usize)>> = (0..sets.len()).map(|id| inside(sets, id)).collect();
-    for (id, (set, _)) in sets.iter_mut().enumerate() {
-        for inner in reach[id].iter().map(|(inner, _)| &own[*inner]) {
+    for id in 0..sets.len() {
+        let reach = inside(sets, id);
+        let set = &mut sets[id].0;
+        for inner in reach.iter().map(|(inner, _)| &own[*inner]) {
             set.asns.extend(inner.asns.iter().cloned());
             set.asn_countries.extend(&inner.asn_countries);
             set.countries.extend(&inner.countries);

@@ -65,7 +65,10 @@ impl<'a> Report<'a> {
     fn diagnostic(&self, span: &Span, message: String, help: String) -> Diagnostic {
         let line = self.line(span.start);
         let start = self.starts[line - 1];
-        let end = self.starts.get(line).map_or(self.text.len(), |next| next - 1);
+        let end = self
+            .starts
+            .get(line)
+            .map_or(self.text.len(), |next| next - 1);
         let text = self.text.get(start..end).unwrap_or_default();
         let text = text.strip_suffix('\r').unwrap_or(text);
         // A span over several lines is underlined in the first.
@@ -114,11 +117,32 @@ impl<'a> Report<'a> {
         let table = table.into_inner();
         let mut usable = true;
         let mut spots: Vec<(Span, Problem)> = Vec::new();
+        // What stands in a section that is there twice is no second mistake.
+        let mut twice: Vec<Span> = Vec::new();
         for error in errors {
             let span = self.visible(error.span().unwrap_or(0..0));
+            if twice.iter().any(|section| section.contains(&span.start)) {
+                continue;
+            }
             let text = self.text.get(span.clone()).unwrap_or_default();
             let problem = match error.message() {
-                "duplicate key" => self.duplicate(&table, &span),
+                "duplicate key" => match self.section_twice(&span) {
+                    Some((section, problem)) => {
+                        twice.push(section);
+                        problem
+                    }
+                    None => Problem::new(
+                        format!("key {} is given twice", quoted(text)),
+                        "remove one of them",
+                    ),
+                },
+                message if message.starts_with("missing comma") => {
+                    usable = false;
+                    Problem::new(
+                        "not TOML: missing comma between the entries of a list",
+                        "add `,`, or close the list before this with `]`",
+                    )
+                }
                 message if message.starts_with("string values must be quoted") => Problem::new(
                     format!("{} must be quoted", quoted(text)),
                     format!("write `\"{text}\"`"),
@@ -154,7 +178,7 @@ impl<'a> Report<'a> {
     }
 
     /// A span that has something to underline: an empty one grows backwards over
-    /// the word it ends, else forwards over one character.
+    /// the word it ends, else forwards over the one it starts.
     fn visible(&self, span: Span) -> Span {
         if !span.is_empty() {
             return span;
@@ -168,34 +192,40 @@ impl<'a> Report<'a> {
         if word > 0 {
             return at - word..at;
         }
-        let next = self.text.get(at..).and_then(|rest| rest.chars().next());
-        at..at + next.filter(|c| *c != '\n').map_or(0, char::len_utf8)
+        let after = self.text.get(at..).unwrap_or_default();
+        let word = after.split(char::is_whitespace).next();
+        at..at + word.map_or(0, str::len)
     }
 
-    fn duplicate(&self, table: &DeTable<'_>, span: &Span) -> Problem {
-        let key = self.text.get(span.clone()).unwrap_or_default();
-        let start = self.starts[self.line(span.start) - 1];
-        let before = self.text.get(start..span.start).unwrap_or_default();
-        for kind in ["zone", "set"] {
-            if before.trim() != format!("[{kind}.") {
-                continue;
-            }
-            let first = table.get(kind).and_then(|tables| {
-                let (_, first) = tables.get_ref().as_table()?.get_key_value(key)?;
-                Some(self.line(first.span().start))
-            });
-            return Problem::new(
-                format!("{kind} {} is defined twice", quoted(key)),
-                match first {
-                    Some(line) => format!("the first is in line {line}; rename one or merge them"),
-                    None => "rename one or merge them".to_owned(),
-                },
-            );
-        }
-        Problem::new(
-            format!("key {} is given twice", quoted(key)),
-            "remove one of them",
-        )
+    /// For the name in a `[zone.NAME]` or `[set.NAME]` that was there before:
+    /// where this section reaches, and what to say.
+    fn section_twice(&self, name: &Span) -> Option<(Span, Problem)> {
+        let line_of = |at: usize| {
+            let rest = self.text.get(self.starts[at]..).unwrap_or_default();
+            rest.split('\n').next().unwrap_or_default().trim()
+        };
+        let this = self.line(name.start) - 1;
+        let header = line_of(this);
+        let kind = ["zone", "set"].into_iter().find(|kind| {
+            let before = self.text.get(self.starts[this]..name.start);
+            before.is_some_and(|before| before.trim() == format!("[{kind}."))
+        })?;
+        let end = (this + 1..self.starts.len())
+            .find(|line| line_of(*line).starts_with('['))
+            .map_or(self.text.len(), |line| self.starts[line]);
+        let first = (0..this).find(|line| line_of(*line) == header);
+        let name = self.text.get(name.clone()).unwrap_or_default();
+        let problem = Problem::new(
+            format!("{kind} {} is defined twice", quoted(name)),
+            match first {
+                Some(line) => format!(
+                    "the first is in line {}; rename one or merge them",
+                    line + 1
+                ),
+                None => "rename one or merge them".to_owned(),
+            },
+        );
+        Some((self.starts[this] + header.len()..end, problem))
     }
 
     fn wrong_type(&mut self, value: &Value<'_>, what: &str, wanted: &str, example: &str) {
@@ -272,9 +302,9 @@ impl<'a> Report<'a> {
 
     /// A list whose entries are strings or whole numbers, as text; `wanted` is
     /// what an entry must be. Entries of other types are reported and left out.
-    pub(super) fn scalars<'t>(
+    pub(super) fn scalars(
         &mut self,
-        value: &'t Value<'_>,
+        value: &Value<'_>,
         what: &str,
         wanted: &str,
         example: &str,

@@ -15,8 +15,7 @@ use crate::diagnostic::quoted;
 /// Decimal digits only: `parse` alone takes a plus sign.
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // More digits than fit are a number all the same, only too large.
-    digits.then(|| text.parse().unwrap_or(u64::MAX))
+    digits.then(|| text.parse().ok())?
 }
 
 /// `20` or `30-39`.

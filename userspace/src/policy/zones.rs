@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use super::model::{Record, Sources, Tunnels, Unparsable, VlanMatch, Zone};
 use super::text::{Report, Span, Value};
 use super::values;
-use crate::diagnostic::quoted;
+use crate::diagnostic::{did_you_mean, quoted};
 
 const KEYS: [&str; 7] = [
     "vlans",
@@ -63,6 +63,7 @@ pub(super) fn read(report: &mut Report<'_>, value: &Value<'_>) -> Vec<(Zone, Zon
                 format!("zone {} is one too many", quoted(name)),
                 format!("a policy has at most {MAX_ZONES} zones; merge some"),
             );
+            break;
         }
         let what = format!("zone {}", quoted(name));
         let (mut zone, mut places) = match report.table(value, &what, "`[zone.NAME]`") {
@@ -177,7 +178,11 @@ fn read_zone(
 
 /// An empty list would mean the opposite of what a missing one means, or nothing.
 pub(super) fn refuse_empty(report: &mut Report<'_>, value: &Value<'_>, what: &str, help: &str) {
-    if value.get_ref().as_array().is_some_and(|list| list.is_empty()) {
+    if value
+        .get_ref()
+        .as_array()
+        .is_some_and(|list| list.is_empty())
+    {
         report.error(&value.span(), format!("{what} is empty"), help);
     }
 }
@@ -212,11 +217,15 @@ fn read_vlans(report: &mut Report<'_>, value: &Value<'_>, what: &str, places: &m
 fn read_sources(report: &mut Report<'_>, value: &Value<'_>, what: &str) -> Sources {
     if let Some(text) = value.get_ref().as_str() {
         if text != "connected" {
-            report.error(
-                &value.span(),
-                format!("{what} cannot be {}", quoted(text)),
-                "it is `\"connected\"` or a list of prefixes, as in `[\"10.20.0.0/16\"]`",
-            );
+            let help = if values::prefix(text).is_ok() {
+                format!("write a list: `sources = [\"{text}\"]`")
+            } else if did_you_mean(text, ["connected"]).is_some() {
+                "did you mean `\"connected\"`".to_owned()
+            } else {
+                "it is `\"connected\"` or a list of prefixes, as in `[\"10.20.0.0/16\"]`".to_owned()
+            };
+            let message = format!("{what} cannot be {}", quoted(text));
+            report.error(&value.span(), message, help);
         }
         return Sources::Connected;
     }
@@ -316,7 +325,10 @@ fn read_unparsable(report: &mut Report<'_>, table: &DeTable<'_>, owner: &str) ->
             *field = action;
         }
     }
-    let known: Vec<_> = REASONS.into_iter().chain(["tunnel", "vlan-depth"]).collect();
+    let known: Vec<_> = REASONS
+        .into_iter()
+        .chain(["tunnel", "vlan-depth"])
+        .collect();
     let owner = format!(" in `unparsable` of zone {owner}");
     report.known_keys(table, &known, &owner);
     unparsable
@@ -357,7 +369,10 @@ fn equal_matches(report: &mut Report<'_>, zones: &[(Zone, ZonePlaces)]) {
         let interfaces: Vec<Option<&str>> = if zone.interfaces.is_empty() {
             vec![None]
         } else {
-            zone.interfaces.iter().map(|name| Some(name.as_str())).collect()
+            zone.interfaces
+                .iter()
+                .map(|name| Some(name.as_str()))
+                .collect()
         };
         for interface in interfaces {
             let mut claim = |vlan: Option<VlanMatch>| -> Option<usize> {
@@ -369,7 +384,10 @@ fn equal_matches(report: &mut Report<'_>, zones: &[(Zone, ZonePlaces)]) {
                 None => String::new(),
             };
             let message = |what: &str, owner: usize| {
-                format!("{what}{on} is already in zone {}", quoted(&zones[owner].0.name))
+                format!(
+                    "{what}{on} is already in zone {}",
+                    quoted(&zones[owner].0.name)
+                )
             };
             for (span, vlans) in &places.vlans {
                 let twice = vlans.iter().find_map(|v| claim(Some(*v)).map(|o| (*v, o)));

@@ -5,9 +5,7 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use kordon_ebpf::layout::Action;
 
-use super::super::model::{
-    Proto, Record, Set, Sources, Target, Tunnels, VlanMatch,
-};
+use super::super::model::{Proto, Record, Set, Sources, Target, Tunnels, VlanMatch};
 use super::*;
 
 /// As the documentation shows it.
@@ -53,7 +51,13 @@ fn the_example() {
     let hostile = set(&policy, "hostile");
     assert_eq!(
         hostile.asns,
-        [12389..=12389, 12695..=12695, 64496..=64496, 64500..=64500, 64512..=64520]
+        [
+            12389..=12389,
+            12695..=12695,
+            64496..=64496,
+            64500..=64500,
+            64512..=64520
+        ]
     );
     assert_eq!(hostile.asn_countries, [Country(*b"BY"), Country(*b"RU")]);
     assert_eq!(hostile.countries, [Country(*b"RU")]);
@@ -276,7 +280,11 @@ fn an_overlay_for_a_zone_that_is_gone_is_an_error() {
     );
     assert_eq!((error.file.as_str(), error.line), ("overlay.toml", 0));
     overlay.entries.clear();
-    assert!(parse(&example_bundle(), &overlay, &context(None)).0.is_some());
+    assert!(
+        parse(&example_bundle(), &overlay, &context(None))
+            .0
+            .is_some()
+    );
 }
 
 #[test]
@@ -319,7 +327,10 @@ fn targets() {
         ("AS0", "ASN 0 announces nothing"),
         ("AS1-AS5", "`AS1-AS5` is more than one ASN"),
         ("UK", "`UK` is not a country code"),
-        ("203.0.113.7/24", "prefix `203.0.113.7/24` has host bits set"),
+        (
+            "203.0.113.7/24",
+            "prefix `203.0.113.7/24` has host bits set",
+        ),
         ("example.org", "`example.org` is not a target"),
         ("", "`` is not a target"),
     ] {
@@ -367,14 +378,20 @@ fn files_are_read_once_and_relative_to_the_policy() {
     std::fs::write(&path, text).unwrap();
     let bundle = Bundle::read(&path).unwrap();
     assert_eq!(bundle.lists.len(), 2);
-    assert_eq!(bundle.list("lists/a.txt").unwrap().content.as_deref(), Ok("AS64500 # \u{fffd}\n"));
+    assert_eq!(
+        bundle.list("lists/a.txt").unwrap().content.as_deref(),
+        Ok("AS64500 # \u{fffd}\n")
+    );
     let json = serde_json::to_string(&bundle).unwrap();
     assert_eq!(serde_json::from_str::<Bundle>(&json).unwrap(), bundle);
 
     let (policy, found) = load(&path, &Overlay::default(), &context(None));
     assert!(policy.is_none());
     assert_eq!(found.errors.len(), 1);
-    assert_eq!((found.errors[0].line, found.errors[0].text.as_str()), (4, "\"b.txt\""));
+    assert_eq!(
+        (found.errors[0].line, found.errors[0].text.as_str()),
+        (4, "\"b.txt\"")
+    );
     std::fs::write(folder.path().join("b.txt"), "nonsense\n").unwrap();
     let (_, found) = load(&path, &Overlay::default(), &context(None));
     let error = &found.errors[0];
@@ -392,7 +409,10 @@ fn a_policy_that_cannot_be_read() {
     assert_eq!((error.line, error.column, error.text.as_str()), (0, 0, ""));
     assert_eq!(
         error.message,
-        format!("policy `{}` cannot be read: No such file or directory (os error 2)", path.display())
+        format!(
+            "policy `{}` cannot be read: No such file or directory (os error 2)",
+            path.display()
+        )
     );
     assert_eq!(error.help.as_deref(), Some("check the path"));
     std::fs::write(&path, b"\n\n# \xff").unwrap();
@@ -425,7 +445,10 @@ fn limits() {
     assert_eq!(found.errors[0].message, "interface `e15` is one too many");
     let sources = |count: usize| -> String {
         let list: Vec<String> = (0..count).map(|i| format!("\"10.{i}.0.0/16\"")).collect();
-        format!("[zone.z]\nvlans = [20]\nsources = [\"fd00::/8\", {}]\n", list.join(", "))
+        format!(
+            "[zone.z]\nvlans = [20]\nsources = [\"fd00::/8\", {}]\n",
+            list.join(", ")
+        )
     };
     good(&sources(32));
     let (_, found) = parse_text(&sources(33));
@@ -434,7 +457,9 @@ fn limits() {
         "prefix `10.32.0.0/16` is one too many in `sources` of zone `z`"
     );
     let nat64 = |count: usize| -> String {
-        let list: Vec<String> = (0..count).map(|i| format!("\"2001:db8:{i}::/96\"")).collect();
+        let list: Vec<String> = (0..count)
+            .map(|i| format!("\"2001:db8:{i}::/96\""))
+            .collect();
         format!("nat64 = [{}]\n", list.join(", "))
     };
     good(&nat64(8));

@@ -74,7 +74,11 @@ fn cases(text: &str) -> Vec<Case> {
             });
         } else if let Some(case) = cases.last_mut() {
             let said = MARKS.iter().any(|mark| line.starts_with(mark));
-            let part = if said { &mut case.expected } else { &mut case.input };
+            let part = if said {
+                &mut case.expected
+            } else {
+                &mut case.input
+            };
             part.push_str(line);
             part.push('\n');
         }
@@ -87,7 +91,12 @@ fn said(found: &Diagnostics) -> String {
     for (kind, list) in [("error", &found.errors), ("warning", &found.warnings)] {
         for d in list {
             let (line, column) = (d.line, d.column);
-            writeln!(out, "{kind} {}:{line}:{column} [{}] {}", d.file, d.text, d.message).unwrap();
+            writeln!(
+                out,
+                "{kind} {}:{line}:{column} [{}] {}",
+                d.file, d.text, d.message
+            )
+            .unwrap();
             writeln!(out, "  help {}", d.help.as_deref().unwrap_or("-")).unwrap();
         }
     }

@@ -1,0 +1,135 @@
+//! What shapes a partition beside the database, in one form for each meaning:
+//! the same code feeds the cut and the key that says whether a cut can be kept.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+
+use crate::policy::model::{Country, Policy};
+
+/// Raised when the same inputs are cut in another way.
+const KEY_VERSION: u8 = 1;
+
+/// Identifies what shapes a partition: equal keys, equal partitions. `db_id`
+/// identifies the content of the database.
+#[must_use]
+pub fn partition_key(policy: &Policy, db_id: &[u8], router: &[IpAddr]) -> [u8; 32] {
+    let inputs = Inputs::of(policy, router);
+    let mut hash = Sha256::new();
+    let number = |hash: &mut Sha256, n: usize| hash.update((n as u64).to_le_bytes());
+    hash.update([KEY_VERSION]);
+    number(&mut hash, db_id.len());
+    hash.update(db_id);
+    number(&mut hash, inputs.countries.len());
+    for country in &inputs.countries {
+        hash.update(country.0);
+    }
+    number(&mut hash, inputs.lists.len());
+    for space in std::iter::once(&inputs.router).chain(&inputs.lists) {
+        number(&mut hash, space.v4.len());
+        for (first, last) in &space.v4 {
+            hash.update(first.to_le_bytes());
+            hash.update(last.to_le_bytes());
+        }
+        number(&mut hash, space.v6.len());
+        for (first, last) in &space.v6 {
+            hash.update(first.to_le_bytes());
+            hash.update(last.to_le_bytes());
+        }
+    }
+    hash.finalize().into()
+}
+
+/// What shapes a partition beside the database, independent of names, order
+/// and spelling.
+pub(super) struct Inputs {
+    pub(super) countries: Vec<Country>,
+    pub(super) lists: Vec<Space>,
+    pub(super) router: Space,
+}
+
+impl Inputs {
+    pub(super) fn of(policy: &Policy, router: &[IpAddr]) -> Self {
+        let named = policy.sets.iter().flat_map(|set| &set.countries);
+        let mut countries: Vec<_> = named.copied().collect();
+        countries.sort_unstable();
+        countries.dedup();
+        let with_prefixes = policy.sets.iter().filter(|set| !set.prefixes.is_empty());
+        let mut lists: Vec<_> = with_prefixes
+            .map(|set| Space::new(set.prefixes.iter().copied()))
+            .collect();
+        lists.sort_unstable();
+        lists.dedup();
+        Self {
+            countries,
+            lists,
+            router: Space::new(router.iter().copied().map(IpNet::from)),
+        }
+    }
+}
+
+/// A part of both address spaces, each as sorted, disjoint, inclusive ranges
+/// that do not touch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Space {
+    pub(super) v4: Vec<(u32, u32)>,
+    pub(super) v6: Vec<(u128, u128)>,
+}
+
+impl Space {
+    pub(super) fn new(prefixes: impl IntoIterator<Item = IpNet>) -> Self {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for prefix in prefixes {
+            match prefix {
+                IpNet::V4(net) => v4.push((net.network().to_bits(), net.broadcast().to_bits())),
+                IpNet::V6(net) => v6.push((net.network().to_bits(), net.broadcast().to_bits())),
+            }
+        }
+        Self {
+            v4: merged(v4),
+            v6: merged(v6),
+        }
+    }
+}
+
+/// An address, or an ASN, as its integer.
+pub(super) trait Address: Copy + Ord {
+    const ZERO: Self;
+    fn next(self) -> Option<Self>;
+    fn ip(self) -> IpAddr;
+}
+
+impl Address for u32 {
+    const ZERO: Self = 0;
+    fn next(self) -> Option<Self> {
+        self.checked_add(1)
+    }
+    fn ip(self) -> IpAddr {
+        Ipv4Addr::from_bits(self).into()
+    }
+}
+
+impl Address for u128 {
+    const ZERO: Self = 0;
+    fn next(self) -> Option<Self> {
+        self.checked_add(1)
+    }
+    fn ip(self) -> IpAddr {
+        Ipv6Addr::from_bits(self).into()
+    }
+}
+
+/// Sorts inclusive ranges and joins those that overlap or touch.
+pub(super) fn merged<A: Address>(mut ranges: Vec<(A, A)>) -> Vec<(A, A)> {
+    ranges.retain(|(first, last)| first <= last);
+    ranges.sort_unstable();
+    ranges.dedup_by(|later, earlier| {
+        let joins = earlier.1.next().is_none_or(|next| later.0 <= next);
+        if joins {
+            earlier.1 = earlier.1.max(later.1);
+        }
+        joins
+    });
+    ranges
+}

@@ -507,11 +507,11 @@ pub mod tier {
     /// Its generation.
     pub type SmallGeneration = Generation<8192>;
     /// The Internet of 2026 with head room.
-    pub type InternetTable = Table<32768, 1_179_648, 96, 57344>;
+    pub type InternetTable = Table<65536, 1_048_576, 96, 81920>;
     /// Its generation.
     pub type InternetGeneration = Generation<196_608>;
     /// About four times that.
-    pub type LargeTable = Table<131_072, 4_718_592, 384, 229_376>;
+    pub type LargeTable = Table<262_144, 4_194_304, 384, 327_680>;
     /// Its generation.
     pub type LargeGeneration = Generation<786_432>;
 }
@@ -611,6 +611,6 @@ const _: () = {
     assert!(core::mem::offset_of!(tier::InternetTable, nodes) % 8 == 0);
     assert!(
         size_of::<tier::InternetTable>()
-            == 2 * 65536 * 4 + 96 * 16384 + 57344 * 64 + 32768 * 40 + 1_179_648 * 4
+            == 2 * 65536 * 4 + 96 * 16384 + 81920 * 64 + 65536 * 40 + 1_048_576 * 4
     );
 };

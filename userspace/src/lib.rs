@@ -9,4 +9,5 @@ pub mod compile;
 pub mod control;
 pub mod datapath;
 pub mod diagnostic;
+pub mod judge;
 pub mod policy;

@@ -1,2 +1,149 @@
-//! Developer tasks.
-fn main() {}
+//! Everything that a developer runs: `cargo xtask help`.
+//!
+//! It must start on a machine that has nothing but rustup and a C compiler, so it
+//! uses the standard library alone and depends on no other crate of the workspace.
+//!
+//! - [`workspace`]: where things are, and how cargo is called.
+//! - [`command`]: running programs and saying which one failed.
+//! - [`setup`]: what building and the lab need.
+//! - [`test`]: all checks in order, and their tally.
+
+mod command;
+mod setup;
+mod test;
+mod workspace;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use command::Failed;
+use workspace::Workspace;
+
+const HELP: &str = "\
+Developer tasks of kordon.
+
+Usage: cargo xtask <task> [arguments]
+
+Tasks:
+  setup            install what building and testing need; what is there is left alone
+  build            set up for building, then build target/release/kordon
+  demo [args]      set up, build, and show kordon at work in a network of namespaces (root)
+                     --json   one JSON object, a boolean for each claim, as the last line
+                     --keep   leave the network up to play with
+                     --down   take down what --keep left up
+  test [filter]    set up, then check formatting, lints, and run all tests (root); a filter
+                   goes to the test runner
+  bench [group]    set up, build, and measure; --json prints one object per line (root)
+  lab down         take down what a kept demo left up
+  help             this text
+
+Set-up installs Debian packages, a nightly toolchain with rust-src, and bpf-linker. It says
+what it does, and starts no service.
+";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let task = arguments.next().unwrap_or_else(|| "help".into());
+    let rest: Vec<OsString> = arguments.collect();
+    let outcome = match task.to_str() {
+        Some("setup") => nothing_more(&rest).and_then(|()| setup()),
+        Some("build") => nothing_more(&rest).and_then(|()| build().map(drop)),
+        Some("demo") => demo(&rest),
+        Some("test") => test(&rest),
+        Some("bench") => bench(&rest),
+        Some("lab") => lab(&rest),
+        Some("help" | "--help" | "-h") => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => Err(Failed::usage(format!(
+            "there is no task `{}`; `cargo xtask help` lists them",
+            task.display()
+        ))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            eprintln!("error: {failed}");
+            failed.exit_code()
+        }
+    }
+}
+
+fn nothing_more(arguments: &[OsString]) -> Result<(), Failed> {
+    match arguments.first() {
+        None => Ok(()),
+        Some(argument) => Err(Failed::usage(format!(
+            "this task takes no argument, not `{}`",
+            argument.display()
+        ))),
+    }
+}
+
+fn setup() -> Result<(), Failed> {
+    let workspace = Workspace::find()?;
+    setup::for_building()?;
+    setup::for_testing(&workspace)?;
+    setup::for_the_lab()
+}
+
+/// Returns the binary.
+fn build() -> Result<PathBuf, Failed> {
+    let workspace = Workspace::find()?;
+    setup::for_building()?;
+    workspace.build_kordon()
+}
+
+fn demo(arguments: &[OsString]) -> Result<(), Failed> {
+    let workspace = Workspace::find()?;
+    if arguments.iter().any(|argument| argument == "--down") {
+        return take_down(&workspace);
+    }
+    setup::for_building()?;
+    setup::for_the_lab()?;
+    let kordon = workspace.build_kordon()?;
+    let demo = workspace.build_tool("kordon-demo")?;
+    command::run_tool(
+        Command::new(demo)
+            .arg("--kordon")
+            .arg(kordon)
+            .args(arguments),
+    )
+}
+
+fn test(filter: &[OsString]) -> Result<(), Failed> {
+    let workspace = Workspace::find()?;
+    setup::for_building()?;
+    setup::for_testing(&workspace)?;
+    setup::for_the_lab()?;
+    test::run_all(&workspace, filter)
+}
+
+fn bench(arguments: &[OsString]) -> Result<(), Failed> {
+    let workspace = Workspace::find()?;
+    setup::for_building()?;
+    setup::for_the_lab()?;
+    let kordon = workspace.build_kordon()?;
+    let bench = workspace.build_tool("kordon-bench")?;
+    command::run_tool(
+        Command::new(bench)
+            .args(arguments)
+            .env(workspace::KORDON_BINARY, kordon),
+    )
+}
+
+fn lab(arguments: &[OsString]) -> Result<(), Failed> {
+    match arguments {
+        [task] if task == "down" || task == "cleanup" => take_down(&Workspace::find()?),
+        _ => Err(Failed::usage(
+            "`cargo xtask lab down` is all that there is; `cargo xtask demo --keep` puts a lab up",
+        )),
+    }
+}
+
+fn take_down(workspace: &Workspace) -> Result<(), Failed> {
+    setup::for_building()?;
+    let demo = workspace.build_tool("kordon-demo")?;
+    command::run_tool(Command::new(demo).arg("--down"))
+}

@@ -1,0 +1,37 @@
+//! What building and testing need, installed where it is missing.
+//!
+//! Each step asks first and does nothing when all is there, so that every task can
+//! run its set-up every time; each says what it is about to change.
+//!
+//! - [`toolchain`]: the nightly compiler with the sources of `core`, rustfmt, clippy.
+//! - [`linker`]: a bpf-linker that understands what that compiler emits.
+//! - [`packages`]: Debian packages.
+
+mod linker;
+mod packages;
+mod toolchain;
+
+use crate::command::Failed;
+use crate::workspace::Workspace;
+
+/// The toolchain that compiles the BPF programs: `core` is built for the BPF
+/// target, which stable cargo cannot. aya-build asks rustup for it by this name.
+const NIGHTLY: &str = "nightly";
+
+/// For `cargo build`.
+pub(crate) fn for_building() -> Result<(), Failed> {
+    toolchain::compiler_present()?;
+    packages::install(packages::BUILD)?;
+    toolchain::nightly()?;
+    linker::install()
+}
+
+/// For the checks of the source.
+pub(crate) fn for_testing(workspace: &Workspace) -> Result<(), Failed> {
+    toolchain::checkers(workspace)
+}
+
+/// For networks in namespaces, and for the tools that tests compare with.
+pub(crate) fn for_the_lab() -> Result<(), Failed> {
+    packages::install(packages::LAB)
+}

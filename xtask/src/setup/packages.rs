@@ -1,0 +1,165 @@
+//! Debian packages, by apt. A service that a package would start is not started:
+//! the demo and the tests start what they need, where they need it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::command::{Failed, answer, run, say};
+
+/// What building needs beside Rust: C libraries are compiled along.
+pub(super) const BUILD: &[&str] = &["gcc", "libc6-dev"];
+
+/// What the demo and the tests use. `prometheus` brings promtool, `systemd` brings
+/// systemd-analyze.
+pub(super) const LAB: &[&str] = &[
+    "curl",
+    "ethtool",
+    "iproute2",
+    "ipset",
+    "iputils-ping",
+    "nftables",
+    "procps",
+    "prometheus",
+    "systemd",
+    "tcpdump",
+];
+
+/// Installs those that are missing.
+pub(super) fn install(packages: &[&str]) -> Result<(), Failed> {
+    let mut question = Command::new("dpkg-query");
+    question
+        .args(["--show", "--showformat=${Package} ${db:Status-Status}\\n"])
+        .args(packages);
+    // It fails when one of them is unknown, and lists the others all the same.
+    let Some(output) = crate::command::ask(&mut question) else {
+        say(format_args!(
+            "this is not Debian: that {} are installed is taken on trust",
+            packages.join(", ")
+        ));
+        return Ok(());
+    };
+    let missing = missing(packages, &String::from_utf8_lossy(&output.stdout));
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !is_root() {
+        return Err(Failed::new(format!(
+            "Debian packages are missing, and only root can install them: \
+             `apt-get install {list}`"
+        )));
+    }
+    say(format_args!(
+        "Debian packages are missing: installing {list}"
+    ));
+    let _quiet = NoServices::new()?;
+    let prometheus_is_new = missing.contains(&"prometheus");
+    let apt_install = || {
+        let mut command = apt();
+        command
+            .args(["install", "--yes", "--no-install-recommends"])
+            .args(&missing);
+        run(&mut command)
+    };
+    // Package lists that are absent or old are the usual reason for a failure.
+    if !can_be_had(&missing) || apt_install().is_err() {
+        run(apt().arg("update"))?;
+        apt_install()?;
+    }
+    // Else it would come up at the next boot, for the sake of promtool.
+    if prometheus_is_new && Path::new("/run/systemd/system").exists() {
+        run(Command::new("systemctl").args(["disable", "prometheus.service"]))?;
+    }
+    Ok(())
+}
+
+/// Those that the list does not give as installed.
+fn missing<'a>(packages: &[&'a str], installed: &str) -> Vec<&'a str> {
+    packages
+        .iter()
+        .copied()
+        .filter(|package| {
+            !installed
+                .lines()
+                .any(|line| line.split_once(' ') == Some((package, "installed")))
+        })
+        .collect()
+}
+
+fn is_root() -> bool {
+    answer(Command::new("id").arg("--user")).is_some_and(|id| id.trim() == "0")
+}
+
+/// Whether the package lists on this machine are there and know all of them.
+fn can_be_had(packages: &[&str]) -> bool {
+    answer(
+        apt()
+            .args(["install", "--simulate", "--quiet=2"])
+            .args(packages),
+    )
+    .is_some()
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+/// While it lives, packages that are being installed may not start services:
+/// Debian's policy-rc.d says so.
+struct NoServices {
+    ours: bool,
+}
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Says in the file that it is not the administrator's.
+const MARK: &str = "# by kordon's cargo xtask, while it installs packages";
+
+impl NoServices {
+    fn new() -> Result<Self, Failed> {
+        // One that an interrupted run left behind may be replaced.
+        if Path::new(POLICY).exists()
+            && !fs::read_to_string(POLICY).is_ok_and(|text| text.contains(MARK))
+        {
+            return Ok(Self { ours: false });
+        }
+        // It forbids (101) only as long as this process lives: killed at the wrong
+        // moment, it must not keep the machine's services down for good.
+        let script = format!(
+            "#!/bin/sh\n{MARK}\nif kill -0 {} 2>/dev/null; then exit 101; fi\nexit 0\n",
+            std::process::id()
+        );
+        fs::write(POLICY, script)
+            .and_then(|()| fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755)))
+            .map_err(|error| Failed::new(format!("cannot write `{POLICY}`: {error}")))?;
+        Ok(Self { ours: true })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = fs::remove_file(POLICY)
+        {
+            say(format_args!("cannot remove `{POLICY}`: {error}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::missing;
+
+    #[test]
+    fn only_installed_counts() {
+        let list = "curl installed\nethtool config-files\niproute2 not-installed\n";
+        assert_eq!(
+            missing(&["curl", "ethtool", "iproute2", "ipset"], list),
+            ["ethtool", "iproute2", "ipset"]
+        );
+    }
+}

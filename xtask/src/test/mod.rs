@@ -1,0 +1,153 @@
+//! `cargo xtask test`: formatting, lints, the release build, all tests, and a tally
+//! in which a test that could not do its work is not hidden among those that did.
+//!
+//! A test that lacks something prints a line that starts with `SKIPPED:` and says
+//! why. With `CI=true` that fails the run, unless the line names a thing in
+//! [`OPTIONAL`].
+
+mod tally;
+
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::Stdio;
+
+use crate::command::{Failed, display, run, say};
+use crate::workspace::{KORDON_BINARY, Workspace};
+use tally::Tally;
+
+/// What a CI may lack: a skip that names one of these is never a failure. The whole
+/// Internet's table is not part of the repository.
+const OPTIONAL: &[&str] = &["KORDON_TEST_DATA"];
+
+/// Runs all of it; the last line printed is the tally.
+pub(crate) fn run_all(workspace: &Workspace, filter: &[OsString]) -> Result<(), Failed> {
+    run(workspace.cargo().args(["fmt", "--all", "--check"]))
+        .map_err(|failed| Failed::new(format!("{failed}; `cargo fmt --all` cures it")))?;
+    run(workspace
+        .cargo()
+        .args(["clippy", "--workspace", "--all-targets", "--"])
+        .args(["-D", "warnings"]))?;
+    let kordon = workspace.build_kordon()?;
+
+    let mut command = workspace.cargo();
+    command
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(filter)
+        // libtest keeps back what a passing test prints, and with it every SKIPPED.
+        .args(["--", "--show-output"])
+        .env(KORDON_BINARY, kordon)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    say(display(&command));
+    let mut child = command
+        .spawn()
+        .map_err(|error| Failed::new(format!("cannot start `{}`: {error}", display(&command))))?;
+    let mut tally = Tally::default();
+    if let Some(output) = child.stdout.take() {
+        count(output, &mut tally)?;
+    }
+    let status = child
+        .wait()
+        .map_err(|error| Failed::new(format!("cannot wait for the tests: {error}")))?;
+    let verdict = judge(&mut tally, status.success(), in_ci());
+    for line in tally.report() {
+        println!("{line}");
+    }
+    verdict
+}
+
+/// Passes the output on, without what passing tests said.
+fn count(output: impl Read, tally: &mut Tally) -> Result<(), Failed> {
+    let mut reader = BufReader::new(output);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = reader
+            .read_until(b'\n', &mut line)
+            .map_err(|error| Failed::new(format!("cannot read what the tests print: {error}")))?;
+        if read == 0 {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end_matches('\n');
+        if tally.line(text) {
+            println!("{text}");
+        }
+    }
+}
+
+/// What the run comes to.
+fn judge(tally: &mut Tally, succeeded: bool, in_ci: bool) -> Result<(), Failed> {
+    if !succeeded {
+        // It did not compile, or a test program died before its result line.
+        tally.failed = tally.failed.max(1);
+        return Err(Failed::new("tests failed"));
+    }
+    if tally.passed == 0 && tally.skipped() == 0 {
+        return Err(Failed::new("no test was run; is the filter right?"));
+    }
+    let required = tally
+        .skips()
+        .filter(|skip| !OPTIONAL.iter().any(|name| skip.contains(name)))
+        .count();
+    if in_ci && required > 0 {
+        return Err(Failed::new(format!(
+            "required tests were skipped ({required}), which with CI=true is a failure"
+        )));
+    }
+    Ok(())
+}
+
+fn in_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| value == "true" || value == "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Tally, judge};
+
+    fn tally(output: &str) -> Tally {
+        let mut tally = Tally::default();
+        for line in output.lines() {
+            tally.line(line);
+        }
+        tally
+    }
+
+    const SKIPPING: &str = "\
+successes:
+
+---- needs_root stdout ----
+SKIPPED: not root
+
+successes:
+    needs_root
+
+test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
+";
+
+    #[test]
+    fn a_required_skip_fails_only_in_ci() {
+        assert!(judge(&mut tally(SKIPPING), true, false).is_ok());
+        let failed = judge(&mut tally(SKIPPING), true, true).expect_err("it was required");
+        assert!(failed.to_string().contains("skipped (1)"), "{failed}");
+    }
+
+    #[test]
+    fn the_whole_table_may_be_absent() {
+        let output = SKIPPING.replace("not root", "no table; set KORDON_TEST_DATA");
+        assert!(judge(&mut tally(&output), true, true).is_ok());
+    }
+
+    #[test]
+    fn a_program_that_died_counts_as_a_failure() {
+        let mut tally = tally("running 2 tests\n");
+        assert!(judge(&mut tally, false, false).is_err());
+        assert_eq!(tally.failed, 1);
+    }
+
+    #[test]
+    fn nothing_run_is_no_success() {
+        assert!(judge(&mut Tally::default(), true, false).is_err());
+    }
+}

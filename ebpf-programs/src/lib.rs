@@ -5,7 +5,7 @@
 //! plain `no_std` code that knows nothing of XDP. [`shell`] (only with the
 //! feature `programs`) puts it into a BPF program.
 #![cfg_attr(not(test), no_std)]
-#![cfg_attr(feature = "programs", feature(asm_experimental_arch))]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod layout;
 pub mod opaque;

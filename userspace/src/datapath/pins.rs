@@ -126,10 +126,12 @@ impl Pins {
         }
         remove_folder(&root.join("links"))?;
         for entry in entries(root) {
-            if entry.is_dir() {
-                remove_folder(&entry)?;
-            } else {
-                fs::remove_file(entry)?;
+            let name = entry.file_name().and_then(|name| name.to_str());
+            match name {
+                Some("counters" | "directory") => fs::remove_file(entry)?,
+                Some(name) if name.starts_with('v') => remove_folder(&entry)?,
+                // The kernel's own (`maps.debug`), or somebody else's.
+                _ => {}
             }
         }
         // It may be a mount point, which stays.

@@ -8,6 +8,7 @@ pub mod asn;
 pub mod compile;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod datapath;
 pub mod diagnostic;
 pub mod judge;

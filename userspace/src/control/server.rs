@@ -294,7 +294,7 @@ fn may_ask(peer: &UCred, group: Option<Gid>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead as _, Read as _, Write as _};
+    use std::io::{BufRead as _, BufReader as StdReader, Read as _, Write as _};
 
     use super::*;
     use crate::control::client::{ClientError, ask};
@@ -373,7 +373,7 @@ mod tests {
     fn nonsense_is_answered_and_the_connection_goes_on() {
         serve(|path| {
             let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
-            let mut read = std::io::BufReader::new(stream.try_clone().unwrap());
+            let mut read = StdReader::new(stream.try_clone().unwrap());
             let mut line = String::new();
             for question in ["nonsense\n", "{\"version\":2}\n"] {
                 stream.write_all(question.as_bytes()).unwrap();

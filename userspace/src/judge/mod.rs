@@ -5,6 +5,7 @@
 //! it, because only the library can be watched (addresses, classes, what was
 //! ignored). Where the two differ that is an error, never a row.
 
+mod explain;
 mod image;
 
 use std::{collections::BTreeMap, net::IpAddr};
@@ -17,7 +18,10 @@ use kordon_ebpf::{
 };
 use serde::Serialize;
 
-pub use self::image::Image;
+pub use self::{
+    explain::{ExplainQuery, explain},
+    image::Image,
+};
 use crate::{
     asn::model::AsnDb,
     compile::{

@@ -1,0 +1,302 @@
+//! The one owner of everything that can change: kernel, state folder, policy,
+//! database. All changes go through [`Core::change`]: compile, prove, swap,
+//! persist, and back where persisting fails.
+//!
+//! It blocks; the event loop calls it from threads of its own.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use kordon_ebpf::layout::LAYOUT_VERSION;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    database::Database,
+    interfaces::Device,
+    network::Facts,
+    refusal::Refusal,
+    state::{Current, Record, StateDir},
+};
+use crate::{
+    compile::{
+        generation::{Environment, PortSpec, compile},
+        partition::{Partition, partition_key},
+        table::{FlatTable, Tier, choose_tier},
+    },
+    config::Config,
+    datapath::kernel::{Datapath, Published},
+    policy::{Overlay, Policy, policy_hash},
+};
+
+/// A table and what it was built from, kept while rules change over it.
+pub(super) struct Table {
+    key: [u8; 32],
+    partition: Partition,
+    flat: FlatTable,
+    tier: Tier,
+}
+
+/// The policy that is live.
+pub(super) struct Live {
+    pub(super) policy: Arc<Policy>,
+    pub(super) hash: [u8; 32],
+    pub(super) environment: Environment,
+    /// Port numbers of the configured interfaces, in their order.
+    pub(super) ports: Vec<u32>,
+}
+
+/// What a change came to.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) published: Option<Published>,
+    pub(super) took: Duration,
+}
+
+/// Successful and refused applies since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Applies {
+    pub(super) ok: u64,
+    pub(super) failed: u64,
+    pub(super) last: Option<Duration>,
+}
+
+/// See the module.
+pub(super) struct Core {
+    pub(super) config: Config,
+    pub(super) state: StateDir,
+    pub(super) datapath: Datapath,
+    pub(super) database: Database,
+    pub(super) overlay: Overlay,
+    pub(super) current: Current,
+    pub(super) record: Option<Record>,
+    pub(super) live: Option<Live>,
+    pub(super) facts: Option<Facts>,
+    pub(super) devices: Vec<Device>,
+    pub(super) table: Option<Table>,
+    /// What is wrong since the start, beside interfaces: reasons for not enforcing.
+    pub(super) problems: Vec<String>,
+    pub(super) applies: Applies,
+    pub(super) started_at: Timestamp,
+    pub(super) detached: bool,
+    /// Something that time brought failed: try again then.
+    pub(super) retry_at: Option<Timestamp>,
+}
+
+/// What is to become live.
+pub(super) struct Next {
+    pub(super) policy: Arc<Policy>,
+    pub(super) database: Database,
+    pub(super) facts: Option<Facts>,
+}
+
+impl Core {
+    /// What is live, to be changed in part.
+    pub(super) fn next(&self, policy: Arc<Policy>) -> Next {
+        Next {
+            policy,
+            database: self.database.clone(),
+            facts: self.facts.clone(),
+        }
+    }
+
+    /// Makes it live, then `persist`s it. Where that fails, what was live before
+    /// comes back: what does not survive a restart must not be live.
+    pub(super) fn change(
+        &mut self,
+        next: Next,
+        persist: impl FnOnce() -> Result<(), String>,
+    ) -> Result<Outcome, Refusal> {
+        let start = Instant::now();
+        let (environment, ports) = self.environment(&next)?;
+        let published = self.publish(&next.policy, &next.database, &environment)?;
+        if let Err(e) = persist() {
+            self.undo(published.is_some());
+            return Err(Refusal::new(
+                format!("the change cannot be kept: {e}"),
+                "the policy before it is live again; see to the state directory",
+            ));
+        }
+        self.live = Some(Live {
+            hash: policy_hash(&next.policy),
+            policy: next.policy,
+            environment,
+            ports,
+        });
+        self.database = next.database;
+        self.facts = next.facts;
+        Ok(Outcome {
+            published,
+            took: start.elapsed(),
+        })
+    }
+
+    fn undo(&mut self, published: bool) {
+        if !published {
+            return;
+        }
+        let Some(live) = self.live.take() else { return };
+        let database = self.database.clone();
+        if let Err(e) = self.publish(&live.policy, &database, &live.environment) {
+            let problem = format!("cannot return to the policy before: {e}");
+            tracing::error!("{problem}");
+            self.problems.push(problem);
+        }
+        self.live = Some(live);
+    }
+
+    fn environment(&self, next: &Next) -> Result<(Environment, Vec<u32>), Refusal> {
+        let interfaces = &self.config.interfaces;
+        let devices: Vec<String> = interfaces.iter().map(|i| i.device.clone()).collect();
+        let numbers = self.datapath.ports(&devices).map_err(Refusal::from_error)?;
+        let mut ports = Vec::new();
+        for (number, interface) in numbers.iter().zip(interfaces) {
+            let number = *number as usize;
+            if ports.len() <= number {
+                ports.resize(number + 1, PortSpec::default());
+            }
+            ports[number] = PortSpec {
+                logical: interface.name.clone(),
+                drop_unknown: interface.drop_unknown,
+            };
+        }
+        let facts = next.facts.as_ref();
+        let environment = Environment {
+            router: facts.map(Facts::router).unwrap_or_default(),
+            // Where the kernel did not say, sources stay unchecked: a guess would
+            // cut off every camera.
+            connected: facts
+                .map(|facts| facts.connected(&next.policy, interfaces))
+                .unwrap_or_default(),
+            ports,
+        };
+        Ok((environment, numbers))
+    }
+
+    /// Compiles, proves and swaps. `None`: just this is live already.
+    fn publish(
+        &mut self,
+        policy: &Policy,
+        database: &Database,
+        environment: &Environment,
+    ) -> Result<Option<Published>, Refusal> {
+        let table_key = partition_key(policy, &database.id, &environment.router);
+        let hash = inputs_hash(policy, &table_key, database, environment);
+        let live = self.datapath.live();
+        if live.is_some_and(|live| live.hash == hash && live.table_key == table_key) {
+            return Ok(None);
+        }
+        let table = self.table_for(policy, database, environment, table_key)?;
+        let result = self.publish_over(&table, policy, database, environment, hash);
+        if result.is_ok() || self.table.is_none() {
+            self.table = Some(table);
+        }
+        result.map(Some)
+    }
+
+    fn publish_over(
+        &mut self,
+        table: &Table,
+        policy: &Policy,
+        database: &Database,
+        environment: &Environment,
+        hash: [u8; 32],
+    ) -> Result<Published, Refusal> {
+        let mut directory = self.datapath.directory().clone();
+        let db = &database.db;
+        let mut rules = compile(policy, db, environment, &table.partition, &mut directory)
+            .map_err(Refusal::from_error)?;
+        rules.fixed.hash = hash;
+        rules.fixed.table_key = table.key;
+        let proven = directory.clone();
+        self.datapath
+            .publish(
+                &mut rules,
+                &table.flat,
+                table.tier,
+                &directory,
+                // The proof in the kernel goes here.
+                &mut |_prober| {
+                    let _ = &proven;
+                    Ok(())
+                },
+            )
+            .map_err(Refusal::from_error)
+    }
+
+    /// Takes the table that is kept, or builds another. Rules change often,
+    /// addresses rarely.
+    fn table_for(
+        &mut self,
+        policy: &Policy,
+        database: &Database,
+        environment: &Environment,
+        key: [u8; 32],
+    ) -> Result<Table, Refusal> {
+        if let Some(table) = self.table.take_if(|table| table.key == key) {
+            return Ok(table);
+        }
+        let partition = Partition::new(policy, &database.db, &environment.router)
+            .map_err(Refusal::from_error)?;
+        let flat = FlatTable::build(&partition).map_err(Refusal::from_error)?;
+        let tier = choose_tier(&flat.usage()).map_err(Refusal::from_error)?;
+        Ok(Table {
+            key,
+            partition,
+            flat,
+            tier,
+        })
+    }
+
+    /// After an adoption there is no table here yet; the first change should not
+    /// wait for it.
+    pub(super) fn warm_up(&mut self) {
+        if self.table.is_some() {
+            return;
+        }
+        let Some(live) = self.live.take() else { return };
+        let database = self.database.clone();
+        let key = partition_key(&live.policy, &database.id, &live.environment.router);
+        match self.table_for(&live.policy, &database, &live.environment, key) {
+            Ok(table) => self.table = Some(table),
+            Err(e) => tracing::warn!("cannot build the table again: {e}"),
+        }
+        self.live = Some(live);
+    }
+
+    /// Whether a file is the bundle that is live.
+    pub(super) fn drift(&self, path: &Path) -> bool {
+        let Some(record) = &self.record else {
+            return false;
+        };
+        let Ok(on_disk) = crate::policy::Bundle::read(path) else {
+            return true;
+        };
+        on_disk.text != record.bundle.text || on_disk.lists != record.bundle.lists
+    }
+}
+
+/// Names everything that a generation is compiled from, this program included.
+fn inputs_hash(
+    policy: &Policy,
+    table_key: &[u8; 32],
+    database: &Database,
+    environment: &Environment,
+) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(env!("CARGO_PKG_VERSION"));
+    hash.update(LAYOUT_VERSION.to_le_bytes());
+    hash.update(policy_hash(policy));
+    hash.update(table_key);
+    hash.update(database.id);
+    // The order of zones is their number.
+    for zone in &policy.zones {
+        hash.update(&zone.name);
+        hash.update([0]);
+    }
+    hash.update(format!("{environment:?}"));
+    hash.finalize().into()
+}

@@ -1,0 +1,156 @@
+//! The ASN database of the daemon: from its snapshot, so that a start reads no
+//! source, else from the sources.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    asn::{self, AsnDb, Info},
+    config::Config,
+    policy::model::Country,
+};
+
+/// A database, and what it is known by.
+#[derive(Clone, Debug)]
+pub(super) struct Database {
+    pub(super) db: Arc<AsnDb>,
+    /// Equal ids, equal verdicts.
+    pub(super) id: [u8; 32],
+    info: Arc<OnceLock<Info>>,
+}
+
+impl Database {
+    pub(super) fn new(db: AsnDb) -> Self {
+        Self {
+            id: id(&db),
+            db: Arc::new(db),
+            info: Arc::default(),
+        }
+    }
+
+    pub(super) fn info(&self) -> &Info {
+        self.info.get_or_init(|| self.db.info())
+    }
+
+    /// Seconds since it was imported; `None`: there is nothing in it.
+    pub(super) fn age(&self) -> Option<i64> {
+        let now = jiff::Timestamp::now().as_second();
+        (!self.db.sources.is_empty()).then(|| (now - self.db.imported).max(0))
+    }
+}
+
+/// What was found at the start.
+pub(super) struct Found {
+    pub(super) database: Database,
+    /// The sources are newer: import them once enforcement has begun.
+    pub(super) outdated: bool,
+    /// It came from the sources and has to be saved.
+    pub(super) imported: bool,
+}
+
+/// The snapshot, else the one before it, else the sources, else nothing.
+pub(super) fn find(snapshot: &Path, config: &Config) -> Found {
+    for path in [snapshot.to_owned(), asn::previous_path(snapshot)] {
+        if !path.exists() {
+            continue;
+        }
+        match asn::load(&path) {
+            Ok(db) => {
+                return Found {
+                    database: Database::new(db),
+                    outdated: path != snapshot || is_outdated(snapshot, config),
+                    imported: false,
+                };
+            }
+            Err(e) => tracing::error!("{e} ({})", e.help()),
+        }
+    }
+    let imported = match import(config) {
+        Ok(imported) => imported,
+        Err(e) => {
+            tracing::error!("{e}");
+            None
+        }
+    };
+    Found {
+        imported: imported.is_some(),
+        database: imported.unwrap_or_else(|| Database::new(AsnDb::default())),
+        outdated: false,
+    }
+}
+
+/// Imports what the configuration names; `None`: it names nothing.
+pub(super) fn import(config: &Config) -> Result<Option<Database>, asn::ImportError> {
+    if config.sources.is_empty() && config.countries.is_empty() {
+        tracing::warn!("no ASN database: add sources to `[asndb]`, or run `kordon asndb import`");
+        return Ok(None);
+    }
+    let (db, found) = asn::open(&config.sources, &config.countries)?;
+    for warning in &found.warnings {
+        tracing::warn!(
+            "{} line {}: {}",
+            warning.file,
+            warning.line,
+            warning.message
+        );
+    }
+    Ok(Some(Database::new(db)))
+}
+
+fn is_outdated(snapshot: &Path, config: &Config) -> bool {
+    let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+    let saved = modified(snapshot).unwrap_or(SystemTime::UNIX_EPOCH);
+    // A source that is not there is no reason to give up what there is.
+    let sources = config.sources.iter().chain(&config.countries);
+    sources.filter_map(|path| modified(path)).any(|m| m > saved)
+}
+
+fn id(db: &AsnDb) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let code = |country: Option<Country>| country.map_or([0; 2], |country| country.0);
+    for length in [
+        db.v4.len(),
+        db.v6.len(),
+        db.origins.len(),
+        db.countries_v4.len(),
+    ] {
+        hash.update((length as u64).to_le_bytes());
+    }
+    for range in &db.v4 {
+        hash.update(range.start.to_le_bytes());
+        hash.update(range.end.to_le_bytes());
+        hash.update(range.origins.to_le_bytes());
+    }
+    for range in &db.v6 {
+        hash.update(range.start.to_le_bytes());
+        hash.update(range.end.to_le_bytes());
+        hash.update(range.origins.to_le_bytes());
+    }
+    for origins in &db.origins {
+        hash.update((origins.len() as u64).to_le_bytes());
+        for asn in origins {
+            hash.update(asn.to_le_bytes());
+        }
+    }
+    for range in &db.countries_v4 {
+        hash.update(range.start.to_le_bytes());
+        hash.update(range.end.to_le_bytes());
+        hash.update(range.country.0);
+    }
+    for range in &db.countries_v6 {
+        hash.update(range.start.to_le_bytes());
+        hash.update(range.end.to_le_bytes());
+        hash.update(range.country.0);
+    }
+    for (asn, info) in &db.asns {
+        hash.update(asn.to_le_bytes());
+        hash.update(code(info.country));
+    }
+    hash.finalize().into()
+}

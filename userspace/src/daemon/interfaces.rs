@@ -1,0 +1,124 @@
+//! Programs on interfaces: attached after the first rules are live, and again
+//! whenever a device comes back.
+
+use super::core::Core;
+use crate::{
+    config::Interface,
+    datapath::{Attached, DatapathError, kernel::Datapath},
+};
+
+/// A configured interface and how it is doing.
+pub(super) struct Device {
+    pub(super) config: Interface,
+    pub(super) attached: Option<Attached>,
+    /// Why it is not.
+    pub(super) problem: Option<String>,
+}
+
+impl Device {
+    pub(super) fn new(config: Interface) -> Self {
+        Self {
+            config,
+            attached: None,
+            problem: None,
+        }
+    }
+
+    /// Attaches it unless it is; says so when something changed.
+    fn tend(&mut self, datapath: &mut Datapath, port: u32) {
+        let device = &self.config.device;
+        let now = datapath.attached(device);
+        if now.is_some() {
+            self.attached = now;
+            return;
+        }
+        if self.attached.take().is_some() {
+            tracing::warn!("`{device}` went away");
+        }
+        let Interface {
+            mode,
+            manage_offload,
+            ..
+        } = self.config;
+        match datapath.attach(device, port, mode, manage_offload) {
+            Ok(how) => {
+                tracing::info!("attached to `{device}` in {} mode", how.as_str());
+                self.attached = Some(how);
+                self.problem = None;
+            }
+            Err(e) => {
+                let problem = e.to_string();
+                // Said once, not once a second.
+                if self.problem.as_ref() != Some(&problem) {
+                    tracing::error!("{problem}");
+                }
+                self.problem = Some(problem);
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Attaches what is configured and not attached.
+    pub(super) fn tend_interfaces(&mut self) {
+        // Without rules the program would drop what it knows nothing about.
+        let Some(live) = self.live.as_ref().filter(|_| !self.detached) else {
+            return;
+        };
+        for (device, port) in self.devices.iter_mut().zip(&live.ports) {
+            device.tend(&mut self.datapath, *port);
+        }
+    }
+
+    /// Takes the program off devices that are no longer configured.
+    pub(super) fn release_others(&mut self) -> Result<(), DatapathError> {
+        for device in self.datapath.pinned_devices() {
+            let configured = self.devices.iter().any(|d| d.config.device == device);
+            if !configured {
+                tracing::info!("`{device}` is no longer configured: taking the program off");
+                self.datapath.release(&device)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Why not everything that the policy asks for is enforced; empty: it is.
+    pub(super) fn reasons(&self) -> Vec<String> {
+        let mut reasons = self.problems.clone();
+        if self.live.is_none() {
+            reasons.push("no policy is live".to_owned());
+        }
+        if self.devices.is_empty() {
+            reasons.push("no interface is configured".to_owned());
+        }
+        for device in &self.devices {
+            if self.datapath.attached(&device.config.device).is_none() {
+                let name = &device.config.device;
+                reasons.push(match &device.problem {
+                    Some(problem) => problem.clone(),
+                    None => format!("`{name}` is not attached"),
+                });
+            }
+        }
+        reasons.extend(self.unknown_interfaces());
+        reasons
+    }
+
+    /// Interfaces that the live policy names and the configuration does not have.
+    fn unknown_interfaces(&self) -> Vec<String> {
+        let mut unknown = Vec::new();
+        let zones = self.live.iter().flat_map(|live| &live.policy.zones);
+        for zone in zones {
+            for name in &zone.interfaces {
+                let known = self.devices.iter().any(|d| d.config.name == *name);
+                if !known {
+                    unknown.push(format!(
+                        "zone `{}` is on interface `{name}`, which the configuration does not have",
+                        zone.name
+                    ));
+                }
+            }
+        }
+        unknown
+    }
+}

@@ -1,0 +1,332 @@
+//! The controller: ties policy, database, kernel and control socket together.
+//!
+//! [`core`] owns everything that can change and blocks; this module is the event
+//! loop around it, which never does: signals, rtnetlink events, a second's tick,
+//! the control socket and the metrics. One change at a time holds the core.
+//!
+//! - [`start`]: from nothing to enforcing, and what time brings.
+//! - [`operations`]: what can be asked for.
+//! - [`interfaces`], [`network`]: programs on interfaces; links and addresses.
+//! - [`state`], [`database`]: what is on disk.
+//! - [`status`], [`questions`]: answers.
+//!
+//! Architecture invariant: ending the daemon, however, changes nothing in the
+//! kernel. Only [`operations`]' `detach` does.
+
+mod core;
+mod database;
+mod interfaces;
+mod network;
+mod operations;
+mod questions;
+mod refusal;
+mod start;
+mod state;
+mod status;
+
+use std::{
+    future::Future,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use futures_util::StreamExt as _;
+use sd_notify::NotifyState;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use self::{
+    core::Core,
+    network::Network,
+    refusal::Refusal,
+    start::{Later, lock_pins},
+    state::StateDir,
+};
+use crate::{
+    config::{self, Config},
+    control::{
+        protocol::{Answer, Request},
+        server::Server,
+    },
+};
+
+/// How `kordon run` was called.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// `kordon.toml`.
+    pub config: PathBuf,
+    /// Instead of the configured control socket.
+    pub socket: Option<PathBuf>,
+    /// Instead of the configured place of pins.
+    pub bpffs: Option<PathBuf>,
+    /// Instead of the configured place of state.
+    pub state_dir: Option<PathBuf>,
+    /// Show what the programs log.
+    pub debug_log: bool,
+}
+
+type Shared = Arc<Mutex<Core>>;
+
+/// Runs until a signal or `kordon detach` ends it.
+///
+/// # Errors
+/// When it cannot start: bad configuration, another daemon, no policy, no BPF.
+pub fn run(options: Options) -> anyhow::Result<()> {
+    // Whoever called may have set one up.
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(false)
+        .try_init();
+    let config = configuration(&options)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    let result = runtime.block_on(daemon(config));
+    // An import that is under way is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+fn configuration(options: &Options) -> anyhow::Result<Config> {
+    let (config, found) = config::load(&options.config);
+    let text = std::fs::read_to_string(&options.config).unwrap_or_default();
+    let Some(mut config) = config else {
+        anyhow::bail!(
+            "the configuration cannot be used:\n{}",
+            found.render(|_| Some(&text), false)
+        );
+    };
+    for warning in &found.warnings {
+        tracing::warn!("{}", refusal::in_words(warning));
+    }
+    if let Some(socket) = &options.socket {
+        config.socket.clone_from(socket);
+    }
+    if let Some(bpffs) = &options.bpffs {
+        config.bpffs.clone_from(bpffs);
+    }
+    if let Some(state_dir) = &options.state_dir {
+        config.state_dir.clone_from(state_dir);
+    }
+    if options.debug_log {
+        tracing::warn!("the programs of this build log nothing");
+    }
+    Ok(config)
+}
+
+async fn daemon(config: Config) -> anyhow::Result<()> {
+    // Before anything that takes time: a signal during the start counts.
+    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+
+    let state = StateDir::open(&config.state_dir)?;
+    let _pins = lock_pins(&config.bpffs)?;
+    let mut network = Network::connect()
+        .inspect_err(|e| tracing::error!("cannot watch links and addresses: {e}"))
+        .ok();
+    let facts = match &network {
+        Some(network) => network
+            .facts()
+            .await
+            .inspect_err(|e| tracing::error!("cannot read links and addresses: {e}"))
+            .ok(),
+        None => None,
+    };
+    let server = Server::bind(&config.socket, &config.group)?;
+    let listener =
+        match config.metrics {
+            None => None,
+            Some(address) => Some(tokio::net::TcpListener::bind(address).await.with_context(
+                || format!("cannot serve metrics on {address}; change `listen` in `[metrics]`"),
+            )?),
+        };
+    let (core, later) = spawn_blocking(move || Core::start(config, state, facts))
+        .await
+        .context("the start failed")??;
+    let reasons = core.reasons();
+    if reasons.is_empty() {
+        tracing::info!("enforcing");
+    } else {
+        tracing::warn!("not enforcing: {}", reasons.join("; "));
+    }
+    let core: Shared = Arc::new(Mutex::new(core));
+    let done = Arc::new(Notify::new());
+    notify(&[NotifyState::Ready]);
+    tokio::spawn(after_start(Arc::clone(&core), later));
+    if let Some(listener) = listener {
+        tokio::spawn(questions::metrics(listener, Arc::clone(&core)));
+    }
+
+    let handler = {
+        let (core, done) = (Arc::clone(&core), Arc::clone(&done));
+        move |request| answer(Arc::clone(&core), Arc::clone(&done), request)
+    };
+    let mut serving = std::pin::pin!(server.serve(handler));
+    let mut tick = interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watchdog = sd_notify::watchdog_enabled().map(|every| interval(every / 2));
+    let mut reload = None;
+    loop {
+        tokio::select! {
+            () = &mut serving => {}
+            _ = tick.tick() => in_the_background(&core, Core::tick),
+            () = changed(network.as_mut()) => settle(&core, network.as_mut()).await,
+            () = due(watchdog.as_mut()) => notify(&[NotifyState::Watchdog]),
+            _ = hangup.recv() => {
+                if let Ok(now) = NotifyState::monotonic_usec_now() {
+                    notify(&[NotifyState::Reloading, now]);
+                }
+                let core = Arc::clone(&core);
+                reload = Some(spawn_blocking(move || lock(&core).reload()));
+            }
+            () = finished(reload.as_mut()) => {
+                reload = None;
+                notify(&[NotifyState::Ready]);
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = done.notified() => break,
+        }
+    }
+    notify(&[NotifyState::Stopping]);
+    tracing::info!("the controller ends; what is in the kernel stays");
+    Ok(())
+}
+
+/// An event from the kernel; never, without a connection.
+async fn changed(network: Option<&mut Network>) {
+    if let Some(network) = network
+        && network.events.next().await.is_some()
+    {
+        return;
+    }
+    // The tick goes on attaching.
+    std::future::pending().await
+}
+
+async fn due(timer: Option<&mut tokio::time::Interval>) {
+    match timer {
+        Some(timer) => {
+            timer.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn finished(job: Option<&mut tokio::task::JoinHandle<()>>) {
+    match job {
+        Some(job) => {
+            let _ = job.await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// A device that comes back is attached at once; addresses may still be coming.
+async fn settle(core: &Shared, network: Option<&mut Network>) {
+    let Some(network) = network else { return };
+    in_the_background(core, Core::tend_interfaces);
+    sleep(Duration::from_millis(100)).await;
+    while let Some(Some(())) = futures_util::FutureExt::now_or_never(network.events.next()) {}
+    match network.facts().await {
+        Ok(facts) => in_the_background(core, move |core| core.network_changed(facts)),
+        Err(e) => tracing::error!("cannot read links and addresses: {e}"),
+    }
+}
+
+fn in_the_background(core: &Shared, job: impl FnOnce(&mut Core) + Send + 'static) {
+    let core = Arc::clone(core);
+    spawn_blocking(move || job(&mut lock(&core)));
+}
+
+/// A panic in one operation has been reported; state changes last in each.
+fn lock(core: &Shared) -> MutexGuard<'_, Core> {
+    core.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn after_start(core: Shared, later: Later) {
+    let import = later.import;
+    let job = spawn_blocking(move || {
+        {
+            let mut core = lock(&core);
+            if later.save
+                && let Err(e) = crate::asn::save(&core.database.db, &core.state.snapshot())
+            {
+                tracing::error!("{e} ({})", e.help());
+            }
+            core.warm_up();
+        }
+        if import {
+            import_again(&core);
+        }
+    });
+    let _ = job.await;
+}
+
+/// The sources are read without holding up anything else.
+fn import_again(core: &Shared) {
+    let config = lock(core).config.clone();
+    let result = match database::import(&config) {
+        Ok(Some(database)) => {
+            let found = crate::diagnostic::Diagnostics::default();
+            lock(core).replace_database(database, &found).map(drop)
+        }
+        Ok(None) => Ok(()),
+        Err(e) => Err(Refusal::from_error(e)),
+    };
+    match result {
+        Ok(()) => tracing::info!("newer database sources were imported"),
+        Err(e) => tracing::error!("the database stays as it was: {}", e.in_words()),
+    }
+}
+
+fn answer(
+    core: Shared,
+    done: Arc<Notify>,
+    request: Request,
+) -> impl Future<Output = Answer> + Send {
+    async move {
+        let detach = request == Request::Detach;
+        let result = spawn_blocking(move || questions::perform(&core, request)).await;
+        let result = result.unwrap_or_else(|e| {
+            Err(Refusal::new(
+                format!("the operation failed inside the daemon: {e}"),
+                "its log says more; restarting it changes nothing that is enforced",
+            ))
+        });
+        match result {
+            Ok(value) => {
+                if detach {
+                    tokio::spawn(async move {
+                        // The answer first.
+                        sleep(Duration::from_millis(100)).await;
+                        done.notify_one();
+                    });
+                }
+                Answer::Ok(value)
+            }
+            Err(refusal) => {
+                tracing::warn!("refused: {}", refusal.in_words());
+                refusal.answer()
+            }
+        }
+    }
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(e) = sd_notify::notify(state) {
+        tracing::warn!("cannot tell systemd: {e}");
+    }
+}

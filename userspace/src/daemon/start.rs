@@ -1,0 +1,232 @@
+//! From nothing to enforcing: what was live last comes back first, sources and
+//! the configured policy are looked at only where there is nothing to come back.
+
+use std::{fs::File, path::Path};
+
+use anyhow::{Context as _, bail};
+use jiff::Timestamp;
+
+use super::{
+    core::{Applies, Core},
+    database::{self, Found},
+    interfaces::Device,
+    network::Facts,
+    refusal::Refusal,
+    state::{Current, StateDir, StateError, lock, make_folder},
+};
+use crate::{
+    config::Config,
+    datapath::kernel::Datapath,
+    policy::{Bundle, Overlay},
+};
+
+/// What is left to do once enforcement has begun.
+pub(super) struct Later {
+    /// The database came from the sources: keep it.
+    pub(super) save: bool,
+    /// The sources are newer than the snapshot: import them.
+    pub(super) import: bool,
+}
+
+/// Keeps a second daemon off the pins. A BPF file system has no files to lock, but
+/// its folders can be.
+pub(super) fn lock_pins(bpffs: &Path) -> Result<File, StateError> {
+    make_folder(bpffs)?;
+    let folder = File::open(bpffs).map_err(|source| StateError::Io {
+        operation: "open",
+        path: bpffs.display().to_string(),
+        source,
+    })?;
+    lock(folder, bpffs, "`--bpffs`")
+}
+
+impl Core {
+    /// Makes live what was live last, and attaches.
+    pub(super) fn start(
+        config: Config,
+        state: StateDir,
+        facts: Option<Facts>,
+    ) -> anyhow::Result<(Self, Later)> {
+        let datapath = Datapath::open(&config.bpffs)?;
+        let Found {
+            database,
+            outdated,
+            imported,
+        } = database::find(&state.snapshot(), &config);
+        let mut problems = Vec::new();
+        let overlay = Overlay::load(&state.overlay()).unwrap_or_else(|e| {
+            let problem = format!("{e}; its entries are not in force");
+            tracing::error!("{problem}");
+            problems.push(problem);
+            Overlay::default()
+        });
+        let devices = config.interfaces.iter().cloned().map(Device::new).collect();
+        let mut core = Self {
+            config,
+            state,
+            datapath,
+            database,
+            overlay,
+            current: Current::default(),
+            record: None,
+            live: None,
+            facts,
+            devices,
+            table: None,
+            problems,
+            applies: Applies::default(),
+            started_at: Timestamp::now(),
+            detached: false,
+            retry_at: None,
+        };
+        core.restore()?;
+        core.release_others()?;
+        core.tend_interfaces();
+        let later = Later {
+            save: imported,
+            import: outdated,
+        };
+        Ok((core, later))
+    }
+
+    fn restore(&mut self) -> anyhow::Result<()> {
+        let (loaded, damaged) = self.state.load();
+        for e in damaged {
+            tracing::error!("{e}");
+        }
+        let Some((current, record)) = loaded else {
+            return self.first();
+        };
+        self.current = current;
+        self.record = Some(record);
+        if let Some(pending) = &self.current.pending
+            && pending.until <= Timestamp::now()
+        {
+            tracing::warn!("the policy on trial was not confirmed in time: rolling back");
+            match self.rollback() {
+                Ok(_) => return Ok(()),
+                Err(e) => self.problem(format!("cannot roll back: {}", e.in_words())),
+            }
+        }
+        match self.refresh(|_| {}) {
+            Ok(published) => {
+                tracing::info!(published, "the last policy is live");
+                return Ok(());
+            }
+            Err(e) => self.problem(format!("the last policy cannot be used: {}", e.in_words())),
+        }
+        // Less than was asked for is better than nothing, and is not hidden.
+        let record = self.record.take();
+        for older in self.state.history() {
+            if Some(older.number) == record.as_ref().map(|r| r.number) {
+                continue;
+            }
+            let number = older.number;
+            self.record = Some(older);
+            if self.refresh(|_| {}).is_ok() {
+                self.problem(format!("policy {number} of the history is live instead"));
+                return Ok(());
+            }
+        }
+        self.record = record;
+        if self.datapath.live().is_some() {
+            self.problem("what is in the kernel was left as it is".to_owned());
+            return Ok(());
+        }
+        bail!(
+            "there is no policy that could be made live: {}",
+            self.problems.join("; ")
+        )
+    }
+
+    /// Nothing was applied yet: the configured policy is the first.
+    fn first(&mut self) -> anyhow::Result<()> {
+        let path = self.config.policy.clone();
+        let bundle = Bundle::read(&path)
+            .context("there is no applied policy, and the configured one cannot be used")?;
+        let source = bundle.clone();
+        match self.apply(bundle, "start", None) {
+            Ok(_) => Ok(()),
+            Err(e) if !e.diagnostics.ok() => {
+                let found = e.diagnostics.render(|file| source.source(file), false);
+                bail!("{} cannot be used:\n{found}", path.display())
+            }
+            Err(e) => bail!("{}", e.in_words()),
+        }
+    }
+
+    /// Reads the configured policy again and applies it.
+    pub(super) fn reload(&mut self) {
+        let path = self.config.policy.clone();
+        let result = Bundle::read(&path)
+            .map_err(Refusal::from_error)
+            .and_then(|bundle| self.apply(bundle, "reload", None));
+        match result {
+            Ok(answer) => {
+                self.applies.ok += 1;
+                tracing::info!(changed = %answer["changed"], "reloaded {}", path.display());
+            }
+            Err(e) => {
+                self.applies.failed += 1;
+                tracing::error!("the policy stays as it was: {}", e.in_words());
+            }
+        }
+    }
+
+    fn problem(&mut self, problem: String) {
+        tracing::error!("{problem}");
+        self.problems.push(problem);
+    }
+
+    /// What time brings: trials and rules end, interfaces come back.
+    pub(super) fn tick(&mut self) {
+        if self.detached {
+            return;
+        }
+        self.tend_interfaces();
+        let now = Timestamp::now();
+        if self.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.retry_at = None;
+        if let Err(e) = self.expire(now) {
+            tracing::error!("what has ended is still in force: {}", e.in_words());
+            self.retry_at = now.checked_add(jiff::SignedDuration::from_secs(30)).ok();
+        }
+    }
+
+    fn expire(&mut self, now: Timestamp) -> Result<(), Refusal> {
+        if let Some(pending) = &self.current.pending
+            && pending.until <= now
+        {
+            tracing::warn!("the policy was not confirmed in time: rolling back");
+            self.rollback()?;
+        }
+        let mut overlay = self.overlay.clone();
+        if overlay.prune(now) {
+            tracing::info!("an entry of the overlay has ended");
+            self.set_overlay(overlay)?;
+        }
+        let rules = self.live.iter().flat_map(|live| &live.policy.rules);
+        let ended = rules
+            .into_iter()
+            .any(|rule| rule.until.is_some_and(|until| until <= now));
+        if ended {
+            tracing::info!("a rule has ended");
+            self.refresh(|_| {})?;
+        }
+        Ok(())
+    }
+
+    /// The router's links or addresses are others than before.
+    pub(super) fn network_changed(&mut self, facts: Facts) {
+        if self.detached || self.facts.as_ref() == Some(&facts) {
+            return;
+        }
+        match self.refresh(|next| next.facts = Some(facts)) {
+            Ok(true) => tracing::info!("the router's addresses changed: rules are renewed"),
+            Ok(false) => {}
+            Err(e) => tracing::error!("the router's addresses changed: {}", e.in_words()),
+        }
+    }
+}

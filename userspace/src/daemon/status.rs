@@ -1,0 +1,138 @@
+//! What is enforced, where, since when, and what came of it.
+
+use std::collections::BTreeMap;
+
+use kordon_ebpf::layout::{Action, Counter};
+use serde_json::{Map, Value, json};
+
+use super::{core::Core, operations::hex, refusal::Refusal};
+use crate::{
+    compile::directory::Identity,
+    config::mode_word,
+    datapath::{Attached, DatapathError},
+};
+
+/// Packets and bytes by action.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums([Counter; 3]);
+
+impl Sums {
+    fn json(&self, what: impl Fn(&Counter) -> u64) -> Value {
+        let fields: Map<String, Value> = [Action::Pass, Action::Audit, Action::Drop]
+            .into_iter()
+            .map(|action| {
+                let counter = &self.0[action as usize];
+                (action.as_str().to_owned(), what(counter).into())
+            })
+            .collect();
+        fields.into()
+    }
+}
+
+impl Core {
+    /// All counters that have counted something.
+    pub(super) fn counts(&self) -> Result<Vec<(Identity, Counter)>, DatapathError> {
+        let directory = self.datapath.directory();
+        let counters = self.datapath.counters()?;
+        let counted = counters.into_iter().zip(0..);
+        Ok(counted
+            .filter(|(counter, _)| counter.packets > 0)
+            .filter_map(|(counter, slot)| Some((directory.identity(slot)?, counter)))
+            .collect())
+    }
+
+    fn zones(&self) -> Result<Vec<Value>, Refusal> {
+        let mut zones: BTreeMap<String, Sums> = BTreeMap::new();
+        for zone in self.live.iter().flat_map(|live| &live.policy.zones) {
+            zones.insert(zone.name.clone(), Sums::default());
+        }
+        for (identity, counter) in self.counts().map_err(Refusal::from_error)? {
+            // The others are counted under one of these as well.
+            let (Identity::Zone(zone, _, action) | Identity::Rule(zone, _, action)) = identity
+            else {
+                continue;
+            };
+            let sum = &mut zones.entry(zone).or_default().0[action as usize];
+            sum.packets += counter.packets;
+            sum.bytes += counter.bytes;
+        }
+        Ok(zones
+            .into_iter()
+            .map(|(name, sums)| {
+                json!({
+                    "name": name,
+                    "packets": sums.json(|c| c.packets),
+                    "bytes": sums.json(|c| c.bytes),
+                })
+            })
+            .collect())
+    }
+
+    pub(super) fn status(&self) -> Result<Value, Refusal> {
+        let reasons = self.reasons();
+        let interfaces: Vec<Value> = self
+            .devices
+            .iter()
+            .map(|device| {
+                let attached = self.datapath.attached(&device.config.device);
+                let mode = attached.map_or(mode_word(device.config.mode), Attached::as_str);
+                json!({
+                    "name": device.config.name,
+                    "device": device.config.device,
+                    "mode": mode,
+                    "attached": attached.is_some(),
+                })
+            })
+            .collect();
+        let policy = self.live.as_ref().zip(self.record.as_ref());
+        let policy = policy.map(|(live, record)| {
+            let pending = self.current.pending.as_ref();
+            json!({
+                "path": record.bundle.file,
+                "hash": hex(&live.hash),
+                "drift": self.drift(&self.config.policy),
+                "applied_at": record.applied_at,
+                "pending_confirm": pending.map(|pending| pending.until),
+            })
+        });
+        let info = self.database.info();
+        let age = self.database.age();
+        let too_old = self.config.max_age.zip(age);
+        let too_old = too_old.is_some_and(|(max, age)| age.unsigned_abs() > max.as_secs());
+        let overlay: Vec<Value> = self
+            .overlay
+            .entries
+            .iter()
+            .map(|entry| {
+                json!({
+                    "action": entry.action.as_str(),
+                    "target": entry.target.to_string(),
+                    "zone": entry.zone,
+                    "until": entry.until,
+                    "note": entry.note,
+                    "added": entry.added,
+                })
+            })
+            .collect();
+        Ok(json!({
+            "enforcing": reasons.is_empty(),
+            "reasons": reasons,
+            "fail": self.config.fail.as_str(),
+            "interfaces": interfaces,
+            "generation": self.datapath.live().map(|live| live.number),
+            "policy": policy,
+            "asndb": {
+                "prefixes_v4": info.ipv4.prefixes,
+                "prefixes_v6": info.ipv6.prefixes,
+                "asns": info.asns,
+                "age_seconds": age,
+                "old": too_old,
+                "sources": info.sources,
+            },
+            "zones": self.zones()?,
+            "overlay": overlay,
+            "started_at": self.started_at,
+            "version": env!("CARGO_PKG_VERSION"),
+        }))
+    }
+}

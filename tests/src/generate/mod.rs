@@ -1,0 +1,1 @@
+//! Random policies, databases and frames from a seed.

@@ -532,12 +532,19 @@ pub struct Counter {
 }
 
 /// What the program does besides judging; a constant of each loaded instance.
+///
+/// The values are such as no other constant has: the compiler merges equal
+/// constants, and a map key that shares its place with one of these would change
+/// when the loader writes it.
 pub mod mode {
     /// Judge packets of an interface.
-    pub const LIVE: u32 = 0;
+    pub const LIVE: u32 = 0x6b6f_7201;
     /// Judge packets of `BPF_PROG_TEST_RUN` and write a trace.
-    pub const PROBE: u32 = 1;
+    pub const PROBE: u32 = 0x6b6f_7202;
 }
+
+/// The port of an instance that the loader gave none. See [`mode`] for the value.
+pub const NO_PORT: u32 = 0x6b6f_72ff;
 
 /// Addresses that one probe run can judge.
 pub const PROBE_BATCH: usize = 1 << 13;

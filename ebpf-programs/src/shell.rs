@@ -191,7 +191,7 @@ macro_rules! kordon_program {
         static MODE: Global<u32> = Global::new(mode::LIVE);
         /// Which port this instance is attached to.
         #[unsafe(no_mangle)]
-        static PORT: Global<u32> = Global::new(0);
+        static PORT: Global<u32> = Global::new($crate::layout::NO_PORT);
 
         /// Judges one frame.
         #[xdp(frags)]

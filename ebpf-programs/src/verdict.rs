@@ -397,6 +397,10 @@ fn zone_word<T: Tables>(tables: &T, table: u16, tags: &Tags) -> u32 {
     if word & VID_HAS_PAIRS != 0 && tags.inner != 0 {
         let key = pair_key(table, tags.outer, tags.inner);
         let mut slot = pair_hash(key);
+        #[expect(
+            clippy::explicit_counter_loop,
+            reason = "the verifier knows loops like this"
+        )]
         for _ in 0..PAIR_PROBES {
             match tables.pair(slot & (PAIR_SLOTS as u32 - 1)) {
                 Some(pair) if pair.key == key => return pair.zone,
@@ -812,6 +816,10 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             Judged::Destination as u8
         };
         self.expand(self.packet(inner).dst);
+        #[expect(
+            clippy::explicit_counter_loop,
+            reason = "the verifier knows loops like this"
+        )]
         for index in 0..opaque(3) as u32 {
             if index >= self.work.targets_len {
                 break;

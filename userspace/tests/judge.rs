@@ -47,7 +47,11 @@ fn frame(vlan: u16, src: [u8; 4], dst: [u8; 4], port: u16) -> Vec<u8> {
 fn kernel_and_library_agree() {
     let dir = tempfile::tempdir().unwrap();
     let csv = dir.path().join("asn.csv");
-    std::fs::write(&csv, "198.51.100.0,198.51.100.255,64500,Bad\n203.0.113.0,203.0.113.255,64501,Good\n").unwrap();
+    std::fs::write(
+        &csv,
+        "198.51.100.0,198.51.100.255,64500,Bad\n203.0.113.0,203.0.113.255,64501,Good\n",
+    )
+    .unwrap();
     let (db, _) = asn::import(&[csv], &[]).unwrap();
     let (policy, found) = policy::parse(
         &Bundle::from_text("p.toml", POLICY),
@@ -58,16 +62,40 @@ fn kernel_and_library_agree() {
     let mut judge = Judge::new(&policy, &db, &Router::default(), Engine::Kernel).unwrap();
     let mut say = |frame: &[u8]| {
         let (row, _) = judge.row(frame).unwrap();
-        format!("{:?} {} {} {:?} {:?}", row.zone, row.action, row.reason, row.rule, row.asn)
+        format!(
+            "{:?} {} {} {:?} {:?}",
+            row.zone, row.action, row.reason, row.rule, row.asn
+        )
     };
     let me = [10, 20, 0, 5];
-    assert_eq!(say(&frame(20, me, [198, 51, 100, 9], 80)), r#"Some("cameras") drop rule Some("hostile") Some(64500)"#);
-    assert_eq!(say(&frame(20, me, [203, 0, 113, 9], 80)), r#"Some("cameras") pass default None Some(64501)"#);
-    assert_eq!(say(&frame(30, me, [198, 51, 100, 9], 80)), "None pass no-zone None None");
-    assert_eq!(say(&frame(20, me, [192, 0, 2, 123], 123)), r#"Some("cameras") pass rule Some("time") None"#);
-    assert_eq!(say(&frame(20, me, [192, 0, 2, 123], 124)), r#"Some("cameras") drop rule Some("hostile") None"#);
-    assert_eq!(say(&frame(20, [198, 51, 100, 1], [203, 0, 113, 9], 80)), r#"Some("cameras") drop spoofed-source None Some(64501)"#);
-    assert_eq!(say(&frame(20, me, [127, 0, 0, 1], 80)), r#"Some("cameras") drop martian None None"#);
+    assert_eq!(
+        say(&frame(20, me, [198, 51, 100, 9], 80)),
+        r#"Some("cameras") drop rule Some("hostile") Some(64500)"#
+    );
+    assert_eq!(
+        say(&frame(20, me, [203, 0, 113, 9], 80)),
+        r#"Some("cameras") pass default None Some(64501)"#
+    );
+    assert_eq!(
+        say(&frame(30, me, [198, 51, 100, 9], 80)),
+        "None pass no-zone None None"
+    );
+    assert_eq!(
+        say(&frame(20, me, [192, 0, 2, 123], 123)),
+        r#"Some("cameras") pass rule Some("time") None"#
+    );
+    assert_eq!(
+        say(&frame(20, me, [192, 0, 2, 123], 124)),
+        r#"Some("cameras") drop rule Some("hostile") None"#
+    );
+    assert_eq!(
+        say(&frame(20, [198, 51, 100, 1], [203, 0, 113, 9], 80)),
+        r#"Some("cameras") drop spoofed-source None Some(64501)"#
+    );
+    assert_eq!(
+        say(&frame(20, me, [127, 0, 0, 1], 80)),
+        r#"Some("cameras") drop martian None None"#
+    );
     let whole = frame(20, me, [198, 51, 100, 9], 80);
     for length in 0..whole.len() {
         say(&whole[..length]);

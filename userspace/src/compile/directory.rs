@@ -34,12 +34,15 @@ pub enum Identity {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DirectoryError {
     /// All slots are given.
-    #[error("no counter is left for {0}: all {COUNTER_SLOTS} are in use")]
+    #[error("no counter is left for {0}: the directory of {COUNTER_SLOTS} slots is full")]
     Full(String),
     /// A record that this version does not know.
     #[error("the counter directory is damaged at byte {0}")]
     Damaged(usize),
 }
+
+/// Bytes that a log has at most.
+pub const MAX_LOG: usize = (2 << 20) - 16;
 
 /// Slots of a zone: fixed ones, then one for each action for other ASNs.
 const ZONE_SLOTS: u32 = FIXED_SLOTS + 3;
@@ -85,8 +88,7 @@ impl Directory {
         let mut directory = Self::default();
         let mut at = 0;
         while at < log.len() {
-            let (record, length) =
-                decode(&log[at..]).ok_or(DirectoryError::Damaged(at))?;
+            let (record, length) = decode(&log[at..]).ok_or(DirectoryError::Damaged(at))?;
             directory
                 .add(record)
                 .map_err(|_| DirectoryError::Damaged(at))?;
@@ -114,6 +116,9 @@ impl Directory {
         }
         let mut bytes = Vec::new();
         encode(&record, &mut bytes);
+        if self.log.len() + bytes.len() > MAX_LOG {
+            return Err(DirectoryError::Full(what(&record)));
+        }
         let slot = self.add(record)?;
         self.log.extend(bytes);
         Ok(slot)
@@ -137,12 +142,7 @@ impl Directory {
             return Ok(ordinal);
         }
         if self.next + count > COUNTER_SLOTS {
-            return Err(DirectoryError::Full(match &record {
-                Record::Zone(name) => format!("zone `{name}`"),
-                Record::Port(name) => format!("interface `{name}`"),
-                Record::Rule(zone, rule) => format!("rule `{rule}` in zone `{zone}`"),
-                _ => "more ASNs".into(),
-            }));
+            return Err(DirectoryError::Full(what(&record)));
         }
         let slot = self.next;
         self.next += count;
@@ -230,6 +230,15 @@ impl Directory {
     }
 }
 
+fn what(record: &Record) -> String {
+    match record {
+        Record::Zone(name) => format!("zone `{name}`"),
+        Record::Port(name) => format!("interface `{name}`"),
+        Record::Rule(zone, rule) => format!("rule `{rule}` in zone `{zone}`"),
+        _ => "more ASNs".into(),
+    }
+}
+
 fn encode(record: &Record, out: &mut Vec<u8>) {
     let text = |out: &mut Vec<u8>, text: &str| {
         // Names are far shorter; what is cut here is cut for good and alike.
@@ -306,17 +315,27 @@ mod tests {
         let zone = directory.zone("cameras").unwrap();
         let rule = directory.rule("cameras", "hostile").unwrap();
         let ordinal = directory.ordinal(Some(12695)).unwrap();
-        let page = directory.page("cameras", Action::Drop, ordinal / ASN_PAGE).unwrap();
+        let page = directory
+            .page("cameras", Action::Drop, ordinal / ASN_PAGE)
+            .unwrap();
         let port = directory.port("trunk").unwrap();
         let read = Directory::read(directory.log()).unwrap();
         for directory in [&directory, &read] {
             assert_eq!(
                 directory.identity(zone + Reason::Tunnel.fixed_slot(Action::Audit)),
-                Some(Identity::Zone("cameras".into(), Reason::Tunnel, Action::Audit))
+                Some(Identity::Zone(
+                    "cameras".into(),
+                    Reason::Tunnel,
+                    Action::Audit
+                ))
             );
             assert_eq!(
                 directory.identity(zone + Reason::noted_slot(2, Action::Drop)),
-                Some(Identity::Noted("cameras".into(), Reason::Truncated, Action::Drop))
+                Some(Identity::Noted(
+                    "cameras".into(),
+                    Reason::Truncated,
+                    Action::Drop
+                ))
             );
             assert_eq!(
                 directory.identity(zone + FIXED_SLOTS + 2),
@@ -324,7 +343,11 @@ mod tests {
             );
             assert_eq!(
                 directory.identity(rule + 2),
-                Some(Identity::Rule("cameras".into(), "hostile".into(), Action::Drop))
+                Some(Identity::Rule(
+                    "cameras".into(),
+                    "hostile".into(),
+                    Action::Drop
+                ))
             );
             assert_eq!(
                 directory.identity(page + ordinal),
@@ -351,6 +374,9 @@ mod tests {
                 DirectoryError::Damaged(0)
             );
         }
-        assert_eq!(Directory::read(&[9]).unwrap_err(), DirectoryError::Damaged(0));
+        assert_eq!(
+            Directory::read(&[9]).unwrap_err(),
+            DirectoryError::Damaged(0)
+        );
     }
 }

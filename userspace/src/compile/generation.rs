@@ -8,16 +8,14 @@ use std::{
 };
 
 use ipnet::IpNet;
-use kordon_ebpf::{
-    layout::{
-        ASN_PAGE, Action, FIXED_SLOTS, GROUP_BITS, Generation, LAYOUT_VERSION, MAX_ASN_PAGES,
-        MAX_GROUPS, MAX_NAT64, MAX_ORDINALS, MAX_PORTS, MAX_SOURCES, MAX_STEPS, MAX_VERDICTS,
-        MAX_VID_TABLES, MAX_WALK, MAX_ZONE_SOURCES, MAX_ZONES, Nat64, PAIR_PROBES, PAIR_SLOTS,
-        Pair, Port, Prefix, Reason, STEP_DEFAULT, STEP_ICMP, STEP_PORTS, STEP_PROTO, Step,
-        TUNNEL_INSPECT, VERDICT_ACTION_SHIFT, VERDICT_ROUTER, VERDICT_SPOOFED, VERDICT_STEPS,
-        VID_HAS_PAIRS, ZONE_PPPOE, ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED, Zone, pair_hash,
-        pair_key, setting_shift,
-    },
+use kordon_ebpf::layout::{
+    ASN_PAGE, Action, FIXED_SLOTS, GROUP_BITS, Generation, LAYOUT_VERSION, MAX_ASN_PAGES,
+    MAX_GROUPS, MAX_NAT64, MAX_ORDINALS, MAX_PORTS, MAX_SOURCES, MAX_STEPS, MAX_VERDICTS,
+    MAX_VID_TABLES, MAX_WALK, MAX_ZONE_SOURCES, MAX_ZONES, Nat64, PAIR_PROBES, PAIR_SLOTS, Pair,
+    Port, Prefix, Reason, STEP_DEFAULT, STEP_ICMP, STEP_PORTS, STEP_PROTO, Step, TUNNEL_INSPECT,
+    VERDICT_ACTION_SHIFT, VERDICT_ROUTER, VERDICT_SPOOFED, VERDICT_STEPS, VID_HAS_PAIRS,
+    ZONE_PPPOE, ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED, Zone, pair_hash, pair_key,
+    setting_shift,
 };
 
 use super::{
@@ -196,7 +194,11 @@ struct Groups {
 
 impl Groups {
     fn new(policy: &Policy, db: &AsnDb, partition: &Partition) -> Result<Self, GenerationError> {
-        let mut targets: Vec<Target> = policy.rules.iter().flat_map(|rule| rule.to.clone()).collect();
+        let mut targets: Vec<Target> = policy
+            .rules
+            .iter()
+            .flat_map(|rule| rule.to.clone())
+            .collect();
         targets.push(Target::Router);
         targets.sort_unstable();
         targets.dedup();
@@ -220,7 +222,7 @@ impl Groups {
                     .enumerate()
                     .map(|(bit, target)| (*target, is_in(bit)))
                     .collect();
-                let is_router = targets.iter().any(|t| *t == (Target::Router, true));
+                let is_router = targets.contains(&(Target::Router, true));
                 samples.push(Sample { targets, is_router });
                 next
             });
@@ -413,7 +415,11 @@ fn set_sources(
                 .iter()
                 .filter(|net| matches!(net, IpNet::V6(_)) == v6)
                 .collect();
-            limit("source prefixes of one family in a zone", nets.len(), MAX_ZONE_SOURCES)?;
+            limit(
+                "source prefixes of one family in a zone",
+                nets.len(),
+                MAX_ZONE_SOURCES,
+            )?;
             limit("source prefixes", next + nets.len(), MAX_SOURCES)?;
             for (slot, net) in fixed.sources[next..].iter_mut().zip(&nets) {
                 *slot = prefix_of(**net);
@@ -462,7 +468,13 @@ fn set_vlans(
         let anywhere = |zone: &&model::Zone| zone.interfaces.is_empty();
         let mut pairs: BTreeMap<(u16, u16), u16> = BTreeMap::new();
         let mut taken = vec![false; 4096];
-        let ids = || policy.zones.iter().enumerate().map(|(id, zone)| (id as u16 + 1, zone));
+        let ids = || {
+            policy
+                .zones
+                .iter()
+                .enumerate()
+                .map(|(id, zone)| (id as u16 + 1, zone))
+        };
         // From the least specific on; what comes later overwrites.
         for (word, zone) in ids().filter(|(_, zone)| anywhere(zone)) {
             for vlan in &zone.vlans {
@@ -547,7 +559,11 @@ fn count_asns(
         let first = key
             .origins
             .and_then(|id| db.origins.get(id as usize)?.first().copied());
-        let ordinal = if is_hit { directory.ordinal(first) } else { None };
+        let ordinal = if is_hit {
+            directory.ordinal(first)
+        } else {
+            None
+        };
         class_words.push(ordinal.unwrap_or(NO_ORDINAL) << GROUP_BITS | group);
     }
     let mut next = 0usize;
@@ -581,7 +597,11 @@ fn count_asns(
             if action == Action::Audit && !may_audit {
                 continue;
             }
-            for (page, _) in pages[list].iter().enumerate().filter(|(_, wanted)| **wanted) {
+            for (page, _) in pages[list]
+                .iter()
+                .enumerate()
+                .filter(|(_, wanted)| **wanted)
+            {
                 // Where slots have run out, the zone's overflow counts.
                 let slot = directory.page(&zone.name, action, page as u32);
                 fixed.asn_pages[next + list * count + page] = slot.unwrap_or(0);

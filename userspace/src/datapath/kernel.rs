@@ -1,24 +1,40 @@
 //! What is live: pinned maps, the live generation, programs on interfaces.
+//!
+//! Everything that must outlive the controller is pinned (see [`super::pins`]);
+//! this type is a view of it that any later controller can take again.
 
-use std::{path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
-use kordon_ebpf::layout::Counter;
+use aya::{
+    EbpfLoader,
+    maps::MapData,
+    programs::{
+        XdpMode,
+        links::{FdLink, PinnedLink},
+        xdp::XdpLink,
+    },
+};
+use aya_obj::generated::bpf_map_type;
+use kordon_ebpf::layout::{COUNTER_SLOTS, Counter, LAYOUT_VERSION, MAX_PORTS, TABLE_SLOTS, mode};
 
-use super::{DatapathError, probe::Prober};
+use super::{
+    Attached, DatapathError,
+    interface::{self, Interface},
+    memory::{Mapped, generation_size, table_size},
+    pins::{Pins, entries, remove_folder},
+    probe::{Prober, program},
+    programs,
+    system::{clear_slot, counters, set_slot, slot},
+};
 use crate::compile::{
-    directory::Directory,
+    directory::{Directory, MAX_LOG},
     generation::Rules,
     table::{FlatTable, Tier},
 };
-
-/// How a program is attached to an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attached {
-    /// In the driver.
-    Native,
-    /// In the stack.
-    Generic,
-}
 
 /// How an interface is to be attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,86 +72,698 @@ pub struct Published {
     pub swap: Duration,
 }
 
+/// The maps of one tier.
+struct Maps {
+    tier: Tier,
+    folder: PathBuf,
+    generations: MapData,
+    tables: MapData,
+    generation: Option<Mapped>,
+}
+
 /// Everything of one instance in the kernel.
-pub struct Datapath {}
+pub struct Datapath {
+    pins: Pins,
+    counters: MapData,
+    directory_map: Mapped,
+    directory: Directory,
+    maps: Option<Maps>,
+    prober: Option<Prober>,
+    /// Devices whose program is of this controller, by the link's program id.
+    attached: BTreeMap<String, u32>,
+}
+
+/// First word of the pinned directory: says what it is, and in which format.
+const DIRECTORY_MAGIC: u64 = u64::from_le_bytes(*b"kordon01");
+/// Magic and length.
+const DIRECTORY_HEAD: usize = 16;
 
 impl Datapath {
     /// Adopts what is pinned under `bpffs`, or makes the folder and what all
-    /// tiers share. What was pinned by another layout version is named in the error.
+    /// versions share.
     ///
     /// # Errors
-    /// When `bpffs` is not a BPF file system, or what is there cannot be used.
-    pub fn open(_bpffs: &Path) -> Result<Self, DatapathError> {
-        Err(DatapathError::new("open", "not yet"))
+    /// When `bpffs` is not on a BPF file system, or what is there cannot be used.
+    pub fn open(bpffs: &Path) -> Result<Self, DatapathError> {
+        let pins = Pins::open(bpffs)?;
+        let counters = shared(
+            &pins,
+            "counters",
+            bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY,
+            size_of::<Counter>(),
+            COUNTER_SLOTS,
+            0,
+        )?;
+        let directory_map = shared(
+            &pins,
+            "directory",
+            bpf_map_type::BPF_MAP_TYPE_ARRAY,
+            DIRECTORY_HEAD + MAX_LOG,
+            1,
+            super::memory::MMAPABLE,
+        )?;
+        let mut directory_map = Mapped::of(directory_map)?;
+        let directory = read_directory(&mut directory_map, bpffs)?;
+        let mut maps: Option<Maps> = None;
+        for tier in pins.tiers() {
+            let found = Maps::open(&pins, tier)?;
+            // After an update that was cut short there are two; the newer one
+            // was proven and is complete.
+            if found.number() >= maps.as_ref().map_or(0, Maps::number) {
+                maps = Some(found);
+            }
+        }
+        Ok(Self {
+            pins,
+            counters,
+            directory_map,
+            directory,
+            maps,
+            prober: None,
+            attached: BTreeMap::new(),
+        })
     }
+
     /// The live generation; `None` before the first.
     #[must_use]
     pub fn live(&self) -> Option<LiveGeneration> {
-        None
+        let maps = self.maps.as_ref()?;
+        let generation = maps.generation.as_ref()?.generation();
+        Some(LiveGeneration {
+            number: generation.number,
+            hash: generation.hash,
+            table_key: generation.table_key,
+            tier: maps.tier,
+        })
     }
+
     /// The counter directory as it is pinned; extend a clone and give it to `publish`.
     #[must_use]
     pub fn directory(&self) -> &Directory {
-        unreachable!()
+        &self.directory
     }
+
+    /// Port numbers for these devices, in order: a pinned link keeps the one it
+    /// has, because its program carries it; the others get free ones.
+    ///
+    /// # Errors
+    /// When there are more devices than ports.
+    pub fn ports(&self, devices: &[String]) -> Result<Vec<u32>, DatapathError> {
+        let pinned: BTreeMap<String, u32> = self
+            .pins
+            .devices()
+            .into_iter()
+            .map(|(port, device)| (device, port))
+            .collect();
+        let mut free = (0..MAX_PORTS as u32).filter(|port| !pinned.values().any(|p| p == port));
+        devices
+            .iter()
+            .map(|device| {
+                pinned
+                    .get(device)
+                    .copied()
+                    .or_else(|| free.next())
+                    .ok_or_else(|| {
+                        DatapathError::new(
+                            format!("give `{device}` a port"),
+                            format!("at most {MAX_PORTS} interfaces can be policed"),
+                        )
+                    })
+            })
+            .collect()
+    }
+
     /// Writes a generation (and its table, unless the live one has the same key)
     /// beside the live one, lets `prove` look at it in the kernel, then swaps.
+    /// Sets the number and the table's slot in `rules`; hash and key are the caller's.
     ///
     /// # Errors
     /// When the kernel refuses, or `prove` does; what was live stays live.
     pub fn publish(
         &mut self,
-        _rules: &mut Rules,
-        _table: &FlatTable,
-        _tier: Tier,
-        _directory: &Directory,
-        _prove: &mut dyn FnMut(&mut Prober) -> Result<(), String>,
+        rules: &mut Rules,
+        table: &FlatTable,
+        tier: Tier,
+        directory: &Directory,
+        prove: &mut dyn FnMut(&mut Prober) -> Result<(), String>,
     ) -> Result<Published, DatapathError> {
-        Err(DatapathError::new("publish", "not yet"))
+        let number = self.maps.as_ref().map_or(0, Maps::number) + 1;
+        let mut fresh = None;
+        let maps = match &mut self.maps {
+            Some(maps) if maps.tier == tier => maps,
+            _ => fresh.insert(Maps::open(&self.pins, tier)?),
+        };
+        let mut prober = match self.prober.take() {
+            Some(prober) if prober.tier() == tier => prober,
+            _ => Prober::load(tier)?,
+        };
+
+        let (table_slot, kept) = match maps.generation.as_ref().map(Mapped::generation) {
+            Some(live) if live.table_key == rules.fixed.table_key => (live.table_slot, true),
+            Some(live) => ((live.table_slot + 1) % TABLE_SLOTS, false),
+            None => (0, false),
+        };
+        rules.fixed.table_slot = table_slot;
+        rules.fixed.number = number;
+        let mut written = Vec::new();
+        let table_map = if kept {
+            maps.table(table_slot)?
+        } else {
+            let mut mapped = Mapped::create("kordon_table", table_size(tier))?;
+            mapped.write_table(tier, table);
+            written.push(maps.pin("table", number, mapped)?);
+            maps.opened(&written[0])?
+        };
+        let mut generation = Mapped::create("kordon_rules", generation_size(tier))?;
+        generation.write_generation(rules);
+        let result = (|| {
+            prober.set_table(table_slot, &table_map)?;
+            prober.set_generation(&generation.map)?;
+            prove(&mut prober).map_err(|e| DatapathError::new("prove the new rules", e))?;
+            self.directory_map.append(directory)?;
+            self.directory = directory.clone();
+            written.push(maps.pin("generation", number, generation)?);
+            let generation = maps.opened(&written[written.len() - 1])?;
+            if !kept {
+                set_slot(&maps.tables, table_slot, &table_map)
+                    .map_err(|e| DatapathError::new("put the table in place", e))?;
+            }
+            let start = Instant::now();
+            set_slot(&maps.generations, 0, &generation)
+                .map_err(|e| DatapathError::new("swap generations", e))?;
+            maps.generation = Some(Mapped::of(generation)?);
+            Ok(start.elapsed())
+        })();
+        let swap = match result {
+            Ok(swap) => swap,
+            Err(e) => {
+                // The prober is dropped with the candidate in it.
+                for pin in written {
+                    let _ = std::fs::remove_file(pin);
+                }
+                return Err(e);
+            }
+        };
+        // What follows only frees memory; the new generation is live.
+        if !kept {
+            let old = (table_slot + 1) % TABLE_SLOTS;
+            let freed = clear_slot(&maps.tables, old)
+                .map_err(|e| DatapathError::new("free the old table", e))
+                .and_then(|()| prober.clear_table(old));
+            if let Err(e) = freed {
+                tracing::warn!("{e}");
+            }
+        }
+        maps.remove_stale_pins();
+        self.prober = Some(prober);
+        if let Some(fresh) = fresh {
+            self.change_tier(fresh)?;
+        }
+        Ok(Published {
+            number,
+            table_written: !kept,
+            swap,
+        })
     }
-    /// Attaches the program to a device by a pinned link, or adopts the link that
-    /// is pinned for it. Idempotent. A device needs a live generation first.
+
+    /// Moves all programs to the maps of another tier, one atomic link update each.
+    fn change_tier(&mut self, maps: Maps) -> Result<(), DatapathError> {
+        self.maps = Some(maps);
+        self.attached.clear();
+        for (port, device) in self.pins.devices() {
+            // A device that went away is attached anew when it comes back.
+            if let Some(found) = interface::query(&device)? {
+                self.adopt(&device, port, &found)?;
+            }
+        }
+        self.retire();
+        Ok(())
+    }
+
+    /// Attaches the program to a device by a pinned link, or takes over the link
+    /// that is pinned for it. Idempotent. Needs a live generation.
     ///
     /// # Errors
     /// When another program is there, tags are hidden, or the mode is not to be had.
     pub fn attach(
         &mut self,
-        _device: &str,
-        _port: u32,
-        _mode: Mode,
-        _manage_offload: bool,
+        device: &str,
+        port: u32,
+        mode: Mode,
+        manage_offload: bool,
     ) -> Result<Attached, DatapathError> {
-        Err(DatapathError::new("attach", "not yet"))
+        let what = || format!("attach to `{device}`");
+        let Some(found) = interface::query(device)? else {
+            return Err(DatapathError::new(what(), "there is no such interface"));
+        };
+        interface::keep_tags(device, manage_offload)?;
+        if let Some((how, id)) = found.xdp
+            && self.attached.get(device) == Some(&id)
+        {
+            return Ok(how);
+        }
+        let adopted = self.adopt(device, port, &found)?;
+        if adopted {
+            self.retire();
+        } else {
+            self.attach_new(device, port, mode, &found)?;
+        }
+        let now = interface::query(device)?.and_then(|interface| interface.xdp);
+        let Some((how, id)) = now else {
+            return Err(DatapathError::new(
+                what(),
+                "the interface went away meanwhile",
+            ));
+        };
+        if mode == Mode::Native && how != Attached::Native
+            || mode == Mode::Generic && how != Attached::Generic
+        {
+            if !adopted {
+                self.release(device)?;
+            }
+            return Err(DatapathError::new(
+                what(),
+                format!(
+                    "it is attached in {} mode, another was asked for; `kordon detach` and a start change it, with a gap",
+                    how.as_str()
+                ),
+            ));
+        }
+        self.attached.insert(device.into(), id);
+        Ok(how)
     }
+
+    /// Takes over the link that is pinned for a device: its program is replaced
+    /// by one of this controller, atomically. `false`: there is none that is on it.
+    fn adopt(&mut self, device: &str, port: u32, found: &Interface) -> Result<bool, DatapathError> {
+        let what = || format!("take over the link of `{device}`");
+        let pin = self.pins.link(port, device);
+        if !pin.exists() {
+            return Ok(false);
+        }
+        let link = PinnedLink::from_pin(&pin).map_err(|e| DatapathError::new(what(), e))?;
+        let link = FdLink::from(link);
+        let on_it = link
+            .info()
+            .map_err(|e| DatapathError::new(what(), e))?
+            .program_id();
+        if found.xdp.map(|(_, id)| id) != Some(on_it) {
+            // The link of a device that went away; its name came back.
+            drop(link);
+            std::fs::remove_file(&pin).map_err(|e| DatapathError::new(what(), e))?;
+            self.attached.remove(device);
+            return Ok(false);
+        }
+        let mut ebpf = self.load(port)?;
+        let program = program(&mut ebpf)?;
+        let link = XdpLink::try_from(link).map_err(|e| DatapathError::new(what(), e))?;
+        let id = program
+            .attach_to_link(link)
+            .map_err(|e| DatapathError::new(what(), e))?;
+        // The pin keeps the link; ours must not end it.
+        drop(program.take_link(id));
+        let id = program
+            .info()
+            .map_err(|e| DatapathError::new(what(), e))?
+            .id();
+        self.attached.insert(device.into(), id);
+        Ok(true)
+    }
+
+    fn attach_new(
+        &mut self,
+        device: &str,
+        port: u32,
+        mode: Mode,
+        found: &Interface,
+    ) -> Result<(), DatapathError> {
+        let what = || format!("attach to `{device}`");
+        if let Some((how, id)) = found.xdp {
+            let name = aya::programs::loaded_programs()
+                .flatten()
+                .find(|program| program.id() == id)
+                .and_then(|program| Some(program.name_as_str()?.to_owned()))
+                .unwrap_or_default();
+            return Err(DatapathError::new(
+                what(),
+                format!(
+                    "another XDP program is there in {} mode (`{name}`, id {id}) and is left alone; \
+                     `ip link set dev {device} xdp off` or whoever attached it takes it off",
+                    how.as_str()
+                ),
+            ));
+        }
+        let mut ebpf = self.load(port)?;
+        let program = program(&mut ebpf)?;
+        let modes: &[XdpMode] = match mode {
+            Mode::Auto => &[XdpMode::Driver, XdpMode::Skb],
+            Mode::Native => &[XdpMode::Driver],
+            Mode::Generic => &[XdpMode::Skb],
+        };
+        let mut result = Err(DatapathError::new(what(), "no mode was tried"));
+        for mode in modes {
+            match program.attach_to_if_index(found.index, *mode) {
+                Ok(id) => {
+                    result = Ok(id);
+                    break;
+                }
+                Err(e) => {
+                    let first = modes.len() > 1 && *mode == modes[0];
+                    if first {
+                        tracing::info!(device, "no native mode, trying generic: {}", chain(&e));
+                    }
+                    result = Err(DatapathError::new(
+                        format!(
+                            "attach to `{device}` in {} mode",
+                            if *mode == XdpMode::Skb {
+                                "generic"
+                            } else {
+                                "native"
+                            }
+                        ),
+                        chain(&e),
+                    ));
+                }
+            }
+        }
+        let link = program
+            .take_link(result?)
+            .map_err(|e| DatapathError::new(what(), e))?;
+        let link: FdLink = link.try_into().map_err(|_| {
+            DatapathError::new(
+                what(),
+                "the kernel gives no link that could be pinned (Linux 5.9 does)",
+            )
+        })?;
+        link.pin(self.pins.link(port, device))
+            .map_err(|e| DatapathError::new(format!("pin the link of `{device}`"), e))?;
+        Ok(())
+    }
+
+    /// The live tier's program, for one port.
+    fn load(&self, port: u32) -> Result<aya::Ebpf, DatapathError> {
+        let Some(maps) = self.maps.as_ref().filter(|maps| maps.generation.is_some()) else {
+            return Err(DatapathError::new(
+                "load the program",
+                "there are no rules in the kernel yet",
+            ));
+        };
+        let mut ebpf = EbpfLoader::new()
+            .override_global("MODE", &mode::LIVE, true)
+            .override_global("PORT", &port, true)
+            .map_pin_path("COUNTERS", self.pins.shared("counters"))
+            .map_pin_path("GENERATIONS", maps.folder.join("generations"))
+            .map_pin_path("TABLES", maps.folder.join("tables"))
+            .load(programs::object(maps.tier))
+            .map_err(|e| DatapathError::new("load the maps", chain(&e)))?;
+        program(&mut ebpf)?
+            .load()
+            .map_err(|e| DatapathError::new("load the program", chain(&e)))?;
+        Ok(ebpf)
+    }
+
+    /// Removes maps of other tiers and layout versions, once no program uses them.
+    fn retire(&self) {
+        let Some(maps) = &self.maps else { return };
+        let all_ours = self
+            .pins
+            .devices()
+            .iter()
+            .all(|(_, device)| self.attached.contains_key(device));
+        if all_ours {
+            for folder in self.pins.others(maps.tier) {
+                match remove_folder(&folder) {
+                    Ok(()) => {
+                        tracing::info!("removed {}, which nothing uses any more", folder.display())
+                    }
+                    Err(e) => tracing::warn!("cannot remove {}: {e}", folder.display()),
+                }
+            }
+        }
+    }
+
     /// Takes the program off a device that is no longer configured.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn release(&mut self, _device: &str) -> Result<(), DatapathError> {
+    pub fn release(&mut self, device: &str) -> Result<(), DatapathError> {
+        for (port, name) in self.pins.devices() {
+            if name == device {
+                let pin = self.pins.link(port, device);
+                std::fs::remove_file(&pin)
+                    .map_err(|e| DatapathError::new(format!("remove {}", pin.display()), e))?;
+            }
+        }
+        self.attached.remove(device);
         Ok(())
     }
+
     /// Devices with a pinned link of this instance, whether they still exist or not.
     #[must_use]
     pub fn pinned_devices(&self) -> Vec<String> {
-        Vec::new()
+        self.pins
+            .devices()
+            .into_iter()
+            .map(|(_, device)| device)
+            .collect()
     }
-    /// Whether the program still is on the device, and how; asks the kernel.
+
+    /// Whether this controller's program is on the device, and how; asks the kernel.
     #[must_use]
-    pub fn attached(&self, _device: &str) -> Option<Attached> {
-        None
+    pub fn attached(&self, device: &str) -> Option<Attached> {
+        let (how, id) = interface::query(device).ok()??.xdp?;
+        (self.attached.get(device) == Some(&id)).then_some(how)
     }
+
     /// Every counter below `directory().used()`, all CPUs added, by slot.
     ///
     /// # Errors
     /// When the map cannot be read.
     pub fn counters(&self) -> Result<Vec<Counter>, DatapathError> {
-        Ok(Vec::new())
+        counters(&self.counters, self.directory.used() as usize)
+            .map_err(|e| DatapathError::new("read the counters", e))
     }
+
     /// Takes programs and maps off, with all pins under `bpffs`.
     ///
     /// # Errors
     /// When a pin cannot be removed.
-    pub fn detach(_bpffs: &Path) -> Result<(), DatapathError> {
+    pub fn detach(bpffs: &Path) -> Result<(), DatapathError> {
+        Pins::remove(bpffs)
+            .map_err(|e| DatapathError::new(format!("remove the pins in {}", bpffs.display()), e))
+    }
+}
+
+impl Maps {
+    /// Opens the maps of a tier, or makes them.
+    fn open(pins: &Pins, tier: Tier) -> Result<Self, DatapathError> {
+        let folder = pins.tier(tier)?;
+        let what = || format!("open the maps in {}", folder.display());
+        if !folder.join("generations").exists() || !folder.join("tables").exists() {
+            // Loading the object makes and pins them as the program wants them.
+            EbpfLoader::new()
+                .map_pin_path("GENERATIONS", folder.join("generations"))
+                .map_pin_path("TABLES", folder.join("tables"))
+                .load(programs::object(tier))
+                .map_err(|e| DatapathError::new(what(), chain(&e)))?;
+        }
+        let open = |name: &str| {
+            MapData::from_pin(folder.join(name)).map_err(|e| DatapathError::new(what(), chain(&e)))
+        };
+        let mut maps = Self {
+            tier,
+            generations: open("generations")?,
+            tables: open("tables")?,
+            generation: None,
+            folder: folder.clone(),
+        };
+        maps.generation = maps
+            .pinned(&maps.generations, 0, "generation")?
+            .map(Mapped::of)
+            .transpose()?
+            .filter(|generation| {
+                generation.size() >= generation_size(tier)
+                    && generation.generation().version == LAYOUT_VERSION
+            });
+        Ok(maps)
+    }
+
+    fn number(&self) -> u64 {
+        self.generation
+            .as_ref()
+            .map_or(0, |g| g.generation().number)
+    }
+
+    /// The pinned map that is in a slot of an outer one.
+    fn pinned(
+        &self,
+        outer: &MapData,
+        index: u32,
+        prefix: &str,
+    ) -> Result<Option<MapData>, DatapathError> {
+        let id = slot(outer, index)
+            .map_err(|e| DatapathError::new(format!("look into {}", self.folder.display()), e))?;
+        let Some(id) = id else { return Ok(None) };
+        for path in self.inner_pins(prefix) {
+            let map = self.opened(&path)?;
+            if map.info().is_ok_and(|info| info.id() == id) {
+                return Ok(Some(map));
+            }
+        }
+        Ok(None)
+    }
+
+    fn table(&self, index: u32) -> Result<MapData, DatapathError> {
+        self.pinned(&self.tables, index, "table")?.ok_or_else(|| {
+            DatapathError::new(
+                "find the live table",
+                format!("no pin in {} is it", self.folder.display()),
+            )
+        })
+    }
+
+    fn inner_pins(&self, prefix: &str) -> Vec<PathBuf> {
+        let prefix = format!("{prefix}-");
+        let mut pins = entries(&self.folder);
+        pins.retain(|path| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.starts_with(&prefix))
+        });
+        pins
+    }
+
+    fn opened(&self, path: &Path) -> Result<MapData, DatapathError> {
+        MapData::from_pin(path)
+            .map_err(|e| DatapathError::new(format!("open {}", path.display()), chain(&e)))
+    }
+
+    fn pin(&self, prefix: &str, number: u64, map: Mapped) -> Result<PathBuf, DatapathError> {
+        let path = self.folder.join(format!("{prefix}-{number}"));
+        // Left by an update that was cut short: nobody uses it.
+        let _ = std::fs::remove_file(&path);
+        map.map
+            .pin(&path)
+            .map_err(|e| DatapathError::new(format!("pin {}", path.display()), chain(&e)))?;
+        Ok(path)
+    }
+
+    /// Unpins inner maps that are in no slot. Errors cost memory only.
+    fn remove_stale_pins(&self) {
+        let mut used = vec![slot(&self.generations, 0)];
+        used.extend((0..TABLE_SLOTS).map(|index| slot(&self.tables, index)));
+        let Ok(used) = used.into_iter().collect::<Result<Vec<_>, _>>() else {
+            return;
+        };
+        for prefix in ["generation", "table"] {
+            for path in self.inner_pins(prefix) {
+                let Ok(map) = self.opened(&path) else {
+                    continue;
+                };
+                if map
+                    .info()
+                    .is_ok_and(|info| !used.contains(&Some(info.id())))
+                {
+                    let _ = std::fs::remove_file(&path);
+                }
+            }
+        }
+    }
+}
+
+/// Opens a map that all versions share, or makes and pins it.
+fn shared(
+    pins: &Pins,
+    name: &str,
+    kind: bpf_map_type,
+    value_size: usize,
+    entries: u32,
+    flags: u32,
+) -> Result<MapData, DatapathError> {
+    let path = pins.shared(name);
+    let what = || format!("open {}", path.display());
+    if path.exists() {
+        let map = MapData::from_pin(&path).map_err(|e| DatapathError::new(what(), chain(&e)))?;
+        let info = map.info().map_err(|e| DatapathError::new(what(), e))?;
+        if info.value_size() as usize != value_size || info.max_entries() != entries {
+            return Err(DatapathError::new(
+                what(),
+                format!(
+                    "it has {} values of {} bytes, this version wants {entries} of {value_size}; \
+                     `kordon detach` and a start make it anew, with counters from zero",
+                    info.max_entries(),
+                    info.value_size(),
+                ),
+            ));
+        }
+        return Ok(map);
+    }
+    let map = aya_obj::Map::new_from_params(kind as u32, 4, value_size as u32, entries, flags);
+    let map =
+        MapData::create(map, name, None).map_err(|e| DatapathError::new(what(), chain(&e)))?;
+    map.pin(&path)
+        .map_err(|e| DatapathError::new(what(), chain(&e)))?;
+    MapData::from_pin(&path).map_err(|e| DatapathError::new(what(), chain(&e)))
+}
+
+fn word(bytes: &[u8]) -> u64 {
+    bytes
+        .first_chunk()
+        .map_or(0, |word| u64::from_le_bytes(*word))
+}
+
+fn read_directory(map: &mut Mapped, bpffs: &Path) -> Result<Directory, DatapathError> {
+    let bytes = map.bytes_mut();
+    if word(bytes) == 0 {
+        bytes[..8].copy_from_slice(&DIRECTORY_MAGIC.to_le_bytes());
+    }
+    let length = word(&bytes[8..]) as usize;
+    let what = || format!("read {}", bpffs.join("directory").display());
+    let cure = "`kordon detach` and a start make it anew, with counters from zero";
+    if word(bytes) != DIRECTORY_MAGIC || length > MAX_LOG {
+        return Err(DatapathError::new(
+            what(),
+            format!("it is not a counter directory of this version; {cure}"),
+        ));
+    }
+    Directory::read(&bytes[DIRECTORY_HEAD..][..length])
+        .map_err(|e| DatapathError::new(what(), format!("{e}; {cure}")))
+}
+
+impl Mapped {
+    /// Adds what a directory has more than the pinned one. The length comes last:
+    /// until it is written, nothing was added.
+    fn append(&mut self, directory: &Directory) -> Result<(), DatapathError> {
+        let log = directory.log();
+        let bytes = self.bytes_mut();
+        let old = word(&bytes[8..]) as usize;
+        let is_extension = log.len() >= old
+            && log.len() <= MAX_LOG
+            && bytes[DIRECTORY_HEAD..][..old] == log[..old];
+        if !is_extension {
+            return Err(DatapathError::new(
+                "extend the counter directory",
+                "another controller has changed it",
+            ));
+        }
+        bytes[DIRECTORY_HEAD + old..][..log.len() - old].copy_from_slice(&log[old..]);
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        bytes[8..16].copy_from_slice(&(log.len() as u64).to_le_bytes());
         Ok(())
     }
+}
+
+/// An error with all its causes; aya's first line alone says little.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
 }

@@ -1,8 +1,8 @@
 //! BPF arrays of one large value, as memory of this process.
 //!
 //! aya writes values through a system call and the stack; a table of 14 MB is
-//! written in place instead. This file and [`super::system`] hold the controller's
-//! unsafe code.
+//! written in place instead. This file, [`super::system`] and one ioctl in
+//! [`super::interface`] hold the controller's unsafe code.
 
 use std::{
     os::fd::{AsFd as _, AsRawFd as _},
@@ -15,10 +15,13 @@ use aya_obj::generated::bpf_map_type;
 use kordon_ebpf::layout::{Generation, Line, Node, Probe, ProbeControl, ProbeOutput, Table, tier};
 
 use super::DatapathError;
-use crate::compile::{generation::Rules, table::{FlatTable, Tier}};
+use crate::compile::{
+    generation::Rules,
+    table::{FlatTable, Tier},
+};
 
 /// `BPF_F_MMAPABLE` of `linux/bpf.h`.
-const MMAPABLE: u32 = 1 << 10;
+pub(super) const MMAPABLE: u32 = 1 << 10;
 
 /// A map of one value, mapped.
 pub struct Mapped {
@@ -99,7 +102,10 @@ impl Mapped {
     }
 
     fn check(&self, size: usize) {
-        assert!(size <= self.length, "a map is as large as what is written to it");
+        assert!(
+            size <= self.length,
+            "a map is as large as what is written to it"
+        );
     }
 
     /// Bytes of the value. The program may write them meanwhile; callers read

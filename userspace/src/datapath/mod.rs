@@ -4,10 +4,33 @@
 //! [`kernel`] keeps what is live. Only images enter here: nothing in this module
 //! knows what a policy or a database is.
 
+pub mod interface;
 pub mod kernel;
 pub mod memory;
+pub mod pins;
 pub mod probe;
 pub mod programs;
+pub mod system;
+
+/// How a program is attached to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// In the driver.
+    Native,
+    /// In the stack.
+    Generic,
+}
+
+impl Attached {
+    /// The word in messages, metrics and `--json`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
 
 /// What was tried, and what the kernel said.
 #[derive(Debug, thiserror::Error)]

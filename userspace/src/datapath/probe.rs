@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{ArrayOfMaps, Map, MapData},
+    maps::{Map, MapData},
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
 use kordon_ebpf::layout::{PROBE_BATCH, ProbeControl, ProbeOutput, mode};
@@ -16,8 +16,12 @@ use super::{
     DatapathError,
     memory::{Mapped, generation_size, table_size},
     programs,
+    system::{clear_slot, set_slot},
 };
-use crate::compile::{generation::Rules, table::{FlatTable, Tier}};
+use crate::compile::{
+    generation::Rules,
+    table::{FlatTable, Tier},
+};
 
 /// The instance.
 pub struct Prober {
@@ -34,11 +38,16 @@ impl Prober {
     pub fn load(tier: Tier) -> Result<Self, DatapathError> {
         let mut ebpf = EbpfLoader::new()
             .override_global("MODE", &mode::PROBE, true)
+            // Counters are not looked at; what is beyond the map is not counted.
+            .map_max_entries("COUNTERS", 1)
             .load(programs::object(tier))
             .map_err(|e| DatapathError::new("load the maps for probing", e))?;
         let map = ebpf.take_map("PROBE");
         let Some(Map::Array(data)) = map else {
-            return Err(DatapathError::new("find the map `PROBE`", "it is not in the program"));
+            return Err(DatapathError::new(
+                "find the map `PROBE`",
+                "it is not in the program",
+            ));
         };
         let probe = Mapped::of(data)?;
         program(&mut ebpf)?
@@ -67,6 +76,20 @@ impl Prober {
     /// When the map is refused.
     pub fn set_table(&mut self, slot: u32, map: &MapData) -> Result<(), DatapathError> {
         set_inner(&mut self.ebpf, "TABLES", slot, map)
+    }
+
+    /// Forgets the table in a slot, so that its memory can go.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn clear_table(&mut self, slot: u32) -> Result<(), DatapathError> {
+        let what = "empty a slot of `TABLES`";
+        match self.ebpf.map("TABLES") {
+            Some(Map::ArrayOfMaps(map)) => {
+                clear_slot(map, slot).map_err(|e| DatapathError::new(what, e))
+            }
+            _ => Err(DatapathError::new(what, "it is not in the program")),
+        }
     }
 
     /// Writes an image into maps of its own and puts them in place.
@@ -146,7 +169,10 @@ impl Prober {
 /// The program `kordon` of an object.
 pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, DatapathError> {
     let Some(program) = ebpf.program_mut("kordon") else {
-        return Err(DatapathError::new("find the program `kordon`", "it is not in the object"));
+        return Err(DatapathError::new(
+            "find the program `kordon`",
+            "it is not in the object",
+        ));
     };
     program
         .try_into()
@@ -154,25 +180,12 @@ pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, DatapathError> {
 }
 
 fn set_inner(ebpf: &mut Ebpf, outer: &str, slot: u32, map: &MapData) -> Result<(), DatapathError> {
-    let what = || format!("put a map into `{outer}`");
-    let Some(data) = ebpf.map_mut(outer) else {
-        return Err(DatapathError::new(what(), "it is not in the program"));
-    };
-    let mut array: ArrayOfMaps<_> = data
-        .try_into()
-        .map_err(|e: aya::maps::MapError| DatapathError::new(what(), e))?;
-    // The inner type is told apart by nothing here: any map that the kernel
-    // accepts in this place is one.
-    let fd = MapData::from_fd(
-        map.fd()
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(|e| DatapathError::new(what(), e))?,
-    )
-    .map_err(|e| DatapathError::new(what(), e))?;
-    array
-        .set(slot, &fd, 0)
-        .map_err(|e| DatapathError::new(what(), e))
+    match ebpf.map_mut(outer) {
+        Some(Map::ArrayOfMaps(data)) => set_slot(data, slot, map)
+            .map_err(|e| DatapathError::new(format!("put a map into `{outer}`"), e)),
+        _ => Err(DatapathError::new(
+            format!("put a map into `{outer}`"),
+            "it is not in the program",
+        )),
+    }
 }
-
-use std::os::fd::AsFd as _;

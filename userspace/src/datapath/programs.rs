@@ -2,12 +2,9 @@
 
 use crate::compile::table::Tier;
 
-static SMALL: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-small"));
-static INTERNET: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-internet"));
-static LARGE: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-large"));
+static SMALL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-small"));
+static INTERNET: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-internet"));
+static LARGE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-large"));
 
 /// The object file of a tier.
 #[must_use]

@@ -193,7 +193,13 @@ impl<'a> Judge<'a> {
                     verdict.noted,
                     verdict.asn_slot,
                 );
-                let kernel = (said.slot, said.action, said.judged, said.noted, said.asn_slot);
+                let kernel = (
+                    said.slot,
+                    said.action,
+                    said.judged,
+                    said.noted,
+                    said.asn_slot,
+                );
                 let class_differs = verdict.class != said.class;
                 anyhow::ensure!(
                     library == kernel && !class_differs,

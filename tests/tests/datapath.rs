@@ -1,0 +1,255 @@
+//! What is live in the kernel outlives the controller, changes in one piece, and
+//! is not mixed up with what others put there.
+
+use std::{fs, path::Path, sync::Arc};
+
+use anyhow::{Result, anyhow};
+use kordon::{
+    asn::{self, model::AsnDb},
+    compile::generation::{Environment, PortSpec},
+    datapath::{
+        Attached,
+        kernel::{Datapath, Mode, Published},
+    },
+    judge::Image,
+    policy::{self, Bundle, Context, Overlay},
+};
+use kordon_tests::lab::{Bpffs, Namespace, frame, programs::Witness, raw::RawSender};
+
+const DATABASE: &str =
+    "198.51.100.0,198.51.100.255,64500,Bad\n203.0.113.0,203.0.113.255,64501,Good\n";
+
+struct Instance {
+    db: AsnDb,
+    datapath: Datapath,
+}
+
+impl Instance {
+    fn open(bpffs: &Path) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let csv = dir.path().join("asn.csv");
+        fs::write(&csv, DATABASE)?;
+        let (db, _) = asn::import(&[csv], &[])?;
+        Ok(Self {
+            db,
+            datapath: Datapath::open(bpffs)?,
+        })
+    }
+
+    fn publish(&mut self, blocked: u32, key: u8) -> Result<Published> {
+        let text = format!(
+            "[zone.cameras]\nvlans=[20]\nsources=[\"10.20.0.0/16\"]\n[set.bad]\nasns=[{blocked}]\n\
+             [[rule]]\nname=\"bad\"\nfrom=\"cameras\"\nto=\"bad\"\naction=\"drop\"\n"
+        );
+        let (policy, found) = policy::parse(
+            &Bundle::from_text("p.toml", &text),
+            &Overlay::default(),
+            &Context::now(Some(&self.db)),
+        );
+        let policy = policy.ok_or_else(|| anyhow!("{found:?}"))?;
+        let environment = Environment {
+            ports: vec![PortSpec::default(); 2],
+            ..Environment::default()
+        };
+        let mut directory = self.datapath.directory().clone();
+        let mut image = Image::compile(&policy, &self.db, &environment, &mut directory)?;
+        image.rules.fixed.table_key = [key; 32];
+        image.rules.fixed.hash = [blocked as u8; 32];
+        Ok(self.datapath.publish(
+            &mut image.rules,
+            &image.table,
+            image.tier,
+            &directory,
+            &mut |_| Ok(()),
+        )?)
+    }
+
+    fn packets(&self) -> Result<Vec<(String, u64)>> {
+        let counters = self.datapath.counters()?;
+        let hit = counters.iter().enumerate().filter(|(_, c)| c.packets != 0);
+        Ok(hit
+            .map(|(slot, counter)| {
+                let identity = self.datapath.directory().identity(slot as u32);
+                (format!("{identity:?}"), counter.packets)
+            })
+            .collect())
+    }
+}
+
+/// A namespace with a pair of interfaces, of which `in` is policed.
+struct Wire {
+    namespace: Namespace,
+    sender: RawSender,
+}
+
+impl Wire {
+    fn new(name: &str) -> Result<Self> {
+        let namespace = Namespace::create(&format!("kordon-{}-{name}", std::process::id()))?;
+        namespace.ip("link add in type veth peer name out\nlink set in up\nlink set out up")?;
+        namespace.inline_tags("out")?;
+        let sender = RawSender::open(&namespace, "out")?;
+        Ok(Self { namespace, sender })
+    }
+
+    fn send(&self, destination: &str, times: usize) -> Result<()> {
+        let packet = frame::udp(
+            "10.20.0.5".parse()?,
+            destination.parse()?,
+            (4000, 4000),
+            b"x",
+        );
+        let frame = frame::Ethernet::new([2; 6], [4; 6])
+            .tag(0x8100, 20)
+            .packet(&packet);
+        for _ in 0..times {
+            self.sender.send(&frame)?;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        Ok(())
+    }
+}
+
+#[test]
+fn enforcement_outlives_controllers() -> Result<()> {
+    let wire = Wire::new("outlive")?;
+    let bpffs = Bpffs::new()?;
+    let run = |work: &(dyn Fn() -> Result<()> + Sync)| wire.namespace.run(work);
+    let drops = |instance: &Instance| -> Result<u64> {
+        let packets = instance.packets()?;
+        Ok(packets
+            .iter()
+            .filter(|(who, _)| who.contains("Rule(") && who.contains("Drop"))
+            .map(|(_, n)| n)
+            .sum())
+    };
+    run(&|| {
+        let mut first = Instance::open(bpffs.path())?;
+        assert_eq!(first.datapath.live(), None);
+        assert!(
+            first.datapath.attach("in", 0, Mode::Native, false).is_err(),
+            "no rules yet"
+        );
+        assert!(first.publish(64500, 1)?.table_written);
+        assert_eq!(
+            first.datapath.attach("in", 0, Mode::Native, false)?,
+            Attached::Native
+        );
+        assert_eq!(
+            first.datapath.attach("in", 0, Mode::Native, false)?,
+            Attached::Native
+        );
+        wire.send("198.51.100.9", 10)?;
+        wire.send("203.0.113.9", 5)?;
+        assert_eq!(drops(&first)?, 10, "{:?}", first.packets());
+        Ok(())
+    })?;
+    // The controller is gone.
+    wire.send("198.51.100.9", 7)?;
+    run(&|| {
+        let mut second = Instance::open(bpffs.path())?;
+        assert_eq!(drops(&second)?, 17);
+        let live = second
+            .datapath
+            .live()
+            .ok_or_else(|| anyhow!("nothing is live"))?;
+        assert_eq!(
+            (live.number, live.hash, live.table_key),
+            (1, [64500_u32 as u8; 32], [1; 32])
+        );
+        assert_eq!(second.datapath.pinned_devices(), ["in"]);
+        assert_eq!(second.datapath.attached("in"), None, "not yet taken over");
+        assert_eq!(
+            second.datapath.attach("in", 0, Mode::Native, false)?,
+            Attached::Native
+        );
+        // The same table, other verdicts.
+        let published = second.publish(64501, 1)?;
+        assert!(!published.table_written);
+        assert_eq!(published.number, 2);
+        wire.send("198.51.100.9", 3)?;
+        wire.send("203.0.113.9", 4)?;
+        assert_eq!(drops(&second)?, 21, "{:?}", second.packets());
+        // Other tables, back and forth.
+        for key in 2..6 {
+            assert!(second.publish(64500, key)?.table_written);
+        }
+        wire.send("198.51.100.9", 3)?;
+        assert_eq!(drops(&second)?, 24);
+        let pins = fs::read_dir(bpffs.path().join("v1-small"))?.count();
+        assert_eq!(pins, 4, "two outer maps, one table, one generation");
+        // What is not proven does not become live.
+        let before = second.datapath.live();
+        let mut directory = second.datapath.directory().clone();
+        let (policy, _) = policy::parse(
+            &Bundle::from_text("p.toml", "[zone.z]\nvlans=[1]\n"),
+            &Overlay::default(),
+            &Context::now(Some(&second.db)),
+        );
+        let policy = policy.ok_or_else(|| anyhow!("valid"))?;
+        let environment = Environment::default();
+        let mut image = Image::compile(&policy, &second.db, &environment, &mut directory)?;
+        let refused = second.datapath.publish(
+            &mut image.rules,
+            &image.table,
+            image.tier,
+            &directory,
+            &mut |_| Err("it is wrong".into()),
+        );
+        assert!(refused.is_err_and(|e| e.to_string().contains("it is wrong")));
+        assert_eq!(second.datapath.live(), before);
+        Ok(())
+    })?;
+    run(&|| {
+        Datapath::detach(bpffs.path())?;
+        assert!(!bpffs.path().join("counters").exists());
+        assert!(!bpffs.path().join("links").exists());
+        let gone = kordon::datapath::interface::query("in")?;
+        assert_eq!(gone.and_then(|interface| interface.xdp), None);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_foreign_program_is_left_alone() -> Result<()> {
+    let wire = Wire::new("foreign")?;
+    let bpffs = Bpffs::new()?;
+    let _foreign = Witness::attach(&wire.namespace, "in")?;
+    wire.namespace.run(|| {
+        let mut instance = Instance::open(bpffs.path())?;
+        instance.publish(64500, 1)?;
+        let error = instance
+            .datapath
+            .attach("in", 0, Mode::Auto, false)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("another XDP program") && error.contains("xdp off"),
+            "{error}"
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn an_interface_that_comes_back_is_attached_anew() -> Result<()> {
+    let wire = Wire::new("flap")?;
+    let bpffs = Bpffs::new()?;
+    let instance = Arc::new(std::sync::Mutex::new(Instance::open(bpffs.path())?));
+    let attach = || -> Result<Attached> {
+        wire.namespace.run(|| {
+            let mut instance = instance.lock().map_err(|e| anyhow!("{e}"))?;
+            Ok(instance.datapath.attach("in", 0, Mode::Native, false)?)
+        })
+    };
+    instance
+        .lock()
+        .map_err(|e| anyhow!("{e}"))?
+        .publish(64500, 1)?;
+    attach()?;
+    wire.namespace.ip("link del in")?;
+    assert!(attach().is_err_and(|e| e.to_string().contains("no such interface")));
+    wire.namespace
+        .ip("link add in type veth peer name out\nlink set in up\nlink set out up")?;
+    attach()?;
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! `bpf(2)` where aya has no call for it: slots of an array of maps (aya tells
+//! inner maps apart by Rust types, of which ours have none), and reading many
+//! counters with one call.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
+
+use aya::maps::MapData;
+use kordon_ebpf::layout::Counter;
+
+// Of `enum bpf_cmd` in `linux/bpf.h`.
+const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+
+/// The part of `union bpf_attr` that commands on one element read.
+#[repr(C)]
+struct Element {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// The part that batch commands read.
+#[repr(C)]
+struct Batch {
+    from: u64,
+    to: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+fn number(map: &MapData) -> u32 {
+    map.fd().as_fd().as_raw_fd().cast_unsigned()
+}
+
+fn element(command: libc::c_int, map: &MapData, slot: u32, value: *mut u32) -> io::Result<()> {
+    let attribute = Element {
+        map: number(map),
+        padding: 0,
+        key: std::ptr::from_ref(&slot) as u64,
+        value: value as u64,
+        flags: 0,
+    };
+    // SAFETY: the attribute has the layout that the commands read; key and value
+    // live as long as the call, and have four bytes in an array of maps.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_ref(&attribute),
+            size_of::<Element>(),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Puts a map into a slot of an array of maps. Returns when no program can hold
+/// the one that was there.
+///
+/// # Errors
+/// When the kernel refuses, as it does for maps of another size.
+pub fn set_slot(outer: &MapData, slot: u32, inner: &MapData) -> io::Result<()> {
+    let mut inner = number(inner);
+    element(BPF_MAP_UPDATE_ELEM, outer, slot, &raw mut inner)
+}
+
+/// The id of the map in a slot. `None`: the slot is empty.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn slot(outer: &MapData, slot: u32) -> io::Result<Option<u32>> {
+    let mut id = 0;
+    match element(BPF_MAP_LOOKUP_ELEM, outer, slot, &raw mut id) {
+        Ok(()) => Ok(Some(id)),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Empties a slot, so that the map in it can go.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn clear_slot(outer: &MapData, slot: u32) -> io::Result<()> {
+    match element(BPF_MAP_DELETE_ELEM, outer, slot, std::ptr::null_mut()) {
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        other => other,
+    }
+}
+
+/// The first `count` counters of a per-CPU array, all CPUs added.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn counters(map: &MapData, count: usize) -> io::Result<Vec<Counter>> {
+    let cpus = aya::util::nr_cpus()
+        .map_err(|(path, e)| io::Error::other(format!("cannot read {path}: {e}")))?;
+    let mut sums = Vec::with_capacity(count);
+    let mut from = 0_u32;
+    let mut keys = vec![0_u32; 4096.min(count)];
+    let mut values = vec![Counter::default(); keys.len() * cpus];
+    while sums.len() < count {
+        let wanted = keys.len().min(count - sums.len());
+        let mut to = 0_u32;
+        let mut attribute = Batch {
+            from: if sums.is_empty() {
+                0
+            } else {
+                std::ptr::from_ref(&from) as u64
+            },
+            to: (&raw mut to) as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: wanted as u32,
+            map: number(map),
+            element_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: the attribute has the layout that the command reads; the
+        // buffers have room for `count` keys, and for as many values for each
+        // possible CPU, and live as long as the call.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                BPF_MAP_LOOKUP_BATCH,
+                &raw mut attribute,
+                size_of::<Batch>(),
+            )
+        };
+        if result != 0 {
+            let error = io::Error::last_os_error();
+            // What the kernel says at the end of the map.
+            if error.raw_os_error() != Some(libc::ENOENT) {
+                return Err(error);
+            }
+        }
+        let got = attribute.count as usize;
+        if got == 0 {
+            break;
+        }
+        sums.extend(values[..got * cpus].chunks(cpus).map(|values| Counter {
+            packets: values.iter().map(|v| v.packets).sum(),
+            bytes: values.iter().map(|v| v.bytes).sum(),
+        }));
+        from = to;
+    }
+    Ok(sums)
+}

@@ -300,7 +300,7 @@ fn infrastructure(rng: &mut Rng, pool: &Pool) -> Vec<u8> {
             } else if once_in(rng, 5) {
                 v6("2001:db8:20::1")
             } else {
-                v6(pick(rng, &dsts))
+                v6(dsts[rng.usize(..dsts.len())])
             };
             let kinds = [128, 130, 131, 132, 133, 134, 135, 136, 137, 143, 151];
             let mut payload = vec![0; rng.usize(..24)];
@@ -313,7 +313,8 @@ fn infrastructure(rng: &mut Rng, pool: &Pool) -> Vec<u8> {
     let hops = *pick(rng, &[255, 255, 255, 1, 64]);
     match (src, dst) {
         ([IpAddr::V4(src), _], IpAddr::V4(dst)) => {
-            let options: &[u8] = *pick(rng, &[&[], &[148, 4, 0, 0], &[131, 3, 4]]);
+            let choices: [&[u8]; 3] = [&[], &[148, 4, 0, 0], &[131, 3, 4]];
+            let options = *pick(rng, &choices);
             let fragment = *pick(rng, &[0, 0, 0, 0, 0x4000, 0x2000, 1]);
             build::ipv4_with(src, dst, proto, options, fragment, &payload)
         }

@@ -95,7 +95,7 @@ fn write_policy(rng: &mut Rng, text: &mut String) -> std::fmt::Result {
 
 fn write_zones(rng: &mut Rng, text: &mut String) -> Result<Vec<String>, std::fmt::Error> {
     // (interface or "", match or ""), so that none is named twice.
-    let mut taken = BTreeSet::new();
+    let mut taken: BTreeSet<(&str, String)> = BTreeSet::new();
     let mut names = Vec::new();
     for number in 0..rng.usize(1..6) {
         let interfaces: &[&str] = match rng.u32(..6) {
@@ -111,7 +111,10 @@ fn write_zones(rng: &mut Rng, text: &mut String) -> Result<Vec<String>, std::fmt
             }
         }
         let places: &[&str] = if interfaces.is_empty() { &[""] } else { interfaces };
-        let free = |vlan: &str| places.iter().all(|place| !taken.contains(&(*place, vlan.to_owned())));
+        let free = |vlan: &str| {
+            let mut places = places.iter();
+            places.all(|place| !taken.contains(&(*place, vlan.to_owned())))
+        };
         let all = vlans.is_empty();
         vlans.retain(|vlan| free(vlan));
         if all && !free("") || !all && vlans.is_empty() {

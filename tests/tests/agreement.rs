@@ -5,6 +5,7 @@
 //! in some seconds), `KORDON_SEED` the first seed.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     time::{Duration, Instant},
 };
@@ -19,6 +20,35 @@ use kordon_tests::{
     generate::{self, Pool, Sources},
     reference::{Interpreter, Router, Row, Table},
 };
+
+/// How often each kind of difference was met, and the first of it.
+type Differences = BTreeMap<String, (usize, String)>;
+
+/// A short name of a difference, so that one mistake is not reported for each frame.
+fn kind(expected: &Row, said: &anyhow::Result<Row>) -> String {
+    let Ok(said) = said else {
+        return format!("{} {}: an error", expected.action, expected.reason);
+    };
+    let mut kind = format!(
+        "{} {} / {} {}:",
+        expected.action, expected.reason, said.action, said.reason
+    );
+    for (name, differs) in [
+        ("zone", expected.zone != said.zone),
+        ("rule", expected.rule != said.rule),
+        ("src", expected.src != said.src),
+        ("dst", expected.dst != said.dst),
+        ("judged", expected.judged != said.judged),
+        ("origins", expected.origins != said.origins),
+        ("asn", expected.asn != said.asn),
+        ("country", expected.country != said.country),
+    ] {
+        if differs {
+            kind = kind + " " + name;
+        }
+    }
+    kind
+}
 
 /// One policy, database and router.
 struct Case {
@@ -71,8 +101,8 @@ impl Case {
         (0..count).map(move |_| generate::frame(&mut rng, &pool))
     }
 
-    /// Panics on the first difference, with everything that shows it again.
-    fn check(&self, engine: Engine, frames: usize) {
+    /// Adds what differs, each kind once, with everything that shows it again.
+    fn check(&self, engine: Engine, frames: usize, differences: &mut Differences) {
         let router = judge::Router {
             interface: self.router.interface.clone(),
             addresses: self.router.addresses.clone(),
@@ -86,17 +116,21 @@ impl Case {
             let expected = interpreter.row(&frame);
             let said = judge.row(&frame).map(|(row, _)| Row::from(&row));
             if said.as_ref().ok() != Some(&expected) {
-                self.report(number, &frame, &expected, &said);
+                let kind = kind(&expected, &said);
+                let entry = differences.entry(kind);
+                entry
+                    .or_insert_with(|| (0, self.report(number, &frame, &expected, &said)))
+                    .0 += 1;
             }
         }
     }
 
-    fn report(&self, number: usize, frame: &[u8], expected: &Row, said: &anyhow::Result<Row>) -> ! {
+    fn report(&self, number: usize, frame: &[u8], expected: &Row, said: &anyhow::Result<Row>) -> String {
         let mut hex = String::new();
         for byte in frame {
             write!(hex, "{byte:02x}").unwrap();
         }
-        panic!(
+        format!(
             "seed {}, frame {number}: {hex}\nreference: {expected:?}\nkordon:    {said:?}\n\
              {:?}\n--- policy\n{}\n--- ASN sources\n{}\n--- country lists\n{}",
             self.seed,
@@ -104,7 +138,7 @@ impl Case {
             self.text,
             self.sources.asn.join("---\n"),
             self.sources.country.join("---\n"),
-        );
+        )
     }
 }
 
@@ -113,15 +147,30 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("`{name}` is not a number")))
 }
 
+fn fail_on(differences: &Differences) {
+    if differences.is_empty() {
+        return;
+    }
+    for (kind, (count, first)) in differences {
+        println!("=== {kind} ({count} times)\n{first}\n");
+    }
+    for (kind, (count, _)) in differences {
+        println!("{count:6} {kind}");
+    }
+    panic!("{} kinds of differences, see above", differences.len());
+}
+
 #[test]
 fn library_and_reference_agree() {
     let first = number("KORDON_SEED").unwrap_or(1);
     let cases = number("KORDON_CASES");
     let start = Instant::now();
+    let mut differences = Differences::new();
     let mut done = 0;
     while cases.map_or(start.elapsed() < Duration::from_secs(12), |cases| done < cases) {
-        Case::new(first + done).check(Engine::Reference, 300);
+        Case::new(first + done).check(Engine::Reference, 300, &mut differences);
         done += 1;
     }
     println!("{done} cases");
+    fail_on(&differences);
 }

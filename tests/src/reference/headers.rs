@@ -129,32 +129,41 @@ pub(super) fn ipv4(bytes: &[u8]) -> Walked {
     if dst.is_loopback() || dst.octets()[0] == 0 {
         wrong.push(Reason::Martian);
     }
-    if header < 20 || total < header || header > bytes.len() {
+    if header < 20 || total < header {
+        // Not even the protocol can be trusted.
+        packet.proto = None;
         return (Some(packet), wrong);
     }
     // Options. Type 0 ends them, 1 is a byte of padding, others have a length.
-    let options = &bytes[20..header];
+    // The frame may end among them.
+    let options = &bytes[20..header.min(bytes.len())];
     let mut at = 0;
     while at < options.len() && options[at] != 0 {
         if options[at] == 1 {
             at += 1;
             continue;
         }
-        let length = match options.get(at + 1) {
-            Some(length) => usize::from(*length),
-            None => 0,
-        };
-        if length < 2 || at + length > options.len() {
-            wrong.push(Reason::BadHeader);
-            break;
-        }
         // LSRR and SSRR.
         if options[at] == 131 || options[at] == 137 {
             packet.source_route = true;
         }
+        let length = match options.get(at + 1) {
+            Some(length) => usize::from(*length),
+            None => 0,
+        };
+        if header > bytes.len() && at + length > options.len() {
+            break;
+        }
+        if length < 2 || at + length > options.len() {
+            wrong.push(Reason::BadHeader);
+            break;
+        }
         at += length;
     }
     if packet.later_fragment {
+        return (Some(packet), wrong);
+    }
+    if header > bytes.len() {
         return (Some(packet), wrong);
     }
     let end = total.min(bytes.len());
@@ -219,6 +228,10 @@ fn walk(packet: &mut Packet, bytes: &[u8], first: u8, kinds: &[u8], wrong: &mut 
             wrong.push(Reason::HeaderChain);
             return;
         }
+        // Also where the rest of it is missing or in the next fragment.
+        if next == 43 && rest.get(3).is_some_and(|left| *left != 0) {
+            packet.routing_header = true;
+        }
         let length = match (next, rest) {
             (44, [_, ..]) => 8,
             (AH, [_, length, ..]) => (usize::from(*length) + 2) * 4,
@@ -232,9 +245,6 @@ fn walk(packet: &mut Packet, bytes: &[u8], first: u8, kinds: &[u8], wrong: &mut 
                 wrong.push(Reason::Truncated);
             }
             return;
-        }
-        if next == 43 && rest[3] != 0 {
-            packet.routing_header = true;
         }
         if next == 44 {
             packet.fragment = true;
@@ -271,8 +281,8 @@ pub(super) fn inside(proto: u8, payload: &[u8]) -> Option<Walked> {
     // GRE (RFC 2784, 2890).
     if proto == 47 && payload.len() >= 4 {
         let flags = be16(payload, 0);
-        let (version, routing) = (flags & 7, flags & 0x4000);
-        if version != 0 || routing != 0 {
+        // Another version, source routes (RFC 1701), reserved bits.
+        if flags & !0xb000 != 0 {
             return None;
         }
         let mut header = 4;

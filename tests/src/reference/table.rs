@@ -107,6 +107,7 @@ impl Table {
             let country = Country::from_str(cells[2]).expect("a country");
             Row::new(address(cells[0]), address(cells[1]), 0, Some(country))
         };
+        // Default routes are an affair of routes; delegated blocks may be large.
         let usable = |row: &Row| !row.is_default_route();
         Self {
             asn_sources: asn_sources
@@ -115,7 +116,7 @@ impl Table {
                 .collect(),
             country_sources: country_sources
                 .iter()
-                .map(|text| text.lines().map(country_row).filter(usable).collect())
+                .map(|text| text.lines().map(country_row).collect())
                 .collect(),
         }
     }
@@ -123,7 +124,8 @@ impl Table {
     /// Everything that is known of one address.
     #[must_use]
     pub fn at(&self, address: IpAddr) -> Answer {
-        let value = number(address);
+        // `::ffff:a.b.c.d` is that IPv4 address.
+        let value = number(address.to_canonical());
         let mut answer = Answer::default();
         for source in &self.asn_sources {
             // AS0 means "not announced": as if the row were not there.

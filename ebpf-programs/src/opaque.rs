@@ -20,3 +20,23 @@ pub fn opaque(value: usize) -> usize {
     };
     value
 }
+
+/// The same reference, behind which the compiler must look anew. The verifier
+/// follows a loop once for each distinct content of registers and stack, but
+/// knows nothing of what stands in a map: what a loop carries from round to round
+/// is kept there, and is not to be held in registers meanwhile.
+#[inline(always)]
+#[must_use]
+pub fn in_memory<T>(value: &mut T) -> &mut T {
+    #[cfg(target_arch = "bpf")]
+    let value = {
+        let mut pointer: *mut T = value;
+        // SAFETY: moves a register to itself; what comes back is the reference
+        // that was given away.
+        unsafe {
+            core::arch::asm!("{0} = {0}", inout(reg) pointer, options(nostack, preserves_flags));
+            &mut *pointer
+        }
+    };
+    value
+}

@@ -9,7 +9,7 @@
 
 use crate::{
     layout::{MAX_EXTENSION_HEADERS, MAX_TAGS, Reason},
-    opaque::opaque,
+    opaque::{in_memory, opaque},
 };
 
 /// A frame from its destination MAC address on.
@@ -401,9 +401,9 @@ const fn is_extension(proto: u16, v6: bool) -> bool {
 #[inline(never)]
 fn extensions<F: Frame + ?Sized>(frame: &F, ip: &mut Ip) {
     let v6 = ip.dst.v6;
-    // In a first fragment the rest of the chain may be elsewhere.
-    let mut may_continue = !v6 && ip.fragment == Fragment::First;
+    let mut ip = ip;
     for _ in 0..opaque(MAX_EXTENSION_HEADERS) {
+        ip = in_memory(ip);
         if !is_extension(ip.proto, v6) {
             return;
         }
@@ -426,7 +426,6 @@ fn extensions<F: Frame + ?Sized>(frame: &F, ip: &mut Ip) {
                         }
                         if offset & 1 != 0 {
                             ip.fragment = Fragment::First;
-                            may_continue = true;
                         }
                         8
                     }
@@ -447,7 +446,8 @@ fn extensions<F: Frame + ?Sized>(frame: &F, ip: &mut Ip) {
         // Compared so that no sum can overflow.
         if length > ip.end.saturating_sub(ip.at) {
             ip.proto = PROTO_UNKNOWN;
-            if !may_continue {
+            // In a first fragment the rest of the chain may be elsewhere.
+            if ip.fragment != Fragment::First {
                 ip.raised.push(Reason::Truncated);
             }
             return;

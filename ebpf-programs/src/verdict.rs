@@ -16,7 +16,7 @@ use crate::{
         ZONE_PPPOE, ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED, Zone, pair_hash, pair_key,
         setting_shift,
     },
-    opaque::opaque,
+    opaque::{in_memory, opaque},
     packet::{
         self, Address, Fragment, Frame, Inside, Ip, PROTO_UNKNOWN, Pppoe, Raised, Tags, View,
     },
@@ -209,6 +209,9 @@ pub struct Work {
     transport: Transport,
     targets: [Address; 3],
     targets_len: u32,
+    /// Of a walk: the first audit's slot, and whether a rule wanted ports.
+    audit: u32,
+    needs_ports: u64,
 }
 
 /// Decides one frame that arrived on a port.
@@ -877,8 +880,9 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
     fn walk(&mut self) {
         let first = self.work.next.slot;
         let packet = self.work.transport;
-        let mut audit = NO_SLOT;
-        let mut needs_ports = 0;
+        let mut work = &mut *self.work;
+        work.audit = NO_SLOT;
+        work.needs_ports = 0;
         // Every walk that is built ends in the zone's default.
         let mut action = Action::Drop as u8;
         let mut slot = self.zone.slot_base + Reason::Default.fixed_slot(Action::Drop);
@@ -886,11 +890,12 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             let Some(step) = self.tables.step(first + index) else {
                 break;
             };
+            work = in_memory(work);
             let (matches, absent) = packet.matches(step);
-            needs_ports |= absent;
+            work.needs_ports |= absent;
             if absent & packet.bits >> ABSENT_DROPS != 0 {
                 slot = self.zone.slot_base + Reason::Truncated.fixed_slot(Action::Drop);
-                self.work.next.by_rules = false;
+                work.next.by_rules = false;
                 break;
             }
             if matches != 0 {
@@ -899,11 +904,12 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
                     slot = step.slot;
                     break;
                 }
-                if audit == NO_SLOT {
-                    audit = step.slot;
+                if work.audit == NO_SLOT {
+                    work.audit = step.slot;
                 }
             }
         }
+        let (needs_ports, audit) = (work.needs_ports, work.audit);
         if needs_ports & packet.bits >> HIDDEN != 0 {
             // Not a drop: that setting ended the walk above.
             self.drops(Reason::Truncated);

@@ -11,3 +11,4 @@ pub mod datapath;
 pub mod diagnostic;
 pub mod judge;
 pub mod policy;
+pub mod prove;

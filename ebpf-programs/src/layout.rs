@@ -541,6 +541,9 @@ pub mod mode {
     pub const LIVE: u32 = 0x6b6f_7201;
     /// Judge packets of `BPF_PROG_TEST_RUN` and write a trace.
     pub const PROBE: u32 = 0x6b6f_7202;
+    /// Judge packets of `BPF_PROG_TEST_RUN` and count them, as on an interface, but
+    /// write the next of the probe's destinations into each first.
+    pub const BENCH: u32 = 0x6b6f_7203;
 }
 
 /// The port of an instance that the loader gave none. See [`mode`] for the value.

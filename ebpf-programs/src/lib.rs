@@ -3,14 +3,14 @@
 //! [`packet`] reads headers, [`table`] finds the class of an address, [`verdict`]
 //! decides; [`layout`] is what both sides share byte for byte. All of it is
 //! plain `no_std` code that knows nothing of XDP. [`shell`] (only with the
-//! feature `programs`) puts it into a BPF program.
+//! features `programs` and `lab`) puts it into a BPF program.
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod layout;
 pub mod opaque;
 pub mod packet;
-#[cfg(feature = "programs")]
+#[cfg(any(feature = "programs", feature = "lab"))]
 pub mod shell;
 pub mod table;
 pub mod verdict;

@@ -11,6 +11,7 @@ use aya_ebpf::{
 };
 
 use crate::{
+    layout::{PROBE_BATCH, Probe},
     opaque::opaque,
     packet::{Frame, View},
 };
@@ -134,6 +135,33 @@ impl Frame for Pieces<'_> {
     }
 }
 
+/// Writes the next destination of a probe into the packet: `BPF_PROG_TEST_RUN` runs
+/// a program many times, but always on the same packet. Fields are written whole,
+/// as [`InPlace`] reads them: bytes would have to be gathered by the processor
+/// before they can be loaded, and benchmarks would measure that.
+#[inline(always)]
+pub fn rewrite(ctx: &XdpContext, probe: &Probe) {
+    let family = probe.control.family;
+    if family == 0 {
+        return;
+    }
+    let input = &raw const probe.inputs[probe.control.next as usize % PROBE_BATCH];
+    let at = (probe.control.destination & 0xff) as usize;
+    let start = opaque(ctx.data() + at);
+    if family == 4 {
+        if start + 4 <= ctx.data_end() {
+            // SAFETY: checked against the packet's end; inputs are aligned.
+            unsafe { *(start as *mut u32) = *input.cast::<u32>() };
+        }
+    } else if start + 16 <= ctx.data_end() {
+        // SAFETY: as above.
+        unsafe {
+            *(start as *mut u64) = *input.cast::<u64>();
+            *((start + 8) as *mut u64) = *input.cast::<u64>().add(1);
+        }
+    }
+}
+
 /// The end of a packet that cannot be judged because there is no generation.
 pub const NO_GENERATION: u32 = xdp_action::XDP_ABORTED;
 
@@ -154,7 +182,7 @@ macro_rules! kordon_program {
                 TABLE_SLOTS, UNPARSABLE_REASONS, mode,
             },
             packet::Frame,
-            shell::{Linear, NO_GENERATION, Pieces, length},
+            shell::{Linear, NO_GENERATION, Pieces, length, rewrite},
             verdict::{Live, NO_SLOT, Verdict, Work, decide, shortcut},
         };
 
@@ -186,7 +214,7 @@ macro_rules! kordon_program {
         #[btf_map]
         static WORK: PerCpuArray<Memory, 1> = PerCpuArray::new();
 
-        /// `mode::LIVE` or `mode::PROBE`.
+        /// One of [`mode`].
         #[unsafe(no_mangle)]
         static MODE: Global<u32> = Global::new(mode::LIVE);
         /// Which port this instance is attached to.
@@ -209,6 +237,8 @@ macro_rules! kordon_program {
             let mut port = PORT.load();
             if MODE.load() == mode::PROBE {
                 port = prepare_probe(&ctx);
+            } else if MODE.load() == mode::BENCH {
+                prepare_bench(&ctx);
             }
             let len = length(&ctx);
             let frame = Linear {
@@ -295,25 +325,20 @@ macro_rules! kordon_program {
                 return 0;
             };
             // SAFETY: one probe runs at a time, and userspace waits for it.
-            let probe = unsafe { &mut *probe };
-            let family = probe.control.family;
-            if family != 0 {
-                let input = probe.inputs[probe.control.next as usize % PROBE_BATCH];
-                let at = (probe.control.destination & 0xff) as usize;
-                let start = ctx.data() + at;
-                if family == 4 {
-                    if start + 4 <= ctx.data_end() {
-                        // SAFETY: checked against the packet's end.
-                        unsafe {
-                            *(start as *mut [u8; 4]) = [input[0], input[1], input[2], input[3]]
-                        };
-                    }
-                } else if start + 16 <= ctx.data_end() {
-                    // SAFETY: checked against the packet's end.
-                    unsafe { *(start as *mut [u8; 16]) = input };
-                }
-            }
+            let probe = unsafe { &*probe };
+            rewrite(ctx, probe);
             probe.control.port
+        }
+
+        /// Writes the next destination into the packet and moves on.
+        #[inline(always)]
+        fn prepare_bench(ctx: &XdpContext) {
+            if let Some(probe) = PROBE.get_ptr_mut(0) {
+                // SAFETY: as in `prepare_probe`.
+                let probe = unsafe { &mut *probe };
+                rewrite(ctx, probe);
+                probe.control.next = probe.control.next.wrapping_add(1);
+            }
         }
 
         /// Writes the result of a probe and moves on to the next.

@@ -13,3 +13,4 @@ pub mod datapath;
 pub mod diagnostic;
 pub mod judge;
 pub mod policy;
+pub mod prove;

@@ -494,7 +494,7 @@ impl Datapath {
             for folder in self.pins.others(maps.tier) {
                 match remove_folder(&folder) {
                     Ok(()) => {
-                        tracing::info!("removed {}, which nothing uses any more", folder.display())
+                        tracing::info!("removed {}, which nothing uses any more", folder.display());
                     }
                     Err(e) => tracing::warn!("cannot remove {}: {e}", folder.display()),
                 }

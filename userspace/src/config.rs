@@ -125,10 +125,7 @@ pub fn load(path: &Path) -> (Option<Config>, Diagnostics) {
 pub fn parse(path: &Path, text: &str) -> (Option<Config>, Diagnostics) {
     let file = path.display().to_string();
     let mut report = Report::new(&file, text.strip_prefix('\u{feff}').unwrap_or(text));
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = path.parent().unwrap_or(Path::new(""));
     let config = report.toml().map(|table| {
         Reader {
             report: &mut report,

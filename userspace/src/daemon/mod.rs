@@ -99,8 +99,10 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 }
 
 fn configuration(options: &Options) -> anyhow::Result<Config> {
-    let (config, found) = config::load(&options.config);
-    let text = std::fs::read_to_string(&options.config).unwrap_or_default();
+    // `status` names files to people who are in another folder.
+    let path = std::path::absolute(&options.config).context("cannot find the configuration")?;
+    let (config, found) = config::load(&path);
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
     let Some(mut config) = config else {
         anyhow::bail!(
             "the configuration cannot be used:\n{}",

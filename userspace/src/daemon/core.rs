@@ -254,6 +254,9 @@ impl Core {
     /// After an adoption there is no table here yet; the first change should not
     /// wait for it.
     pub(super) fn warm_up(&mut self) {
+        if let Err(e) = self.datapath.warm_up() {
+            tracing::warn!("{e}");
+        }
         if self.table.is_some() {
             return;
         }

@@ -193,6 +193,20 @@ impl Datapath {
             .collect()
     }
 
+    /// Loads what `publish` proves with, which takes the verifier a while; after an
+    /// adoption the first change should not wait for it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn warm_up(&mut self) -> Result<(), DatapathError> {
+        if let Some(maps) = &self.maps
+            && self.prober.is_none()
+        {
+            self.prober = Some(Prober::load(maps.tier)?);
+        }
+        Ok(())
+    }
+
     /// Writes a generation (and its table, unless the live one has the same key)
     /// beside the live one, lets `prove` look at it in the kernel, then swaps.
     /// Sets the number and the table's slot in `rules`; hash and key are the caller's.

@@ -25,7 +25,6 @@ mod state;
 mod status;
 
 use std::{
-    future::Future,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -203,7 +202,11 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
         }
     }
     notify(&[NotifyState::Stopping]);
-    tracing::info!("the controller ends; what is in the kernel stays");
+    if lock(&core).detached {
+        tracing::warn!("the controller ends, and nothing is enforced");
+    } else {
+        tracing::info!("the controller ends; what is in the kernel stays");
+    }
     Ok(())
 }
 
@@ -215,7 +218,7 @@ async fn changed(network: Option<&mut Network>) {
         return;
     }
     // The tick goes on attaching.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn due(timer: Option<&mut tokio::time::Interval>) {
@@ -294,35 +297,29 @@ fn import_again(core: &Shared) {
     }
 }
 
-fn answer(
-    core: Shared,
-    done: Arc<Notify>,
-    request: Request,
-) -> impl Future<Output = Answer> + Send {
-    async move {
-        let detach = request == Request::Detach;
-        let result = spawn_blocking(move || questions::perform(&core, request)).await;
-        let result = result.unwrap_or_else(|e| {
-            Err(Refusal::new(
-                format!("the operation failed inside the daemon: {e}"),
-                "its log says more; restarting it changes nothing that is enforced",
-            ))
-        });
-        match result {
-            Ok(value) => {
-                if detach {
-                    tokio::spawn(async move {
-                        // The answer first.
-                        sleep(Duration::from_millis(100)).await;
-                        done.notify_one();
-                    });
-                }
-                Answer::Ok(value)
+async fn answer(core: Shared, done: Arc<Notify>, request: Request) -> Answer {
+    let detach = request == Request::Detach;
+    let result = spawn_blocking(move || questions::perform(&core, request)).await;
+    let result = result.unwrap_or_else(|e| {
+        Err(Refusal::new(
+            format!("the operation failed inside the daemon: {e}"),
+            "its log says more; restarting it changes nothing that is enforced",
+        ))
+    });
+    match result {
+        Ok(value) => {
+            if detach {
+                tokio::spawn(async move {
+                    // The answer first.
+                    sleep(Duration::from_millis(100)).await;
+                    done.notify_one();
+                });
             }
-            Err(refusal) => {
-                tracing::warn!("refused: {}", refusal.in_words());
-                refusal.answer()
-            }
+            Answer::Ok(value)
+        }
+        Err(refusal) => {
+            tracing::warn!("refused: {}", refusal.in_words());
+            refusal.answer()
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     core::{Core, Next, Outcome},
     database::Database,
     refusal::Refusal,
-    state::{Current, Pending, Prepared, Record},
+    state::{Current, Pending, Prepared, Record, StateError},
 };
 use crate::{
     asn,
@@ -164,17 +164,9 @@ impl Core {
     ) -> Result<Outcome, Refusal> {
         let mut files: Vec<Prepared> = Vec::new();
         if let Some(record) = &record {
-            files.push(
-                self.state
-                    .prepare_record(record)
-                    .map_err(Refusal::from_error)?,
-            );
+            files.push(self.state.prepare_record(record)?);
         }
-        files.push(
-            self.state
-                .prepare_current(&current)
-                .map_err(Refusal::from_error)?,
-        );
+        files.push(self.state.prepare_current(&current)?);
         let next = self.next(policy);
         let outcome = self.change(next, || commit(files))?;
         self.applies.last = Some(outcome.took);
@@ -210,9 +202,7 @@ impl Core {
             pending: None,
             ..self.current.clone()
         };
-        let file = self.state.prepare_current(&current);
-        file.and_then(Prepared::commit)
-            .map_err(Refusal::from_error)?;
+        self.state.prepare_current(&current)?.commit()?;
         self.current = current;
         Ok(json!({
             "confirmed": true,
@@ -232,11 +222,8 @@ impl Core {
             Some(pending) => Some(pending.back_to),
             None => self.record.as_ref().and_then(|record| record.before),
         };
-        let record = self
-            .state
-            .record(to.ok_or_else(nothing)?)
-            .map_err(Refusal::from_error)?
-            .ok_or_else(nothing)?;
+        let number = to.ok_or_else(nothing)?;
+        let record = self.state.record(number)?.ok_or_else(nothing)?;
         let (policy, found) = self.parse(&record.bundle, &self.overlay)?;
         let current = Current {
             live: record.number,
@@ -325,8 +312,7 @@ impl Core {
         };
         let (policy, found) = self.parse(&record.bundle, &overlay)?;
         let path = self.state.overlay();
-        let file = Prepared::write(&path, overlay.to_toml().as_bytes());
-        let file = file.map_err(Refusal::from_error)?;
+        let file = Prepared::write(&path, overlay.to_toml().as_bytes())?;
         let next = self.next(Arc::new(policy));
         let outcome = self.change(next, || commit(vec![file]))?;
         self.overlay = overlay;
@@ -371,10 +357,11 @@ impl Core {
                 None
             }
         };
-        if let (Value::Object(fields), Some(outcome)) = (&mut answer, outcome) {
-            if let Value::Object(more) = self.answer(&outcome, found) {
-                fields.extend(more);
-            }
+        if let Value::Object(fields) = &mut answer
+            && let Some(outcome) = outcome
+            && let Value::Object(more) = self.answer(&outcome, found)
+        {
+            fields.extend(more);
         }
         Ok(answer)
     }
@@ -422,6 +409,15 @@ fn bundle(path: String, files: Vec<PolicyFile>) -> Result<Bundle, Refusal> {
 impl From<Diagnostic> for Refusal {
     fn from(error: Diagnostic) -> Self {
         Self::found("the request", error.into())
+    }
+}
+
+impl From<StateError> for Refusal {
+    fn from(error: StateError) -> Self {
+        Self::new(
+            error.to_string(),
+            "nothing changed; see to the room and the rights of the state directory",
+        )
     }
 }
 

@@ -55,7 +55,13 @@ impl Core {
         } = database::find(&state.snapshot(), &config);
         let mut problems = Vec::new();
         let overlay = Overlay::load(&state.overlay()).unwrap_or_else(|e| {
-            let problem = format!("{e}; its entries are not in force");
+            // The next `block` writes the file anew; what it held is not lost with it.
+            let aside = state.overlay().with_extension("damaged");
+            let _ = std::fs::copy(state.overlay(), &aside);
+            let problem = format!(
+                "{e}; its entries are not in force; give them again, {} has them",
+                aside.display()
+            );
             tracing::error!("{problem}");
             problems.push(problem);
             Overlay::default()

@@ -2,4 +2,6 @@
 
 pub mod bench;
 pub mod demo;
+pub mod generate;
 pub mod lab;
+pub mod reference;

@@ -6,6 +6,7 @@
 
 pub mod asn;
 pub mod compile;
+pub mod config;
 pub mod control;
 pub mod datapath;
 pub mod diagnostic;

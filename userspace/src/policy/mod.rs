@@ -17,7 +17,7 @@ pub mod model;
 mod overlay;
 mod rules;
 mod sets;
-mod text;
+pub(crate) mod text;
 mod values;
 mod zones;
 

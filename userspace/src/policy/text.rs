@@ -12,19 +12,19 @@ use toml::de::{DeTable, DeValue};
 use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean, quoted};
 
 /// A byte range of the text.
-pub(super) type Span = Range<usize>;
+pub(crate) type Span = Range<usize>;
 /// A value and where it stands.
-pub(super) type Value<'i> = Spanned<DeValue<'i>>;
+pub(crate) type Value<'i> = Spanned<DeValue<'i>>;
 
 /// What is wrong with one scalar, before anybody knows where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub(super) message: String,
-    pub(super) help: String,
+pub(crate) struct Problem {
+    pub(crate) message: String,
+    pub(crate) help: String,
 }
 
 impl Problem {
-    pub(super) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             help: help.into(),
@@ -33,18 +33,18 @@ impl Problem {
 }
 
 /// Collects what is wrong with one text.
-pub(super) struct Report<'a> {
+pub(crate) struct Report<'a> {
     file: &'a str,
     text: &'a str,
     /// Byte offset of each line's first character.
     starts: Vec<usize>,
     /// Lines that are not TOML: what else they say is not worth a second error.
     broken: Vec<usize>,
-    pub(super) found: Diagnostics,
+    pub(crate) found: Diagnostics,
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(file: &'a str, text: &'a str) -> Self {
+    pub(crate) fn new(file: &'a str, text: &'a str) -> Self {
         let starts = std::iter::once(0)
             .chain(text.match_indices('\n').map(|(at, _)| at + 1))
             .collect();
@@ -58,7 +58,7 @@ impl<'a> Report<'a> {
     }
 
     /// Line from 1.
-    pub(super) fn line(&self, at: usize) -> usize {
+    pub(crate) fn line(&self, at: usize) -> usize {
         self.starts.partition_point(|start| *start <= at)
     }
 
@@ -84,7 +84,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    pub(super) fn error(
+    pub(crate) fn error(
         &mut self,
         span: &Span,
         message: impl Into<String>,
@@ -96,11 +96,11 @@ impl<'a> Report<'a> {
         }
     }
 
-    pub(super) fn problem(&mut self, span: &Span, problem: Problem) {
+    pub(crate) fn problem(&mut self, span: &Span, problem: Problem) {
         self.error(span, problem.message, problem.help);
     }
 
-    pub(super) fn warning(
+    pub(crate) fn warning(
         &mut self,
         span: &Span,
         message: impl Into<String>,
@@ -112,7 +112,7 @@ impl<'a> Report<'a> {
 
     /// Parses the text. None when it is so broken that what was recovered of it
     /// would only produce errors about things that the user never wrote.
-    pub(super) fn toml(&mut self) -> Option<DeTable<'a>> {
+    pub(crate) fn toml(&mut self) -> Option<DeTable<'a>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         let table = table.into_inner();
         let mut usable = true;
@@ -245,7 +245,7 @@ impl<'a> Report<'a> {
         );
     }
 
-    pub(super) fn table<'t, 'i>(
+    pub(crate) fn table<'t, 'i>(
         &mut self,
         value: &'t Value<'i>,
         what: &str,
@@ -258,7 +258,7 @@ impl<'a> Report<'a> {
         table
     }
 
-    pub(super) fn string<'t>(
+    pub(crate) fn string<'t>(
         &mut self,
         value: &'t Value<'_>,
         what: &str,
@@ -271,7 +271,7 @@ impl<'a> Report<'a> {
         string
     }
 
-    pub(super) fn boolean(&mut self, value: &Value<'_>, what: &str, example: &str) -> Option<bool> {
+    pub(crate) fn boolean(&mut self, value: &Value<'_>, what: &str, example: &str) -> Option<bool> {
         let boolean = value.get_ref().as_bool();
         if boolean.is_none() {
             self.wrong_type(value, what, "true or false", example);
@@ -279,7 +279,7 @@ impl<'a> Report<'a> {
         boolean
     }
 
-    pub(super) fn list<'t, 'i>(
+    pub(crate) fn list<'t, 'i>(
         &mut self,
         value: &'t Value<'i>,
         what: &str,
@@ -293,7 +293,7 @@ impl<'a> Report<'a> {
     }
 
     /// A list, or one value that stands for a list of one.
-    pub(super) fn one_or_list<'t, 'i>(value: &'t Value<'i>) -> &'t [Value<'i>] {
+    pub(crate) fn one_or_list<'t, 'i>(value: &'t Value<'i>) -> &'t [Value<'i>] {
         match value.get_ref() {
             DeValue::Array(array) => array,
             _ => std::slice::from_ref(value),
@@ -302,7 +302,7 @@ impl<'a> Report<'a> {
 
     /// A list whose entries are strings or whole numbers, as text; `wanted` is
     /// what an entry must be. Entries of other types are reported and left out.
-    pub(super) fn scalars(
+    pub(crate) fn scalars(
         &mut self,
         value: &Value<'_>,
         what: &str,
@@ -326,7 +326,7 @@ impl<'a> Report<'a> {
     }
 
     /// As [`Self::scalars`], strings only.
-    pub(super) fn strings<'t>(
+    pub(crate) fn strings<'t>(
         &mut self,
         value: &'t Value<'_>,
         what: &str,
@@ -342,7 +342,7 @@ impl<'a> Report<'a> {
     }
 
     /// One of a few words; `synonyms` are what other tools call them.
-    pub(super) fn word<T: Copy>(
+    pub(crate) fn word<T: Copy>(
         &mut self,
         value: &Value<'_>,
         what: &str,
@@ -376,7 +376,7 @@ impl<'a> Report<'a> {
     }
 
     /// An instant: a TOML date-time with an offset.
-    pub(super) fn instant(&mut self, value: &Value<'_>, what: &str) -> Option<Timestamp> {
+    pub(crate) fn instant(&mut self, value: &Value<'_>, what: &str) -> Option<Timestamp> {
         const EXAMPLE: &str = "`2027-01-31T00:00:00Z`";
         let Some(datetime) = value.get_ref().as_datetime() else {
             let quotes = if value.get_ref().is_str() {
@@ -422,7 +422,7 @@ impl<'a> Report<'a> {
 
     /// Reports every key that is not known. `owner`: "in zone `cameras`", or
     /// empty at the top.
-    pub(super) fn known_keys(&mut self, table: &DeTable<'_>, known: &[&str], owner: &str) {
+    pub(crate) fn known_keys(&mut self, table: &DeTable<'_>, known: &[&str], owner: &str) {
         for key in table.keys() {
             let name: &str = key.get_ref();
             if known.contains(&name) {

@@ -1,0 +1,176 @@
+//! The library, the program in the kernel and the reference interpreter say the
+//! same of random frames under random policies and databases.
+//!
+//! `KORDON_CASES` is the number of cases of a campaign (without it: as many as fit
+//! in some seconds), `KORDON_SEED` the first seed.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+use kordon::{
+    asn::{self, AsnDb},
+    judge::{self, Engine, Judge},
+    policy::{self, Bundle, Context, Overlay, model::Policy},
+};
+use kordon_tests::{
+    generate::{self, Pool, Sources},
+    reference::{Interpreter, Router, Row, Table},
+};
+
+/// How often each kind of difference was met, and the first of it.
+type Differences = BTreeMap<String, (usize, String)>;
+
+/// A short name of a difference, so that one mistake is not reported for each frame.
+fn kind(expected: &Row, said: &anyhow::Result<Row>) -> String {
+    let Ok(said) = said else {
+        return format!("{} {}: an error", expected.action, expected.reason);
+    };
+    let mut kind = format!(
+        "{} {} / {} {}:",
+        expected.action, expected.reason, said.action, said.reason
+    );
+    for (name, differs) in [
+        ("zone", expected.zone != said.zone),
+        ("rule", expected.rule != said.rule),
+        ("src", expected.src != said.src),
+        ("dst", expected.dst != said.dst),
+        ("judged", expected.judged != said.judged),
+        ("origins", expected.origins != said.origins),
+        ("asn", expected.asn != said.asn),
+        ("country", expected.country != said.country),
+    ] {
+        if differs {
+            kind = kind + " " + name;
+        }
+    }
+    kind
+}
+
+/// One policy, database and router.
+struct Case {
+    seed: u64,
+    text: String,
+    policy: Policy,
+    sources: Sources,
+    db: AsnDb,
+    table: Table,
+    router: Router,
+}
+
+impl Case {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let sources = generate::sources(&mut rng);
+        let dir = tempfile::tempdir().unwrap();
+        let write = |kind: &str, texts: &[String]| -> Vec<_> {
+            let file = |(number, text)| {
+                let path = dir.path().join(format!("{kind}-{number}.csv"));
+                std::fs::write(&path, text).unwrap();
+                path
+            };
+            texts.iter().enumerate().map(file).collect()
+        };
+        let files = (write("asn", &sources.asn), write("country", &sources.country));
+        let (db, _) = asn::import(&files.0, &files.1)
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}\n{sources:#?}"));
+        let text = generate::policy(&mut rng);
+        let (policy, found) = policy::parse(
+            &Bundle::from_text("p.toml", &text),
+            &Overlay::default(),
+            &Context::now(Some(&db)),
+        );
+        let policy = policy.unwrap_or_else(|| panic!("seed {seed}: {:#?}\n{text}", found.errors));
+        Self {
+            seed,
+            text,
+            policy,
+            table: Table::read(&sources.asn, &sources.country),
+            sources,
+            db,
+            router: generate::router(&mut rng),
+        }
+    }
+
+    fn frames(&self, count: usize) -> impl Iterator<Item = Vec<u8>> {
+        let pool = Pool::new(&self.policy, &self.table, &self.router);
+        let mut rng = Rng::with_seed(self.seed ^ 0x5eed);
+        (0..count).map(move |_| generate::frame(&mut rng, &pool))
+    }
+
+    /// Adds what differs, each kind once, with everything that shows it again.
+    fn check(&self, engine: Engine, frames: usize, differences: &mut Differences) {
+        let router = judge::Router {
+            interface: self.router.interface.clone(),
+            addresses: self.router.addresses.clone(),
+            connected: self.router.connected.clone(),
+        };
+        let mut judge = Judge::new(&self.policy, &self.db, &router, engine)
+            .unwrap_or_else(|error| panic!("seed {}: {error:#}\n{}", self.seed, self.text));
+        let now = jiff::Timestamp::now();
+        let interpreter = Interpreter::new(&self.policy, &self.table, &self.router, now);
+        for (number, frame) in self.frames(frames).enumerate() {
+            let expected = interpreter.row(&frame);
+            let said = judge.row(&frame).map(|(row, _)| Row::from(&row));
+            if said.as_ref().ok() != Some(&expected) {
+                let kind = kind(&expected, &said);
+                let entry = differences.entry(kind);
+                entry
+                    .or_insert_with(|| (0, self.report(number, &frame, &expected, &said)))
+                    .0 += 1;
+            }
+        }
+    }
+
+    fn report(&self, number: usize, frame: &[u8], expected: &Row, said: &anyhow::Result<Row>) -> String {
+        let mut hex = String::new();
+        for byte in frame {
+            write!(hex, "{byte:02x}").unwrap();
+        }
+        format!(
+            "seed {}, frame {number}: {hex}\nreference: {expected:?}\nkordon:    {said:?}\n\
+             {:?}\n--- policy\n{}\n--- ASN sources\n{}\n--- country lists\n{}",
+            self.seed,
+            self.router,
+            self.text,
+            self.sources.asn.join("---\n"),
+            self.sources.country.join("---\n"),
+        )
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("`{name}` is not a number")))
+}
+
+fn fail_on(differences: &Differences) {
+    if differences.is_empty() {
+        return;
+    }
+    for (kind, (count, first)) in differences {
+        println!("=== {kind} ({count} times)\n{first}\n");
+    }
+    for (kind, (count, _)) in differences {
+        println!("{count:6} {kind}");
+    }
+    panic!("{} kinds of differences, see above", differences.len());
+}
+
+#[test]
+fn library_and_reference_agree() {
+    let first = number("KORDON_SEED").unwrap_or(1);
+    let cases = number("KORDON_CASES");
+    let start = Instant::now();
+    let mut differences = Differences::new();
+    let mut done = 0;
+    while cases.map_or(start.elapsed() < Duration::from_secs(12), |cases| done < cases) {
+        Case::new(first + done).check(Engine::Reference, 300, &mut differences);
+        done += 1;
+    }
+    println!("{done} cases");
+    fail_on(&differences);
+}

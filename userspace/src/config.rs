@@ -1,0 +1,592 @@
+//! `kordon.toml`: what is local to one router. Read like a policy: all errors in
+//! one go, each with file, line and cure.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use toml::de::DeTable;
+
+use crate::{
+    datapath::kernel::Mode,
+    diagnostic::{Diagnostic, Diagnostics, quoted},
+    policy::text::{Report, Value},
+};
+
+/// Where the metrics are served unless the file says otherwise.
+pub const METRICS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9754);
+/// Where the control socket is unless the file says otherwise.
+pub const SOCKET: &str = "/run/kordon/kordon.sock";
+/// Where state is kept unless the file says otherwise.
+pub const STATE_DIR: &str = "/var/lib/kordon";
+/// Where things are pinned unless the file says otherwise.
+pub const BPFFS: &str = "/sys/fs/bpf/kordon";
+/// The group that may use the control socket unless the file says otherwise.
+pub const GROUP: &str = "kordon";
+
+/// The whole file, defaults filled in, paths resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The policy's file.
+    pub policy: PathBuf,
+    /// Policed interfaces.
+    pub interfaces: Vec<Interface>,
+    /// Sources of origins, by priority.
+    pub sources: Vec<PathBuf>,
+    /// Sources of countries.
+    pub countries: Vec<PathBuf>,
+    /// From when on a database is called old.
+    pub max_age: Option<Duration>,
+    /// Where metrics are served; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// Where state is kept.
+    pub state_dir: PathBuf,
+    /// Where things are pinned.
+    pub bpffs: PathBuf,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// Members may use the control socket.
+    pub group: String,
+    /// What is meant to happen where kordon cannot enforce.
+    pub fail: Fail,
+}
+
+/// What is meant to happen where kordon cannot enforce.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fail {
+    /// Nothing passes.
+    #[default]
+    Closed,
+    /// Everything passes.
+    Open,
+}
+
+impl Fail {
+    /// The word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+        }
+    }
+}
+
+/// One policed interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// As the kernel calls it.
+    pub device: String,
+    /// As policies call it.
+    pub name: String,
+    /// How to attach.
+    pub mode: Mode,
+    /// Frames of VLANs without a zone are dropped.
+    pub drop_unknown: bool,
+    /// `rx-vlan-offload` may be switched off.
+    pub manage_offload: bool,
+}
+
+/// The word for a mode in the file.
+#[must_use]
+pub const fn mode_word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Auto => "auto",
+        Mode::Native => "native",
+        Mode::Generic => "generic",
+    }
+}
+
+/// Reads a configuration. One is returned exactly when there are no errors.
+#[must_use]
+pub fn load(path: &Path) -> (Option<Config>, Diagnostics) {
+    let file = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(path, &text),
+        Err(error) => {
+            let help = match error.kind() {
+                std::io::ErrorKind::NotFound => "write one, or name another with `--config`",
+                std::io::ErrorKind::InvalidData => "save the file as UTF-8",
+                _ => "check the path and the permissions of the file and of its folders",
+            };
+            let message = format!("configuration {} cannot be read: {error}", quoted(&file));
+            (None, Diagnostic::of_file(&file, message, help).into())
+        }
+    }
+}
+
+/// Parses the text of the file at `path`. A configuration is returned exactly
+/// when there are no errors.
+#[must_use]
+pub fn parse(path: &Path, text: &str) -> (Option<Config>, Diagnostics) {
+    let file = path.display().to_string();
+    let mut report = Report::new(&file, text.strip_prefix('\u{feff}').unwrap_or(text));
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let config = report.toml().map(|table| {
+        Reader {
+            report: &mut report,
+            folder,
+        }
+        .config(&table)
+    });
+    let mut found = report.found;
+    if let Some(config) = &config
+        && config.interfaces.is_empty()
+        && found.ok()
+    {
+        found.warnings.push(Diagnostic::of_file(
+            &file,
+            "no interface is configured: nothing is enforced",
+            "add one with `[[interface]]`",
+        ));
+    }
+    found.sort(&file);
+    (config.filter(|_| found.ok()), found)
+}
+
+struct Reader<'r, 't> {
+    report: &'r mut Report<'t>,
+    folder: &'r Path,
+}
+
+impl Reader<'_, '_> {
+    fn config(&mut self, table: &DeTable<'_>) -> Config {
+        const KEYS: [&str; 8] = [
+            "policy",
+            "interface",
+            "asndb",
+            "metrics",
+            "state_dir",
+            "bpffs",
+            "control",
+            "fail",
+        ];
+        self.report.known_keys(table, &KEYS, "");
+        let mut config = Config {
+            policy: self.folder.join("policy.toml"),
+            interfaces: Vec::new(),
+            sources: Vec::new(),
+            countries: Vec::new(),
+            max_age: None,
+            metrics: Some(METRICS),
+            state_dir: STATE_DIR.into(),
+            bpffs: BPFFS.into(),
+            socket: SOCKET.into(),
+            group: GROUP.into(),
+            fail: Fail::default(),
+        };
+        for (key, target) in [
+            ("policy", &mut config.policy),
+            ("state_dir", &mut config.state_dir),
+            ("bpffs", &mut config.bpffs),
+        ] {
+            if let Some(path) = self.path(table, key) {
+                *target = path;
+            }
+        }
+        if let Some(value) = table.get("fail") {
+            let words = [("closed", Fail::Closed), ("open", Fail::Open)];
+            config.fail = self
+                .report
+                .word(value, "`fail`", &words, &[])
+                .unwrap_or_default();
+        }
+        if let Some(value) = table.get("interface") {
+            config.interfaces = self.interfaces(value);
+        }
+        if let Some(table) = self.section(table, "asndb", &["sources", "countries", "max_age_days"])
+        {
+            config.sources = self.paths(table, "sources");
+            config.countries = self.paths(table, "countries");
+            config.max_age = self.days(table, "max_age_days");
+        }
+        if let Some(table) = self.section(table, "metrics", &["listen"]) {
+            config.metrics = self.listen(table);
+        }
+        if let Some(table) = self.section(table, "control", &["socket", "group"]) {
+            if let Some(path) = self.path(table, "socket") {
+                config.socket = path;
+            }
+            let example = "`group = \"kordon\"`";
+            if let Some(value) = table.get("group")
+                && let Some(group) = self.report.string(value, "`group`", example)
+            {
+                config.group = group.to_owned();
+            }
+        }
+        config
+    }
+
+    fn section<'t, 'i>(
+        &mut self,
+        table: &'t DeTable<'i>,
+        name: &str,
+        keys: &[&str],
+    ) -> Option<&'t DeTable<'i>> {
+        let value = table.get(name)?;
+        let table = self.report.table(
+            value,
+            &format!("`{name}`"),
+            &format!("`[{name}]` above its keys"),
+        )?;
+        self.report
+            .known_keys(table, keys, &format!(" in `[{name}]`"));
+        Some(table)
+    }
+
+    fn path(&mut self, table: &DeTable<'_>, key: &str) -> Option<PathBuf> {
+        let value = table.get(key)?;
+        let what = format!("`{key}`");
+        let text = self
+            .report
+            .string(value, &what, &format!("`{key} = \"/a/path\"`"))?;
+        if text.is_empty() {
+            self.report.error(
+                &value.span(),
+                format!("{what} is empty"),
+                "name a path, or remove the key",
+            );
+            return None;
+        }
+        Some(self.folder.join(text))
+    }
+
+    fn paths(&mut self, table: &DeTable<'_>, key: &str) -> Vec<PathBuf> {
+        let Some(value) = table.get(key) else {
+            return Vec::new();
+        };
+        let example = format!("`{key} = [\"file.csv\"]`");
+        self.report
+            .strings(value, &format!("`{key}`"), &example)
+            .into_iter()
+            .map(|(_, name)| self.folder.join(name))
+            .collect()
+    }
+
+    fn days(&mut self, table: &DeTable<'_>, key: &str) -> Option<Duration> {
+        let value = table.get(key)?;
+        let days = value
+            .get_ref()
+            .as_integer()
+            .and_then(|days| u64::from_str_radix(days.as_str(), days.radix()).ok())
+            .filter(|days| (1..=36_500).contains(days));
+        if days.is_none() {
+            self.report.error(
+                &value.span(),
+                format!("`{key}` must be a number of days, from 1"),
+                format!("write `{key} = 14`, or remove the key"),
+            );
+        }
+        days.map(|days| Duration::from_secs(days * 24 * 3600))
+    }
+
+    fn listen(&mut self, table: &DeTable<'_>) -> Option<SocketAddr> {
+        const EXAMPLE: &str = "`listen = \"127.0.0.1:9754\"`";
+        let Some(value) = table.get("listen") else {
+            return Some(METRICS);
+        };
+        let text = self.report.string(value, "`listen`", EXAMPLE)?;
+        if text == "off" {
+            return None;
+        }
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.report.error(
+                &value.span(),
+                format!("{} is not an address with a port", quoted(text)),
+                format!("write {EXAMPLE}, or `listen = \"off\"`"),
+            );
+        }
+        address
+    }
+
+    fn interfaces(&mut self, value: &Value<'_>) -> Vec<Interface> {
+        const EXAMPLE: &str = "`[[interface]]` above each interface";
+        let (mut devices, mut names) = (BTreeSet::new(), BTreeSet::new());
+        let mut interfaces = Vec::new();
+        for value in self
+            .report
+            .list(value, "`interface`", EXAMPLE)
+            .unwrap_or_default()
+        {
+            let Some(table) = self.report.table(value, "an interface", EXAMPLE) else {
+                continue;
+            };
+            let Some(interface) = self.interface(table, value) else {
+                continue;
+            };
+            for (key, name, known) in [
+                ("device", &interface.device, &mut devices),
+                ("name", &interface.name, &mut names),
+            ] {
+                if !known.insert(name.clone()) {
+                    let span = table.get(key).unwrap_or(value).span();
+                    self.report.error(
+                        &span,
+                        format!("two interfaces have the {key} {}", quoted(name)),
+                        "remove one of them, or give it another",
+                    );
+                }
+            }
+            interfaces.push(interface);
+        }
+        interfaces
+    }
+
+    fn interface(&mut self, table: &DeTable<'_>, value: &Value<'_>) -> Option<Interface> {
+        const KEYS: [&str; 5] = ["device", "name", "mode", "unknown_vlans", "manage_offload"];
+        let report = &mut *self.report;
+        report.known_keys(table, &KEYS, " of an interface");
+        let text = |report: &mut Report<'_>, key: &str| {
+            let value = table.get(key)?;
+            let example = format!("`{key} = \"eth1\"`");
+            report
+                .string(value, &format!("`{key}` of an interface"), &example)
+                .map(str::to_owned)
+        };
+        let device = text(report, "device");
+        let name = text(report, "name");
+        if let Some(value) = table.get("device")
+            && let Some(device) = &device
+            && (device.is_empty()
+                || device.len() > 15
+                || device.contains(|c: char| c == '/' || c.is_whitespace()))
+        {
+            report.error(
+                &value.span(),
+                format!("{} cannot be the name of a device", quoted(device)),
+                "`ip link` shows the names: 1 to 15 characters, without `/` and spaces",
+            );
+        }
+        if let Some(value) = table.get("name")
+            && name.as_deref() == Some("")
+        {
+            report.error(
+                &value.span(),
+                "`name` of an interface is empty",
+                "give it the name that policies use, or remove the key",
+            );
+        }
+        let mode = table.get("mode").and_then(|value| {
+            if value.get_ref().as_str() == Some("tc") {
+                report.error(
+                    &value.span(),
+                    "mode `tc` is not available yet",
+                    "use `\"generic\"`; with `rx-vlan-offload`, set `manage_offload = true`",
+                );
+                return None;
+            }
+            let words = [
+                ("auto", Mode::Auto),
+                ("native", Mode::Native),
+                ("generic", Mode::Generic),
+            ];
+            let synonyms = [("driver", "native"), ("drv", "native"), ("skb", "generic")];
+            report.word(value, "`mode` of an interface", &words, &synonyms)
+        });
+        let drop_unknown = table.get("unknown_vlans").and_then(|value| {
+            let words = [("pass", false), ("drop", true)];
+            report.word(value, "`unknown_vlans` of an interface", &words, &[])
+        });
+        let manage_offload = table.get("manage_offload").and_then(|value| {
+            let what = "`manage_offload` of an interface";
+            report.boolean(value, what, "`manage_offload = true`")
+        });
+        if !table.contains_key("device") {
+            report.error(
+                &value.span(),
+                "an interface has no `device`",
+                "name it as `ip link` does, for example `device = \"eth1\"`",
+            );
+        }
+        let device = device?;
+        Some(Interface {
+            name: name.unwrap_or_else(|| device.clone()),
+            device,
+            mode: mode.unwrap_or_default(),
+            drop_unknown: drop_unknown.unwrap_or_default(),
+            manage_offload: manage_offload.unwrap_or_default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(text: &str) -> Vec<(usize, String, String)> {
+        let (config, found) = parse(Path::new("/etc/kordon/kordon.toml"), text);
+        assert_eq!(config.is_some(), found.ok());
+        found
+            .errors
+            .into_iter()
+            .map(|e| (e.line, e.message, e.help.unwrap_or_default()))
+            .collect()
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let text = "policy = \"p.toml\"\nstate_dir = \"/s\"\n[[interface]]\ndevice = \"eth1\"\n\
+                    name = \"trunk\"\nmode = \"generic\"\nunknown_vlans = \"drop\"\n\
+                    manage_offload = true\n[asndb]\nsources = [\"a.csv\", \"/b.csv\"]\n\
+                    max_age_days = 14\n[metrics]\nlisten = \"off\"\n";
+        let (config, found) = parse(Path::new("/etc/kordon/kordon.toml"), text);
+        let config = config.unwrap_or_else(|| panic!("{found:?}"));
+        assert_eq!(config.policy, Path::new("/etc/kordon/p.toml"));
+        assert_eq!(config.state_dir, Path::new("/s"));
+        assert_eq!(config.socket, Path::new(SOCKET));
+        assert_eq!(
+            config.sources,
+            [Path::new("/etc/kordon/a.csv"), Path::new("/b.csv")]
+        );
+        assert_eq!(config.max_age, Some(Duration::from_secs(14 * 86_400)));
+        assert_eq!(config.metrics, None);
+        assert_eq!(config.fail, Fail::Closed);
+        let interface = &config.interfaces[0];
+        assert_eq!((&*interface.device, &*interface.name), ("eth1", "trunk"));
+        assert!(interface.drop_unknown && interface.manage_offload);
+        assert_eq!(interface.mode, Mode::Generic);
+    }
+
+    #[test]
+    fn nothing_is_a_configuration_with_a_warning() {
+        let (config, found) = parse(Path::new("kordon.toml"), "");
+        assert_eq!(config.unwrap().metrics, Some(METRICS));
+        assert_eq!(found.warnings.len(), 1);
+    }
+
+    #[test]
+    fn wrong_ones() {
+        for (text, line, message, help) in [
+            (
+                "polcy = \"p\"",
+                1,
+                "unknown key `polcy`",
+                "did you mean `policy`",
+            ),
+            ("policy = 7", 1, "`policy` must be a string", "`policy = "),
+            ("policy = \"\"", 1, "`policy` is empty", "remove the key"),
+            (
+                "\nfail = \"opn\"",
+                2,
+                "`fail` cannot be `opn`",
+                "did you mean `\"open\"`",
+            ),
+            (
+                "interface = 1",
+                1,
+                "`interface` must be a list",
+                "[[interface]]",
+            ),
+            (
+                "[[interface]]\nname = \"t\"",
+                1,
+                "has no `device`",
+                "device = ",
+            ),
+            (
+                "[[interface]]\ndevce = \"t\"",
+                2,
+                "unknown key `devce`",
+                "did you mean `device`",
+            ),
+            (
+                "[[interface]]\ndevice = \"a b\"",
+                2,
+                "cannot be the name of a device",
+                "ip link",
+            ),
+            (
+                "[[interface]]\ndevice = \"e\"\nname = \"\"",
+                3,
+                "is empty",
+                "policies use",
+            ),
+            (
+                "[[interface]]\ndevice = \"e\"\nmode = \"tc\"",
+                3,
+                "not available yet",
+                "generic",
+            ),
+            (
+                "[[interface]]\ndevice = \"e\"\nmode = \"drv\"",
+                3,
+                "cannot be `drv`",
+                "native",
+            ),
+            (
+                "[[interface]]\ndevice = \"e\"\nunknown_vlans = true",
+                3,
+                "must be a string",
+                "pass",
+            ),
+            (
+                "[[interface]]\ndevice = \"e\"\nmanage_offload = 1",
+                3,
+                "must be true or false",
+                "true",
+            ),
+            (
+                "[[interface]]\ndevice = \"e\"\n[[interface]]\ndevice = \"e\"\nname = \"f\"",
+                4,
+                "two interfaces have the device `e`",
+                "remove one",
+            ),
+            (
+                "[[interface]]\ndevice = \"e\"\n[[interface]]\ndevice = \"f\"\nname = \"e\"",
+                5,
+                "two interfaces have the name `e`",
+                "another",
+            ),
+            (
+                "[asndb]\nsource = []",
+                2,
+                "unknown key `source` in `[asndb]`",
+                "did you mean `sources`",
+            ),
+            (
+                "[asndb]\nsources = \"a\"",
+                2,
+                "`sources` must be a list",
+                "file.csv",
+            ),
+            ("[asndb]\nmax_age_days = 0", 2, "number of days", "14"),
+            (
+                "[metrics]\nlisten = \"9754\"",
+                2,
+                "not an address with a port",
+                "off",
+            ),
+            (
+                "[control]\ngroup = 1",
+                2,
+                "`group` must be a string",
+                "kordon",
+            ),
+            ("control = 1", 1, "`control` must be a table", "[control]"),
+            ("policy = ", 1, "", ""),
+        ] {
+            let errors = errors(text);
+            let hit = errors.iter().any(|(at, what, cure)| {
+                *at == line && what.contains(message) && cure.contains(help)
+            });
+            assert!(hit, "{text:?}: {errors:?}");
+        }
+        let several = errors("a = 1\n[metrics]\nb = 2\n[control]\nsocket = 3");
+        assert_eq!(several.len(), 3, "{several:?}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let (config, found) = load(Path::new("/nowhere/kordon.toml"));
+        assert!(config.is_none());
+        assert!(found.errors[0].message.contains("/nowhere/kordon.toml"));
+    }
+}

@@ -36,6 +36,14 @@ struct Arguments {
     /// How often all cases are measured, one after the other.
     #[arg(long, default_value_t = 21, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: u32,
+    /// Only cases of `packet` whose names contain this, to look at one with a profiler.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    case: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -105,7 +113,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut subjects = Subjects::load(&internet)?;
     let wanted = |group| arguments.group.is_none_or(|asked| asked == group);
     if wanted(Group::Packet) {
-        let rows = packet::measure(&internet, &mut subjects, arguments.rounds)?;
+        let rows = packet::measure(&internet, &mut subjects, arguments.rounds, &arguments.case)?;
         show(arguments, &rows, packet::print)?;
     }
     if wanted(Group::Memory) {

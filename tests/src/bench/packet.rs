@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 use kordon_ebpf::layout::{Action, PROBE_BATCH, ProbeControl};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -197,14 +197,17 @@ fn cases(internet: &Internet) -> Vec<Case> {
     cases
 }
 
-/// Measures all cases.
+/// Measures all cases whose names contain a text.
 pub(super) fn measure(
     internet: &Internet,
     subjects: &mut Subjects,
     rounds: u32,
+    part: &str,
 ) -> Result<Vec<Measured>> {
     stay_on_one_processor()?;
     let mut cases = cases(internet);
+    cases.retain(|case| case.name.contains(part));
+    ensure!(!cases.is_empty(), "no case has `{part}` in its name");
     let mut order: Vec<usize> = (0..cases.len()).collect();
     let mut rng = Rng::with_seed(1);
     for _ in 0..rounds {

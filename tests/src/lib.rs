@@ -1,5 +1,6 @@
 //! What the end-to-end tests, the demo and the benchmarks share. None of it ships.
 
+pub mod bench;
 pub mod demo;
 pub mod generate;
 pub mod lab;

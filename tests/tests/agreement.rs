@@ -74,7 +74,10 @@ impl Case {
             };
             texts.iter().enumerate().map(file).collect()
         };
-        let files = (write("asn", &sources.asn), write("country", &sources.country));
+        let files = (
+            write("asn", &sources.asn),
+            write("country", &sources.country),
+        );
         let (db, _) = asn::import(&files.0, &files.1)
             .unwrap_or_else(|error| panic!("seed {seed}: {error}\n{sources:#?}"));
         let text = generate::policy(&mut rng);
@@ -125,7 +128,13 @@ impl Case {
         }
     }
 
-    fn report(&self, number: usize, frame: &[u8], expected: &Row, said: &anyhow::Result<Row>) -> String {
+    fn report(
+        &self,
+        number: usize,
+        frame: &[u8],
+        expected: &Row,
+        said: &anyhow::Result<Row>,
+    ) -> String {
         let mut hex = String::new();
         for byte in frame {
             write!(hex, "{byte:02x}").unwrap();
@@ -144,7 +153,10 @@ impl Case {
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("`{name}` is not a number")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("`{name}` is not a number")),
+    )
 }
 
 fn fail_on(differences: &Differences) {
@@ -167,7 +179,9 @@ fn library_and_reference_agree() {
     let start = Instant::now();
     let mut differences = Differences::new();
     let mut done = 0;
-    while cases.map_or(start.elapsed() < Duration::from_secs(12), |cases| done < cases) {
+    while cases.map_or(start.elapsed() < Duration::from_secs(12), |cases| {
+        done < cases
+    }) {
         Case::new(first + done).check(Engine::Reference, 300, &mut differences);
         done += 1;
     }

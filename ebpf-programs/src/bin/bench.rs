@@ -9,10 +9,7 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, xdp_action},
     macros::{map, xdp},
-    maps::{
-        Array, LpmTrie, PerCpuArray,
-        lpm_trie::Key,
-    },
+    maps::{Array, LpmTrie, PerCpuArray, lpm_trie::Key},
     programs::XdpContext,
 };
 use kordon_ebpf::{

@@ -8,7 +8,9 @@ use super::{Pool, build, once_in, pick};
 
 const PORTS: [u16; 11] = [0, 1, 53, 67, 68, 80, 443, 546, 547, 1024, 65535];
 const TUNNELS: [u8; 9] = [4, 41, 47, 55, 94, 97, 98, 115, 137];
-const PROTOCOLS: [u8; 16] = [0, 1, 2, 6, 17, 43, 44, 50, 51, 58, 59, 60, 132, 135, 139, 255];
+const PROTOCOLS: [u8; 16] = [
+    0, 1, 2, 6, 17, 43, 44, 50, 51, 58, 59, 60, 132, 135, 139, 255,
+];
 
 /// A random frame.
 pub fn frame(rng: &mut Rng, pool: &Pool) -> Vec<u8> {
@@ -32,9 +34,28 @@ pub fn frame(rng: &mut Rng, pool: &Pool) -> Vec<u8> {
     if once_in(rng, 6) && frame.len() > 12 {
         for _ in 0..rng.usize(1..4) {
             // Behind the addresses of the Ethernet header, mostly near the front.
-            let most = if rng.bool() { frame.len() } else { frame.len().min(80) };
+            let most = if rng.bool() {
+                frame.len()
+            } else {
+                frame.len().min(80)
+            };
             let at = rng.usize(12..most);
-            frame[at] = *pick(rng, &[0, 1, 4, 6, 0x45, 0x60, 0x7f, 0x80, 0xff, 0x81, rng.clone().u8(..)]);
+            frame[at] = *pick(
+                rng,
+                &[
+                    0,
+                    1,
+                    4,
+                    6,
+                    0x45,
+                    0x60,
+                    0x7f,
+                    0x80,
+                    0xff,
+                    0x81,
+                    rng.clone().u8(..),
+                ],
+            );
             rng.u8(..);
         }
     }
@@ -83,7 +104,9 @@ fn other(rng: &mut Rng, tags: &[(u16, u16)]) -> Vec<u8> {
 fn session(rng: &mut Rng, pool: &Pool, tags: &[(u16, u16)]) -> Vec<u8> {
     let protocol = *pick(
         rng,
-        &[0x21, 0x21, 0x57, 0x57, 0xc021, 0xc023, 0xc223, 0x8021, 0x8057, 0xc025, 0x29, 0xc121],
+        &[
+            0x21, 0x21, 0x57, 0x57, 0xc021, 0xc023, 0xc223, 0x8021, 0x8057, 0xc025, 0x29, 0xc121,
+        ],
     );
     let mut packet = packet(rng, pool);
     if once_in(rng, 10) {
@@ -92,7 +115,16 @@ fn session(rng: &mut Rng, pool: &Pool, tags: &[(u16, u16)]) -> Vec<u8> {
     let mut payload = build::pppoe(protocol, &packet);
     if once_in(rng, 4) {
         let length = u16::from_be_bytes([payload[4], payload[5]]);
-        let wrong = [length.wrapping_add(1), length.wrapping_sub(1), 0, 1, 2, 22, 40, 0xffff];
+        let wrong = [
+            length.wrapping_add(1),
+            length.wrapping_sub(1),
+            0,
+            1,
+            2,
+            22,
+            40,
+            0xffff,
+        ];
         payload[4..6].copy_from_slice(&pick(rng, &wrong).to_be_bytes());
     }
     build::frame(tags, 0x8864, &payload)
@@ -117,7 +149,11 @@ fn any_packet(rng: &mut Rng, pool: &Pool, depth: u32) -> Vec<u8> {
 }
 
 fn source_v4(rng: &mut Rng, pool: &Pool) -> Ipv4Addr {
-    if rng.bool() { Ipv4Addr::new(10, 20, 0, 5) } else { pool.v4(rng) }
+    if rng.bool() {
+        Ipv4Addr::new(10, 20, 0, 5)
+    } else {
+        pool.v4(rng)
+    }
 }
 
 fn source_v6(rng: &mut Rng, pool: &Pool) -> Ipv6Addr {
@@ -153,7 +189,10 @@ fn transport(rng: &mut Rng, pool: &Pool, depth: u32) -> (u8, Vec<u8>) {
                 2..=4 => {
                     let flags = *pick(
                         rng,
-                        &[0, 0, 0, 0x8000, 0x2000, 0x1000, 0xb000, 0x4000, 1, 0x0800, 0x0080, 0x0100],
+                        &[
+                            0, 0, 0, 0x8000, 0x2000, 0x1000, 0xb000, 0x4000, 1, 0x0800, 0x0080,
+                            0x0100,
+                        ],
                     );
                     let kind = match rng.u32(..8) {
                         0 => 0x6558,
@@ -213,7 +252,17 @@ fn v4(rng: &mut Rng, pool: &Pool, src: Ipv4Addr, dst: Ipv4Addr, depth: u32) -> V
     let mut packet = build::ipv4_with(src, dst, proto, &options, fragment, &payload);
     if once_in(rng, 12) {
         let total = u16::from_be_bytes([packet[2], packet[3]]);
-        let wrong = [total.wrapping_add(1), total.wrapping_sub(1), 0, 19, 20, 22, 24, 28, 0xffff];
+        let wrong = [
+            total.wrapping_add(1),
+            total.wrapping_sub(1),
+            0,
+            19,
+            20,
+            22,
+            24,
+            28,
+            0xffff,
+        ];
         packet[2..4].copy_from_slice(&pick(rng, &wrong).to_be_bytes());
     }
     if once_in(rng, 20) {
@@ -234,13 +283,22 @@ fn v6(rng: &mut Rng, pool: &Pool, src: Ipv6Addr, dst: Ipv6Addr, depth: u32) -> V
     for _ in 0..headers {
         (next, payload) = match rng.u32(..10) {
             0 => (51, build::ah(next, *pick(rng, &[0, 1, 4, 5]), &payload)),
-            1 => (43, build::extension(next, *pick(rng, &[0, 2]), *pick(rng, &[0, 0, 1]), &payload)),
+            1 => (
+                43,
+                build::extension(next, *pick(rng, &[0, 2]), *pick(rng, &[0, 0, 1]), &payload),
+            ),
             2 | 3 => {
                 let offset = *pick(rng, &[0, 0, 0, 1, 185]);
                 (44, build::fragment(next, offset, rng.bool(), &payload))
             }
-            4 => (*pick(rng, &[135, 139, 140]), build::extension(next, 0, 0, &payload)),
-            5 => (60, build::extension(next, *pick(rng, &[0, 1, 3]), 0, &payload)),
+            4 => (
+                *pick(rng, &[135, 139, 140]),
+                build::extension(next, 0, 0, &payload),
+            ),
+            5 => (
+                60,
+                build::extension(next, *pick(rng, &[0, 1, 3]), 0, &payload),
+            ),
             6 => (60, build::extension(next, 0, 1, &payload)),
             _ => (0, build::extension(next, 0, 0, &payload)),
         };
@@ -253,7 +311,14 @@ fn v6(rng: &mut Rng, pool: &Pool, src: Ipv6Addr, dst: Ipv6Addr, depth: u32) -> V
     let mut packet = build::ipv6_with(src, dst, next, hops, &payload);
     if once_in(rng, 12) {
         let length = u16::from_be_bytes([packet[4], packet[5]]);
-        let wrong = [length.wrapping_add(1), length.wrapping_sub(1), 0, 3, 8, 0xffff];
+        let wrong = [
+            length.wrapping_add(1),
+            length.wrapping_sub(1),
+            0,
+            3,
+            8,
+            0xffff,
+        ];
         packet[4..6].copy_from_slice(&pick(rng, &wrong).to_be_bytes());
     }
     if once_in(rng, 30) {
@@ -266,9 +331,17 @@ fn v6(rng: &mut Rng, pool: &Pool, src: Ipv6Addr, dst: Ipv6Addr, depth: u32) -> V
 fn infrastructure(rng: &mut Rng, pool: &Pool) -> Vec<u8> {
     let v4 = |text: &str| -> Ipv4Addr { text.parse().expect("an address") };
     let v6 = |text: &str| -> Ipv6Addr { text.parse().expect("an address") };
-    let sources_v4 = [v4("0.0.0.0"), v4("10.20.0.5"), v4("169.254.1.1"), pool.v4(rng)];
+    let sources_v4 = [
+        v4("0.0.0.0"),
+        v4("10.20.0.5"),
+        v4("169.254.1.1"),
+        pool.v4(rng),
+    ];
     let sources_v6 = [v6("::"), v6("fe80::5"), v6("fd00:20::5"), pool.v6(rng)];
-    let src: [IpAddr; 2] = [(*pick(rng, &sources_v4)).into(), (*pick(rng, &sources_v6)).into()];
+    let src: [IpAddr; 2] = [
+        (*pick(rng, &sources_v4)).into(),
+        (*pick(rng, &sources_v6)).into(),
+    ];
     let ports = |rng: &mut Rng, from: u16, to: u16| {
         let mut bytes = if once_in(rng, 8) {
             build::udp(to, from, b"x")
@@ -282,7 +355,10 @@ fn infrastructure(rng: &mut Rng, pool: &Pool) -> Vec<u8> {
     };
     let (dst, mut proto, mut payload): (IpAddr, u8, Vec<u8>) = match rng.u32(..4) {
         0 => {
-            let dst = *pick(rng, &["255.255.255.255", "255.255.255.255", "10.20.255.255"]);
+            let dst = *pick(
+                rng,
+                &["255.255.255.255", "255.255.255.255", "10.20.255.255"],
+            );
             (v4(dst).into(), 17, ports(rng, 68, 67))
         }
         1 => {
@@ -294,7 +370,14 @@ fn infrastructure(rng: &mut Rng, pool: &Pool) -> Vec<u8> {
             (v6(dst).into(), 17, ports(rng, 546, 547))
         }
         _ => {
-            let dsts = ["ff02::1", "ff02::1:ff00:1", "ff05::2", "fe80::1", "febf::1", "fec0::1"];
+            let dsts = [
+                "ff02::1",
+                "ff02::1:ff00:1",
+                "ff05::2",
+                "fe80::1",
+                "febf::1",
+                "fec0::1",
+            ];
             let dst = if once_in(rng, 6) {
                 pool.v6(rng)
             } else if once_in(rng, 5) {

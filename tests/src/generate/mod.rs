@@ -3,8 +3,8 @@
 
 pub mod build;
 mod frames;
-mod pool;
 mod policies;
+mod pool;
 mod tables;
 
 pub use self::{

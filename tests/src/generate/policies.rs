@@ -60,7 +60,11 @@ fn vlan(rng: &mut Rng) -> String {
         0..=1 => "\"untagged\"".to_owned(),
         2 => "\"30-33\"".to_owned(),
         3 => "4094".to_owned(),
-        4..=6 => format!("\"{}.{}\"", pick(rng, &[20, 21, 100]), pick(rng, &[5, 20, 6])),
+        4..=6 => format!(
+            "\"{}.{}\"",
+            pick(rng, &[20, 21, 100]),
+            pick(rng, &[5, 20, 6])
+        ),
         _ => pick(rng, &["20", "21", "100", "1"]).to_string(),
     }
 }
@@ -110,7 +114,11 @@ fn write_zones(rng: &mut Rng, text: &mut String) -> Result<Vec<String>, std::fmt
                 vlans.insert(vlan(rng));
             }
         }
-        let places: &[&str] = if interfaces.is_empty() { &[""] } else { interfaces };
+        let places: &[&str] = if interfaces.is_empty() {
+            &[""]
+        } else {
+            interfaces
+        };
         let free = |vlan: &str| {
             let mut places = places.iter();
             places.all(|place| !taken.contains(&(*place, vlan.to_owned())))
@@ -162,7 +170,11 @@ fn write_unparsable(rng: &mut Rng, text: &mut String, name: &str) -> std::fmt::R
     writeln!(text, "[zone.{name}.unparsable]")?;
     for reason in REASONS {
         if rng.u32(..4) < chance {
-            writeln!(text, "{reason} = \"{}\"", pick(rng, &["drop", "audit", "pass"]))?;
+            writeln!(
+                text,
+                "{reason} = \"{}\"",
+                pick(rng, &["drop", "audit", "pass"])
+            )?;
         } else if reason == "tunnels" && once_in(rng, 2) {
             writeln!(text, "tunnels = \"inspect\"")?;
         }
@@ -224,17 +236,26 @@ fn write_rule(
         targets.extend(sets.iter().map(String::as_str));
     }
     writeln!(text, "to = [{}]", some(rng, &targets, 2))?;
-    writeln!(text, "action = \"{}\"", pick(rng, &["drop", "drop", "pass", "pass", "audit"]))?;
+    writeln!(
+        text,
+        "action = \"{}\"",
+        pick(rng, &["drop", "drop", "pass", "pass", "audit"])
+    )?;
     let proto = *pick(
         rng,
-        &["", "", "", "", "\"tcp\"", "\"udp\"", "\"icmp\"", "6", "17", "58", "4", "51", "0"],
+        &[
+            "", "", "", "", "\"tcp\"", "\"udp\"", "\"icmp\"", "6", "17", "58", "4", "51", "0",
+        ],
     );
     if !proto.is_empty() {
         writeln!(text, "proto = {proto}")?;
     }
     let with_ports = ["", "\"tcp\"", "\"udp\"", "6", "17"].contains(&proto);
     if with_ports && once_in(rng, 2) {
-        let ports = pick(rng, &["53, 443", "\"1-1023\"", "0", "65535", "\"0-65535\"", "80"]);
+        let ports = pick(
+            rng,
+            &["53, 443", "\"1-1023\"", "0", "65535", "\"0-65535\"", "80"],
+        );
         writeln!(text, "ports = [{ports}]")?;
     }
     if once_in(rng, 8) {

@@ -40,7 +40,11 @@ impl Pool {
         for text in ALWAYS.split_whitespace() {
             pool.add(text.parse().expect("an address"));
         }
-        for address in table.boundaries().into_iter().chain(router.addresses.clone()) {
+        for address in table
+            .boundaries()
+            .into_iter()
+            .chain(router.addresses.clone())
+        {
             pool.add_with_neighbours(address);
         }
         let mut nets = router.connected.clone();

@@ -101,7 +101,10 @@ fn range(rng: &mut Rng, before: &mut Vec<(String, String)>) -> (String, String) 
     let texts = match rng.u32(..7) {
         0..=2 => {
             let (start, end) = range_v4(rng);
-            (Ipv4Addr::from(start).to_string(), Ipv4Addr::from(end).to_string())
+            (
+                Ipv4Addr::from(start).to_string(),
+                Ipv4Addr::from(end).to_string(),
+            )
         }
         3 => {
             let (start, end) = range_v4(rng);
@@ -110,7 +113,10 @@ fn range(rng: &mut Rng, before: &mut Vec<(String, String)>) -> (String, String) 
         }
         _ => {
             let (start, end) = range_v6(rng);
-            (Ipv6Addr::from(start).to_string(), Ipv6Addr::from(end).to_string())
+            (
+                Ipv6Addr::from(start).to_string(),
+                Ipv6Addr::from(end).to_string(),
+            )
         }
     };
     before.push(texts.clone());
@@ -131,9 +137,17 @@ pub fn sources(rng: &mut Rng) -> Sources {
         };
         for _ in 0..rng.usize(1..25) {
             let (start, end) = range(rng, &mut before);
-            let number = if once_in(rng, 10) { 0 } else { *pick(rng, &ASNS) };
+            let number = if once_in(rng, 10) {
+                0
+            } else {
+                *pick(rng, &ASNS)
+            };
             if with_countries {
-                let country = if once_in(rng, 4) { "None" } else { pick(rng, &COUNTRIES) };
+                let country = if once_in(rng, 4) {
+                    "None"
+                } else {
+                    pick(rng, &COUNTRIES)
+                };
                 writeln!(text, "{start}\t{end}\t{number}\t{country}\tName")
             } else {
                 writeln!(text, "{start},{end},{number},Name")

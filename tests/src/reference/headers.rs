@@ -102,9 +102,7 @@ pub(super) fn ipv4(bytes: &[u8]) -> Walked {
     if bytes[0] >> 4 != 4 {
         return (None, vec![Reason::BadHeader]);
     }
-    let address = |at: usize| {
-        Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3])
-    };
+    let address = |at: usize| Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]);
     let header = usize::from(bytes[0] & 0xf) * 4;
     let total = usize::from(be16(bytes, 2));
     let offset = be16(bytes, 6) & 0x1fff;
@@ -167,7 +165,13 @@ pub(super) fn ipv4(bytes: &[u8]) -> Walked {
         return (Some(packet), wrong);
     }
     let end = total.min(bytes.len());
-    walk(&mut packet, &bytes[header..end], bytes[9], &[AH], &mut wrong);
+    walk(
+        &mut packet,
+        &bytes[header..end],
+        bytes[9],
+        &[AH],
+        &mut wrong,
+    );
     (Some(packet), wrong)
 }
 

@@ -152,7 +152,10 @@ impl<'a> Interpreter<'a> {
             None => false,
         };
         let pair = |zone: &Zone| {
-            counting.len() >= 2 && zone.vlans.contains(&VlanMatch::Pair(counting[0], counting[1]))
+            counting.len() >= 2
+                && zone
+                    .vlans
+                    .contains(&VlanMatch::Pair(counting[0], counting[1]))
         };
         let outer = |zone: &Zone| match counting {
             [] => zone.vlans.contains(&VlanMatch::Untagged),
@@ -164,7 +167,11 @@ impl<'a> Interpreter<'a> {
             .iter()
             .position(|zone| here(zone) && pair(zone))
             .or_else(|| zones.iter().position(|zone| here(zone) && outer(zone)))
-            .or_else(|| zones.iter().position(|zone| here(zone) && zone.vlans.is_empty()))
+            .or_else(|| {
+                zones
+                    .iter()
+                    .position(|zone| here(zone) && zone.vlans.is_empty())
+            })
             .or_else(|| zones.iter().position(|zone| anywhere(zone) && pair(zone)))
             .or_else(|| zones.iter().position(|zone| anywhere(zone) && outer(zone)))
     }

@@ -23,10 +23,12 @@ const OPTIONAL: &[&str] = &["KORDON_TEST_DATA"];
 pub(crate) fn run_all(workspace: &Workspace, filter: &[OsString]) -> Result<(), Failed> {
     run(workspace.cargo().args(["fmt", "--all", "--check"]))
         .map_err(|failed| Failed::new(format!("{failed}; `cargo fmt --all` cures it")))?;
+    // In the profile of the tests, so that both share the BPF programs that the
+    // build scripts compile, which takes longer than the rest of clippy's work.
     run(workspace
         .cargo()
-        .args(["clippy", "--workspace", "--all-targets", "--"])
-        .args(["-D", "warnings"]))?;
+        .args(["clippy", "--workspace", "--all-targets", "--profile", "test"])
+        .args(["--", "-D", "warnings"]))?;
     let kordon = workspace.build_kordon()?;
 
     let mut command = workspace.cargo();

@@ -1,0 +1,265 @@
+//! The cases: who judges which packet, with which destinations.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result, ensure};
+use fastrand::Rng;
+use kordon_ebpf::layout::{Action, PROBE_BATCH, ProbeControl};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+use super::Measured;
+use super::internet::{Input, Internet};
+use super::subject::{Subject, Subjects, Work};
+use crate::lab::frame::{Ethernet, udp};
+
+/// The zone's VLAN.
+pub(super) const CAMERAS: u16 = 20;
+/// A VLAN of no zone.
+const OFFICE: u16 = 30;
+
+/// Batches that are measured of each case in each round; one more goes before them
+/// and is not counted: it brings the program and its tables back into the caches.
+const BATCHES: usize = 8;
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(super) const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    pub(super) fn number(self) -> u32 {
+        match self {
+            Self::V4 => 4,
+            Self::V6 => 6,
+        }
+    }
+
+    /// Where the destination is in a frame with one tag.
+    pub(super) fn destination(self) -> u32 {
+        match self {
+            Self::V4 => 18 + 16,
+            Self::V6 => 18 + 24,
+        }
+    }
+
+    pub(super) fn has(self, address: IpAddr) -> bool {
+        address.is_ipv4() == (self == Self::V4)
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        }
+    }
+}
+
+/// An address as the program writes it.
+pub(super) fn octets(address: IpAddr) -> Input {
+    match address {
+        IpAddr::V4(address) => {
+            let mut input = [0; 16];
+            input[..4].copy_from_slice(&address.octets());
+            input
+        }
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// A camera's datagram with one tag; the destination is to be written.
+pub(super) fn frame(family: Family, vid: u16) -> Vec<u8> {
+    let (source, destination): (IpAddr, IpAddr) = match family {
+        Family::V4 => ([10, 20, 0, 5].into(), [192, 0, 2, 1].into()),
+        Family::V6 => (
+            [0xfd00, 0x20, 0, 0, 0, 0, 0, 5].into(),
+            [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into(),
+        ),
+    };
+    let packet = udp(source, destination, (40_000, 443), &[0; 64]);
+    Ethernet::new([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
+        .tag(0x8100, vid)
+        .packet(&packet)
+}
+
+struct Case {
+    name: String,
+    subject: Subject,
+    frame: Vec<u8>,
+    family: Family,
+    inputs: Vec<Input>,
+    verdict: u32,
+    /// Next batch of `inputs`.
+    next: usize,
+    means: Vec<f64>,
+}
+
+impl Case {
+    fn new(name: impl Into<String>, subject: Subject, family: Family, inputs: Vec<Input>) -> Self {
+        Self {
+            name: name.into(),
+            subject,
+            frame: frame(family, CAMERAS),
+            family,
+            inputs,
+            verdict: XDP_PASS,
+            next: 0,
+            means: Vec::new(),
+        }
+    }
+
+    /// One batch; nanoseconds per packet.
+    fn batch(&mut self, subjects: &mut Subjects) -> Result<f64> {
+        let batches = self.inputs.len() / PROBE_BATCH;
+        let first = self.next % batches.max(1) * PROBE_BATCH;
+        self.next += 1;
+        let work = Work {
+            frame: &self.frame,
+            control: ProbeControl {
+                port: 0,
+                family: self.family.number(),
+                destination: self.family.destination(),
+                next: 0,
+            },
+            inputs: &self.inputs[first..][..PROBE_BATCH],
+            verdict: self.verdict,
+        };
+        let duration = subjects
+            .run(self.subject, work)
+            .with_context(|| format!("case `{}`", self.name))?;
+        Ok(duration.as_nanos() as f64)
+    }
+
+    fn round(&mut self, subjects: &mut Subjects) -> Result<()> {
+        self.batch(subjects)?;
+        let mut sum = 0.0;
+        for _ in 0..BATCHES {
+            sum += self.batch(subjects)?;
+        }
+        self.means.push(sum / BATCHES as f64);
+        Ok(())
+    }
+}
+
+fn cases(internet: &Internet) -> Vec<Case> {
+    let random = |family, action| internet.pool(family, action).to_vec();
+    let mut cases = vec![
+        Case::new(
+            "empty",
+            Subject::Empty,
+            Family::V4,
+            random(Family::V4, Action::Pass),
+        ),
+        Case::new(
+            "empty/ipv6",
+            Subject::Empty,
+            Family::V6,
+            random(Family::V6, Action::Pass),
+        ),
+        Case {
+            frame: frame(Family::V4, OFFICE),
+            ..Case::new(
+                "no-zone",
+                Subject::Kordon,
+                Family::V4,
+                random(Family::V4, Action::Drop),
+            )
+        },
+    ];
+    for (subject, before) in [(Subject::Kordon, ""), (Subject::Lpm, "lpm/")] {
+        for family in Family::ALL {
+            for action in [Action::Pass, Action::Drop] {
+                let pool = internet.pool(family, action);
+                let name = format!("{before}{}/{}", family.word(), action.as_str());
+                let hot = pool
+                    .first()
+                    .map_or_else(Vec::new, |input| vec![*input; PROBE_BATCH]);
+                for (kind, inputs) in [("hot", hot), ("random", pool.to_vec())] {
+                    cases.push(Case {
+                        verdict: if action == Action::Drop {
+                            XDP_DROP
+                        } else {
+                            XDP_PASS
+                        },
+                        ..Case::new(format!("{name}/{kind}"), subject, family, inputs)
+                    });
+                }
+            }
+        }
+    }
+    cases
+}
+
+/// Measures all cases whose names contain a text.
+pub(super) fn measure(
+    internet: &Internet,
+    subjects: &mut Subjects,
+    rounds: u32,
+    part: &str,
+) -> Result<Vec<Measured>> {
+    stay_on_one_processor()?;
+    let mut cases = cases(internet);
+    cases.retain(|case| case.name.contains(part));
+    ensure!(!cases.is_empty(), "no case has `{part}` in its name");
+    let mut order: Vec<usize> = (0..cases.len()).collect();
+    let mut rng = Rng::with_seed(1);
+    for _ in 0..rounds {
+        // None always follows the same other.
+        rng.shuffle(&mut order);
+        for case in &order {
+            cases[*case].round(subjects)?;
+        }
+    }
+    Ok(cases
+        .into_iter()
+        .map(|case| Measured::of("packet", case.name, "ns", case.means))
+        .collect())
+}
+
+/// On the last one: the first has the most interrupts.
+fn stay_on_one_processor() -> Result<()> {
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this).context("cannot ask for this process's processors")?;
+    let last = (0..CpuSet::count())
+        .rev()
+        .find(|cpu| allowed.is_set(*cpu).unwrap_or(false))
+        .unwrap_or(0);
+    let mut one = CpuSet::new();
+    one.set(last).context("cannot name a processor")?;
+    sched_setaffinity(this, &one).context("cannot stay on one processor")
+}
+
+/// For people: with the difference to the empty program of the family.
+pub(super) fn print(rows: &[Measured]) {
+    let median = |name: &str| {
+        rows.iter()
+            .find(|row| row.case == name)
+            .map_or(0.0, |row| row.median)
+    };
+    println!(
+        "{:<24} {:>8} {:>8} {:>8} {:>12}",
+        "case (ns per packet)", "median", "min", "max", "over empty"
+    );
+    for row in rows {
+        let empty = if row.case.contains("ipv6") {
+            median("empty/ipv6")
+        } else {
+            median("empty")
+        };
+        println!(
+            "{:<24} {:>8.1} {:>8.1} {:>8.1} {:>12.1}",
+            row.case,
+            row.median,
+            row.min,
+            row.max,
+            row.median - empty
+        );
+    }
+}

@@ -12,5 +12,6 @@ pub mod daemon;
 pub mod datapath;
 pub mod diagnostic;
 pub mod judge;
+pub mod metrics;
 pub mod policy;
 pub mod prove;

@@ -8,7 +8,7 @@
 //! - [`operations`]: what can be asked for.
 //! - [`interfaces`], [`network`]: programs on interfaces; links and addresses.
 //! - [`state`], [`database`]: what is on disk.
-//! - [`status`], [`questions`]: answers.
+//! - [`status`], [`questions`], [`scrape`]: answers.
 //!
 //! Architecture invariant: ending the daemon, however, changes nothing in the
 //! kernel. Only [`operations`]' `detach` does.
@@ -20,6 +20,7 @@ mod network;
 mod operations;
 mod questions;
 mod refusal;
+mod scrape;
 mod start;
 mod state;
 mod status;
@@ -167,7 +168,7 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     notify(&[NotifyState::Ready]);
     tokio::spawn(after_start(Arc::clone(&core), later));
     if let Some(listener) = listener {
-        tokio::spawn(questions::metrics(listener, Arc::clone(&core)));
+        tokio::spawn(scrape::serve(listener, Arc::clone(&core)));
     }
 
     let handler = {

@@ -145,8 +145,3 @@ fn lookup(db: &AsnDb, query: &str) -> Result<Value, Refusal> {
         }
     }
 }
-
-/// Serves the metrics.
-pub(super) async fn metrics(listener: tokio::net::TcpListener, core: Shared) {
-    drop((listener, core));
-}

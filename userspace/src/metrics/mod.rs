@@ -9,6 +9,8 @@
 
 mod render;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -3,7 +3,7 @@
 //! A page is made from nothing each time: what is gone (a hash, a mode) leaves no
 //! series behind, and counters are the kernel's, not counted a second time here.
 
-use kordon_ebpf::layout::{Action, Counter, Reason};
+use kordon_ebpf::layout::{Action, Counter};
 use prometheus::{
     Error, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder,
     process_collector::ProcessCollector,
@@ -240,11 +240,7 @@ impl Page {
 struct Gauges<const N: usize>(GaugeVec);
 
 impl<const N: usize> Gauges<N> {
-    fn set<L: AsRef<str> + std::fmt::Debug>(
-        &self,
-        labels: [L; N],
-        value: f64,
-    ) -> Result<(), Error> {
+    fn set(&self, labels: [&str; N], value: f64) -> Result<(), Error> {
         self.0.get_metric_with_label_values(&labels)?.set(value);
         Ok(())
     }

@@ -109,7 +109,7 @@ impl Case {
         let router = judge::Router {
             interface: self.router.interface.clone(),
             addresses: self.router.addresses.clone(),
-            connected: self.router.connected.clone(),
+            connected: judge::Router::connected_everywhere(&self.policy, &self.router.connected),
         };
         let mut judge = Judge::new(&self.policy, &self.db, &router, engine)
             .unwrap_or_else(|error| panic!("seed {}: {error:#}\n{}", self.seed, self.text));

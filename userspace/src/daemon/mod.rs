@@ -40,12 +40,10 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use self::{
-    core::Core,
-    network::Network,
-    refusal::Refusal,
-    start::{Later, lock_pins},
-    state::StateDir,
+use self::{core::Core, network::Network, refusal::Refusal, start::Later};
+pub(crate) use self::{
+    start::lock_pins,
+    state::{StateDir, snapshot_path},
 };
 use crate::{
     config::{self, Config},

@@ -30,7 +30,7 @@ pub(super) struct Later {
 
 /// Keeps a second daemon off the pins. A BPF file system has no files to lock, but
 /// its folders can be.
-pub(super) fn lock_pins(bpffs: &Path) -> Result<File, StateError> {
+pub(crate) fn lock_pins(bpffs: &Path) -> Result<File, StateError> {
     make_folder(bpffs)?;
     let folder = File::open(bpffs).map_err(|source| StateError::Io {
         operation: "open",

@@ -14,6 +14,8 @@ mod sample;
 
 use kordon_ebpf::layout::Reason;
 
+pub(crate) use self::naive::{is_multicast, is_private, is_special};
+
 use self::{
     naive::{Packet, Reference},
     sample::Samples,

@@ -224,7 +224,7 @@ fn within(address: IpAddr, prefixes: &[&str]) -> bool {
 }
 
 /// RFC 1918, 6598, 3927, 4193, 4291.
-fn is_private(address: IpAddr) -> bool {
+pub(crate) fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             v4.is_private() || v4.is_link_local() || within(address, &["100.64.0.0/10"])
@@ -233,7 +233,7 @@ fn is_private(address: IpAddr) -> bool {
     }
 }
 
-fn is_multicast(address: IpAddr) -> bool {
+pub(crate) fn is_multicast(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
         IpAddr::V6(v6) => v6.is_multicast(),
@@ -241,7 +241,7 @@ fn is_multicast(address: IpAddr) -> bool {
 }
 
 /// What is no destination at all.
-pub(super) fn is_special(address: IpAddr) -> bool {
+pub(crate) fn is_special(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_loopback() || v4.octets()[0] == 0,
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified(),

@@ -27,7 +27,13 @@ pub(crate) fn run_all(workspace: &Workspace, filter: &[OsString]) -> Result<(), 
     // build scripts compile, which takes longer than the rest of clippy's work.
     run(workspace
         .cargo()
-        .args(["clippy", "--workspace", "--all-targets", "--profile", "test"])
+        .args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--profile",
+            "test",
+        ])
         .args(["--", "-D", "warnings"]))?;
     let kordon = workspace.build_kordon()?;
 

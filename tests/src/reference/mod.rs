@@ -250,7 +250,7 @@ impl<'a> Interpreter<'a> {
             }
             _ => return no_address(settings.ethertype, Reason::Ethertype),
         };
-        if wrong.first().is_some() && settings.truncated == Action::Drop {
+        if !wrong.is_empty() && settings.truncated == Action::Drop {
             return no_address(Action::Drop, Reason::Truncated);
         }
         wrong.extend(more);

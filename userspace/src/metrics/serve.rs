@@ -55,9 +55,8 @@ pub async fn serve(
                 .header_read_timeout(HEADERS)
                 .max_buf_size(LARGEST)
                 .serve_connection(TokioIo::new(stream), answer);
-            match tokio::time::timeout(LONGEST, connection).await {
-                Ok(Err(e)) => tracing::debug!("metrics: {e}"),
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(e)) = tokio::time::timeout(LONGEST, connection).await {
+                tracing::debug!("metrics: {e}");
             }
         });
     }

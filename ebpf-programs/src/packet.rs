@@ -175,22 +175,32 @@ pub fn tags<F: Frame + ?Sized>(frame: &F) -> Tags {
         }
         left -= 1;
         let Some(tag) = frame.view::<4>(tags.at) else {
+            // The tag itself may be there, and what it says counts.
+            if let Some(tag) = frame.view::<2>(tags.at) {
+                tags.count(tag.u16(0) & 0xfff);
+            }
             tags.truncated = true;
             return tags;
         };
-        let vid = tag.u16(0) & 0xfff;
-        if vid != 0 {
-            match tags.counting {
-                0 => tags.outer = vid,
-                1 => tags.inner = vid,
-                _ => {}
-            }
-            tags.counting += 1;
-        }
+        tags.count(tag.u16(0) & 0xfff);
         tags.ethertype = tag.u16(2);
         tags.at += 4;
     }
     tags
+}
+
+impl Tags {
+    #[inline(always)]
+    fn count(&mut self, vid: u16) {
+        if vid != 0 {
+            match self.counting {
+                0 => self.outer = vid,
+                1 => self.inner = vid,
+                _ => {}
+            }
+            self.counting += 1;
+        }
+    }
 }
 
 /// Protocol of a packet whose transport cannot be known.
@@ -313,7 +323,7 @@ pub fn ipv4<F: Frame + ?Sized>(frame: &F, at: u32, limit: u32, ip: &mut Ip) {
         ip.raised.push(Reason::Martian);
     }
     if sound && header_length > 20 {
-        ipv4_options(frame, at + 20, at + header_length, ip);
+        ipv4_options(frame, at + 20, at + header_length, limit, ip);
     }
     if ip.proto == 51 && ip.fragment != Fragment::Later {
         extensions(frame, ip);
@@ -321,12 +331,13 @@ pub fn ipv4<F: Frame + ?Sized>(frame: &F, at: u32, limit: u32, ip: &mut Ip) {
 }
 
 /// RFC 791 section 3.1: looks for LSRR (131) and SSRR (137), and for lengths that
-/// cannot be.
+/// cannot be. The header says that options go up to `end`; nothing from `limit` on
+/// belongs to the packet.
 #[inline(never)]
-fn ipv4_options<F: Frame + ?Sized>(frame: &F, mut at: u32, end: u32, ip: &mut Ip) {
+fn ipv4_options<F: Frame + ?Sized>(frame: &F, mut at: u32, end: u32, limit: u32, ip: &mut Ip) {
     // At most 40 bytes, so at most 40 options.
     for _ in 0..40 {
-        if at >= end {
+        if at >= end || at >= limit {
             return;
         }
         let Some(kind) = frame.view::<1>(at) else {
@@ -336,18 +347,24 @@ fn ipv4_options<F: Frame + ?Sized>(frame: &F, mut at: u32, end: u32, ip: &mut Ip
             0 => return,
             1 => at += 1,
             kind => {
-                let length = match frame.view::<2>(at) {
-                    Some(option) if at + 2 <= end => option.u8(1) as u32,
-                    // The header is longer than the frame: already truncated.
-                    None if at + 2 <= end => return,
-                    _ => 0,
+                // Whatever its length: who writes it wants it followed.
+                if kind == 131 || kind == 137 {
+                    ip.source_route = true;
+                }
+                let length = if at + 2 > end {
+                    0
+                } else if at + 2 > limit {
+                    // Already truncated.
+                    return;
+                } else {
+                    match frame.view::<2>(at) {
+                        Some(option) => option.u8(1) as u32,
+                        None => return,
+                    }
                 };
                 if length < 2 || at + length > end {
                     ip.raised.push(Reason::BadHeader);
                     return;
-                }
-                if kind == 131 || kind == 137 {
-                    ip.source_route = true;
                 }
                 at += length;
             }
@@ -441,13 +458,22 @@ fn extensions<F: Frame + ?Sized>(frame: &F, ip: &mut Ip) {
                 ip.proto = next;
                 length
             }
-            _ => u32::MAX,
+            _ => {
+                if ip.proto == 43
+                    && ip.at + 4 <= ip.end
+                    && let Some(header) = frame.view::<4>(ip.at)
+                    && header.u8(3) != 0
+                {
+                    ip.routing_header = true;
+                }
+                u32::MAX
+            }
         };
         // Compared so that no sum can overflow.
         if length > ip.end.saturating_sub(ip.at) {
             ip.proto = PROTO_UNKNOWN;
-            // In a first fragment the rest of the chain may be elsewhere.
-            if ip.fragment != Fragment::First {
+            // Behind a Fragment header the rest of the chain may be elsewhere.
+            if !v6 || ip.fragment != Fragment::First {
                 ip.raised.push(Reason::Truncated);
             }
             return;
@@ -463,42 +489,41 @@ fn extensions<F: Frame + ?Sized>(frame: &F, ip: &mut Ip) {
 /// The payload of a PPPoE session frame (RFC 2516).
 #[derive(Clone, Copy, Debug)]
 pub enum Pppoe {
-    /// An IP packet of this version at an offset, ending by another.
-    Ip(u32, u32, u32),
+    /// An IP packet of this version at an offset.
+    Ip(u32, u32),
     /// What keeps the session up.
     Control,
     /// Something else.
     Other,
-    /// It does not hold what it declares.
+    /// Too short to say what it is.
     Truncated,
     /// Version, type or code of no session.
     BadHeader,
 }
 
-/// Opens a PPPoE session frame whose header begins at `at`.
+/// Opens a PPPoE session frame whose header begins at `at`. Also returns where it
+/// ends as declared, which may be behind the frame's end.
 #[inline(always)]
-pub fn pppoe<F: Frame + ?Sized>(frame: &F, at: u32) -> Pppoe {
+pub fn pppoe<F: Frame + ?Sized>(frame: &F, at: u32) -> (Pppoe, u32) {
     let Some(header) = frame.view::<6>(at) else {
-        return Pppoe::Truncated;
+        return (Pppoe::Truncated, at);
     };
     if header.u16(0) != 0x1100 {
-        return Pppoe::BadHeader;
+        return (Pppoe::BadHeader, at);
     }
     let length = header.u16(4) as u32;
-    let limit = at + 6 + length;
-    if limit > frame.len() || length < 2 {
-        return Pppoe::Truncated;
-    }
-    let Some(protocol) = frame.view::<2>(at + 6) else {
-        return Pppoe::Truncated;
+    let end = at + 6 + length;
+    let kind = match frame.view::<2>(at + 6) {
+        Some(protocol) if length >= 2 => match protocol.u16(0) {
+            0x0021 => Pppoe::Ip(4, at + 8),
+            0x0057 => Pppoe::Ip(6, at + 8),
+            // LCP, PAP, CHAP, LQR, IPCP, IPV6CP.
+            0xc021 | 0xc023 | 0xc223 | 0xc025 | 0x8021 | 0x8057 => Pppoe::Control,
+            _ => Pppoe::Other,
+        },
+        _ => Pppoe::Truncated,
     };
-    match protocol.u16(0) {
-        0x0021 => Pppoe::Ip(4, at + 8, limit),
-        0x0057 => Pppoe::Ip(6, at + 8, limit),
-        // LCP, PAP, CHAP, LQR, IPCP, IPV6CP.
-        0xc021 | 0xc023 | 0xc223 | 0xc025 | 0x8021 | 0x8057 => Pppoe::Control,
-        _ => Pppoe::Other,
-    }
+    (kind, end)
 }
 
 /// The packet inside a tunnel, as far as it can be said where it is.

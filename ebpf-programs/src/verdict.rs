@@ -489,20 +489,27 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
         false
     }
 
-    /// Where no destination can be read, the setting decides.
+    /// Where no destination can be read, the strictest setting of what was met
+    /// decides; the first of equals is named.
     #[inline(always)]
     fn unreadable(mut self, reason: Reason) -> Verdict {
+        let first = if self.work.noted == 0 {
+            reason
+        } else {
+            // All that can have been met before.
+            Reason::Truncated
+        };
         if self.drops(reason) {
             return self.fixed(reason, Action::Drop);
         }
         match self.work.audited {
             Some(first) => self.fixed(first, Action::Audit),
-            None => self.fixed(reason, Action::Pass),
+            None => self.fixed(first, Action::Pass),
         }
     }
 
     #[inline(always)]
-    fn frame(self, tags: &Tags) -> Verdict {
+    fn frame(mut self, tags: &Tags) -> Verdict {
         if tags.ninth || tags.counting > 2 {
             return self.fixed(Reason::VlanDepth, Action::Drop);
         }
@@ -518,8 +525,15 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
                 return self.fixed(Reason::NotIp, Action::Pass);
             }
             0x8864 if self.zone.flags & ZONE_PPPOE != 0 => {
-                match packet::pppoe(self.frame, tags.at) {
-                    Pppoe::Ip(version, at, limit) => (version == 6, at, limit),
+                let (kind, end) = packet::pppoe(self.frame, tags.at);
+                let truncated = end > self.frame.len();
+                if truncated && self.drops(Reason::Truncated) {
+                    return self.fixed(Reason::Truncated, Action::Drop);
+                }
+                match kind {
+                    Pppoe::Ip(version, at) if truncated => (version == 6, at, self.frame.len()),
+                    Pppoe::Ip(version, at) => (version == 6, at, end),
+                    Pppoe::Control if truncated => return self.unreadable(Reason::Truncated),
                     Pppoe::Control => return self.fixed(Reason::NotIp, Action::Pass),
                     Pppoe::Other => return self.unreadable(Reason::Ethertype),
                     Pppoe::Truncated => return self.unreadable(Reason::Truncated),
@@ -640,8 +654,8 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             }
         } else {
             match ip.proto {
-                // IGMP.
-                2 => ip.dst.lo >> 8 == 0xe0_0000,
+                // IGMP, behind a header that is all there.
+                2 => ip.dst.lo >> 8 == 0xe0_0000 && ip.at <= ip.end,
                 // DHCPv4, RFC 2131.
                 17 => ip.dst.lo == 0xffff_ffff && self.has_ports(68, 67),
                 _ => false,

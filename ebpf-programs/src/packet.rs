@@ -175,10 +175,7 @@ pub fn tags<F: Frame + ?Sized>(frame: &F) -> Tags {
         }
         left -= 1;
         let Some(tag) = frame.view::<4>(tags.at) else {
-            // The tag itself may be there, and what it says counts.
-            if let Some(tag) = frame.view::<2>(tags.at) {
-                tags.count(tag.u16(0) & 0xfff);
-            }
+            tags.count(last_vid(frame, tags.at));
             tags.truncated = true;
             return tags;
         };
@@ -187,6 +184,15 @@ pub fn tags<F: Frame + ?Sized>(frame: &F) -> Tags {
         tags.at += 4;
     }
     tags
+}
+
+/// The VID of a tag that the frame ends behind; 0: it ends inside the tag.
+#[inline(never)]
+fn last_vid<F: Frame + ?Sized>(frame: &F, at: u32) -> u16 {
+    match frame.view::<2>(at) {
+        Some(tag) => tag.u16(0) & 0xfff,
+        None => 0,
+    }
 }
 
 impl Tags {
@@ -323,7 +329,7 @@ pub fn ipv4<F: Frame + ?Sized>(frame: &F, at: u32, limit: u32, ip: &mut Ip) {
         ip.raised.push(Reason::Martian);
     }
     if sound && header_length > 20 {
-        ipv4_options(frame, at + 20, at + header_length, limit, ip);
+        ipv4_options(frame, at + 20, at + header_length, ip);
     }
     if ip.proto == 51 && ip.fragment != Fragment::Later {
         extensions(frame, ip);
@@ -331,13 +337,13 @@ pub fn ipv4<F: Frame + ?Sized>(frame: &F, at: u32, limit: u32, ip: &mut Ip) {
 }
 
 /// RFC 791 section 3.1: looks for LSRR (131) and SSRR (137), and for lengths that
-/// cannot be. The header says that options go up to `end`; nothing from `limit` on
-/// belongs to the packet.
+/// cannot be. The header says that they go up to `end`, where the packet that is
+/// here may be over already.
 #[inline(never)]
-fn ipv4_options<F: Frame + ?Sized>(frame: &F, mut at: u32, end: u32, limit: u32, ip: &mut Ip) {
+fn ipv4_options<F: Frame + ?Sized>(frame: &F, mut at: u32, end: u32, ip: &mut Ip) {
     // At most 40 bytes, so at most 40 options.
     for _ in 0..40 {
-        if at >= end || at >= limit {
+        if at >= end || at >= ip.end {
             return;
         }
         let Some(kind) = frame.view::<1>(at) else {
@@ -353,7 +359,7 @@ fn ipv4_options<F: Frame + ?Sized>(frame: &F, mut at: u32, end: u32, limit: u32,
                 }
                 let length = if at + 2 > end {
                     0
-                } else if at + 2 > limit {
+                } else if at + 2 > ip.end {
                     // Already truncated.
                     return;
                 } else {
@@ -489,8 +495,10 @@ fn extensions<F: Frame + ?Sized>(frame: &F, ip: &mut Ip) {
 /// The payload of a PPPoE session frame (RFC 2516).
 #[derive(Clone, Copy, Debug)]
 pub enum Pppoe {
-    /// An IP packet of this version at an offset.
-    Ip(u32, u32),
+    /// An IPv4 packet.
+    V4,
+    /// An IPv6 packet.
+    V6,
     /// What keeps the session up.
     Control,
     /// Something else.
@@ -501,29 +509,30 @@ pub enum Pppoe {
     BadHeader,
 }
 
-/// Opens a PPPoE session frame whose header begins at `at`. Also returns where it
-/// ends as declared, which may be behind the frame's end.
-#[inline(always)]
-pub fn pppoe<F: Frame + ?Sized>(frame: &F, at: u32) -> (Pppoe, u32) {
+/// Opens a PPPoE session frame whose header begins at `at`. In `ip` it leaves where
+/// the payload begins, and where it ends as declared: perhaps behind the frame.
+#[inline(never)]
+pub fn pppoe<F: Frame + ?Sized>(frame: &F, at: u32, ip: &mut Ip) -> Pppoe {
+    ip.at = at + 8;
+    ip.end = at;
     let Some(header) = frame.view::<6>(at) else {
-        return (Pppoe::Truncated, at);
+        return Pppoe::Truncated;
     };
     if header.u16(0) != 0x1100 {
-        return (Pppoe::BadHeader, at);
+        return Pppoe::BadHeader;
     }
     let length = header.u16(4) as u32;
-    let end = at + 6 + length;
-    let kind = match frame.view::<2>(at + 6) {
+    ip.end = at + 6 + length;
+    match frame.view::<2>(at + 6) {
         Some(protocol) if length >= 2 => match protocol.u16(0) {
-            0x0021 => Pppoe::Ip(4, at + 8),
-            0x0057 => Pppoe::Ip(6, at + 8),
+            0x0021 => Pppoe::V4,
+            0x0057 => Pppoe::V6,
             // LCP, PAP, CHAP, LQR, IPCP, IPV6CP.
             0xc021 | 0xc023 | 0xc223 | 0xc025 | 0x8021 | 0x8057 => Pppoe::Control,
             _ => Pppoe::Other,
         },
         _ => Pppoe::Truncated,
-    };
-    (kind, end)
+    }
 }
 
 /// The packet inside a tunnel, as far as it can be said where it is.

@@ -516,27 +516,32 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
         if tags.truncated {
             return self.unreadable(Reason::Truncated);
         }
-        let (v6, at, limit) = match tags.ethertype {
-            0x0800 => (false, tags.at, self.frame.len()),
-            0x86dd => (true, tags.at, self.frame.len()),
+        self.work.ip.at = tags.at;
+        self.work.ip.end = self.frame.len();
+        let v6 = match tags.ethertype {
+            0x0800 => false,
+            0x86dd => true,
             // ARP, LLDP, EAPOL, slow protocols.
             0x0806 | 0x88cc | 0x888e | 0x8809 => return self.fixed(Reason::NotIp, Action::Pass),
             0x8863 if self.zone.flags & ZONE_PPPOE != 0 => {
                 return self.fixed(Reason::NotIp, Action::Pass);
             }
             0x8864 if self.zone.flags & ZONE_PPPOE != 0 => {
-                let (kind, end) = packet::pppoe(self.frame, tags.at);
-                let truncated = end > self.frame.len();
-                if truncated && self.drops(Reason::Truncated) {
-                    return self.fixed(Reason::Truncated, Action::Drop);
+                let payload = packet::pppoe(self.frame, tags.at, &mut self.work.ip);
+                if self.work.ip.end > self.frame.len() {
+                    self.work.ip.end = self.frame.len();
+                    if self.drops(Reason::Truncated) {
+                        return self.fixed(Reason::Truncated, Action::Drop);
+                    }
                 }
-                match kind {
-                    Pppoe::Ip(version, at) if truncated => (version == 6, at, self.frame.len()),
-                    Pppoe::Ip(version, at) => (version == 6, at, end),
-                    Pppoe::Control if truncated => return self.unreadable(Reason::Truncated),
-                    Pppoe::Control => return self.fixed(Reason::NotIp, Action::Pass),
+                match payload {
+                    Pppoe::V4 => false,
+                    Pppoe::V6 => true,
+                    Pppoe::Control if self.work.noted == 0 => {
+                        return self.fixed(Reason::NotIp, Action::Pass);
+                    }
                     Pppoe::Other => return self.unreadable(Reason::Ethertype),
-                    Pppoe::Truncated => return self.unreadable(Reason::Truncated),
+                    Pppoe::Control | Pppoe::Truncated => return self.unreadable(Reason::Truncated),
                     Pppoe::BadHeader => return self.unreadable(Reason::BadHeader),
                 }
             }
@@ -545,6 +550,7 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             }
             _ => return self.unreadable(Reason::Ethertype),
         };
+        let (at, limit) = (self.work.ip.at, self.work.ip.end);
         if v6 {
             packet::ipv6(self.frame, at, limit, &mut self.work.ip);
         } else {

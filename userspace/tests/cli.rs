@@ -484,7 +484,10 @@ fn bad_input() {
         ("[zone.c".into(), "bad.toml:5:1"),
         ("x = 1".into(), "unknown key `x`"),
         ("[zone.c]\\nvlans = [20]".into(), "defined twice"),
-        ("[zone.d]\\nvlans = [20]".into(), "VLAN 20"),
+        (
+            "[zone.d]\\nvlans = [20]".into(),
+            "VLAN `20` is already in zone `c`",
+        ),
         ("[zone.d]\\nvlans = [0]".into(), "no VLAN 0"),
         ("[zone.d]\\nvlans = [4095]".into(), "4095"),
         ("[zone.d]\\nvlans = [\"30-20\"]".into(), "30-20"),

@@ -415,8 +415,11 @@ const DAMAGES: &[Damage] = &[
         "an audit that is a pass",
         Budget::Rules,
         |c| {
-            let audit = Action::Audit as u8;
-            steps(c, |step| step.action == audit, |step| step.action = 0);
+            steps(
+                c,
+                |step| step.action == Action::Audit as u8,
+                |step| step.action = Action::Pass as u8,
+            );
         },
         &["`cameras`", "`watched`"],
     ),

@@ -321,13 +321,15 @@ impl<'a> Reference<'a> {
                     .is_some_and(|country| set.asn_countries.contains(&country))
     }
 
-    fn hits(&self, rule: &Rule, known: Known) -> bool {
+    fn is_member(&self, target: Target, known: Known) -> bool {
         let combinations = self.combinations.borrow();
         let bits = &combinations.bits[known.places];
-        rule.to.iter().any(|target| {
-            let bit = self.targets.binary_search(target);
-            bit.is_ok_and(|bit| bits[bit / 64] >> (bit % 64) & 1 != 0)
-        })
+        let bit = self.targets.binary_search(&target);
+        bit.is_ok_and(|bit| bits[bit / 64] >> (bit % 64) & 1 != 0)
+    }
+
+    fn hits(&self, rule: &Rule, known: Known) -> bool {
+        rule.to.iter().any(|target| self.is_member(*target, known))
     }
 
     /// What the rules say of one address: the action, and who decided.
@@ -462,13 +464,7 @@ impl<'a> Reference<'a> {
             let first = rules.find(|(_, rule)| self.hits(rule, *known));
             first.is_some_and(|(_, rule)| {
                 let by_set = rule.to.iter().any(|target| {
-                    matches!(target, Target::Set(_)) && {
-                        let alone = Rule {
-                            to: vec![*target],
-                            ..(*rule).clone()
-                        };
-                        self.hits(&alone, *known)
-                    }
+                    matches!(target, Target::Set(_)) && self.is_member(*target, *known)
                 });
                 rule.action == Action::Drop && by_set
             })

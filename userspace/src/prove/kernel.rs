@@ -1,9 +1,6 @@
 //! The program in the kernel, to be asked and compared with the reference.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-};
+use std::{collections::HashMap, net::IpAddr};
 
 use kordon_ebpf::{
     layout::{Action, ProbeOutput, Reason},
@@ -102,7 +99,13 @@ impl<'a> Kernel<'a> {
     }
 
     /// Addresses of one class must be alike in all that a rule can ask.
-    pub(super) fn class(&mut self, class: u32, known: Known, at: &Bytes, v6: bool) -> Result<(), String> {
+    pub(super) fn class(
+        &mut self,
+        class: u32,
+        known: Known,
+        at: &Bytes,
+        v6: bool,
+    ) -> Result<(), String> {
         let class = class as usize;
         if class >= self.classes.len() {
             // Classes are numbered from 0; more than this no table has.
@@ -115,19 +118,18 @@ impl<'a> Kernel<'a> {
             None => self.classes[class] = Some((known, address(at, v6))),
             Some((before, _)) if *before == known => {}
             Some((before, first)) => {
-                let by = |known: &Known| match known.origins {
-                    None => "nobody".to_owned(),
-                    Some(id) => self
-                        .claim
-                        .db
-                        .origins
-                        .get(id as usize)
-                        .map_or_else(String::new, |asns| {
-                            let names: Vec<String> =
-                                asns.iter().map(|asn| format!("AS{asn}")).collect();
-                            names.join(" ")
-                        }),
-                };
+                let by =
+                    |known: &Known| match known.origins {
+                        None => "nobody".to_owned(),
+                        Some(id) => self.claim.db.origins.get(id as usize).map_or_else(
+                            String::new,
+                            |asns| {
+                                let names: Vec<String> =
+                                    asns.iter().map(|asn| format!("AS{asn}")).collect();
+                                names.join(" ")
+                            },
+                        ),
+                    };
                 return Err(format!(
                     "the table takes {} (announced by {}) for one with {first} (announced by {}), \
                      which is in other sets or of another origin",

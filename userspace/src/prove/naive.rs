@@ -170,9 +170,7 @@ impl<'a> Reference<'a> {
         let zones = &self.claim.policy.zones;
         let is_here = |zone: usize| zones[zone].interfaces.iter().any(|name| name == interface);
         let anywhere = |zone: usize| zones[zone].interfaces.is_empty();
-        let pair = |zone: usize| {
-            matches!(*tags, [outer, inner] if self.vlans[zone].contains(&VlanMatch::Pair(outer, inner)))
-        };
+        let pair = |zone: usize| matches!(*tags, [outer, inner] if self.vlans[zone].contains(&VlanMatch::Pair(outer, inner)));
         let outer = |zone: usize| {
             self.vlans[zone].contains(&match *tags {
                 [] => VlanMatch::Untagged,
@@ -185,11 +183,6 @@ impl<'a> Reference<'a> {
             .or_else(|| find(&|zone| is_here(zone) && zones[zone].vlans.is_empty()))
             .or_else(|| find(&|zone| anywhere(zone) && pair(zone)))
             .or_else(|| find(&|zone| anywhere(zone) && outer(zone)))
-    }
-
-    /// Targets of rules, and of none: they share the table.
-    pub(super) fn targets(&self) -> &[Target] {
-        &self.targets
     }
 
     /// Looks an address up, or those that it stands for.
@@ -356,7 +349,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    fn first_origin(&self, known: Known) -> Option<u32> {
+    pub(super) fn first_origin(&self, known: Known) -> Option<u32> {
         let origins = self.claim.db.origins.get(known.origins? as usize)?;
         origins.first().copied()
     }

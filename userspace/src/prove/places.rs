@@ -10,7 +10,7 @@ use super::{
     frame::{Frame, MACS, Place, TAG, ip, to, transport},
     kernel::{Expected, Kernel},
     naive::{Meant, Packet, Reference},
-    sample::Bytes,
+    sample::{Bytes, every},
 };
 use crate::policy::model::VlanMatch;
 
@@ -75,11 +75,14 @@ pub(super) fn prove(
         let expected = check.expected(&[]);
         kernel.one(&untagged.bytes, check.port, &expected, || check.name(&[]))?;
         if port < SWEPT {
-            let every: Vec<u16> = (0..4096).collect();
-            check.singles(kernel, &every)?;
+            let all: Vec<u16> = (0..4096).collect();
+            check.singles(kernel, &all)?;
         } else {
             check.singles(kernel, &singles)?;
         }
+        let doubles: Vec<_> = every(&doubles, if port < SWEPT { 8192 } else { 256 })
+            .copied()
+            .collect();
         check.doubles(kernel, &doubles)?;
     }
     Ok(())

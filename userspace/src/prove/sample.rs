@@ -151,7 +151,9 @@ fn always(claim: &Claim<'_>) -> Both {
 
 fn embedding(claim: &Claim<'_>) -> Vec<Ipv6Net> {
     // 6to4 and Teredo put the address behind their own prefix.
-    let built_in = EMBEDDING.split_whitespace().chain(["2002::/16", "2001::/32"]);
+    let built_in = EMBEDDING
+        .split_whitespace()
+        .chain(["2002::/16", "2001::/32"]);
     built_in
         .filter_map(|net| net.parse().ok())
         .chain(claim.policy.nat64.iter().copied())
@@ -221,7 +223,11 @@ fn members(
     let db = claim.db;
     if !set.asns.is_empty() || !set.asn_countries.is_empty() {
         let named: Vec<usize> = (0..db.origins.len())
-            .filter(|id| db.origins[*id].iter().any(|asn| reference.is_named(set, *asn)))
+            .filter(|id| {
+                db.origins[*id]
+                    .iter()
+                    .any(|asn| reference.is_named(set, *asn))
+            })
             .collect();
         for id in every(&named, limit) {
             firsts.add(*id, &mut both);
@@ -277,7 +283,9 @@ pub(super) fn of_database(claim: &Claim<'_>, budget: Budget) -> Both {
     for (index, range) in numbered(&db.v6, budget.ranges()) {
         both.add(IpAddr::V6(range.start.into()));
         both.add(IpAddr::V6(range.end.into()));
-        both.add(IpAddr::V6((range.start + (range.end - range.start) / 3).into()));
+        both.add(IpAddr::V6(
+            (range.start + (range.end - range.start) / 3).into(),
+        ));
         if let Some(next) = range.end.checked_add(1)
             && db.v6.get(index + 1).is_none_or(|range| range.start != next)
         {

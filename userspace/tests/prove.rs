@@ -16,7 +16,7 @@ use kordon::{
     prove::{Budget, Claim, Proof, prove},
 };
 use kordon_ebpf::layout::{
-    Action, GROUP_MASK, MAX_NAT64, Reason, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_ROUTER,
+    Action, GROUP_MASK, Reason, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_ROUTER,
     VERDICT_SPOOFED, VERDICT_STEPS, VID_ZONE, ZONE_PPPOE, setting_shift,
 };
 
@@ -29,7 +29,7 @@ sources = ["10.20.0.0/16", "fd00:20::/48"]
 pppoe = true
 [zone.cameras.unparsable]
 martian = "audit"
-bad_header = "pass"
+bad-header = "pass"
 
 [zone.doors]
 vlans = ["untagged", 30]
@@ -264,8 +264,8 @@ const DAMAGES: &[Damage] = &[
     (
         "a drop became a pass",
         Budget::Rules,
-        |c| *c.word("cameras", "5.5.0.0") &= !(3 << VERDICT_ACTION_SHIFT),
-        &["`cameras`", "5.5.0.0", "`hostile`"],
+        |c| *c.word("cameras", "5.7.0.0") &= !(3 << VERDICT_ACTION_SHIFT),
+        &["`cameras`", "5.7.0.0", "`hostile`"],
     ),
     (
         "a pass became a drop",
@@ -552,11 +552,7 @@ const DAMAGES: &[Damage] = &[
     (
         "one NAT64 prefix is missing",
         Budget::Rules,
-        |c| {
-            let last = c.policy.nat64.len();
-            assert!(last < MAX_NAT64);
-            c.rules.fixed.nat64.swap(last - 1, last);
-        },
+        |c| c.rules.fixed.nat64_len -= 1,
         &["2001:db8:40"],
     ),
     (
@@ -584,13 +580,13 @@ const DAMAGES: &[Damage] = &[
         "no pages for ASNs",
         Budget::Rules,
         |c| c.rules.fixed.asn_pages.fill(77),
-        &["AS645"],
+        &["counted for no AS"],
     ),
     (
         "no generation",
         Budget::Rules,
         |c| c.rules.fixed.version = 0,
-        &["ran"],
+        &["0 of 1 ran"],
     ),
 ];
 
@@ -624,7 +620,10 @@ fn every_kind_of_damage_is_found() {
     for (name, budget, damage, words) in DAMAGES {
         let mut candidate = Candidate::new(POLICY);
         damage(&mut candidate);
-        match candidate.prove(&mut prober, *budget) {
+        let start = std::time::Instant::now();
+        let result = candidate.prove(&mut prober, *budget);
+        println!("{:?}", start.elapsed());
+        match result {
             Ok(_) => unfound.push(format!("{name}: not found")),
             Err(message) => {
                 println!("{name}: {message}");

@@ -115,7 +115,21 @@ impl Prober {
             ..ProbeControl::default()
         };
         self.test_run(frame, 1)?;
+        self.ran(1)?;
         Ok(self.probe.probe().outputs[0])
+    }
+
+    /// Without a generation the program ends early; the outputs are then those of
+    /// another run.
+    fn ran(&mut self, wanted: usize) -> Result<(), DatapathError> {
+        let next = self.probe.probe().control.next as usize;
+        if next == wanted {
+            return Ok(());
+        }
+        Err(DatapathError::new(
+            "run probes",
+            format!("{next} of {wanted} ran"),
+        ))
     }
 
     /// Judges the same frame with each of the destinations, which are in network
@@ -142,14 +156,8 @@ impl Prober {
                 next: 0,
             };
             self.test_run(frame, chunk.len() as u32)?;
-            let probe = self.probe.probe();
-            if probe.control.next as usize != chunk.len() {
-                return Err(DatapathError::new(
-                    "run probes",
-                    format!("{} of {} ran", probe.control.next, chunk.len()),
-                ));
-            }
-            outputs.extend_from_slice(&probe.outputs[..chunk.len()]);
+            self.ran(chunk.len())?;
+            outputs.extend_from_slice(&self.probe.probe().outputs[..chunk.len()]);
         }
         Ok(outputs)
     }

@@ -79,11 +79,6 @@ impl Meant {
     pub(super) fn all(&self) -> &[Known] {
         &self.all[..self.len]
     }
-
-    /// The combination of the first, which for most addresses is the only one.
-    pub(super) fn places(&self) -> usize {
-        self.all[0].places
-    }
 }
 
 /// The policy, to be asked.

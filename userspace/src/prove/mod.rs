@@ -38,12 +38,8 @@ use crate::{
     policy::model::{Policy, Proto, Rule},
 };
 
-/// Combinations of targets that are tried with each packet that some rule's
-/// conditions are about.
-const COMBINATIONS: usize = 128;
-
-/// Packets with conditions that are tried in one zone.
-const CONDITIONS: usize = 512;
+/// Kinds of packet that rules' conditions are about, in one zone.
+const CONDITIONS: usize = 256;
 
 /// How much is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,16 +54,24 @@ impl Budget {
     /// Prefixes, ASNs and blocks that are tried of one target.
     const fn members(self) -> usize {
         match self {
-            Self::Rules => 2048,
+            Self::Rules => 1024,
             Self::Table => 16 << 10,
+        }
+    }
+
+    /// Packets with conditions that are tried, of each family and in one zone.
+    const fn conditions(self) -> usize {
+        match self {
+            Self::Rules => 2048,
+            Self::Table => 8192,
         }
     }
 
     /// Ranges of each family that are tried; about three addresses for each.
     const fn ranges(self) -> usize {
         match self {
-            Self::Rules => 4096,
-            Self::Table => 128 << 10,
+            Self::Rules => 2048,
+            Self::Table => 64 << 10,
         }
     }
 }
@@ -117,6 +121,7 @@ pub fn prove(claim: &Claim<'_>, budget: Budget, prober: &mut Prober) -> Result<P
         unusual.sources(&mut kernel)?;
         let rules = Rules {
             claim,
+            budget,
             reference: &reference,
             zone,
             place,
@@ -137,6 +142,7 @@ pub fn prove(claim: &Claim<'_>, budget: Budget, prober: &mut Prober) -> Result<P
 /// The rules of one zone.
 struct Rules<'a> {
     claim: &'a Claim<'a>,
+    budget: Budget,
     reference: &'a Reference<'a>,
     zone: usize,
     place: &'a Place,
@@ -156,13 +162,15 @@ impl Rules<'_> {
             }
             let mut alike: Vec<Vec<Bytes>> = alike.into_values().collect();
             alike.sort_unstable();
+            let combinations = self.budget.conditions() / packets.len().max(1);
+            let combinations = alike.len().min(combinations.max(1));
             for (number, packet) in packets.iter().enumerate() {
                 // Another one of each, and where there are many, other ones.
                 let chosen: Vec<Bytes> = alike
                     .iter()
                     .cycle()
-                    .skip(number * COMBINATIONS % alike.len().max(1))
-                    .take(alike.len().min(COMBINATIONS))
+                    .skip(number * combinations % alike.len().max(1))
+                    .take(combinations)
                     .map(|these| these[number % these.len()])
                     .collect();
                 self.packets(kernel, packet, v6, &chosen)?;

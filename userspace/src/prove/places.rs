@@ -14,8 +14,12 @@ use super::{
 };
 use crate::policy::model::VlanMatch;
 
-/// Interfaces on which every VID is tried; on others those that zones name.
-const SWEPT: usize = 8;
+/// VIDs that no zone names are tried too: all of them on the first interface, on
+/// others each of so many.
+const STRIDE: usize = 16;
+
+/// Pairs that are tried on the first interface, and on others.
+const PAIRS: [usize; 2] = [4096, 256];
 
 /// Where every frame goes: what becomes of it only says which zone it is in.
 const TO: [u8; 4] = [192, 0, 2, 77];
@@ -74,15 +78,13 @@ pub(super) fn prove(
         let untagged = Frame::new(&check.place(&[]), &packet());
         let expected = check.expected(&[]);
         kernel.one(&untagged.bytes, check.port, &expected, || check.name(&[]))?;
-        if port < SWEPT {
-            let all: Vec<u16> = (0..4096).collect();
-            check.singles(kernel, &all)?;
-        } else {
-            check.singles(kernel, &singles)?;
-        }
-        let doubles: Vec<_> = every(&doubles, if port < SWEPT { 8192 } else { 256 })
-            .copied()
-            .collect();
+        let mut vids = singles.clone();
+        vids.extend((0..4096).step_by(if port == 0 { 1 } else { STRIDE }));
+        vids.sort_unstable();
+        vids.dedup();
+        check.singles(kernel, &vids)?;
+        let limit = PAIRS[port.min(1)];
+        let doubles: Vec<_> = every(&doubles, limit).copied().collect();
         check.doubles(kernel, &doubles)?;
     }
     Ok(())

@@ -489,40 +489,59 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
         false
     }
 
-    /// Where no destination can be read, the setting decides.
+    /// Where no destination can be read, the strictest setting of what was met
+    /// decides; the first of equals is named.
     #[inline(always)]
     fn unreadable(mut self, reason: Reason) -> Verdict {
+        let first = if self.work.noted == 0 {
+            reason
+        } else {
+            // All that can have been met before.
+            Reason::Truncated
+        };
         if self.drops(reason) {
             return self.fixed(reason, Action::Drop);
         }
         match self.work.audited {
             Some(first) => self.fixed(first, Action::Audit),
-            None => self.fixed(reason, Action::Pass),
+            None => self.fixed(first, Action::Pass),
         }
     }
 
     #[inline(always)]
-    fn frame(self, tags: &Tags) -> Verdict {
+    fn frame(mut self, tags: &Tags) -> Verdict {
         if tags.ninth || tags.counting > 2 {
             return self.fixed(Reason::VlanDepth, Action::Drop);
         }
         if tags.truncated {
             return self.unreadable(Reason::Truncated);
         }
-        let (v6, at, limit) = match tags.ethertype {
-            0x0800 => (false, tags.at, self.frame.len()),
-            0x86dd => (true, tags.at, self.frame.len()),
+        self.work.ip.at = tags.at;
+        self.work.ip.end = self.frame.len();
+        let v6 = match tags.ethertype {
+            0x0800 => false,
+            0x86dd => true,
             // ARP, LLDP, EAPOL, slow protocols.
             0x0806 | 0x88cc | 0x888e | 0x8809 => return self.fixed(Reason::NotIp, Action::Pass),
             0x8863 if self.zone.flags & ZONE_PPPOE != 0 => {
                 return self.fixed(Reason::NotIp, Action::Pass);
             }
             0x8864 if self.zone.flags & ZONE_PPPOE != 0 => {
-                match packet::pppoe(self.frame, tags.at) {
-                    Pppoe::Ip(version, at, limit) => (version == 6, at, limit),
-                    Pppoe::Control => return self.fixed(Reason::NotIp, Action::Pass),
+                let payload = packet::pppoe(self.frame, tags.at, &mut self.work.ip);
+                if self.work.ip.end > self.frame.len() {
+                    self.work.ip.end = self.frame.len();
+                    if self.drops(Reason::Truncated) {
+                        return self.fixed(Reason::Truncated, Action::Drop);
+                    }
+                }
+                match payload {
+                    Pppoe::V4 => false,
+                    Pppoe::V6 => true,
+                    Pppoe::Control if self.work.noted == 0 => {
+                        return self.fixed(Reason::NotIp, Action::Pass);
+                    }
                     Pppoe::Other => return self.unreadable(Reason::Ethertype),
-                    Pppoe::Truncated => return self.unreadable(Reason::Truncated),
+                    Pppoe::Control | Pppoe::Truncated => return self.unreadable(Reason::Truncated),
                     Pppoe::BadHeader => return self.unreadable(Reason::BadHeader),
                 }
             }
@@ -531,6 +550,7 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             }
             _ => return self.unreadable(Reason::Ethertype),
         };
+        let (at, limit) = (self.work.ip.at, self.work.ip.end);
         if v6 {
             packet::ipv6(self.frame, at, limit, &mut self.work.ip);
         } else {
@@ -640,8 +660,8 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             }
         } else {
             match ip.proto {
-                // IGMP.
-                2 => ip.dst.lo >> 8 == 0xe0_0000,
+                // IGMP, behind a header that is all there.
+                2 => ip.dst.lo >> 8 == 0xe0_0000 && ip.at <= ip.end,
                 // DHCPv4, RFC 2131.
                 17 => ip.dst.lo == 0xffff_ffff && self.has_ports(68, 67),
                 _ => false,

@@ -4,6 +4,8 @@
 //! `KORDON_CASES` is the number of cases of a campaign (without it: as many as fit
 //! in some seconds), `KORDON_SEED` the first seed.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,

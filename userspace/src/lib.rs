@@ -15,5 +15,6 @@ pub mod datapath;
 pub mod diagnostic;
 pub mod judge;
 pub mod lookup;
+pub mod metrics;
 pub mod policy;
 pub mod prove;

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::Path,
 };
 
 use serde_json::{Value, json};
@@ -203,7 +203,7 @@ pub(super) fn detach(arguments: &Detach, output: &mut Output) -> Result<(), Fail
     })?)
 }
 
-fn without_daemon(bpffs: &PathBuf) -> Result<Value, Failure> {
+fn without_daemon(bpffs: &Path) -> Result<Value, Failure> {
     if !bpffs.exists() {
         return Err(Failure::new(
             format!(

@@ -51,6 +51,7 @@ use crate::{
         protocol::{Answer, Request},
         server::Server,
     },
+    metrics,
 };
 
 /// How `kordon run` was called.
@@ -165,7 +166,12 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     notify(&[NotifyState::Ready]);
     tokio::spawn(after_start(Arc::clone(&core), later));
     if let Some(listener) = listener {
-        tokio::spawn(questions::metrics(listener, Arc::clone(&core)));
+        let core = Arc::clone(&core);
+        let page = move || {
+            let snapshot = lock(&core).snapshot().map_err(|e| e.to_string())?;
+            metrics::render(&snapshot).map_err(|e| e.to_string())
+        };
+        tokio::spawn(metrics::serve(listener, Arc::new(page)));
     }
 
     let handler = {

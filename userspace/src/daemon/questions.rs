@@ -84,8 +84,3 @@ impl Asked {
         })
     }
 }
-
-/// Serves the metrics.
-pub(super) async fn metrics(listener: tokio::net::TcpListener, core: Shared) {
-    drop((listener, core));
-}

@@ -64,10 +64,10 @@ impl Words<'_> {
         let place = self.query.place();
         let Some(zone) = self.row.zone.as_deref() else {
             return vec![format!(
-                "no zone has {place}: kordon lets it pass and does not count it"
+                "no zone has {place}: kordon lets the packet pass and does not count it"
             )];
         };
-        let mut why = vec![format!("{place} belongs to zone {}", quoted(zone))];
+        let mut why = vec![format!("zone {} has {place}", quoted(zone))];
         let Some(zone) = self.policy.zones.iter().find(|z| z.name == zone) else {
             return why;
         };
@@ -376,7 +376,7 @@ note = "ticket 7"
         assert_eq!(answer["prefix"], "203.0.113.0/24");
         let why = why(&answer);
         for part in [
-            "VLAN 20 belongs to zone `cameras`",
+            "zone `cameras` has VLAN 20",
             "203.0.113.7 is announced by AS64500 (Example) in 203.0.113.0/24: ",
             "asn.csv line 1",
             "it has several origins, AS64500, AS64501",

@@ -164,11 +164,11 @@ impl ExplainQuery {
         Ok(frame)
     }
 
-    /// `an untagged packet on interface `trunk``
+    /// The tags and the interface, in words.
     pub(super) fn place(&self) -> String {
         let mut place = match self.vlan.as_deref().filter(|vlan| *vlan != "untagged") {
             Some(vlan) => format!("VLAN {vlan}"),
-            None => "untagged".to_owned(),
+            None => "untagged frames".to_owned(),
         };
         if let Some(interface) = &self.interface {
             let _ = write!(place, " on interface {}", quoted(interface));

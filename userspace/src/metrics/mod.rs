@@ -1,0 +1,48 @@
+//! Counters as Prometheus reads them. What is measured and how it is served are
+//! apart, and neither touches maps: the daemon hands over a [`Snapshot`].
+//!
+//! A page is made anew for each scrape from one reading of the counters, so that
+//! its sums agree with each other. Names and labels are API: `docs/metrics.md`.
+
+mod render;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, time::Duration};
+
+use kordon_ebpf::layout::{Action, Counter};
+
+pub use self::{render::render, serve::serve};
+use crate::{compile::directory::Identity, policy::model::Country};
+
+/// Everything that a page is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Counters that have counted something.
+    pub counters: Vec<(Identity, Counter)>,
+    /// Zones of the live policy, which are shown before their first packet.
+    pub zones: Vec<String>,
+    /// Its rules: zone, rule, action; shown before their first packet, too.
+    pub rules: Vec<(String, String, Action)>,
+    /// Where ASNs are registered, for those in `counters`.
+    pub countries: HashMap<u32, Country>,
+    /// Whether all that the policy asks for is enforced.
+    pub enforcing: bool,
+    /// Of the live policy, in hexadecimal.
+    pub policy_hash: Option<String>,
+    /// When it was applied, seconds since 1970.
+    pub policy_applied: Option<i64>,
+    /// How long the last successful apply took.
+    pub apply: Option<Duration>,
+    /// Applies since the start of the daemon: successful, failed or refused.
+    pub applies: (u64, u64),
+    /// Prefixes of the ASN database: IPv4, IPv6.
+    pub prefixes: (u64, u64),
+    /// Its age, seconds; `None`: it is empty.
+    pub database_age: Option<i64>,
+    /// Whether it is older than the configured maximum; `None`: there is none.
+    pub database_old: Option<bool>,
+    /// Configured interfaces: logical name, mode, attached.
+    pub interfaces: Vec<(String, &'static str, bool)>,
+}

@@ -1,0 +1,255 @@
+//! A snapshot as text.
+
+use kordon_ebpf::layout::{Action, Counter, Reason};
+use prometheus::{
+    Encoder as _, Gauge, GaugeVec, IntCounterVec, Opts, Registry, Result, TextEncoder,
+};
+
+use super::Snapshot;
+use crate::compile::directory::Identity;
+
+/// What ASNs without a counter of their own are called.
+const OTHER: &str = "other";
+/// What destinations that nobody announces are called.
+const NONE: &str = "none";
+
+/// Two counters with the same labels: packets and bytes.
+struct Traffic {
+    packets: IntCounterVec,
+    bytes: IntCounterVec,
+}
+
+impl Traffic {
+    fn new(registry: &Registry, name: &str, what: &str, labels: &[&str]) -> Result<Self> {
+        Ok(Self {
+            packets: counter(
+                registry,
+                &format!("kordon_{name}packets_total"),
+                &format!("Packets {what}."),
+                labels,
+            )?,
+            bytes: counter(
+                registry,
+                &format!("kordon_{name}bytes_total"),
+                &format!("Bytes of frames {what}, as they arrived on the interface."),
+                labels,
+            )?,
+        })
+    }
+
+    fn add(&self, labels: &[&str], counter: &Counter) {
+        self.packets
+            .with_label_values(labels)
+            .inc_by(counter.packets);
+        self.bytes.with_label_values(labels).inc_by(counter.bytes);
+    }
+}
+
+fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
+    let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec> {
+    let gauge = GaugeVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str, value: f64) -> Result<()> {
+    let gauge = Gauge::new(name, help)?;
+    gauge.set(value);
+    registry.register(Box::new(gauge))
+}
+
+fn truth(value: bool) -> f64 {
+    if value { 1.0 } else { 0.0 }
+}
+
+/// The page, in the text format of Prometheus.
+///
+/// # Errors
+/// When the library refuses a name or label, which a test rules out.
+pub fn render(snapshot: &Snapshot) -> Result<String> {
+    let registry = Registry::new();
+    traffic(&registry, snapshot)?;
+    state(&registry, snapshot)?;
+    registry.register(Box::new(
+        prometheus::process_collector::ProcessCollector::for_self(),
+    ))?;
+    let mut page = Vec::new();
+    TextEncoder::new().encode(&registry.gather(), &mut page)?;
+    String::from_utf8(page).map_err(|e| prometheus::Error::Msg(e.to_string()))
+}
+
+fn traffic(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
+    let zones = Traffic::new(
+        registry,
+        "",
+        "of a zone, each once, by what became of them",
+        &["zone", "action"],
+    )?;
+    let rules = Traffic::new(
+        registry,
+        "rule_",
+        "that a rule decided",
+        &["zone", "rule", "action"],
+    )?;
+    let asns = Traffic::new(
+        registry,
+        "asn_",
+        "that were dropped or audited, by who announces the destination that decided",
+        &["zone", "asn", "country", "action"],
+    )?;
+    let reasons = counter(
+        registry,
+        "kordon_reason_packets_total",
+        "Packets of a zone that something other than a rule decided.",
+        &["zone", "reason", "action"],
+    )?;
+    let unparsable = counter(
+        registry,
+        "kordon_unparsable_packets_total",
+        "Packets that were not understood or hide where they go, also where that is allowed.",
+        &["zone", "reason", "action"],
+    )?;
+    let strangers = counter(
+        registry,
+        "kordon_interface_packets_total",
+        "Packets that a policed interface dropped or passed without a zone, where that is counted.",
+        &["interface", "reason", "action"],
+    )?;
+
+    // A series that starts with its first packet hides that packet from `rate`.
+    for zone in &snapshot.zones {
+        for action in [Action::Pass, Action::Audit, Action::Drop] {
+            zones.add(&[zone, action.as_str()], &Counter::default());
+        }
+    }
+    for (zone, rule, action) in &snapshot.rules {
+        rules.add(&[zone, rule, action.as_str()], &Counter::default());
+    }
+    for (identity, count) in &snapshot.counters {
+        match identity {
+            Identity::Zone(zone, reason, action) => {
+                let labels = [zone, reason.as_str(), action.as_str()];
+                zones.add(&[zone, action.as_str()], count);
+                reasons.with_label_values(&labels).inc_by(count.packets);
+                if *reason as u8 >= Reason::FIRST_UNPARSABLE {
+                    unparsable.with_label_values(&labels).inc_by(count.packets);
+                }
+            }
+            Identity::Noted(zone, reason, action) => unparsable
+                .with_label_values(&[zone, reason.as_str(), action.as_str()])
+                .inc_by(count.packets),
+            Identity::Rule(zone, rule, action) => {
+                zones.add(&[zone, action.as_str()], count);
+                rules.add(&[zone, rule, action.as_str()], count);
+            }
+            Identity::Asn(zone, None, action) => {
+                asns.add(&[zone, NONE, "", action.as_str()], count);
+            }
+            Identity::Asn(zone, Some(asn), action) => {
+                let country = snapshot.countries.get(asn);
+                let country = country.map_or_else(String::new, ToString::to_string);
+                asns.add(&[zone, &asn.to_string(), &country, action.as_str()], count);
+            }
+            Identity::OtherAsns(zone, action) => {
+                asns.add(&[zone, OTHER, "", action.as_str()], count);
+            }
+            Identity::Port(interface, reason, action) => strangers
+                .with_label_values(&[interface, reason.as_str(), action.as_str()])
+                .inc_by(count.packets),
+        }
+    }
+    Ok(())
+}
+
+fn state(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
+    gauge(
+        registry,
+        "kordon_enforcing",
+        "Whether all that the policy asks for is enforced.",
+        truth(snapshot.enforcing),
+    )?;
+    let info = gauges(
+        registry,
+        "kordon_policy_info",
+        "The live policy: always 1.",
+        &["hash"],
+    )?;
+    if let Some(hash) = &snapshot.policy_hash {
+        info.with_label_values(&[hash]).set(1.0);
+    }
+    if let Some(applied) = snapshot.policy_applied {
+        gauge(
+            registry,
+            "kordon_policy_applied_timestamp_seconds",
+            "When the live policy was applied, seconds since 1970.",
+            applied as f64,
+        )?;
+    }
+    if let Some(apply) = snapshot.apply {
+        gauge(
+            registry,
+            "kordon_policy_apply_seconds",
+            "How long the last successful apply took.",
+            apply.as_secs_f64(),
+        )?;
+    }
+    let applies = counter(
+        registry,
+        "kordon_policy_applies_total",
+        "Applies, rollbacks and reloads since the daemon started.",
+        &["result"],
+    )?;
+    let (ok, failed) = snapshot.applies;
+    applies.with_label_values(&["ok"]).inc_by(ok);
+    applies.with_label_values(&["failed"]).inc_by(failed);
+
+    let prefixes = gauges(
+        registry,
+        "kordon_asndb_prefixes",
+        "Prefixes in the ASN database.",
+        &["family"],
+    )?;
+    let (v4, v6) = snapshot.prefixes;
+    prefixes.with_label_values(&["ipv4"]).set(v4 as f64);
+    prefixes.with_label_values(&["ipv6"]).set(v6 as f64);
+    if let Some(age) = snapshot.database_age {
+        gauge(
+            registry,
+            "kordon_asndb_age_seconds",
+            "Time since the ASN database was imported.",
+            age as f64,
+        )?;
+    }
+    if let Some(old) = snapshot.database_old {
+        gauge(
+            registry,
+            "kordon_asndb_old",
+            "Whether the ASN database is older than `max_age_days`.",
+            truth(old),
+        )?;
+    }
+    let attached = gauges(
+        registry,
+        "kordon_interface_attached",
+        "Whether the program is on a configured interface.",
+        &["interface", "mode"],
+    )?;
+    for (interface, mode, is_attached) in &snapshot.interfaces {
+        let labels = [interface.as_str(), mode];
+        attached.with_label_values(&labels).set(truth(*is_attached));
+    }
+    let build = gauges(
+        registry,
+        "kordon_build_info",
+        "The version that runs: always 1.",
+        &["version"],
+    )?;
+    let version = env!("CARGO_PKG_VERSION");
+    build.with_label_values(&[version]).set(1.0);
+    Ok(())
+}

@@ -20,7 +20,7 @@ use std::{
 
 use kordon_ebpf::layout::LAYOUT_VERSION;
 
-use super::DatapathError;
+use super::{DatapathError, system::detach_link};
 use crate::compile::table::Tier;
 
 /// The folder of an instance.
@@ -116,13 +116,17 @@ impl Pins {
         devices
     }
 
-    /// Removes all pins: first the links, so that no program is left without maps.
+    /// Takes programs off and removes all pins: first the links, so that no program
+    /// is left without maps.
     ///
     /// # Errors
     /// When something cannot be removed.
     pub fn remove(root: &Path) -> io::Result<()> {
         if !root.exists() {
             return Ok(());
+        }
+        for link in entries(&root.join("links")) {
+            detach_link(&link)?;
         }
         remove_folder(&root.join("links"))?;
         for entry in entries(root) {

@@ -118,14 +118,13 @@ fn a_change_is_proven_in_time() -> Result<()> {
         };
         let start = Instant::now();
         let mut proof = Duration::ZERO;
-        let published =
-            datapath.publish(&mut rules, &flat, tier, &directory, &mut |prober| {
-                let start = Instant::now();
-                let proven = prove(&claim, budget, prober)?;
-                proof = took("  proof", start);
-                println!("  {proven:?}");
-                Ok(())
-            })?;
+        let published = datapath.publish(&mut rules, &flat, tier, &directory, &mut |prober| {
+            let start = Instant::now();
+            let proven = prove(&claim, budget, prober)?;
+            proof = took("  proof", start);
+            println!("  {proven:?}");
+            Ok(())
+        })?;
         ensure!(published.table_written == (budget == Budget::Table));
         println!(
             "{:<40} {:>9.1} ms",

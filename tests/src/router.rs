@@ -70,7 +70,7 @@ impl Router {
         };
         router.write("asn.csv", DATABASE)?;
         router.write("kordon.toml", CONFIGURATION)?;
-        router.write("policy.toml", &policy("64500"))?;
+        router.write("policy.toml", policy("64500"))?;
         Ok(router)
     }
 

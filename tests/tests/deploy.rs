@@ -104,6 +104,24 @@ fn alerts_are_on_metrics_that_exist() {
     assert!(count >= 4);
 }
 
+/// Each alert is seen both firing and not.
+#[test]
+fn alerts_are_tested_both_ways() {
+    let alerts = fs::read_to_string(deploy("prometheus/alerts.yml")).unwrap();
+    let tests = fs::read_to_string(deploy("prometheus/alerts_test.yml")).unwrap();
+    let names: Vec<&str> = alerts
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
+    assert!(names.len() >= 4, "{names:?}");
+    for name in names {
+        let fires = format!("alertname: {name}\n        exp_alerts:\n          - exp_labels:");
+        assert!(tests.contains(&fires), "{name} is never seen firing");
+        let rests = format!("alertname: {name}}}\n");
+        assert!(tests.contains(&rests), "{name} is never seen at rest");
+    }
+}
+
 #[test]
 fn examples_are_good() {
     let (config, found) = config::load(&deploy("etc/kordon.toml"));

@@ -8,7 +8,7 @@ use aya::{
     maps::{Map, MapData},
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
-use kordon_ebpf::layout::{PROBE_BATCH, ProbeControl, ProbeOutput, mode};
+use kordon_ebpf::layout::{PROBE_BATCH, ProbeControl, ProbeOutput, TABLE_SLOTS, mode};
 
 use super::{
     DatapathError,
@@ -26,6 +26,8 @@ pub struct Prober {
     ebpf: Ebpf,
     probe: Mapped,
     tier: Tier,
+    /// Map ids by slot. A map keeps its id while it is here.
+    tables: [Option<u32>; TABLE_SLOTS as usize],
 }
 
 impl Prober {
@@ -51,7 +53,12 @@ impl Prober {
         program(&mut ebpf)?
             .load()
             .map_err(|e| DatapathError::new("load the program for probing", e))?;
-        Ok(Self { ebpf, probe, tier })
+        Ok(Self {
+            ebpf,
+            probe,
+            tier,
+            tables: [None; TABLE_SLOTS as usize],
+        })
     }
 
     /// Which tier's program this is.
@@ -68,12 +75,25 @@ impl Prober {
         set_inner(&mut self.ebpf, "GENERATIONS", 0, map)
     }
 
-    /// Puts a table into a slot.
+    /// Puts a table into a slot, unless it is there: the kernel waits for a grace
+    /// period after each change.
     ///
     /// # Errors
     /// When the map is refused.
     pub fn set_table(&mut self, slot: u32, map: &MapData) -> Result<(), DatapathError> {
-        set_inner(&mut self.ebpf, "TABLES", slot, map)
+        let id = map
+            .info()
+            .map_err(|e| DatapathError::new("read map information", e))?
+            .id();
+        let here = self.tables.get_mut(slot as usize);
+        if here.as_deref() == Some(&Some(id)) {
+            return Ok(());
+        }
+        set_inner(&mut self.ebpf, "TABLES", slot, map)?;
+        if let Some(here) = here {
+            *here = Some(id);
+        }
+        Ok(())
     }
 
     /// Forgets the table in a slot, so that its memory can go.
@@ -82,6 +102,9 @@ impl Prober {
     /// When the kernel refuses.
     pub fn clear_table(&mut self, slot: u32) -> Result<(), DatapathError> {
         let what = "empty a slot of `TABLES`";
+        if let Some(here) = self.tables.get_mut(slot as usize) {
+            *here = None;
+        }
         match self.ebpf.map("TABLES") {
             Some(Map::ArrayOfMaps(map)) => {
                 clear_slot(map, slot).map_err(|e| DatapathError::new(what, e))

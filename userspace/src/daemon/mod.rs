@@ -25,6 +25,7 @@ mod state;
 mod status;
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -34,6 +35,7 @@ use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use sd_notify::NotifyState;
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::Notify,
     task::spawn_blocking,
@@ -145,13 +147,7 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
         None => None,
     };
     let server = Server::bind(&config.socket, &config.group)?;
-    let listener =
-        match config.metrics {
-            None => None,
-            Some(address) => Some(tokio::net::TcpListener::bind(address).await.with_context(
-                || format!("cannot serve metrics on {address}; change `listen` in `[metrics]`"),
-            )?),
-        };
+    let address = config.metrics;
     let (core, later) = spawn_blocking(move || Core::start(config, state, facts))
         .await
         .context("the start failed")??;
@@ -165,13 +161,8 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     let done = Arc::new(Notify::new());
     notify(&[NotifyState::Ready]);
     tokio::spawn(after_start(Arc::clone(&core), later));
-    if let Some(listener) = listener {
-        let core = Arc::clone(&core);
-        let page = move || {
-            let snapshot = lock(&core).snapshot().map_err(|e| e.to_string())?;
-            metrics::render(&snapshot).map_err(|e| e.to_string())
-        };
-        tokio::spawn(metrics::serve(listener, Arc::new(page)));
+    if let Some(address) = address {
+        tokio::spawn(serve_metrics(address, Arc::clone(&core)));
     }
 
     let handler = {
@@ -212,6 +203,31 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
         tracing::info!("the controller ends; what is in the kernel stays");
     }
     Ok(())
+}
+
+/// An address that is not there yet is waited for: enforcement does not depend on
+/// who can watch it.
+async fn serve_metrics(address: SocketAddr, core: Shared) {
+    let mut said = false;
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(e) if said => tracing::debug!("metrics on {address}: {e}"),
+            Err(e) => {
+                tracing::error!(
+                    "cannot serve metrics on {address}: {e}; trying again until it works, or \
+                     change `listen` in `[metrics]`"
+                );
+                said = true;
+            }
+        }
+        sleep(Duration::from_secs(2)).await;
+    };
+    let page = move || {
+        let snapshot = lock(&core).snapshot().map_err(|e| e.to_string())?;
+        metrics::render(&snapshot).map_err(|e| e.to_string())
+    };
+    metrics::serve(listener, Arc::new(page)).await;
 }
 
 /// An event from the kernel; never, without a connection.

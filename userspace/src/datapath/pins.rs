@@ -36,12 +36,16 @@ impl Pins {
     /// When it is not on a BPF file system.
     pub fn open(root: &Path) -> Result<Self, DatapathError> {
         let what = || format!("use {} for pins", root.display());
-        make(root).map_err(|e| DatapathError::new(what(), e))?;
+        const CURE: &str = "`mount -t bpf bpf /sys/fs/bpf` makes one";
+        make(root).map_err(|e| {
+            let why = format!("{e}; it needs a BPF file system, and {CURE}");
+            DatapathError::new(what(), why)
+        })?;
         let kind = nix::sys::statfs::statfs(root).map_err(|e| DatapathError::new(what(), e))?;
         if kind.filesystem_type() != nix::sys::statfs::BPF_FS_MAGIC {
             return Err(DatapathError::new(
                 what(),
-                "it is not on a BPF file system; `mount -t bpf bpf /sys/fs/bpf` makes one",
+                format!("it is not on a BPF file system; {CURE}"),
             ));
         }
         let pins = Self { root: root.into() };

@@ -175,22 +175,44 @@ pub fn tags<F: Frame + ?Sized>(frame: &F) -> Tags {
         }
         left -= 1;
         let Some(tag) = frame.view::<4>(tags.at) else {
+            tags.count(last_vid(frame, tags.at));
             tags.truncated = true;
             return tags;
         };
-        let vid = tag.u16(0) & 0xfff;
-        if vid != 0 {
-            match tags.counting {
-                0 => tags.outer = vid,
-                1 => tags.inner = vid,
-                _ => {}
-            }
-            tags.counting += 1;
-        }
+        tags.count(tag.u16(0) & 0xfff);
         tags.ethertype = tag.u16(2);
         tags.at += 4;
     }
     tags
+}
+
+/// As [`tags`], where there is no room for copies of what is read.
+#[inline(never)]
+pub fn tags_into<F: Frame + ?Sized>(frame: &F, into: &mut Tags) {
+    *into = tags(frame);
+}
+
+/// The VID of a tag that the frame ends behind; 0: it ends inside the tag.
+#[inline(never)]
+fn last_vid<F: Frame + ?Sized>(frame: &F, at: u32) -> u16 {
+    match frame.view::<2>(at) {
+        Some(tag) => tag.u16(0) & 0xfff,
+        None => 0,
+    }
+}
+
+impl Tags {
+    #[inline(always)]
+    fn count(&mut self, vid: u16) {
+        if vid != 0 {
+            match self.counting {
+                0 => self.outer = vid,
+                1 => self.inner = vid,
+                _ => {}
+            }
+            self.counting += 1;
+        }
+    }
 }
 
 /// Protocol of a packet whose transport cannot be known.
@@ -321,12 +343,13 @@ pub fn ipv4<F: Frame + ?Sized>(frame: &F, at: u32, limit: u32, ip: &mut Ip) {
 }
 
 /// RFC 791 section 3.1: looks for LSRR (131) and SSRR (137), and for lengths that
-/// cannot be.
+/// cannot be. The header says that they go up to `end`, where the packet that is
+/// here may be over already.
 #[inline(never)]
 fn ipv4_options<F: Frame + ?Sized>(frame: &F, mut at: u32, end: u32, ip: &mut Ip) {
     // At most 40 bytes, so at most 40 options.
     for _ in 0..40 {
-        if at >= end {
+        if at >= end || at >= ip.end {
             return;
         }
         let Some(kind) = frame.view::<1>(at) else {
@@ -336,18 +359,24 @@ fn ipv4_options<F: Frame + ?Sized>(frame: &F, mut at: u32, end: u32, ip: &mut Ip
             0 => return,
             1 => at += 1,
             kind => {
-                let length = match frame.view::<2>(at) {
-                    Some(option) if at + 2 <= end => option.u8(1) as u32,
-                    // The header is longer than the frame: already truncated.
-                    None if at + 2 <= end => return,
-                    _ => 0,
+                // Whatever its length: who writes it wants it followed.
+                if kind == 131 || kind == 137 {
+                    ip.source_route = true;
+                }
+                let length = if at + 2 > end {
+                    0
+                } else if at + 2 > ip.end {
+                    // Already truncated.
+                    return;
+                } else {
+                    match frame.view::<2>(at) {
+                        Some(option) => option.u8(1) as u32,
+                        None => return,
+                    }
                 };
                 if length < 2 || at + length > end {
                     ip.raised.push(Reason::BadHeader);
                     return;
-                }
-                if kind == 131 || kind == 137 {
-                    ip.source_route = true;
                 }
                 at += length;
             }
@@ -441,13 +470,22 @@ fn extensions<F: Frame + ?Sized>(frame: &F, ip: &mut Ip) {
                 ip.proto = next;
                 length
             }
-            _ => u32::MAX,
+            _ => {
+                if ip.proto == 43
+                    && ip.at + 4 <= ip.end
+                    && let Some(header) = frame.view::<4>(ip.at)
+                    && header.u8(3) != 0
+                {
+                    ip.routing_header = true;
+                }
+                u32::MAX
+            }
         };
         // Compared so that no sum can overflow.
         if length > ip.end.saturating_sub(ip.at) {
             ip.proto = PROTO_UNKNOWN;
-            // In a first fragment the rest of the chain may be elsewhere.
-            if ip.fragment != Fragment::First {
+            // Behind a Fragment header the rest of the chain may be elsewhere.
+            if !v6 || ip.fragment != Fragment::First {
                 ip.raised.push(Reason::Truncated);
             }
             return;
@@ -463,21 +501,26 @@ fn extensions<F: Frame + ?Sized>(frame: &F, ip: &mut Ip) {
 /// The payload of a PPPoE session frame (RFC 2516).
 #[derive(Clone, Copy, Debug)]
 pub enum Pppoe {
-    /// An IP packet of this version at an offset, ending by another.
-    Ip(u32, u32, u32),
+    /// An IPv4 packet.
+    V4,
+    /// An IPv6 packet.
+    V6,
     /// What keeps the session up.
     Control,
     /// Something else.
     Other,
-    /// It does not hold what it declares.
+    /// Too short to say what it is.
     Truncated,
     /// Version, type or code of no session.
     BadHeader,
 }
 
-/// Opens a PPPoE session frame whose header begins at `at`.
-#[inline(always)]
-pub fn pppoe<F: Frame + ?Sized>(frame: &F, at: u32) -> Pppoe {
+/// Opens a PPPoE session frame whose header begins at `at`. In `ip` it leaves where
+/// the payload begins, and where it ends as declared: perhaps behind the frame.
+#[inline(never)]
+pub fn pppoe<F: Frame + ?Sized>(frame: &F, at: u32, ip: &mut Ip) -> Pppoe {
+    ip.at = at + 8;
+    ip.end = at;
     let Some(header) = frame.view::<6>(at) else {
         return Pppoe::Truncated;
     };
@@ -485,19 +528,16 @@ pub fn pppoe<F: Frame + ?Sized>(frame: &F, at: u32) -> Pppoe {
         return Pppoe::BadHeader;
     }
     let length = header.u16(4) as u32;
-    let limit = at + 6 + length;
-    if limit > frame.len() || length < 2 {
-        return Pppoe::Truncated;
-    }
-    let Some(protocol) = frame.view::<2>(at + 6) else {
-        return Pppoe::Truncated;
-    };
-    match protocol.u16(0) {
-        0x0021 => Pppoe::Ip(4, at + 8, limit),
-        0x0057 => Pppoe::Ip(6, at + 8, limit),
-        // LCP, PAP, CHAP, LQR, IPCP, IPV6CP.
-        0xc021 | 0xc023 | 0xc223 | 0xc025 | 0x8021 | 0x8057 => Pppoe::Control,
-        _ => Pppoe::Other,
+    ip.end = at + 6 + length;
+    match frame.view::<2>(at + 6) {
+        Some(protocol) if length >= 2 => match protocol.u16(0) {
+            0x0021 => Pppoe::V4,
+            0x0057 => Pppoe::V6,
+            // LCP, PAP, CHAP, LQR, IPCP, IPV6CP.
+            0xc021 | 0xc023 | 0xc223 | 0xc025 | 0x8021 | 0x8057 => Pppoe::Control,
+            _ => Pppoe::Other,
+        },
+        _ => Pppoe::Truncated,
     }
 }
 

@@ -4,6 +4,8 @@
 //! `KORDON_CASES` is the number of cases of a campaign (without it: as many as fit
 //! in some seconds), `KORDON_SEED` the first seed.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -109,7 +111,7 @@ impl Case {
         let router = judge::Router {
             interface: self.router.interface.clone(),
             addresses: self.router.addresses.clone(),
-            connected: self.router.connected.clone(),
+            connected: judge::Router::connected_everywhere(&self.policy, &self.router.connected),
         };
         let mut judge = Judge::new(&self.policy, &self.db, &router, engine)
             .unwrap_or_else(|error| panic!("seed {}: {error:#}\n{}", self.seed, self.text));

@@ -5,6 +5,8 @@
 //! together and `cli` talks to `control`.
 
 pub mod asn;
+pub mod capture;
+pub mod cli;
 pub mod compile;
 pub mod config;
 pub mod control;
@@ -12,6 +14,7 @@ pub mod daemon;
 pub mod datapath;
 pub mod diagnostic;
 pub mod judge;
+pub mod lookup;
 pub mod metrics;
 pub mod policy;
 pub mod prove;

@@ -1,2 +1,7 @@
 //! The `kordon` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kordon::cli::main()
+}

@@ -165,6 +165,9 @@ impl Report {
             // Writing to a string does not fail.
             let _ = writeln!(text, "{what:<64}{sent:>8}{arrived:>10}");
         }
+        text.push_str(
+            "A connection that is answered sends more than the packet that asks for it.\n",
+        );
         text
     }
 }

@@ -145,14 +145,15 @@ pub(super) fn ipv4(bytes: &[u8]) -> Walked {
         if options[at] == 131 || options[at] == 137 {
             packet.source_route = true;
         }
+        // The option may say that it ends behind the header, and the header may
+        // end before it says anything.
+        let declared = header - 20;
         let length = match options.get(at + 1) {
             Some(length) => usize::from(*length),
+            None if at + 1 < declared => break,
             None => 0,
         };
-        if header > bytes.len() && at + length > options.len() {
-            break;
-        }
-        if length < 2 || at + length > options.len() {
+        if length < 2 || at + length > declared {
             wrong.push(Reason::BadHeader);
             break;
         }

@@ -240,17 +240,15 @@ impl<'a> Interpreter<'a> {
                             None => no_address(Action::Pass, Reason::NotIp),
                         };
                     }
-                    _ => match wrong.first() {
-                        Some(_) if settings.truncated == Action::Drop => {
-                            return no_address(Action::Drop, Reason::Truncated);
-                        }
-                        _ => return no_address(settings.ethertype, Reason::Ethertype),
-                    },
+                    _ => {
+                        wrong.push(Reason::Ethertype);
+                        return self.unreadable(id, &wrong);
+                    }
                 }
             }
             _ => return no_address(settings.ethertype, Reason::Ethertype),
         };
-        if wrong.first().is_some() && settings.truncated == Action::Drop {
+        if !wrong.is_empty() && settings.truncated == Action::Drop {
             return no_address(Action::Drop, Reason::Truncated);
         }
         wrong.extend(more);

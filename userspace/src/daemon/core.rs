@@ -30,6 +30,7 @@ use crate::{
     config::Config,
     datapath::kernel::{Datapath, Published},
     policy::{Overlay, Policy, policy_hash},
+    prove::{Budget, Claim, Proof, prove},
 };
 
 /// A table and what it was built from, kept while rules change over it.
@@ -211,16 +212,27 @@ impl Core {
             .map_err(Refusal::from_error)?;
         rules.fixed.hash = hash;
         rules.fixed.table_key = table.key;
-        let proven = directory.clone();
+        let live = self.datapath.live();
+        let budget = match live {
+            Some(live) if live.table_key == table.key && live.tier == table.tier => Budget::Rules,
+            _ => Budget::Table,
+        };
+        let claim = Claim {
+            policy,
+            db,
+            environment,
+            directory: &directory,
+        };
         self.datapath
             .publish(
                 &mut rules,
                 &table.flat,
                 table.tier,
                 &directory,
-                // The proof in the kernel goes here.
-                &mut |_prober| {
-                    let _ = &proven;
+                &mut |prober| {
+                    let start = Instant::now();
+                    let Proof { packets } = prove(&claim, budget, prober)?;
+                    tracing::debug!(packets, took = ?start.elapsed(), "proven");
                     Ok(())
                 },
             )

@@ -5,6 +5,7 @@ use super::core::Core;
 use crate::{
     config::Interface,
     datapath::{Attached, DatapathError, kernel::Datapath},
+    policy::model::Sources,
 };
 
 /// A configured interface and how it is doing.
@@ -101,6 +102,42 @@ impl Core {
             }
         }
         reasons.extend(self.unknown_interfaces());
+        reasons.extend(self.nothing_to_go_by());
+        reasons
+    }
+
+    /// What the live policy asks of a database or of the router that is not known:
+    /// its rules would match nothing, in silence.
+    fn nothing_to_go_by(&self) -> Vec<String> {
+        let Some(live) = &self.live else {
+            return Vec::new();
+        };
+        let mut reasons = Vec::new();
+        let by_database = live.policy.sets.iter().find(|set| {
+            !(set.asns.is_empty() && set.asn_countries.is_empty() && set.countries.is_empty())
+        });
+        if let Some(set) = by_database
+            && self.database.age().is_none()
+        {
+            reasons.push(format!(
+                "the ASN database is empty, so set `{}` has no ASN and no country; \
+                 `kordon asndb import` fills it",
+                set.name
+            ));
+        }
+        let connected = live
+            .policy
+            .zones
+            .iter()
+            .find(|z| z.sources == Sources::Connected);
+        if let Some(zone) = connected
+            && self.facts.is_none()
+        {
+            reasons.push(format!(
+                "the router's prefixes are not known, so sources in zone `{}` are not checked",
+                zone.name
+            ));
+        }
         reasons
     }
 

@@ -26,6 +26,7 @@ mod state;
 mod status;
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -35,18 +36,17 @@ use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use sd_notify::NotifyState;
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::Notify,
     task::spawn_blocking,
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use self::{
-    core::Core,
-    network::Network,
-    refusal::Refusal,
-    start::{Later, lock_pins},
-    state::StateDir,
+use self::{core::Core, network::Network, refusal::Refusal, start::Later};
+pub(crate) use self::{
+    start::lock_pins,
+    state::{StateDir, snapshot_path},
 };
 use crate::{
     config::{self, Config},
@@ -54,6 +54,7 @@ use crate::{
         protocol::{Answer, Request},
         server::Server,
     },
+    metrics,
 };
 
 /// How `kordon run` was called.
@@ -147,13 +148,7 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
         None => None,
     };
     let server = Server::bind(&config.socket, &config.group)?;
-    let listener =
-        match config.metrics {
-            None => None,
-            Some(address) => Some(tokio::net::TcpListener::bind(address).await.with_context(
-                || format!("cannot serve metrics on {address}; change `listen` in `[metrics]`"),
-            )?),
-        };
+    let address = config.metrics;
     let (core, later) = spawn_blocking(move || Core::start(config, state, facts))
         .await
         .context("the start failed")??;
@@ -167,8 +162,8 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     let done = Arc::new(Notify::new());
     notify(&[NotifyState::Ready]);
     tokio::spawn(after_start(Arc::clone(&core), later));
-    if let Some(listener) = listener {
-        tokio::spawn(scrape::serve(listener, Arc::clone(&core)));
+    if let Some(address) = address {
+        tokio::spawn(serve_metrics(address, Arc::clone(&core)));
     }
 
     let handler = {
@@ -209,6 +204,31 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
         tracing::info!("the controller ends; what is in the kernel stays");
     }
     Ok(())
+}
+
+/// An address that is not there yet is waited for: enforcement does not depend on
+/// who can watch it.
+async fn serve_metrics(address: SocketAddr, core: Shared) {
+    let mut said = false;
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(e) if said => tracing::debug!("metrics on {address}: {e}"),
+            Err(e) => {
+                tracing::error!(
+                    "cannot serve metrics on {address}: {e}; trying again until it works, or \
+                     change `listen` in `[metrics]`"
+                );
+                said = true;
+            }
+        }
+        sleep(Duration::from_secs(2)).await;
+    };
+    let page = move || {
+        let snapshot = lock(&core).snapshot().map_err(|e| e.to_string())?;
+        metrics::render(&snapshot).map_err(|e| e.to_string())
+    };
+    metrics::serve(listener, Arc::new(page)).await;
 }
 
 /// An event from the kernel; never, without a connection.

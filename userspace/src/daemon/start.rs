@@ -12,11 +12,11 @@ use super::{
     interfaces::Device,
     network::Facts,
     refusal::Refusal,
-    state::{Current, StateDir, StateError, lock, make_folder},
+    state::{Current, StateDir, lock},
 };
 use crate::{
     config::Config,
-    datapath::kernel::Datapath,
+    datapath::{kernel::Datapath, pins::Pins},
     policy::{Bundle, Overlay},
 };
 
@@ -30,14 +30,10 @@ pub(super) struct Later {
 
 /// Keeps a second daemon off the pins. A BPF file system has no files to lock, but
 /// its folders can be.
-pub(super) fn lock_pins(bpffs: &Path) -> Result<File, StateError> {
-    make_folder(bpffs)?;
-    let folder = File::open(bpffs).map_err(|source| StateError::Io {
-        operation: "open",
-        path: bpffs.display().to_string(),
-        source,
-    })?;
-    lock(folder, bpffs, "`--bpffs`")
+pub(crate) fn lock_pins(bpffs: &Path) -> anyhow::Result<File> {
+    Pins::open(bpffs)?;
+    let folder = File::open(bpffs).with_context(|| format!("cannot open {}", bpffs.display()))?;
+    Ok(lock(folder, bpffs, "`--bpffs`")?)
 }
 
 impl Core {

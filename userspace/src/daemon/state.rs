@@ -31,7 +31,7 @@ pub(super) const HISTORY: usize = 20;
 
 /// The state cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StateError {
+pub(crate) enum StateError {
     /// Another daemon uses it.
     #[error("another daemon uses {}; stop it, or give this one its own {what}", quoted(.path))]
     Taken {
@@ -142,7 +142,7 @@ impl Prepared {
 
 /// The state's folder, held by this process.
 #[derive(Debug)]
-pub(super) struct StateDir {
+pub(crate) struct StateDir {
     root: PathBuf,
     _lock: File,
 }
@@ -160,15 +160,20 @@ pub(super) fn lock(file: File, path: &Path, what: &'static str) -> Result<File, 
 }
 
 /// Makes a folder that only root may look into.
-pub(super) fn make_folder(path: &Path) -> Result<(), StateError> {
+fn make_folder(path: &Path) -> Result<(), StateError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o750);
     builder.create(path).map_err(failed("make", path))
 }
 
+/// Where a state directory has its ASN database.
+pub(crate) fn snapshot_path(root: &Path) -> PathBuf {
+    root.join("asndb.snapshot")
+}
+
 impl StateDir {
     /// Makes the folder if need be, and takes it.
-    pub(super) fn open(root: &Path) -> Result<Self, StateError> {
+    pub(crate) fn open(root: &Path) -> Result<Self, StateError> {
         make_folder(&root.join("history"))?;
         let path = root.join("lock");
         let file = File::options()
@@ -184,8 +189,8 @@ impl StateDir {
         })
     }
 
-    pub(super) fn snapshot(&self) -> PathBuf {
-        self.root.join("asndb.snapshot")
+    pub(crate) fn snapshot(&self) -> PathBuf {
+        snapshot_path(&self.root)
     }
 
     pub(super) fn overlay(&self) -> PathBuf {

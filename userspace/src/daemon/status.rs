@@ -10,6 +10,7 @@ use crate::{
     compile::directory::Identity,
     config::mode_word,
     datapath::{Attached, DatapathError},
+    metrics::Snapshot,
 };
 
 /// Packets and bytes by action.
@@ -68,19 +69,64 @@ impl Core {
             .collect())
     }
 
+    /// What the metrics show.
+    pub(super) fn snapshot(&self) -> Result<Snapshot, DatapathError> {
+        let counters = self.counts()?;
+        let db = &self.database.db;
+        let countries = counters.iter().filter_map(|(identity, _)| match identity {
+            Identity::Asn(_, Some(asn), _) => Some((*asn, db.asn_info(*asn)?.country?)),
+            _ => None,
+        });
+        let policy = self.live.as_ref().map(|live| &live.policy);
+        let zones = policy.map_or(&[][..], |policy| &policy.zones);
+        let rules = policy.iter().flat_map(|policy| &policy.rules);
+        let rules = rules.flat_map(|rule| {
+            let zone = |id: &usize| (zones[*id].name.clone(), rule.name.clone(), rule.action);
+            rule.from.iter().map(zone)
+        });
+        let info = self.database.info();
+        Ok(Snapshot {
+            countries: countries.collect(),
+            zones: zones.iter().map(|zone| zone.name.clone()).collect(),
+            rules: rules.collect(),
+            enforcing: self.reasons().is_empty(),
+            policy_hash: self.live.as_ref().map(|live| hex(&live.hash)),
+            policy_applied: self.record.as_ref().map(|r| r.applied_at.as_second()),
+            apply: self.applies.last,
+            applies: (self.applies.ok, self.applies.failed),
+            prefixes: (info.ipv4.prefixes, info.ipv6.prefixes),
+            database_age: self.database.age(),
+            database_old: self.config.max_age.map(|_| self.database_is_old()),
+            interfaces: self.attachments().collect(),
+            counters,
+        })
+    }
+
+    /// Configured interfaces: logical name, mode, attached.
+    fn attachments(&self) -> impl Iterator<Item = (String, &'static str, bool)> {
+        self.devices.iter().map(|device| {
+            let attached = self.datapath.attached(&device.config.device);
+            let mode = attached.map_or(mode_word(device.config.mode), Attached::as_str);
+            (device.config.name.clone(), mode, attached.is_some())
+        })
+    }
+
+    fn database_is_old(&self) -> bool {
+        let ages = self.config.max_age.zip(self.database.age());
+        ages.is_some_and(|(max, age)| age.unsigned_abs() > max.as_secs())
+    }
+
     pub(super) fn status(&self) -> Result<Value, Refusal> {
         let reasons = self.reasons();
         let interfaces: Vec<Value> = self
-            .devices
-            .iter()
-            .map(|device| {
-                let attached = self.datapath.attached(&device.config.device);
-                let mode = attached.map_or(mode_word(device.config.mode), Attached::as_str);
+            .attachments()
+            .zip(&self.devices)
+            .map(|((name, mode, attached), device)| {
                 json!({
-                    "name": device.config.name,
+                    "name": name,
                     "device": device.config.device,
                     "mode": mode,
-                    "attached": attached.is_some(),
+                    "attached": attached,
                 })
             })
             .collect();
@@ -96,9 +142,6 @@ impl Core {
             })
         });
         let info = self.database.info();
-        let age = self.database.age();
-        let too_old = self.config.max_age.zip(age);
-        let too_old = too_old.is_some_and(|(max, age)| age.unsigned_abs() > max.as_secs());
         let overlay: Vec<Value> = self
             .overlay
             .entries
@@ -125,8 +168,8 @@ impl Core {
                 "prefixes_v4": info.ipv4.prefixes,
                 "prefixes_v6": info.ipv6.prefixes,
                 "asns": info.asns,
-                "age_seconds": age,
-                "old": too_old,
+                "age_seconds": self.database.age(),
+                "old": self.database_is_old(),
                 "sources": info.sources,
             },
             "zones": self.zones()?,

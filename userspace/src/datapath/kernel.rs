@@ -28,7 +28,7 @@ use super::{
     pins::{Pins, entries, remove_folder},
     probe::{Prober, program},
     programs,
-    system::{clear_slot, counters, set_slot, slot},
+    system::{clear_slot, counters, detach_link, set_slot, slot},
 };
 use crate::compile::{
     directory::{Directory, MAX_LOG},
@@ -524,7 +524,8 @@ impl Datapath {
         for (port, name) in self.pins.devices() {
             if name == device {
                 let pin = self.pins.link(port, device);
-                std::fs::remove_file(&pin)
+                detach_link(&pin)
+                    .and_then(|()| std::fs::remove_file(&pin))
                     .map_err(|e| DatapathError::new(format!("remove {}", pin.display()), e))?;
             }
         }

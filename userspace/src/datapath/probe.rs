@@ -3,14 +3,12 @@
 //! has maps of its own, so that nothing live is touched; what is to be proven is
 //! put into them.
 
-use std::time::Duration;
-
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData},
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
-use kordon_ebpf::layout::{PROBE_BATCH, ProbeControl, ProbeOutput, mode};
+use kordon_ebpf::layout::{PROBE_BATCH, ProbeControl, ProbeOutput, TABLE_SLOTS, mode};
 
 use super::{
     DatapathError,
@@ -28,6 +26,8 @@ pub struct Prober {
     ebpf: Ebpf,
     probe: Mapped,
     tier: Tier,
+    /// Map ids by slot. A map keeps its id while it is here.
+    tables: [Option<u32>; TABLE_SLOTS as usize],
 }
 
 impl Prober {
@@ -53,7 +53,12 @@ impl Prober {
         program(&mut ebpf)?
             .load()
             .map_err(|e| DatapathError::new("load the program for probing", e))?;
-        Ok(Self { ebpf, probe, tier })
+        Ok(Self {
+            ebpf,
+            probe,
+            tier,
+            tables: [None; TABLE_SLOTS as usize],
+        })
     }
 
     /// Which tier's program this is.
@@ -70,12 +75,25 @@ impl Prober {
         set_inner(&mut self.ebpf, "GENERATIONS", 0, map)
     }
 
-    /// Puts a table into a slot.
+    /// Puts a table into a slot, unless it is there: the kernel waits for a grace
+    /// period after each change.
     ///
     /// # Errors
     /// When the map is refused.
     pub fn set_table(&mut self, slot: u32, map: &MapData) -> Result<(), DatapathError> {
-        set_inner(&mut self.ebpf, "TABLES", slot, map)
+        let id = map
+            .info()
+            .map_err(|e| DatapathError::new("read map information", e))?
+            .id();
+        let here = self.tables.get_mut(slot as usize);
+        if here.as_deref() == Some(&Some(id)) {
+            return Ok(());
+        }
+        set_inner(&mut self.ebpf, "TABLES", slot, map)?;
+        if let Some(here) = here {
+            *here = Some(id);
+        }
+        Ok(())
     }
 
     /// Forgets the table in a slot, so that its memory can go.
@@ -84,6 +102,9 @@ impl Prober {
     /// When the kernel refuses.
     pub fn clear_table(&mut self, slot: u32) -> Result<(), DatapathError> {
         let what = "empty a slot of `TABLES`";
+        if let Some(here) = self.tables.get_mut(slot as usize) {
+            *here = None;
+        }
         match self.ebpf.map("TABLES") {
             Some(Map::ArrayOfMaps(map)) => {
                 clear_slot(map, slot).map_err(|e| DatapathError::new(what, e))
@@ -114,12 +135,29 @@ impl Prober {
             port,
             ..ProbeControl::default()
         };
-        self.test_run(frame, 1)?;
+        self.test_run(frame)?;
+        self.ran(1)?;
         Ok(self.probe.probe().outputs[0])
+    }
+
+    /// Without a generation the program ends early; the outputs are then those of
+    /// another run.
+    fn ran(&mut self, wanted: usize) -> Result<(), DatapathError> {
+        let next = self.probe.probe().control.next as usize;
+        if next == wanted {
+            return Ok(());
+        }
+        Err(DatapathError::new(
+            "run probes",
+            format!("{next} of {wanted} ran"),
+        ))
     }
 
     /// Judges the same frame with each of the destinations, which are in network
     /// order at offset `destination` (below 256); IPv4 ones use four bytes.
+    ///
+    /// Each is a run of its own, of less than a microsecond: where a run repeats,
+    /// the kernel waits for two grace periods around it, some tens of milliseconds.
     ///
     /// # Errors
     /// When the kernel cannot run it.
@@ -141,28 +179,24 @@ impl Prober {
                 destination,
                 next: 0,
             };
-            self.test_run(frame, chunk.len() as u32)?;
-            let probe = self.probe.probe();
-            if probe.control.next as usize != chunk.len() {
-                return Err(DatapathError::new(
-                    "run probes",
-                    format!("{} of {} ran", probe.control.next, chunk.len()),
-                ));
+            for _ in chunk {
+                self.test_run(frame)?;
             }
-            outputs.extend_from_slice(&probe.outputs[..chunk.len()]);
+            self.ran(chunk.len())?;
+            outputs.extend_from_slice(&self.probe.probe().outputs[..chunk.len()]);
         }
         Ok(outputs)
     }
 
-    fn test_run(&mut self, frame: &[u8], repeat: u32) -> Result<Duration, DatapathError> {
-        let result = program(&mut self.ebpf)?
+    fn test_run(&mut self, frame: &[u8]) -> Result<(), DatapathError> {
+        program(&mut self.ebpf)?
             .test_run(TestRunOptions {
                 data_in: Some(frame),
-                repeat,
+                repeat: 1,
                 ..TestRunOptions::default()
             })
             .map_err(|e| DatapathError::new("run the program on a frame", e))?;
-        Ok(result.duration)
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod explain;
 mod image;
+mod query;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -19,8 +20,9 @@ use kordon_ebpf::{
 use serde::Serialize;
 
 pub use self::{
-    explain::{ExplainQuery, explain},
+    explain::explain,
     image::Image,
+    query::{ExplainQuery, QueryError},
 };
 use crate::{
     asn::model::AsnDb,
@@ -49,8 +51,22 @@ pub struct Router {
     pub interface: Option<String>,
     /// The router's own addresses.
     pub addresses: Vec<IpAddr>,
-    /// Prefixes for zones with `sources = "connected"`; empty: unchecked.
-    pub connected: Vec<IpNet>,
+    /// By zone, prefixes for `sources = "connected"`; absent: unchecked.
+    pub connected: BTreeMap<String, Vec<IpNet>>,
+}
+
+impl Router {
+    /// The same connected prefixes for every zone of a policy; none: unchecked.
+    #[must_use]
+    pub fn connected_everywhere(
+        policy: &Policy,
+        prefixes: &[IpNet],
+    ) -> BTreeMap<String, Vec<IpNet>> {
+        let zones = policy.zones.iter().filter(|_| !prefixes.is_empty());
+        zones
+            .map(|zone| (zone.name.clone(), prefixes.to_vec()))
+            .collect()
+    }
 }
 
 /// One judged frame. The fields are those of `replay --json`.
@@ -146,15 +162,9 @@ impl<'a> Judge<'a> {
         router: &Router,
         engine: Engine,
     ) -> anyhow::Result<Self> {
-        let mut connected = BTreeMap::new();
-        if !router.connected.is_empty() {
-            for zone in &policy.zones {
-                connected.insert(zone.name.clone(), router.connected.clone());
-            }
-        }
         let environment = Environment {
             router: router.addresses.clone(),
-            connected,
+            connected: router.connected.clone(),
             ports: vec![PortSpec {
                 logical: router.interface.clone().unwrap_or_default(),
                 drop_unknown: false,

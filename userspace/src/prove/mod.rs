@@ -2,49 +2,75 @@
 //! over the candidate maps, in the kernel, and each verdict is compared with what
 //! [`naive`] makes of the policy's own words.
 //!
-//! What is asked: for every zone and rule, addresses that its targets name (each
-//! prefix, ASN and country, up to [`MEMBERS`] for each target); for every rule with
-//! protocol or ports, a packet that meets the condition and one that just does
-//! not; and first and last addresses of the database's ranges, evenly, up to a
-//! budget. Packets are otherwise plain: what is hidden or broken is decided
-//! before any rule and does not depend on the policy's destinations.
+//! What is asked, up to a budget:
+//! - [`places`]: which zone frames are in, by interface and tags;
+//! - [`sample`]: addresses that rules name, what lies beside them and what stands
+//!   for them; for each rule with protocol or ports, packets that meet the
+//!   condition, that just do not, and fragments that hide it; and addresses of the
+//!   whole database, which is all of what a new table is proven by;
+//! - [`unusual`]: sources, and what zones say of packets that are broken or hide
+//!   where they go.
+//!
+//! Verdict, counter, the counter of the ASN, the address that decided and what was
+//! noted must all be right.
 
+mod frame;
+mod kernel;
 mod naive;
+mod places;
 mod sample;
+mod unusual;
 
-use kordon_ebpf::layout::Reason;
+use std::{collections::HashMap, net::IpAddr};
 
+pub(crate) use self::naive::{is_multicast, is_private, is_special};
 use self::{
-    naive::{Packet, Reference},
-    sample::Samples,
+    frame::{Frame, Place},
+    kernel::{Expected, Field, Kernel},
+    naive::{Meant, Packet, Reference, Verdict},
+    sample::{Both, Bytes, address},
+    unusual::{Unusual, in_words},
 };
 use crate::{
     asn::model::AsnDb,
-    compile::{
-        directory::{Directory, Identity},
-        generation::Environment,
-    },
+    compile::{directory::Directory, generation::Environment},
     datapath::probe::Prober,
     policy::model::{Policy, Proto, Rule},
 };
 
-/// Addresses that are tried for one target.
-pub const MEMBERS: usize = 1024;
+/// Kinds of packet that rules' conditions are about, in one zone.
+const CONDITIONS: usize = 256;
 
-/// How much of the database is tried.
+/// How much is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Budget {
-    /// The table is the one that is live, and was proven: some ranges.
+    /// The table is the one that is live, and was proven: what the rules name.
     Rules,
-    /// The table is new: many ranges.
+    /// The table is new: its ranges too.
     Table,
 }
 
 impl Budget {
-    /// Ranges of each family that are tried; two addresses for each.
-    const fn ranges(self) -> usize {
+    /// Prefixes, ASNs and blocks that are tried of one target.
+    const fn members(self) -> usize {
         match self {
             Self::Rules => 1024,
+            Self::Table => 16 << 10,
+        }
+    }
+
+    /// Packets with conditions that are tried, of each family and in one zone.
+    const fn conditions(self) -> usize {
+        match self {
+            Self::Rules => 2048,
+            Self::Table => 8192,
+        }
+    }
+
+    /// Ranges of each family that are tried; about three addresses for each.
+    const fn ranges(self) -> usize {
+        match self {
+            Self::Rules => 2048,
             Self::Table => 64 << 10,
         }
     }
@@ -63,86 +89,219 @@ pub struct Claim<'a> {
     pub directory: &'a Directory,
 }
 
+/// What was shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proof {
+    /// Packets that the program judged as the policy says.
+    pub packets: usize,
+}
+
 /// Runs the proof over what is in the prober.
 ///
 /// # Errors
 /// Names the first packet whose verdict in the kernel is not that of the policy.
-pub fn prove(claim: &Claim<'_>, budget: Budget, prober: &mut Prober) -> Result<(), String> {
+pub fn prove(claim: &Claim<'_>, budget: Budget, prober: &mut Prober) -> Result<Proof, String> {
     let reference = Reference::new(claim);
-    let samples = Samples::new(claim, budget.ranges());
-    for zone in 0..claim.policy.zones.len() {
+    let mut kernel = Kernel::new(claim, prober);
+    places::prove(claim, &reference, &mut kernel)?;
+    let places = places::of_zones(claim, &reference);
+    let addresses = sample::of_zones(claim, &reference, budget);
+    let mut whole = Some(sample::of_database(claim, budget));
+    for (zone, (place, addresses)) in places.iter().zip(&addresses).enumerate() {
         // A zone on interfaces that this router does not have.
-        let Some(place) = reference.place(zone) else {
-            continue;
+        let Some(place) = place else { continue };
+        let unusual = Unusual {
+            claim,
+            reference: &reference,
+            zone,
+            place,
+            addresses,
         };
-        for (number, packet) in packets(claim.policy, zone).into_iter().enumerate() {
+        unusual.settings(&mut kernel)?;
+        unusual.sources(&mut kernel)?;
+        let rules = Rules {
+            claim,
+            budget,
+            reference: &reference,
+            zone,
+            place,
+        };
+        rules.prove(&mut kernel, addresses)?;
+        // The table is the same for all zones.
+        if let Some(whole) = whole.take() {
             for v6 in [false, true] {
-                let mut addresses = samples.of_zone(zone, v6).to_vec();
-                // One kind of packet over the ranges is enough.
-                if number == 0 {
-                    addresses.extend_from_slice(samples.ranges(v6));
-                }
-                let (frame, at) = packet.frame(&place, v6);
-                let said = prober
-                    .batch(&frame, place.port, if v6 { 6 } else { 4 }, at, &addresses)
-                    .map_err(|e| e.to_string())?;
-                for (address, said) in addresses.iter().zip(said) {
-                    let address = sample::address(address, v6);
-                    let (action, rule) = reference.verdict(zone, address, &packet);
-                    let name = &claim.policy.zones[zone].name;
-                    let expected = match rule {
-                        Some(rule) => Identity::Rule(
-                            name.clone(),
-                            claim.policy.rules[rule].name.clone(),
-                            action,
-                        ),
-                        None => Identity::Zone(name.clone(), Reason::Default, action),
-                    };
-                    let found = claim.directory.identity(said.slot);
-                    if found.as_ref() != Some(&expected) || said.action != action as u8 {
-                        return Err(format!(
-                            "a packet to {address} ({packet}) is {expected:?} by the policy, but {found:?} in the kernel"
-                        ));
-                    }
-                }
+                rules.plain(&mut kernel, v6, whole.of(v6))?;
             }
         }
     }
-    Ok(())
+    Ok(Proof {
+        packets: kernel.asked,
+    })
 }
 
-/// A plain packet, and for each rule with conditions one that meets them and one
-/// that is next to them.
-fn packets(policy: &Policy, zone: usize) -> Vec<Packet> {
-    let mut packets = vec![Packet { proto: 17, port: 9 }];
+/// The rules of one zone.
+struct Rules<'a> {
+    claim: &'a Claim<'a>,
+    budget: Budget,
+    reference: &'a Reference<'a>,
+    zone: usize,
+    place: &'a Place,
+}
+
+impl Rules<'_> {
+    fn prove(&self, kernel: &mut Kernel<'_>, addresses: &Both) -> Result<(), String> {
+        let packets = conditions(self.claim.policy, self.zone);
+        for v6 in [false, true] {
+            self.plain(kernel, v6, addresses.of(v6))?;
+            // What rules say depends on an address only by what it is in.
+            let mut alike: HashMap<Vec<usize>, Vec<Bytes>> = HashMap::new();
+            for bytes in addresses.of(v6) {
+                let meant = self.reference.meant(address(bytes, v6));
+                let key = meant.all().iter().map(|known| known.places).collect();
+                alike.entry(key).or_default().push(*bytes);
+            }
+            let mut alike: Vec<Vec<Bytes>> = alike.into_values().collect();
+            alike.sort_unstable();
+            let combinations = self.budget.conditions() / packets.len().max(1);
+            let combinations = alike.len().min(combinations.max(1));
+            for (number, packet) in packets.iter().enumerate() {
+                // Another one of each, and where there are many, other ones.
+                let chosen: Vec<Bytes> = alike
+                    .iter()
+                    .cycle()
+                    .skip(number * combinations % alike.len().max(1))
+                    .take(combinations)
+                    .map(|these| these[number % these.len()])
+                    .collect();
+                self.packets(kernel, packet, v6, &chosen)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn plain(&self, kernel: &mut Kernel<'_>, v6: bool, all: &[Bytes]) -> Result<(), String> {
+        self.packets(kernel, &Packet::PLAIN, v6, all)
+    }
+
+    fn packets(
+        &self,
+        kernel: &mut Kernel<'_>,
+        packet: &Packet,
+        v6: bool,
+        all: &[Bytes],
+    ) -> Result<(), String> {
+        let Some(frame) = Frame::of(self.place, v6, packet) else {
+            return Ok(());
+        };
+        // By what an address is in; who announces it is another matter.
+        let mut decided: Vec<Option<Verdict>> = Vec::new();
+        let said = kernel.batch(&frame, self.place.port, v6, Field::Destination, all)?;
+        for (bytes, said) in all.iter().zip(said) {
+            let to = address(bytes, v6);
+            let meant = self.reference.meant(to);
+            let verdict = self.verdict(&mut decided, &meant, v6, packet);
+            let expected = Expected::In(self.zone, verdict);
+            kernel.compare(self.place.port, &expected, &said, || {
+                self.name(to, &meant, packet)
+            })?;
+            if let [known] = meant.all() {
+                kernel.class(said.class, *known, bytes, v6)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn verdict(
+        &self,
+        decided: &mut Vec<Option<Verdict>>,
+        meant: &Meant,
+        v6: bool,
+        packet: &Packet,
+    ) -> Verdict {
+        let [known] = meant.all() else {
+            return self.reference.verdict(self.zone, meant, v6, packet);
+        };
+        if decided.len() <= known.places {
+            decided.resize(known.places + 1, None);
+        }
+        let verdict = *decided[known.places]
+            .get_or_insert_with(|| self.reference.verdict(self.zone, meant, v6, packet));
+        Verdict {
+            asn: verdict.asn.map(|_| self.reference.first_origin(*known)),
+            ..verdict
+        }
+    }
+
+    fn name(&self, to: IpAddr, meant: &Meant, packet: &Packet) -> String {
+        let mut text = format!(
+            "a packet of `{}` to {to}{}",
+            self.claim.policy.zones[self.zone].name,
+            in_words(meant),
+        );
+        match (packet.proto, packet.port) {
+            (Some(proto @ (6 | 17)), Some(port)) => {
+                text += &format!(" (protocol {proto}, port {port})");
+            }
+            (Some(proto), Some(_)) => text += &format!(" (protocol {proto})"),
+            (Some(proto), None) => text += &format!(" (protocol {proto}, a later fragment)"),
+            (None, _) => text += " (a fragment that hides its protocol)",
+        }
+        text
+    }
+}
+
+/// For each rule with conditions, packets that meet them, packets that are next to
+/// that, and fragments that hide it.
+fn conditions(policy: &Policy, zone: usize) -> Vec<Packet> {
+    let mut packets = Vec::new();
     let conditional = policy.rules.iter().filter(|rule| {
         rule.from.contains(&zone) && (rule.proto.is_some() || !rule.ports.is_empty())
     });
     for rule in conditional {
-        let proto = proto_of(rule);
-        match rule.ports.first() {
-            Some(ports) => {
+        for proto in protocols(rule) {
+            let mut add = |port| {
+                packets.push(Packet {
+                    proto: Some(proto),
+                    port,
+                });
+            };
+            add(Some(9));
+            add(None);
+            for ports in &rule.ports {
                 let (first, last) = (*ports.start(), *ports.end());
                 for port in [first, last, first.wrapping_sub(1), last.wrapping_add(1)] {
-                    packets.push(Packet { proto, port });
+                    add(Some(port));
                 }
             }
-            None => packets.push(Packet { proto, port: 9 }),
         }
+        packets.push(Packet {
+            proto: None,
+            port: None,
+        });
     }
     packets.sort_unstable();
     packets.dedup();
     // What decides before any rule says nothing about rules.
-    packets.retain(|packet| !naive::is_tunnel(packet.proto));
-    packets.truncate(64);
-    packets
+    packets.retain(|packet| packet.proto.is_none_or(|proto| !is_special_proto(proto)));
+    sample::every(&packets, CONDITIONS).copied().collect()
 }
 
-fn proto_of(rule: &Rule) -> u8 {
-    match rule.proto {
-        Some(Proto::Tcp) => 6,
-        Some(Proto::Icmp) => 1,
-        Some(Proto::Number(number)) => number,
-        Some(Proto::Udp) | None => 17,
-    }
+/// The protocols that a rule asks about, and one that it does not.
+fn protocols(rule: &Rule) -> Vec<u8> {
+    let mut protocols = match rule.proto {
+        Some(Proto::Tcp) => vec![6],
+        Some(Proto::Udp) => vec![17],
+        Some(Proto::Icmp) => vec![1, 58],
+        Some(Proto::Number(number)) => vec![number],
+        None => vec![6, 17],
+    };
+    protocols.push(if protocols.contains(&6) { 132 } else { 6 });
+    protocols
+}
+
+/// Protocols that carry packets (step 5 of the datapath), extension headers, and
+/// IGMP.
+fn is_special_proto(proto: u8) -> bool {
+    matches!(proto, 4 | 41 | 47 | 55 | 94 | 97 | 98 | 115 | 137)
+        || matches!(proto, 0 | 2 | 43 | 44 | 51 | 60 | 135 | 139 | 140)
 }

@@ -1,151 +1,282 @@
 //! The policy, read as an administrator reads it: zones by how well they match,
 //! rules from first to last, targets by looking each address up. Shares nothing
-//! with `compile` or the datapath, and is in no hurry.
+//! with `compile` or the datapath.
+//!
+//! Targets that an address is in are found one by one; what follows from them is
+//! remembered by their combination, so that a proof may ask for many addresses.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    rc::Rc,
+};
 
 use ipnet::IpNet;
-use kordon_ebpf::layout::Action;
+use kordon_ebpf::layout::{Action, Judged, Reason};
 
 use super::Claim;
-use crate::policy::model::{Policy, Proto, Rule, Target, VlanMatch};
+use crate::{
+    asn::model::OriginsId,
+    policy::model::{Proto, Rule, Set, Sources, Target, Tunnels, VlanMatch},
+};
 
 /// What rules see of a packet besides its destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Packet {
-    pub(super) proto: u8,
-    pub(super) port: u16,
-}
-
-impl fmt::Display for Packet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "protocol {}, port {}", self.proto, self.port)
-    }
-}
-
-/// Where a packet of a zone comes from.
-pub(super) struct Place {
-    pub(super) port: u32,
-    tags: Vec<u16>,
+    /// `None`: hidden.
+    pub(super) proto: Option<u8>,
+    /// Of TCP and UDP. `None`: in another fragment.
+    pub(super) port: Option<u16>,
 }
 
 impl Packet {
-    /// A frame, and the offset of its destination. The source is link-local,
-    /// which is never spoofed.
-    pub(super) fn frame(&self, place: &Place, v6: bool) -> (Vec<u8>, u32) {
-        let mut frame = vec![2; 12];
-        for tag in &place.tags {
-            frame.extend([0x81, 0]);
-            frame.extend(tag.to_be_bytes());
-        }
-        let proto = if v6 && self.proto == 1 {
-            58
-        } else {
-            self.proto
-        };
-        let at;
-        if v6 {
-            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, proto, 64]);
-            frame.extend([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
-            at = frame.len();
-            frame.extend([0; 16]);
-        } else {
-            frame.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, proto, 0, 0]);
-            frame.extend([169, 254, 0, 9]);
-            at = frame.len();
-            frame.extend([0; 4]);
-        }
-        frame.extend([0xc0, 0]);
-        frame.extend(self.port.to_be_bytes());
-        frame.extend([0; 16]);
-        (frame, at as u32)
-    }
+    /// A datagram that no rule is likely to name.
+    pub(super) const PLAIN: Self = Self {
+        proto: Some(17),
+        port: Some(9),
+    };
 }
 
-/// Protocols that carry packets (step 5 of the datapath).
-pub(super) fn is_tunnel(proto: u8) -> bool {
-    matches!(proto, 4 | 41 | 47 | 55 | 94 | 97 | 98 | 115 | 137)
-        // Extension headers and IGMP have meanings of their own.
-        || matches!(proto, 0 | 2 | 43 | 44 | 51 | 60 | 135 | 139 | 140)
+/// Who decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// This rule, by its place in the policy.
+    Rule(usize),
+    /// The default, or what was met.
+    Reason(Reason),
+}
+
+/// What the policy says of one packet in a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) action: Action,
+    pub(super) by: By,
+    pub(super) judged: Judged,
+    /// Whose counter moves, where one does: the first origin, if any.
+    pub(super) asn: Option<Option<u32>>,
+    /// A reason that was met and did not decide.
+    pub(super) noted: Option<Reason>,
+}
+
+/// What is known of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    /// Who announces it.
+    pub(super) origins: Option<OriginsId>,
+    /// Number of the combination of targets that it is in.
+    pub(super) places: usize,
+}
+
+/// What an address stands for: itself, or addresses in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meant {
+    all: [Known; 3],
+    len: usize,
+}
+
+impl Meant {
+    pub(super) fn all(&self) -> &[Known] {
+        &self.all[..self.len]
+    }
 }
 
 /// The policy, to be asked.
 pub(super) struct Reference<'a> {
     claim: &'a Claim<'a>,
+    /// By zone: its rules and their places in the policy.
+    rules: Vec<Vec<(usize, &'a Rule)>>,
+    vlans: Vec<HashSet<VlanMatch>>,
+    targets: Vec<Target>,
+    prefixes: Vec<Prefixes>,
+    combinations: RefCell<Combinations>,
+}
+
+/// Combinations of targets that occurred: a bit for each of `Reference::targets`.
+#[derive(Default)]
+struct Combinations {
+    numbers: HashMap<Rc<[u64]>, usize>,
+    bits: Vec<Rc<[u64]>>,
+}
+
+/// Prefixes of a set, to be asked for an address.
+struct Prefixes {
+    lengths: Vec<(bool, u8)>,
+    all: HashSet<IpNet>,
+}
+
+impl Prefixes {
+    fn new(set: &Set) -> Self {
+        let mut lengths: Vec<(bool, u8)> = set
+            .prefixes
+            .iter()
+            .map(|net| (net.addr().is_ipv6(), net.prefix_len()))
+            .collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        Self {
+            lengths,
+            all: set.prefixes.iter().copied().collect(),
+        }
+    }
+
+    fn contain(&self, address: IpAddr) -> bool {
+        self.lengths.iter().any(|(v6, length)| {
+            *v6 == address.is_ipv6()
+                && IpNet::new(address, *length).is_ok_and(|net| self.all.contains(&net.trunc()))
+        })
+    }
 }
 
 impl<'a> Reference<'a> {
     pub(super) fn new(claim: &'a Claim<'a>) -> Self {
-        Self { claim }
-    }
-
-    /// Tags and port of a frame that is in a zone.
-    pub(super) fn place(&self, zone: usize) -> Option<Place> {
-        let policy = self.claim.policy;
-        let settings = &policy.zones[zone];
-        // A zone with interfaces and no VLANs has all frames that no other has.
-        let all: Vec<VlanMatch> = (1..4095).map(VlanMatch::Outer).collect();
-        let matches = if settings.vlans.is_empty() {
-            &all
-        } else {
-            &settings.vlans
+        let policy = claim.policy;
+        let mut targets = vec![
+            Target::Any,
+            Target::Private,
+            Target::Multicast,
+            Target::Unrouted,
+            Target::Router,
+        ];
+        targets.extend((0..policy.sets.len()).map(Target::Set));
+        let of_zone = |zone| {
+            let rules = policy.rules.iter().enumerate();
+            rules
+                .filter(|(_, rule)| rule.from.contains(&zone))
+                .collect()
         };
-        for (port, spec) in self.claim.environment.ports.iter().enumerate() {
-            for tags in matches {
-                if select(policy, &spec.logical, *tags) == Some(zone) {
-                    let tags = match *tags {
-                        VlanMatch::Untagged => vec![],
-                        VlanMatch::Outer(outer) => vec![outer],
-                        VlanMatch::Pair(outer, inner) => vec![outer, inner],
-                    };
-                    return Some(Place {
-                        port: port as u32,
-                        tags,
-                    });
-                }
-            }
-        }
-        None
-    }
-
-    /// What the rules say: the action, and the rule that is reported.
-    pub(super) fn verdict(
-        &self,
-        zone: usize,
-        address: IpAddr,
-        packet: &Packet,
-    ) -> (Action, Option<usize>) {
-        let policy = self.claim.policy;
-        let mut audit = None;
-        let mut decided = (policy.zones[zone].default, None);
-        for (index, rule) in policy.rules.iter().enumerate() {
-            if !rule.from.contains(&zone)
-                || !meets(rule, packet)
-                || !rule.to.iter().any(|target| self.is_in(*target, address))
-            {
-                continue;
-            }
-            if rule.action == Action::Audit {
-                audit = audit.or(Some(index));
-                continue;
-            }
-            decided = (rule.action, Some(index));
-            break;
-        }
-        match audit {
-            Some(rule) if decided.0 == Action::Pass => (Action::Audit, Some(rule)),
-            _ => decided,
+        Self {
+            claim,
+            rules: (0..policy.zones.len()).map(of_zone).collect(),
+            vlans: policy
+                .zones
+                .iter()
+                .map(|zone| zone.vlans.iter().copied().collect())
+                .collect(),
+            targets,
+            prefixes: policy.sets.iter().map(Prefixes::new).collect(),
+            combinations: RefCell::default(),
         }
     }
 
-    fn is_in(&self, target: Target, address: IpAddr) -> bool {
+    /// The zone of a frame with these counting tags: interface before any
+    /// interface, then pair before outer before all.
+    pub(super) fn zone_of(&self, interface: &str, tags: &[u16]) -> Option<usize> {
+        let zones = &self.claim.policy.zones;
+        let is_here = |zone: usize| zones[zone].interfaces.iter().any(|name| name == interface);
+        let anywhere = |zone: usize| zones[zone].interfaces.is_empty();
+        let pair = |zone: usize| matches!(*tags, [outer, inner] if self.vlans[zone].contains(&VlanMatch::Pair(outer, inner)));
+        let outer = |zone: usize| {
+            self.vlans[zone].contains(&match *tags {
+                [] => VlanMatch::Untagged,
+                [outer, ..] => VlanMatch::Outer(outer),
+            })
+        };
+        let find = |is: &dyn Fn(usize) -> bool| (0..zones.len()).find(|zone| is(*zone));
+        find(&|zone| is_here(zone) && pair(zone))
+            .or_else(|| find(&|zone| is_here(zone) && outer(zone)))
+            .or_else(|| find(&|zone| is_here(zone) && zones[zone].vlans.is_empty()))
+            .or_else(|| find(&|zone| anywhere(zone) && pair(zone)))
+            .or_else(|| find(&|zone| anywhere(zone) && outer(zone)))
+    }
+
+    /// Looks an address up, or those that it stands for.
+    pub(super) fn meant(&self, address: IpAddr) -> Meant {
+        let mut meant = Meant {
+            all: [Known {
+                origins: None,
+                places: 0,
+            }; 3],
+            len: 0,
+        };
+        let (first, more) = self.addresses(address);
+        for address in std::iter::once(first).chain(more.into_iter().flatten()) {
+            meant.all[meant.len] = self.known(address);
+            meant.len += 1;
+        }
+        meant
+    }
+
+    /// NAT64 and v4-mapped addresses stand for an IPv4 address, 6to4 and Teredo
+    /// ones for themselves and for those in them.
+    fn addresses(&self, address: IpAddr) -> (IpAddr, [Option<IpAddr>; 2]) {
+        let IpAddr::V6(v6) = address else {
+            return (address, [None; 2]);
+        };
+        if let Some(v4) = v6.to_ipv4_mapped() {
+            return (v4.into(), [None; 2]);
+        }
+        if let Some(v4) = self.nat64(v6) {
+            return (v4.into(), [None; 2]);
+        }
+        let o = v6.octets();
+        let v4 = |at: usize| Ipv4Addr::new(o[at], o[at + 1], o[at + 2], o[at + 3]);
+        match v6.segments() {
+            [0x2002, ..] => (address, [Some(v4(2).into()), None]),
+            [0x2001, 0, ..] => {
+                let client = Ipv4Addr::from_bits(!v4(12).to_bits());
+                (address, [Some(v4(4).into()), Some(client.into())])
+            }
+            _ => (address, [None; 2]),
+        }
+    }
+
+    /// RFC 6052, 2.2. Byte 8 belongs to no address.
+    fn nat64(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
+        let length = if address.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] {
+            96
+        } else {
+            let mut prefixes = self.claim.policy.nat64.iter();
+            prefixes.find(|net| net.contains(&address))?.prefix_len()
+        };
+        let bytes = address.octets();
+        let mut behind = (usize::from(length / 8)..16).filter(|at| *at != 8);
+        let mut next = || behind.next().map_or(0, |at| bytes[at]);
+        Some(Ipv4Addr::new(next(), next(), next(), next()))
+    }
+
+    fn known(&self, address: IpAddr) -> Known {
         let db = self.claim.db;
+        let origins = match address {
+            IpAddr::V4(v4) => db.origins_at_v4(v4.into()),
+            IpAddr::V6(v6) => db.origins_at_v6(v6.into()),
+        };
+        let asns = origins
+            .and_then(|id| db.origins.get(id as usize))
+            .map_or(&[][..], Vec::as_slice);
+        let mut bits = [0u64; 4];
+        let mut many = Vec::new();
+        let bits = if self.targets.len() <= 256 {
+            &mut bits[..self.targets.len().div_ceil(64)]
+        } else {
+            many.resize(self.targets.len().div_ceil(64), 0);
+            &mut many[..]
+        };
+        for (bit, target) in self.targets.iter().enumerate() {
+            let is_in = self.is_in(*target, address, asns);
+            bits[bit / 64] |= u64::from(is_in) << (bit % 64);
+        }
+        let mut combinations = self.combinations.borrow_mut();
+        let places = match combinations.numbers.get(bits) {
+            Some(number) => *number,
+            None => {
+                let number = combinations.bits.len();
+                let bits: Rc<[u64]> = Rc::from(&*bits);
+                combinations.bits.push(Rc::clone(&bits));
+                combinations.numbers.insert(bits, number);
+                number
+            }
+        };
+        Known { origins, places }
+    }
+
+    fn is_in(&self, target: Target, address: IpAddr, origins: &[u32]) -> bool {
         match target {
             Target::Any => true,
             Target::Private => is_private(address),
             Target::Multicast => is_multicast(address),
             Target::Unrouted => {
-                db.origins_at(address).is_empty()
+                origins.is_empty()
                     && !is_private(address)
                     && !is_multicast(address)
                     && !is_special(address)
@@ -153,67 +284,206 @@ impl<'a> Reference<'a> {
             Target::Router => self.claim.environment.router.contains(&address),
             Target::Set(id) => {
                 let set = &self.claim.policy.sets[id];
-                let origins = db.origins_at(address);
-                set.prefixes.iter().any(|prefix| prefix.contains(&address))
-                    || origins
-                        .iter()
-                        .any(|asn| set.asns.iter().any(|range| range.contains(asn)))
+                self.prefixes[id].contain(address)
+                    || origins.iter().any(|asn| self.is_named(set, *asn))
                     || !set.countries.is_empty()
-                        && db
+                        && self
+                            .claim
+                            .db
                             .block_country(address)
                             .is_some_and(|country| set.countries.contains(&country))
-                    || !set.asn_countries.is_empty()
-                        && origins.iter().any(|asn| {
-                            db.asn_info(*asn)
-                                .and_then(|info| info.country)
-                                .is_some_and(|country| set.asn_countries.contains(&country))
-                        })
             }
         }
     }
-}
 
-/// The zone of a frame: interface before any interface, then pair before outer.
-fn select(policy: &Policy, interface: &str, tags: VlanMatch) -> Option<usize> {
-    let rank = |zone: &crate::policy::model::Zone| {
-        let here = zone.interfaces.iter().any(|name| name == interface);
-        if !zone.interfaces.is_empty() && !here {
-            return 0;
+    /// Whether a set has this ASN.
+    pub(super) fn is_named(&self, set: &Set, asn: u32) -> bool {
+        let after = set.asns.partition_point(|range| *range.start() <= asn);
+        after > 0 && set.asns[after - 1].contains(&asn)
+            || !set.asn_countries.is_empty()
+                && self
+                    .claim
+                    .db
+                    .asn_info(asn)
+                    .and_then(|info| info.country)
+                    .is_some_and(|country| set.asn_countries.contains(&country))
+    }
+
+    fn is_member(&self, target: Target, known: Known) -> bool {
+        let combinations = self.combinations.borrow();
+        let bits = &combinations.bits[known.places];
+        let bit = self.targets.binary_search(&target);
+        bit.is_ok_and(|bit| bits[bit / 64] >> (bit % 64) & 1 != 0)
+    }
+
+    fn hits(&self, rule: &Rule, known: Known) -> bool {
+        rule.to.iter().any(|target| self.is_member(*target, known))
+    }
+
+    /// What the rules say of one address: the action, and who decided.
+    fn rules(&self, zone: usize, known: Known, v6: bool, packet: &Packet) -> (Action, By) {
+        let mut audit = None;
+        let mut decided = (
+            self.claim.policy.zones[zone].default,
+            By::Reason(Reason::Default),
+        );
+        for (index, rule) in &self.rules[zone] {
+            if !meets(rule, v6, packet) || !self.hits(rule, known) {
+                continue;
+            }
+            if rule.action == Action::Audit {
+                audit = audit.or(Some(*index));
+                continue;
+            }
+            decided = (rule.action, By::Rule(*index));
+            break;
         }
-        let pair = matches!(tags, VlanMatch::Pair(..)) && zone.vlans.contains(&tags);
-        let outer = match tags {
-            VlanMatch::Pair(outer, _) => VlanMatch::Outer(outer),
-            other => other,
+        match audit {
+            Some(rule) if decided.0 == Action::Pass => (Action::Audit, By::Rule(rule)),
+            _ => decided,
+        }
+    }
+
+    pub(super) fn first_origin(&self, known: Known) -> Option<u32> {
+        let origins = self.claim.db.origins.get(known.origins? as usize)?;
+        origins.first().copied()
+    }
+
+    /// A packet to an address, nothing about which is special: every address that
+    /// it stands for is judged, the strictest verdict wins, the first of equals.
+    pub(super) fn verdict(&self, zone: usize, to: &Meant, v6: bool, packet: &Packet) -> Verdict {
+        const JUDGED: [Judged; 3] = [
+            Judged::Destination,
+            Judged::Embedded,
+            Judged::EmbeddedClient,
+        ];
+        let mut strictest: Option<Verdict> = None;
+        for (known, judged) in to.all().iter().zip(JUDGED) {
+            let (action, by) = self.rules(zone, *known, v6, packet);
+            if strictest.is_none_or(|before| action > before.action) {
+                strictest = Some(Verdict {
+                    action,
+                    by,
+                    judged,
+                    asn: (action != Action::Pass).then(|| self.first_origin(*known)),
+                    noted: None,
+                });
+            }
+        }
+        strictest.unwrap_or_else(|| unreachable!("every address stands for one at least"))
+    }
+
+    /// A packet about which `reason` was met: a drop, or noted while the rules
+    /// decide and the stricter wins. Where there is no destination to be judged,
+    /// the setting decides.
+    pub(super) fn met(&self, zone: usize, reason: Reason, rules: Option<Verdict>) -> Verdict {
+        let setting = self.setting(zone, reason);
+        let decides = |action, judged| Verdict {
+            action,
+            by: By::Reason(reason),
+            judged,
+            asn: None,
+            noted: None,
         };
-        match (
-            here,
-            pair,
-            zone.vlans.contains(&outer),
-            zone.vlans.is_empty(),
-        ) {
-            (true, true, ..) => 5,
-            (true, _, true, _) => 4,
-            (true, .., true) => 3,
-            (false, true, ..) => 2,
-            (false, _, true, _) => 1,
-            _ => 0,
+        match rules {
+            None => decides(setting, Judged::Nothing),
+            Some(_) if setting == Action::Drop => decides(setting, Judged::Destination),
+            Some(rules) if setting > rules.action => decides(setting, Judged::Destination),
+            Some(rules) => Verdict {
+                noted: Some(reason),
+                ..rules
+            },
         }
-    };
-    let ranks: Vec<u32> = policy.zones.iter().map(rank).collect();
-    let best = *ranks.iter().max()?;
-    (best > 0).then(|| ranks.iter().position(|rank| *rank == best))?
+    }
+
+    fn setting(&self, zone: usize, reason: Reason) -> Action {
+        let settings = &self.claim.policy.zones[zone].unparsable;
+        match reason {
+            Reason::Ethertype => settings.ethertype,
+            Reason::Truncated => settings.truncated,
+            Reason::BadHeader => settings.bad_header,
+            Reason::Martian => settings.martian,
+            Reason::HeaderChain => settings.header_chain,
+            Reason::SourceRoute => settings.source_route,
+            Reason::RoutingHeader => settings.routing_header,
+            Reason::SpoofedSource => settings.spoofed_source,
+            Reason::Tunnel => match settings.tunnels {
+                Tunnels::Action(action) => action,
+                // Of what cannot be inspected.
+                Tunnels::Inspect => Action::Drop,
+            },
+            _ => Action::Drop,
+        }
+    }
+
+    /// Prefixes that a zone's sources must be in; `None`: no list.
+    pub(super) fn sources(&self, zone: usize) -> Option<&[IpNet]> {
+        let settings = &self.claim.policy.zones[zone];
+        match &settings.sources {
+            Sources::Unset => None,
+            Sources::Prefixes(prefixes) => Some(prefixes),
+            Sources::Connected => {
+                let connected = self.claim.environment.connected.get(&settings.name);
+                connected.map(Vec::as_slice)
+            }
+        }
+    }
+
+    /// Whether a zone cannot have this source. Without a list: whether the rules
+    /// would drop it as a destination, by a set that somebody named.
+    pub(super) fn is_spoofed(&self, zone: usize, source: IpAddr) -> bool {
+        if source.is_unspecified() {
+            return true;
+        }
+        if is_link_local(source) {
+            return false;
+        }
+        if let Some(prefixes) = self.sources(zone) {
+            return !prefixes.iter().any(|prefix| prefix.contains(&source));
+        }
+        if self.claim.policy.zones[zone].sources == Sources::Connected {
+            return false;
+        }
+        let meant = self.meant(source);
+        meant.all().iter().any(|known| {
+            let mut rules = self.rules[zone].iter().filter(|(_, rule)| {
+                rule.proto.is_none() && rule.ports.is_empty() && rule.action != Action::Audit
+            });
+            let first = rules.find(|(_, rule)| self.hits(rule, *known));
+            first.is_some_and(|(_, rule)| {
+                let by_set = rule.to.iter().any(|target| {
+                    matches!(target, Target::Set(_)) && self.is_member(*target, *known)
+                });
+                rule.action == Action::Drop && by_set
+            })
+        })
+    }
 }
 
-fn meets(rule: &Rule, packet: &Packet) -> bool {
-    let has_ports = matches!(packet.proto, 6 | 17);
-    let proto = match rule.proto {
-        None => rule.ports.is_empty() || has_ports,
-        Some(Proto::Tcp) => packet.proto == 6,
-        Some(Proto::Udp) => packet.proto == 17,
-        Some(Proto::Icmp) => packet.proto == 1,
-        Some(Proto::Number(number)) => packet.proto == number,
+/// Whether a packet is one that a rule wants. What is hidden counts against the
+/// sender.
+fn meets(rule: &Rule, v6: bool, packet: &Packet) -> bool {
+    if rule.proto.is_none() && rule.ports.is_empty() {
+        return true;
+    }
+    let hidden = rule.action != Action::Pass;
+    let Some(proto) = packet.proto else {
+        return hidden;
     };
-    proto && (rule.ports.is_empty() || rule.ports.iter().any(|ports| ports.contains(&packet.port)))
+    let has_ports = matches!(proto, 6 | 17);
+    let right = match rule.proto {
+        None => has_ports,
+        Some(Proto::Tcp) => proto == 6,
+        Some(Proto::Udp) => proto == 17,
+        Some(Proto::Icmp) => proto == if v6 { 58 } else { 1 },
+        Some(Proto::Number(number)) => proto == number,
+    };
+    right
+        && (rule.ports.is_empty()
+            || has_ports
+                && packet.port.map_or(hidden, |port| {
+                    rule.ports.iter().any(|ports| ports.contains(&port))
+                }))
 }
 
 fn within(address: IpAddr, prefixes: &[&str]) -> bool {
@@ -223,17 +493,26 @@ fn within(address: IpAddr, prefixes: &[&str]) -> bool {
         .any(|prefix| prefix.contains(&address))
 }
 
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
 /// RFC 1918, 6598, 3927, 4193, 4291.
-fn is_private(address: IpAddr) -> bool {
+pub(crate) fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
-            v4.is_private() || v4.is_link_local() || within(address, &["100.64.0.0/10"])
+            v4.is_private()
+                || v4.is_link_local()
+                || v4.octets()[0] == 100 && within(address, &["100.64.0.0/10"])
         }
         IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }
 
-fn is_multicast(address: IpAddr) -> bool {
+pub(crate) fn is_multicast(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
         IpAddr::V6(v6) => v6.is_multicast(),
@@ -241,7 +520,7 @@ fn is_multicast(address: IpAddr) -> bool {
 }
 
 /// What is no destination at all.
-pub(super) fn is_special(address: IpAddr) -> bool {
+pub(crate) fn is_special(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_loopback() || v4.octets()[0] == 0,
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified(),

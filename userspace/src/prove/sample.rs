@@ -1,14 +1,33 @@
 //! Which addresses a proof asks for.
 
-use std::net::IpAddr;
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
-use super::{Claim, MEMBERS, naive::is_special};
+use ipnet::{IpNet, Ipv6Net};
+
+use super::{
+    Budget, Claim,
+    naive::{Reference, is_special},
+};
 use crate::policy::model::Target;
 
 /// An address in network order, IPv4 in the first four bytes.
 pub(super) type Bytes = [u8; 16];
 
-fn bytes(address: IpAddr) -> Bytes {
+/// What every policy's built-in targets are made of, and what it is next to.
+const ALWAYS: &str = "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 169.254.0.0/16
+    224.0.0.0/4 255.255.255.255/32 192.0.2.0/24 9.9.9.9/32 fc00::/7 fe80::/10 ff00::/8
+    2001:db8::/32 2620:fe::9/128 2000::/3";
+
+/// Prefixes whose addresses stand for IPv4 ones, with what stands before it.
+const EMBEDDING: &str = "::ffff:0:0/96 64:ff9b::/96";
+
+/// IPv4 addresses that are tried in each prefix that stands for them.
+const EMBEDDED: usize = 64;
+
+pub(super) fn bytes(address: IpAddr) -> Bytes {
     match address {
         IpAddr::V4(v4) => {
             let mut bytes = [0; 16];
@@ -29,80 +48,130 @@ pub(super) fn address(bytes: &Bytes, v6: bool) -> IpAddr {
 }
 
 /// Addresses by family: IPv4, IPv6.
-#[derive(Default)]
-struct Both([Vec<Bytes>; 2]);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Both([Vec<Bytes>; 2]);
 
 impl Both {
-    fn add(&mut self, claim: &Claim<'_>, address: IpAddr) {
-        if !is_special(address) && !embeds(claim, address) {
+    pub(super) fn of(&self, v6: bool) -> &[Bytes] {
+        &self.0[usize::from(v6)]
+    }
+
+    /// Nothing on a wire goes to some: they are no destinations.
+    pub(super) fn add(&mut self, address: IpAddr) {
+        if !is_special(address) {
             self.0[usize::from(address.is_ipv6())].push(bytes(address));
         }
     }
 
-    fn done(mut self) -> Self {
+    pub(super) fn add_with_neighbours(&mut self, net: IpNet) {
+        let (first, last) = (net.network(), net.broadcast());
+        for address in [before(first), Some(first), Some(last), after(last)] {
+            address.into_iter().for_each(|address| self.add(address));
+        }
+    }
+
+    fn extend(&mut self, other: &Self) {
+        for (mine, others) in self.0.iter_mut().zip(&other.0) {
+            mine.extend_from_slice(others);
+        }
+    }
+
+    pub(super) fn done(mut self) -> Self {
         for family in &mut self.0 {
             family.sort_unstable();
             family.dedup();
         }
         self
     }
-}
 
-/// Addresses that stand for IPv4 ones are judged by those.
-fn embeds(claim: &Claim<'_>, address: IpAddr) -> bool {
-    let IpAddr::V6(v6) = address else {
-        return false;
-    };
-    let segments = v6.segments();
-    segments[0] == 0x2002
-        || segments[..2] == [0x2001, 0]
-        || segments[..6] == [0x64, 0xff9b, 0, 0, 0, 0]
-        || segments[..6] == [0, 0, 0, 0, 0, 0xffff]
-        || claim.policy.nat64.iter().any(|prefix| prefix.contains(&v6))
-}
-
-pub(super) struct Samples {
-    zones: Vec<Both>,
-    ranges: Both,
-}
-
-impl Samples {
-    pub(super) fn new(claim: &Claim<'_>, ranges: usize) -> Self {
-        let firsts = Firsts::new(claim);
-        let zones = (0..claim.policy.zones.len())
-            .map(|zone| {
-                let mut both = Both::default();
-                let mut targets: Vec<Target> = claim
-                    .policy
-                    .rules
-                    .iter()
-                    .filter(|rule| rule.from.contains(&zone))
-                    .flat_map(|rule| rule.to.iter().copied())
-                    .collect();
-                targets.sort_unstable();
-                targets.dedup();
-                for target in targets {
-                    members(claim, &firsts, target, &mut both);
-                }
-                both.done()
-            })
-            .collect();
-        Self {
-            zones,
-            ranges: range_ends(claim, ranges).done(),
+    fn at_most(mut self, limit: usize) -> Self {
+        for family in &mut self.0 {
+            if family.len() > limit {
+                *family = every(family, limit).copied().collect();
+            }
         }
-    }
-
-    pub(super) fn of_zone(&self, zone: usize, v6: bool) -> &[Bytes] {
-        &self.zones[zone].0[usize::from(v6)]
-    }
-
-    pub(super) fn ranges(&self, v6: bool) -> &[Bytes] {
-        &self.ranges.0[usize::from(v6)]
+        self
     }
 }
 
-/// The first range of each origin set, in each family.
+/// Addresses of the policy, for each zone: those of its rules' targets, and those
+/// that lie beside them or stand for them.
+pub(super) fn of_zones(claim: &Claim<'_>, reference: &Reference<'_>, budget: Budget) -> Vec<Both> {
+    let firsts = Firsts::new(claim);
+    let mut of_targets: HashMap<Target, Both> = HashMap::new();
+    let always = always(claim);
+    let zones = claim.policy.zones.len().max(1);
+    (0..claim.policy.zones.len())
+        .map(|zone| {
+            let mut targets: Vec<Target> = claim
+                .policy
+                .rules
+                .iter()
+                .filter(|rule| rule.from.contains(&zone))
+                .flat_map(|rule| rule.to.iter().copied())
+                .collect();
+            targets.sort_unstable();
+            targets.dedup();
+            let mut both = Both::default();
+            for target in targets {
+                let members = of_targets
+                    .entry(target)
+                    .or_insert_with(|| members(claim, reference, &firsts, target, budget));
+                both.extend(members);
+            }
+            let mut both = both.done().at_most(budget.members() * 4 / zones);
+            let own = both.clone();
+            both.extend(&always);
+            for net in embedding(claim) {
+                for v4 in every(own.of(false), EMBEDDED).chain(every(always.of(false), EMBEDDED)) {
+                    let v4 = Ipv4Addr::new(v4[0], v4[1], v4[2], v4[3]);
+                    both.add(embed(net, v4).into());
+                    if net.prefix_len() == 32 {
+                        // A Teredo client stands inverted at the end.
+                        let client = u128::from(!v4.to_bits());
+                        both.add(IpAddr::V6((net.network().to_bits() | client).into()));
+                    }
+                }
+            }
+            both.done()
+        })
+        .collect()
+}
+
+fn always(claim: &Claim<'_>) -> Both {
+    let mut both = Both::default();
+    for net in ALWAYS.split_whitespace().filter_map(|net| net.parse().ok()) {
+        both.add_with_neighbours(net);
+    }
+    for address in &claim.environment.router {
+        both.add_with_neighbours(IpNet::from(*address));
+    }
+    both.done()
+}
+
+fn embedding(claim: &Claim<'_>) -> Vec<Ipv6Net> {
+    // 6to4 and Teredo put the address behind their own prefix.
+    let built_in = EMBEDDING
+        .split_whitespace()
+        .chain(["2002::/16", "2001::/32"]);
+    built_in
+        .filter_map(|net| net.parse().ok())
+        .chain(claim.policy.nat64.iter().copied())
+        .collect()
+}
+
+/// An address in `net` that stands for `v4` (RFC 6052, 2.2: byte 8 is left out).
+fn embed(net: Ipv6Net, v4: Ipv4Addr) -> Ipv6Addr {
+    let mut bytes = net.network().octets();
+    let first = usize::from(net.prefix_len() / 8);
+    let places = (first..16).filter(|at| *at != 8);
+    for (at, byte) in places.zip(v4.octets()) {
+        bytes[at] = byte;
+    }
+    bytes.into()
+}
+
+/// An address of each set of origins, in each family.
 struct Firsts {
     v4: Vec<Option<u32>>,
     v6: Vec<Option<u128>>,
@@ -123,64 +192,45 @@ impl Firsts {
         }
         firsts
     }
+
+    fn add(&self, id: usize, both: &mut Both) {
+        if let Some(first) = self.v4[id] {
+            both.add(IpAddr::V4(first.into()));
+        }
+        if let Some(first) = self.v6[id] {
+            both.add(IpAddr::V6(first.into()));
+        }
+    }
 }
 
-fn members(claim: &Claim<'_>, firsts: &Firsts, target: Target, both: &mut Both) {
+fn members(
+    claim: &Claim<'_>,
+    reference: &Reference<'_>,
+    firsts: &Firsts,
+    target: Target,
+    budget: Budget,
+) -> Both {
+    let mut both = Both::default();
     let Target::Set(id) = target else {
-        let built_in: &[&str] = match target {
-            Target::Private => &[
-                "10.1.2.3",
-                "172.31.255.255",
-                "192.168.0.1",
-                "100.64.0.0",
-                "fd00::1",
-            ],
-            Target::Multicast => &["224.0.0.251", "239.255.255.255", "ff05::1"],
-            Target::Unrouted => &["192.0.2.1", "2001:db8::1"],
-            _ => &["9.9.9.9", "2620:fe::9"],
-        };
-        let router: &[IpAddr] = if target == Target::Router {
-            &claim.environment.router
-        } else {
-            &[]
-        };
-        let built_in = built_in.iter().filter_map(|address| address.parse().ok());
-        for address in built_in.chain(router.iter().copied()) {
-            both.add(claim, address);
-        }
-        return;
+        // Of the others every boundary is tried always.
+        return both;
     };
+    let limit = budget.members();
     let set = &claim.policy.sets[id];
-    for prefix in every(&set.prefixes, MEMBERS) {
-        both.add(claim, prefix.network());
-        both.add(claim, prefix.broadcast());
-        for outside in [before(prefix.network()), after(prefix.broadcast())]
-            .into_iter()
-            .flatten()
-        {
-            both.add(claim, outside);
-        }
+    for prefix in every(&set.prefixes, limit) {
+        both.add_with_neighbours(*prefix);
     }
     let db = claim.db;
     if !set.asns.is_empty() || !set.asn_countries.is_empty() {
-        let is_named = |asn: &u32| {
-            set.asns.iter().any(|range| range.contains(asn))
-                || !set.asn_countries.is_empty()
-                    && db
-                        .asn_info(*asn)
-                        .and_then(|info| info.country)
-                        .is_some_and(|country| set.asn_countries.contains(&country))
-        };
         let named: Vec<usize> = (0..db.origins.len())
-            .filter(|id| db.origins[*id].iter().any(is_named))
+            .filter(|id| {
+                db.origins[*id]
+                    .iter()
+                    .any(|asn| reference.is_named(set, *asn))
+            })
             .collect();
-        for id in every(&named, MEMBERS) {
-            if let Some(first) = firsts.v4[*id] {
-                both.add(claim, IpAddr::V4(first.into()));
-            }
-            if let Some(first) = firsts.v6[*id] {
-                both.add(claim, IpAddr::V6(first.into()));
-            }
+        for id in every(&named, limit) {
+            firsts.add(*id, &mut both);
         }
     }
     for country in &set.countries {
@@ -189,20 +239,83 @@ fn members(claim: &Claim<'_>, firsts: &Firsts, target: Target, both: &mut Both) 
             .iter()
             .filter(|r| r.country == *country)
             .collect();
-        for range in every(&v4, MEMBERS) {
-            both.add(claim, IpAddr::V4(range.start.into()));
-            both.add(claim, IpAddr::V4(range.end.into()));
+        for range in every(&v4, limit) {
+            both.add(IpAddr::V4(range.start.into()));
+            both.add(IpAddr::V4(range.end.into()));
         }
         let v6: Vec<_> = db
             .countries_v6
             .iter()
             .filter(|r| r.country == *country)
             .collect();
-        for range in every(&v6, MEMBERS) {
-            both.add(claim, IpAddr::V6(range.start.into()));
-            both.add(claim, IpAddr::V6(range.end.into()));
+        for range in every(&v6, limit) {
+            both.add(IpAddr::V6(range.start.into()));
+            both.add(IpAddr::V6(range.end.into()));
         }
     }
+    both
+}
+
+/// Addresses of the database, whatever the policy says of them: both ends of
+/// ranges and what lies beside them, and addresses inside; with the live table
+/// one for each set of origins. Evenly, up to the budget.
+pub(super) fn of_database(claim: &Claim<'_>, budget: Budget) -> Both {
+    let mut both = Both::default();
+    let db = claim.db;
+    if budget == Budget::Rules {
+        let firsts = Firsts::new(claim);
+        let all: Vec<usize> = (0..db.origins.len()).collect();
+        for id in every(&all, budget.ranges()) {
+            firsts.add(*id, &mut both);
+        }
+        return both;
+    }
+    for (index, range) in numbered(&db.v4, budget.ranges()) {
+        both.add(IpAddr::V4(range.start.into()));
+        both.add(IpAddr::V4(range.end.into()));
+        // What follows, unless it is the next range's first.
+        if let Some(next) = range.end.checked_add(1)
+            && db.v4.get(index + 1).is_none_or(|range| range.start != next)
+        {
+            both.add(IpAddr::V4(next.into()));
+        }
+    }
+    for (index, range) in numbered(&db.v6, budget.ranges()) {
+        both.add(IpAddr::V6(range.start.into()));
+        both.add(IpAddr::V6(range.end.into()));
+        both.add(IpAddr::V6(
+            (range.start + (range.end - range.start) / 3).into(),
+        ));
+        if let Some(next) = range.end.checked_add(1)
+            && db.v6.get(index + 1).is_none_or(|range| range.start != next)
+        {
+            both.add(IpAddr::V6(next.into()));
+        }
+    }
+    // Each /24 that somebody announces, as far as the budget goes, and a few in
+    // each /16 whoever announces it. The third byte is not always the same.
+    let announced: u64 = db.v4.iter().map(|r| u64::from(r.end - r.start) >> 8).sum();
+    let step = (announced as usize).div_ceil(budget.ranges()).max(1) as u32;
+    for range in &db.v4 {
+        let blocks = (range.start >> 8..=range.end >> 8).step_by(step as usize);
+        for block in blocks.skip(1) {
+            both.add(IpAddr::V4((block << 8 | block & 0xff).into()));
+        }
+    }
+    for block in 0..1u32 << 16 {
+        let inside = block.wrapping_mul(0x9e37_79b1) >> 16;
+        both.add(IpAddr::V4((block << 16 | inside).into()));
+        // Of IPv6 the first 16 bits are as large a table.
+        let inside = u128::from(inside) * (u128::MAX >> 34);
+        both.add(IpAddr::V6((u128::from(block) << 112 | inside).into()));
+    }
+    both
+}
+
+/// At most about `limit` of these, evenly, and their places.
+fn numbered<T>(all: &[T], limit: usize) -> impl Iterator<Item = (usize, &T)> {
+    let step = all.len().div_ceil(limit.max(1)).max(1);
+    all.iter().enumerate().step_by(step)
 }
 
 fn before(address: IpAddr) -> Option<IpAddr> {
@@ -220,19 +333,6 @@ fn after(address: IpAddr) -> Option<IpAddr> {
 }
 
 /// At most `limit` of these, evenly.
-fn every<T>(all: &[T], limit: usize) -> impl Iterator<Item = &T> {
+pub(super) fn every<T>(all: &[T], limit: usize) -> impl Iterator<Item = &T> {
     all.iter().step_by(all.len().div_ceil(limit.max(1)).max(1))
-}
-
-fn range_ends(claim: &Claim<'_>, limit: usize) -> Both {
-    let mut both = Both::default();
-    for range in every(&claim.db.v4, limit) {
-        both.add(claim, IpAddr::V4(range.start.into()));
-        both.add(claim, IpAddr::V4(range.end.into()));
-    }
-    for range in every(&claim.db.v6, limit) {
-        both.add(claim, IpAddr::V6(range.start.into()));
-        both.add(claim, IpAddr::V6(range.end.into()));
-    }
-    both
 }

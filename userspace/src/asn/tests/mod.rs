@@ -1,7 +1,5 @@
 //! Tests of the whole module: files in, answers out.
 
-#![expect(clippy::unwrap_used, reason = "tests may")]
-
 mod hostile;
 mod properties;
 mod real;

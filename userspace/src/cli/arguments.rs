@@ -1,0 +1,368 @@
+//! What can be typed.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+use crate::{config, judge::Engine};
+
+/// Where `kordon.toml` is unless the command line says otherwise.
+pub(super) const CONFIG: &str = "/etc/kordon/kordon.toml";
+
+/// Keeps camera VLANs from reaching the networks they must not reach, in XDP, and
+/// proves it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kordon",
+    version,
+    propagate_version = true,
+    after_help = "Exit codes: 0 done; 1 refused, wrong or failed; 2 wrong usage; 3 no daemon."
+)]
+pub(super) struct Arguments {
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the daemon: attach, enforce, serve metrics.
+    Run(Run),
+    /// Show what is enforced, where, and what came of it.
+    Status(Status),
+    /// Find everything that is wrong with a policy.
+    Check(Check),
+    /// Make a policy live.
+    Apply(Apply),
+    /// Keep the policy that `apply --confirm` put on trial.
+    Confirm(Instance),
+    /// Return to the policy before.
+    Rollback(Instance),
+    /// Show the policies that were live, newest first.
+    History(Instance),
+    /// Drop what goes to an ASN, country or prefix, at once.
+    Block(Change),
+    /// Let pass what goes to an ASN, country or prefix, at once.
+    Allow(Change),
+    /// Take back a `block` or `allow`.
+    Unblock(Unblock),
+    /// Say which verdict a packet gets, and why.
+    Explain(Explain),
+    /// Say which verdict each packet of a capture gets.
+    Replay(Replay),
+    /// Show what the database knows of an address, ASN, country or name.
+    Lookup(Lookup),
+    /// The ASN database.
+    Asndb {
+        #[command(subcommand)]
+        command: Asndb,
+    },
+    /// Stop enforcing: take programs and maps out of the kernel.
+    Detach(Detach),
+}
+
+/// Which kordon of this machine.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Instance {
+    /// Configuration [default: /etc/kordon/kordon.toml]
+    #[arg(long, value_name = "FILE", env = "KORDON_CONFIG")]
+    pub(super) config: Option<PathBuf>,
+    /// Control socket, instead of the configured one.
+    #[arg(long, value_name = "PATH", env = "KORDON_SOCKET")]
+    pub(super) socket: Option<PathBuf>,
+    /// Where programs and maps are pinned, instead of the configured place.
+    #[arg(long, value_name = "DIR", env = "KORDON_BPFFS")]
+    pub(super) bpffs: Option<PathBuf>,
+    /// Where state is kept, instead of the configured place.
+    #[arg(long, value_name = "DIR", env = "KORDON_STATE_DIR")]
+    pub(super) state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    pub(super) instance: Instance,
+    /// Log what the programs in the kernel log.
+    #[arg(long)]
+    pub(super) debug_log: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    pub(super) instance: Instance,
+    /// Fail unless enforcing, by the policy with this hash or beginning of one.
+    #[arg(long, value_name = "HASH")]
+    pub(super) expect_policy: Option<String>,
+}
+
+/// Databases from files.
+#[derive(Debug, Default, Args)]
+pub(super) struct Databases {
+    /// Who announces what: range CSV, iptoasn TSV or a snapshot; the first has priority.
+    #[arg(long = "asn-db", value_name = "FILE")]
+    pub(super) asn: Vec<PathBuf>,
+    /// Which country a block is delegated to: range CSV.
+    #[arg(long = "country-db", value_name = "FILE")]
+    pub(super) countries: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The policy.
+    pub(super) policy: PathBuf,
+    #[command(flatten)]
+    pub(super) databases: Databases,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Apply {
+    /// The policy [default: the configured one]
+    pub(super) policy: Option<PathBuf>,
+    /// Roll back by itself after this time (`90s`, `5m`) unless `kordon confirm` is called.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub(super) confirm: Option<u64>,
+    #[command(flatten)]
+    pub(super) instance: Instance,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Change {
+    /// `AS64500`, `RU` or `203.0.113.0/24`
+    pub(super) target: String,
+    /// The zone; `*` for all.
+    #[arg(long)]
+    pub(super) zone: String,
+    /// End by itself after this time (`90s`, `2h`, `7d`).
+    #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
+    pub(super) duration: Option<u64>,
+    /// Why, for whoever reads it later.
+    #[arg(long, value_name = "TEXT")]
+    pub(super) note: Option<String>,
+    #[command(flatten)]
+    pub(super) instance: Instance,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Unblock {
+    /// What was blocked or allowed.
+    pub(super) target: String,
+    /// The zone, as it was given.
+    #[arg(long)]
+    pub(super) zone: String,
+    #[command(flatten)]
+    pub(super) instance: Instance,
+}
+
+/// Who decides.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum EngineName {
+    /// The program in the kernel; needs root.
+    Kernel,
+    /// The same library in this process.
+    Reference,
+}
+
+impl From<EngineName> for Engine {
+    fn from(name: EngineName) -> Self {
+        match name {
+            EngineName::Kernel => Self::Kernel,
+            EngineName::Reference => Self::Reference,
+        }
+    }
+}
+
+/// What is known of the router without asking it.
+#[derive(Debug, Args)]
+pub(super) struct Offline {
+    /// Logical name of the interface that packets arrive on.
+    #[arg(long, value_name = "NAME")]
+    pub(super) interface: Option<String>,
+    /// An address of the router, for the set `router`.
+    #[arg(long, value_name = "ADDR")]
+    pub(super) router_addr: Vec<IpAddr>,
+    /// A prefix that counts as connected, for `sources = "connected"`.
+    #[arg(long, value_name = "PREFIX")]
+    pub(super) connected: Vec<IpNet>,
+    /// Who decides.
+    #[arg(long, value_enum, default_value = "kernel")]
+    pub(super) engine: EngineName,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// A policy, instead of asking the daemon for its own.
+    #[arg(long, value_name = "FILE")]
+    pub(super) policy: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) databases: Databases,
+    /// `20`, `100.5` (outer and inner) or `untagged`, which is the default.
+    #[arg(long, value_name = "VID[.VID]")]
+    pub(super) vlan: Option<String>,
+    /// Source.
+    #[arg(long, value_name = "ADDR")]
+    pub(super) src: IpAddr,
+    /// Destination.
+    #[arg(long, value_name = "ADDR")]
+    pub(super) dst: IpAddr,
+    /// `tcp`, `udp`, `icmp` or a number.
+    #[arg(long)]
+    pub(super) proto: Option<String>,
+    /// Destination port; of TCP unless `--proto` says otherwise.
+    #[arg(long, value_name = "PORT")]
+    pub(super) dport: Option<u16>,
+    #[command(flatten)]
+    pub(super) offline: Offline,
+    #[command(flatten)]
+    pub(super) instance: Instance,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Replay {
+    /// The policy.
+    #[arg(long, value_name = "FILE")]
+    pub(super) policy: PathBuf,
+    #[command(flatten)]
+    pub(super) databases: Databases,
+    #[command(flatten)]
+    pub(super) offline: Offline,
+    /// pcap or pcapng; `-` is standard input.
+    pub(super) capture: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Lookup {
+    /// An address, `AS64500`, a country code, or a part of a name.
+    pub(super) query: String,
+    #[command(flatten)]
+    pub(super) databases: Databases,
+    #[command(flatten)]
+    pub(super) instance: Instance,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Asndb {
+    /// Show what the database is made of.
+    Info(AsndbInfo),
+    /// Import sources; a running daemon uses them at once.
+    Import(AsndbImport),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AsndbInfo {
+    #[command(flatten)]
+    pub(super) databases: Databases,
+    #[command(flatten)]
+    pub(super) instance: Instance,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AsndbImport {
+    /// As `--asn-db`.
+    #[arg(value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) databases: Databases,
+    /// Write the snapshot here, and tell no daemon.
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) instance: Instance,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Detach {
+    /// Do not ask.
+    #[arg(long)]
+    pub(super) yes: bool,
+    #[command(flatten)]
+    pub(super) instance: Instance,
+}
+
+/// `90s`, `5m`, `2h`, `7d`, also joined: whole seconds, not zero.
+fn seconds(text: &str) -> Result<u64, String> {
+    let wrong = || "a time is a number with `s`, `m`, `h` or `d`, like `5m`".to_owned();
+    let span: jiff::Span = text.parse().map_err(|_| wrong())?;
+    let duration = span
+        .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
+        .map_err(|_| wrong())?;
+    match u64::try_from(duration.as_secs()) {
+        Ok(seconds) if seconds > 0 => Ok(seconds),
+        _ => Err("it must be a second or more".to_owned()),
+    }
+}
+
+impl Instance {
+    /// The configuration's path, given or not.
+    pub(super) fn config_path(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| CONFIG.into())
+    }
+
+    /// Where things are: what was typed, else what is configured, else the defaults.
+    /// A configuration that was not asked for and cannot be used is not missed: who
+    /// may use the socket may not be able to read it.
+    pub(super) fn resolve(&self) -> Result<Resolved, super::Failure> {
+        let (config, found) = config::load(&self.config_path());
+        let config = match config {
+            None if self.config.is_some() => return Err(found.into()),
+            config => config,
+        };
+        let or = |given: &Option<PathBuf>, configured: Option<&PathBuf>, default: &str| {
+            let given = given.clone().or_else(|| configured.cloned());
+            given.unwrap_or_else(|| default.into())
+        };
+        let config = config.as_ref();
+        Ok(Resolved {
+            socket: or(&self.socket, config.map(|c| &c.socket), config::SOCKET),
+            bpffs: or(&self.bpffs, config.map(|c| &c.bpffs), config::BPFFS),
+            state_dir: or(
+                &self.state_dir,
+                config.map(|c| &c.state_dir),
+                config::STATE_DIR,
+            ),
+            policy: config.map(|config| config.policy.clone()),
+        })
+    }
+}
+
+/// Where things are.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    pub(super) socket: PathBuf,
+    pub(super) bpffs: PathBuf,
+    pub(super) state_dir: PathBuf,
+    /// The configured policy.
+    pub(super) policy: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn times() {
+        for (text, expected) in [
+            ("90s", Some(90)),
+            ("5m", Some(300)),
+            ("2h", Some(7200)),
+            ("7d", Some(604_800)),
+            ("1h30m", Some(5400)),
+            ("0s", None),
+            ("-5m", None),
+            ("5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(seconds(text).ok(), expected, "{text}");
+        }
+    }
+}

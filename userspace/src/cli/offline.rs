@@ -1,0 +1,126 @@
+//! `check` and `lookup`.
+
+use std::{io::Write as _, sync::Arc};
+
+use serde_json::Value;
+
+use super::{
+    Output,
+    arguments::{Check, Databases, Lookup},
+    colour,
+    failure::{Failure, of_file, warn},
+    view,
+};
+use crate::{
+    asn::{self, AsnDb},
+    compile::{directory::Directory, generation::Environment},
+    control::{client, protocol::Request},
+    diagnostic::{Diagnostic, Diagnostics},
+    judge::Image,
+    lookup,
+    policy::{self, Bundle, Context, Overlay, Policy},
+};
+
+impl Databases {
+    pub(super) fn given(&self) -> bool {
+        !(self.asn.is_empty() && self.countries.is_empty())
+    }
+
+    /// Reads them; what was wrong with single rows is said on standard error.
+    pub(super) fn open(&self) -> Result<AsnDb, Failure> {
+        if !self.given() {
+            return Ok(AsnDb::default());
+        }
+        let (db, found) = asn::open(&self.asn, &self.countries)?;
+        warn(&found);
+        Ok(db)
+    }
+}
+
+/// The policy, with nothing said where nothing is wrong.
+pub(super) fn load_policy(path: &std::path::Path, db: &AsnDb) -> Result<Policy, Failure> {
+    let bundle = Bundle::read(path).map_err(|e| Diagnostics::from(Diagnostic::from(e)))?;
+    let (policy, mut found) = policy::parse(&bundle, &Overlay::default(), &Context::now(Some(db)));
+    policy.ok_or_else(|| {
+        found.warnings.clear();
+        Failure::found(found, Some(&bundle))
+    })
+}
+
+pub(super) fn check(arguments: &Check, output: &mut Output) -> Result<(), Failure> {
+    let mut found = Diagnostics::default();
+    let db = match asn::open(&arguments.databases.asn, &arguments.databases.countries) {
+        _ if !arguments.databases.given() => None,
+        Ok((db, wrong)) => {
+            found.extend(wrong);
+            Some(Arc::new(db))
+        }
+        Err(e) => {
+            found.extend(e.0);
+            None
+        }
+    };
+    let mut counts = (0, 0);
+    let bundle = match Bundle::read(&arguments.policy) {
+        Ok(bundle) => {
+            let context = Context::now(db.as_deref());
+            let (policy, wrong) = policy::parse(&bundle, &Overlay::default(), &context);
+            found.extend(wrong);
+            if let (Some(policy), Some(db)) = (&policy, &db)
+                && let Err(e) = Image::compile(
+                    policy,
+                    db,
+                    &Environment::default(),
+                    &mut Directory::default(),
+                )
+            {
+                let help = "a policy that does not fit cannot be applied; make it smaller";
+                found
+                    .errors
+                    .push(of_file(&arguments.policy, e.to_string(), help));
+            }
+            counts = policy.map_or((0, 0), |p| (p.zones.len(), p.rules.len()));
+            Some(bundle)
+        }
+        Err(e) => {
+            found.errors.push(e.into());
+            None
+        }
+    };
+    if output.json {
+        writeln!(output.out, "{}", found.json())?;
+    } else {
+        let source = |file: &str| bundle.as_ref().and_then(|bundle| bundle.source(file));
+        eprint!("{}", found.render(source, colour()));
+        if found.ok() {
+            let (zones, rules) = counts;
+            writeln!(
+                output.out,
+                "{} is good: {}, {}{}",
+                arguments.policy.display(),
+                view::counted(zones as u64, "zone"),
+                view::counted(rules as u64, "rule"),
+                match found.warnings.len() as u64 {
+                    0 => String::new(),
+                    count => format!(", {}", view::counted(count, "warning")),
+                }
+            )?;
+        }
+    }
+    if found.ok() {
+        Ok(())
+    } else {
+        Err(Failure::said())
+    }
+}
+
+pub(super) fn lookup(arguments: Lookup, output: &mut Output) -> Result<(), Failure> {
+    let value: Value = if arguments.databases.given() {
+        lookup::lookup(&arguments.databases.open()?, &arguments.query)?
+    } else {
+        let socket = arguments.instance.resolve()?.socket;
+        let query = arguments.query;
+        client::ask(&socket, &Request::Lookup { query })?
+    };
+    Ok(output.answer(&value, view::lookup)?)
+}

@@ -1,0 +1,236 @@
+//! Commands that ask the daemon, and the daemon itself.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    path::Path,
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    Output,
+    arguments::{self, Apply, Detach, Instance, Run, Status, Unblock},
+    failure::{Failure, warn},
+    view,
+};
+use crate::{
+    control::{
+        client,
+        protocol::{Change, PolicyFile, Request},
+    },
+    daemon,
+    datapath::kernel::Datapath,
+    diagnostic::{Diagnostic, Diagnostics},
+    policy::Bundle,
+};
+
+pub(super) fn run(arguments: Run) -> Result<(), Failure> {
+    let instance = arguments.instance;
+    daemon::run(daemon::Options {
+        config: instance.config_path(),
+        socket: instance.socket,
+        bpffs: instance.bpffs,
+        state_dir: instance.state_dir,
+        debug_log: arguments.debug_log,
+    })
+    .map_err(|e| Failure::from_error(&e))
+}
+
+fn ask(instance: &Instance, request: &Request) -> Result<Value, Failure> {
+    Ok(client::ask(&instance.resolve()?.socket, request)?)
+}
+
+pub(super) fn status(arguments: &Status, output: &mut Output) -> Result<(), Failure> {
+    let value = ask(&arguments.instance, &Request::Status)?;
+    output.answer(&value, view::status)?;
+    let Some(expected) = &arguments.expect_policy else {
+        return Ok(());
+    };
+    let hash = value["policy"]["hash"].as_str().unwrap_or("none");
+    // Anything shorter fits too many.
+    if expected.len() < 8 {
+        return Err(Failure::usage(
+            "a hash of less than 8 characters says too little",
+            "`kordon status --json` has all of it",
+        ));
+    }
+    if !hash.starts_with(&expected.to_lowercase()) {
+        return Err(Failure::new(
+            format!("the live policy has the hash {hash}, not {expected}"),
+            "`kordon apply` the right one",
+        ));
+    }
+    if value["enforcing"] != true {
+        return Err(Failure::new("not enforcing", "the status says why"));
+    }
+    Ok(())
+}
+
+pub(super) fn apply(arguments: Apply, output: &mut Output) -> Result<(), Failure> {
+    let instance = arguments.instance.resolve()?;
+    let path = arguments.policy.or(instance.policy).ok_or_else(|| {
+        Failure::usage(
+            "no policy is given, and none is configured",
+            "`kordon apply FILE`",
+        )
+    })?;
+    // The daemon may be in another folder, and `status` shows it to other people.
+    let path = std::path::absolute(&path)?;
+    let bundle = Bundle::read(&path).map_err(|e| Diagnostics::from(Diagnostic::from(e)))?;
+    let request = Request::Apply {
+        path: bundle.file.clone(),
+        files: files(&bundle)?,
+        confirm_seconds: arguments.confirm,
+    };
+    let value = client::ask(&instance.socket, &request)
+        .map_err(|e| Failure::from(e).with_source(&bundle))?;
+    changed(&value, output)?;
+    if let Some(seconds) = arguments.confirm
+        && !output.json
+    {
+        writeln!(
+            output.out,
+            "on trial: `kordon confirm` within {} keeps it",
+            view::duration(seconds)
+        )?;
+    }
+    Ok(())
+}
+
+fn files(bundle: &Bundle) -> Result<Vec<PolicyFile>, Failure> {
+    let mut files = vec![PolicyFile {
+        name: bundle.file.clone(),
+        text: bundle.text.clone(),
+    }];
+    for list in &bundle.lists {
+        match &list.content {
+            Ok(text) => files.push(PolicyFile {
+                name: list.name.clone(),
+                text: text.clone(),
+            }),
+            Err(e) => {
+                return Err(Failure::new(
+                    format!("list file {}: {e}", bundle.list_path(&list.name)),
+                    "check the path, which is relative to the policy's folder",
+                ));
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// What a change came to, and its warnings.
+fn changed(value: &Value, output: &mut Output) -> Result<(), Failure> {
+    output.answer(value, view::changed)?;
+    if !output.json
+        && let Ok(warnings) = serde_json::from_value(value["warnings"].clone())
+    {
+        output.out.flush()?;
+        warn(&Diagnostics {
+            errors: Vec::new(),
+            warnings,
+        });
+    }
+    Ok(())
+}
+
+pub(super) fn confirm(instance: &Instance, output: &mut Output) -> Result<(), Failure> {
+    let value = ask(instance, &Request::Confirm)?;
+    Ok(output.answer(&value, |_| "the policy stays\n".to_owned())?)
+}
+
+pub(super) fn rollback(instance: &Instance, output: &mut Output) -> Result<(), Failure> {
+    changed(&ask(instance, &Request::Rollback)?, output)
+}
+
+pub(super) fn history(instance: &Instance, output: &mut Output) -> Result<(), Failure> {
+    let value = ask(instance, &Request::History)?;
+    Ok(output.answer(&value, view::history)?)
+}
+
+pub(super) fn block(arguments: arguments::Change, output: &mut Output) -> Result<(), Failure> {
+    let (instance, change) = split(arguments);
+    changed(&ask(&instance, &Request::Block(change))?, output)
+}
+
+pub(super) fn allow(arguments: arguments::Change, output: &mut Output) -> Result<(), Failure> {
+    let (instance, change) = split(arguments);
+    changed(&ask(&instance, &Request::Allow(change))?, output)
+}
+
+pub(super) fn unblock(arguments: Unblock, output: &mut Output) -> Result<(), Failure> {
+    let change = Change {
+        target: arguments.target,
+        zone: arguments.zone,
+        for_seconds: None,
+        note: None,
+    };
+    changed(
+        &ask(&arguments.instance, &Request::Unblock(change))?,
+        output,
+    )
+}
+
+fn split(arguments: arguments::Change) -> (Instance, Change) {
+    let change = Change {
+        target: arguments.target,
+        zone: arguments.zone,
+        for_seconds: arguments.duration,
+        note: arguments.note,
+    };
+    (arguments.instance, change)
+}
+
+/// Through the daemon; where there is none, what it left in the kernel goes all
+/// the same.
+pub(super) fn detach(arguments: &Detach, output: &mut Output) -> Result<(), Failure> {
+    let instance = arguments.instance.resolve()?;
+    if !arguments.yes {
+        agree()?;
+    }
+    let value = match client::ask(&instance.socket, &Request::Detach) {
+        Ok(value) => value,
+        Err(e) => {
+            let failure = Failure::from(e);
+            if !failure.no_daemon() {
+                return Err(failure);
+            }
+            without_daemon(&instance.bpffs)?
+        }
+    };
+    Ok(output.answer(&value, |_| {
+        "detached: nothing is enforced any more\n".to_owned()
+    })?)
+}
+
+fn without_daemon(bpffs: &Path) -> Result<Value, Failure> {
+    if !bpffs.exists() {
+        return Err(Failure::new(
+            format!(
+                "there is neither a daemon nor anything pinned at {}",
+                bpffs.display()
+            ),
+            "nothing is enforced; `--socket` and `--bpffs` name another instance",
+        ));
+    }
+    let _pins = daemon::lock_pins(bpffs)
+        .map_err(|e| Failure::new(e.to_string(), "`--socket` names the daemon's socket"))?;
+    Datapath::detach(bpffs).map_err(|e| Failure::from_error(&e.into()))?;
+    Ok(json!({ "detached": true }))
+}
+
+fn agree() -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage(
+            "`detach` stops enforcement, and nobody is there to be asked",
+            "`--yes` says that you mean it",
+        ));
+    }
+    eprint!("This stops enforcement: blocked networks become reachable. Go on? [y/N] ");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(Failure::new("not detached", "enforcement goes on"))
+}

@@ -1,0 +1,137 @@
+//! `explain` and `replay`: verdicts on packets that touch no interface.
+
+use std::io::Write as _;
+
+use serde::Serialize;
+
+use super::{
+    Output,
+    arguments::{Explain, Offline, Replay},
+    failure::Failure,
+    offline::load_policy,
+    view,
+};
+use crate::{
+    capture::Capture,
+    control::{client, protocol::Request},
+    judge::{self, ExplainQuery, Judge, Router, Row},
+    policy::Policy,
+};
+
+impl Offline {
+    fn router(&self, policy: &Policy) -> Router {
+        Router {
+            interface: self.interface.clone(),
+            addresses: self.router_addr.clone(),
+            connected: Router::connected_everywhere(policy, &self.connected),
+        }
+    }
+}
+
+/// What to do where the kernel says no.
+fn kernel(error: &anyhow::Error) -> Failure {
+    let mut failure = Failure::from_error(error);
+    if !nix::unistd::geteuid().is_root() {
+        failure = Failure::new(
+            format!("{error:#}"),
+            "be root, or let the library decide: `--engine reference`",
+        );
+    }
+    failure
+}
+
+pub(super) fn explain(arguments: Explain, output: &mut Output) -> Result<(), Failure> {
+    let query = ExplainQuery {
+        interface: arguments.offline.interface.clone(),
+        vlan: arguments.vlan,
+        src: arguments.src,
+        dst: arguments.dst,
+        proto: arguments.proto,
+        dport: arguments.dport,
+    };
+    // Wrong words are wrong usage, whoever is asked.
+    query.frame()?;
+    let value = match &arguments.policy {
+        Some(path) => {
+            let db = arguments.databases.open()?;
+            let policy = load_policy(path, &db)?;
+            let router = arguments.offline.router(&policy);
+            let engine = arguments.offline.engine.into();
+            judge::explain(&policy, &db, &router, &query, engine).map_err(|e| kernel(&e))?
+        }
+        None if arguments.databases.given() => {
+            return Err(Failure::usage(
+                "databases without a policy",
+                "add `--policy FILE`, or leave them out to ask the daemon",
+            ));
+        }
+        None => {
+            let request = Request::Explain {
+                interface: query.interface,
+                vlan: query.vlan,
+                src: query.src,
+                dst: query.dst,
+                proto: query.proto,
+                dport: query.dport,
+            };
+            client::ask(&arguments.instance.resolve()?.socket, &request)?
+        }
+    };
+    Ok(output.answer(&value, view::explain)?)
+}
+
+/// One line of `replay --json`.
+#[derive(Serialize)]
+struct Line<'a> {
+    packet: u64,
+    #[serde(flatten)]
+    row: &'a Row,
+}
+
+pub(super) fn replay(arguments: &Replay, output: &mut Output) -> Result<(), Failure> {
+    // The capture first: it is what is mistyped most, and read at no cost.
+    let mut capture = Capture::open(&arguments.capture).map_err(failed)?;
+    let db = arguments.databases.open()?;
+    let policy = load_policy(&arguments.policy, &db)?;
+    let router = arguments.offline.router(&policy);
+    let mut judge = Judge::new(&policy, &db, &router, arguments.offline.engine.into())
+        .map_err(|e| kernel(&e))?;
+    let mut packet = 0;
+    let mut cut = 0;
+    let mut sums = view::Sums::default();
+    let end = loop {
+        let frame = match capture.next_frame() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break Ok(()),
+            Err(e) => break Err(failed(e)),
+        };
+        packet += 1;
+        cut += u64::from(frame.cut);
+        let (row, _) = judge
+            .row(&frame.bytes)
+            .map_err(|e| Failure::from_error(&e.context(format!("packet {packet}"))))?;
+        if output.json {
+            let line = Line { packet, row: &row };
+            serde_json::to_writer(&mut output.out, &line).map_err(std::io::Error::from)?;
+            writeln!(output.out)?;
+        } else {
+            writeln!(output.out, "{}", view::row(packet, &row))?;
+        }
+        sums.add(&row);
+    };
+    output.out.flush()?;
+    if cut > 0 {
+        eprintln!(
+            "warning: {} cut by the capture: what it left out was taken as zeros",
+            view::counted(cut, "packet")
+        );
+    }
+    if !output.json {
+        eprintln!("{sums}");
+    }
+    end
+}
+
+fn failed(error: crate::capture::CaptureError) -> Failure {
+    Failure::new(error.to_string(), error.help())
+}

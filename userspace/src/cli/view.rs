@@ -1,0 +1,319 @@
+//! Answers for people. What is here may change; `--json` is for scripts.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+};
+
+use serde_json::Value;
+
+use crate::judge::Row;
+
+/// `1 rule`, `2 rules`
+pub(super) fn counted(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
+/// `5 m`, `3 d`: the largest unit that is not zero.
+pub(super) fn duration(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86400),
+    }
+}
+
+fn bytes(count: u64) -> String {
+    match count {
+        0..10_000 => format!("{count} B"),
+        10_000..10_000_000 => format!("{} kB", count / 1000),
+        10_000_000..10_000_000_000 => format!("{} MB", count / 1_000_000),
+        _ => format!("{} GB", count / 1_000_000_000),
+    }
+}
+
+/// A value's text without quotes; `-` where there is none.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, name: &str, words: impl fmt::Display) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "{name:<11} {words}");
+    }
+}
+
+pub(super) fn status(value: &Value) -> String {
+    let mut page = Page(String::new());
+    if value["enforcing"] == true {
+        page.line("enforcing", format!("since {}", text(&value["started_at"])));
+    } else {
+        page.line("NOT ENFORCING", "");
+        for reason in list(&value["reasons"]) {
+            page.line("because", text(reason));
+        }
+    }
+    for interface in list(&value["interfaces"]) {
+        let attached = if interface["attached"] == true {
+            "attached"
+        } else {
+            "NOT ATTACHED"
+        };
+        page.line(
+            "interface",
+            format!(
+                "{} ({}), {}, {attached}",
+                text(&interface["name"]),
+                text(&interface["device"]),
+                text(&interface["mode"])
+            ),
+        );
+    }
+    let policy = &value["policy"];
+    if policy.is_object() {
+        let hash = text(&policy["hash"]);
+        page.line("policy", text(&policy["path"]));
+        page.line(
+            "",
+            format!(
+                "hash {}, applied at {}",
+                hash.get(..16).unwrap_or(&hash),
+                text(&policy["applied_at"])
+            ),
+        );
+        if let Some(until) = policy["pending_confirm"].as_str() {
+            page.line(
+                "",
+                format!("ON TRIAL until {until}: `kordon confirm` keeps it"),
+            );
+        }
+        if policy["drift"] == true {
+            page.line("", "the file on disk differs: `kordon apply` makes it live");
+        }
+    }
+    let db = &value["asndb"];
+    let age = match db["age_seconds"].as_u64() {
+        Some(age) => format!("{} old", duration(age)),
+        None => "empty".to_owned(),
+    };
+    let old = if db["old"] == true { ", TOO OLD" } else { "" };
+    page.line(
+        "database",
+        format!(
+            "{} IPv4 and {} IPv6 prefixes of {} ASNs, {age}{old}",
+            db["prefixes_v4"], db["prefixes_v6"], db["asns"]
+        ),
+    );
+    for zone in list(&value["zones"]) {
+        let mut words = format!("{}:", text(&zone["name"]));
+        for action in ["drop", "audit", "pass"] {
+            let _ = write!(
+                words,
+                " {action} {} ({}){}",
+                zone["packets"][action],
+                bytes(zone["bytes"][action].as_u64().unwrap_or(0)),
+                if action == "pass" { "" } else { "," }
+            );
+        }
+        page.line("zone", words);
+    }
+    for entry in list(&value["overlay"]) {
+        let mut words = format!(
+            "{} {} in zone {}",
+            text(&entry["action"]),
+            text(&entry["target"]),
+            text(&entry["zone"])
+        );
+        if let Some(until) = entry["until"].as_str() {
+            let _ = write!(words, ", until {until}");
+        }
+        if let Some(note) = entry["note"].as_str() {
+            let _ = write!(words, " ({note})");
+        }
+        page.line("command", words);
+    }
+    page.0
+}
+
+pub(super) fn changed(value: &Value) -> String {
+    let hash = text(&value["hash"]);
+    let hash = hash.get(..16).unwrap_or(&hash);
+    if value["changed"] != true {
+        return format!("nothing changed: policy {hash} was live already\n");
+    }
+    format!(
+        "live: policy {hash}, generation {}, after {} ms{}\n",
+        value["generation"],
+        value["apply_ms"],
+        if value["table_written"] == true {
+            ", with a new table"
+        } else {
+            ""
+        }
+    )
+}
+
+pub(super) fn history(value: &Value) -> String {
+    let mut out = String::new();
+    for entry in list(&value["history"]) {
+        let hash = text(&entry["hash"]);
+        let live = if entry["live"] == true { "live" } else { "" };
+        let _ = writeln!(
+            out,
+            "{:>5} {live:<4} {}  {:<6} {}  {}",
+            entry["number"],
+            text(&entry["applied_at"]),
+            text(&entry["by"]),
+            hash.get(..16).unwrap_or(&hash),
+            text(&entry["path"]),
+        );
+    }
+    out
+}
+
+pub(super) fn lookup(value: &Value) -> String {
+    let mut page = Page(String::new());
+    if value.get("matches").is_some() {
+        for found in list(&value["matches"]) {
+            page.line(
+                &format!("AS{}", found["asn"]),
+                format!("{} {}", text(&found["country"]), text(&found["name"])),
+            );
+        }
+        return page.0;
+    }
+    for (name, value) in value.as_object().into_iter().flatten() {
+        match value {
+            Value::Array(all) if name == "prefixes" || name == "asns" => {
+                page.line(name, all.len());
+                for one in all {
+                    page.line("", text(one));
+                }
+            }
+            Value::Array(all) => {
+                let all: Vec<String> = all.iter().map(text).collect();
+                page.line(
+                    name,
+                    if all.is_empty() {
+                        "-".into()
+                    } else {
+                        all.join(", ")
+                    },
+                );
+            }
+            value => page.line(name, text(value)),
+        }
+    }
+    page.0
+}
+
+pub(super) fn database(value: &Value) -> String {
+    let mut page = Page(String::new());
+    for source in list(&value["sources"]) {
+        page.line(
+            "source",
+            format!(
+                "{} ({}): {} rows, {} left out",
+                text(&source["file"]),
+                text(&source["format"]),
+                source["rows"],
+                source["skipped"]
+            ),
+        );
+    }
+    for (name, family) in [("IPv4", &value["ipv4"]), ("IPv6", &value["ipv6"])] {
+        page.line(
+            name,
+            format!(
+                "{} prefixes in {} ranges, {} country blocks",
+                family["prefixes"], family["ranges"], family["country_blocks"]
+            ),
+        );
+    }
+    page.line("ASNs", &value["asns"]);
+    if let Some(imported) = value["imported"].as_i64()
+        && let Ok(imported) = jiff::Timestamp::from_second(imported)
+    {
+        page.line("imported", imported);
+    }
+    if let Some(snapshot) = value["snapshot"].as_str() {
+        page.line("snapshot", snapshot);
+    }
+    if value.get("changed").is_some() {
+        page.0.push_str(&changed(value));
+    }
+    page.0
+}
+
+pub(super) fn explain(value: &Value) -> String {
+    let mut out = format!("{}: {}", text(&value["action"]), text(&value["reason"]));
+    if let Some(rule) = value["rule"].as_str() {
+        let _ = write!(out, " `{rule}`");
+    }
+    out.push('\n');
+    for why in list(&value["why"]) {
+        let _ = writeln!(out, "- {}", text(why));
+    }
+    out
+}
+
+/// One line of `replay`.
+pub(super) fn row(packet: u64, row: &Row) -> String {
+    let mut out = format!(
+        "{packet:>6} {:<5} {:<15} {}",
+        row.action,
+        row.reason,
+        row.zone.as_deref().unwrap_or("-")
+    );
+    if let (Some(src), Some(dst)) = (row.src, row.dst) {
+        let _ = write!(out, "  {src} > {dst}");
+        if let Some(judged) = row.judged.filter(|judged| *judged != dst) {
+            let _ = write!(out, " ({judged})");
+        }
+    }
+    for asn in &row.origins {
+        let _ = write!(out, " AS{asn}");
+    }
+    if let Some(country) = &row.country {
+        let _ = write!(out, " {country}");
+    }
+    if let Some(rule) = &row.rule {
+        let _ = write!(out, "  `{rule}`");
+    }
+    out
+}
+
+/// What `replay` ends with.
+#[derive(Default)]
+pub(super) struct Sums(BTreeMap<&'static str, u64>);
+
+impl Sums {
+    pub(super) fn add(&mut self, row: &Row) {
+        *self.0.entry(row.action).or_default() += 1;
+    }
+}
+
+impl fmt::Display for Sums {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&counted(self.0.values().sum(), "packet"))?;
+        for (action, count) in &self.0 {
+            write!(f, ", {action} {count}")?;
+        }
+        Ok(())
+    }
+}

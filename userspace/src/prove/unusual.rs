@@ -1,0 +1,381 @@
+//! Packets that are decided before any rule: sources, and everything that a
+//! zone's settings name, met in a packet that is otherwise plain.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use kordon_ebpf::layout::{Action, Judged, Reason};
+
+use super::{
+    Claim,
+    frame::{Frame, Place, extension, ip, link, to, transport},
+    kernel::{Expected, Field, Kernel},
+    naive::{By, Meant, Packet, Reference, Verdict},
+    sample::{Both, address, every},
+};
+use crate::policy::model::Tunnels;
+
+/// Addresses of the policy that are tried as sources of a zone.
+const SOURCES: usize = 1024;
+
+/// Where a zone's packets go here: one address that passes and one that does not,
+/// where there are such.
+struct Targets {
+    v4: Vec<IpAddr>,
+    v6: Vec<IpAddr>,
+}
+
+/// One zone.
+pub(super) struct Unusual<'a> {
+    pub(super) claim: &'a Claim<'a>,
+    pub(super) reference: &'a Reference<'a>,
+    pub(super) zone: usize,
+    pub(super) place: &'a Place,
+    /// Addresses of its rules.
+    pub(super) addresses: &'a Both,
+}
+
+impl Unusual<'_> {
+    fn name(&self) -> &str {
+        &self.claim.policy.zones[self.zone].name
+    }
+
+    fn targets(&self) -> Targets {
+        let of = |v6: bool| {
+            let mut found: [Option<IpAddr>; 2] = [None; 2];
+            for bytes in self.addresses.of(v6) {
+                let address = address(bytes, v6);
+                let meant = self.reference.meant(address);
+                // Infrastructure goes to groups and to the router.
+                if meant.all().len() > 1 || super::naive::is_multicast(address) {
+                    continue;
+                }
+                let verdict = self
+                    .reference
+                    .verdict(self.zone, &meant, v6, &Packet::PLAIN);
+                found[usize::from(verdict.action == Action::Drop)].get_or_insert(address);
+                if found.iter().all(Option::is_some) {
+                    break;
+                }
+            }
+            found.into_iter().flatten().collect()
+        };
+        Targets {
+            v4: of(false),
+            v6: of(true),
+        }
+    }
+
+    fn rules(&self, to: IpAddr, packet: &Packet) -> Verdict {
+        let meant = self.reference.meant(to);
+        self.reference
+            .verdict(self.zone, &meant, to.is_ipv6(), packet)
+    }
+
+    /// Proves which sources a zone may have.
+    pub(super) fn sources(&self, kernel: &mut Kernel<'_>) -> Result<(), String> {
+        let targets = self.targets();
+        let mut sources = Both::default();
+        for net in self.reference.sources(self.zone).unwrap_or_default() {
+            sources.add_with_neighbours(*net);
+        }
+        for text in ["169.254.0.0/16", "fe80::/10", "10.0.0.0/8", "2000::/3"] {
+            text.parse()
+                .into_iter()
+                .for_each(|net| sources.add_with_neighbours(net));
+        }
+        let sources = sources.done();
+        for (v6, to_all) in [(false, &targets.v4), (true, &targets.v6)] {
+            let Some(to_this) = to_all.first() else {
+                continue;
+            };
+            let packet = ip(v6, 17, &transport(&Packet::PLAIN));
+            let frame = Frame::new(self.place, &to(packet, *to_this));
+            let mut inputs = sources.of(v6).to_vec();
+            inputs.extend(every(self.addresses.of(v6), SOURCES));
+            // The unspecified address.
+            inputs.push([0; 16]);
+            let said = kernel.batch(&frame, self.place.port, v6, Field::Source, &inputs)?;
+            let rules = self.rules(*to_this, &Packet::PLAIN);
+            for (source, said) in inputs.iter().zip(said) {
+                let source = address(source, v6);
+                let verdict = if self.reference.is_spoofed(self.zone, source) {
+                    self.reference
+                        .met(self.zone, Reason::SpoofedSource, Some(rules))
+                } else {
+                    rules
+                };
+                let expected = Expected::In(self.zone, verdict);
+                kernel.compare(self.place.port, &expected, &said, || {
+                    format!("a packet of `{}` from {source} to {to_this}", self.name())
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Proves what becomes of packets that are broken or hide where they go, and
+    /// of what keeps a link alive.
+    pub(super) fn settings(&self, kernel: &mut Kernel<'_>) -> Result<(), String> {
+        let targets = self.targets();
+        for address in &targets.v4 {
+            self.ipv4(kernel, *address)?;
+        }
+        for address in &targets.v6 {
+            self.ipv6(kernel, *address)?;
+        }
+        self.tunnels(kernel, &targets)?;
+        self.unreadable(kernel)?;
+        self.infrastructure(kernel)
+    }
+
+    /// A packet in which a reason is met and whose destination can be read.
+    fn met(
+        &self,
+        kernel: &mut Kernel<'_>,
+        reason: Reason,
+        address: IpAddr,
+        seen: &Packet,
+        packet: &[u8],
+    ) -> Result<(), String> {
+        let rules = self.rules(address, seen);
+        let verdict = self.reference.met(self.zone, reason, Some(rules));
+        let frame = Frame::new(self.place, packet);
+        self.judge(kernel, verdict, &frame.bytes, || {
+            format!("a {} packet to {address}", reason.as_str())
+        })
+    }
+
+    fn judge(
+        &self,
+        kernel: &mut Kernel<'_>,
+        verdict: Verdict,
+        frame: &[u8],
+        what: impl FnOnce() -> String,
+    ) -> Result<(), String> {
+        let expected = Expected::In(self.zone, verdict);
+        kernel.one(frame, self.place.port, &expected, || {
+            format!("{} of `{}`", what(), self.name())
+        })
+    }
+
+    fn ipv4(&self, kernel: &mut Kernel<'_>, address: IpAddr) -> Result<(), String> {
+        let plain = to(ip(false, 17, &transport(&Packet::PLAIN)), address);
+        let with_option = |option: [u8; 4]| {
+            let mut packet = plain.clone();
+            packet[0] = 0x46;
+            packet[3] += 4;
+            packet.splice(20..20, option);
+            packet
+        };
+        let mut longer = plain.clone();
+        longer[3] += 1;
+        let plainly = Packet::PLAIN;
+        // RFC 791: 7 records a route, and no option is one byte long; 131 is LSRR.
+        for (reason, packet) in [
+            (Reason::Truncated, longer),
+            (Reason::BadHeader, with_option([7, 1, 0, 0])),
+            (Reason::SourceRoute, with_option([131, 3, 4, 0])),
+        ] {
+            self.met(kernel, reason, address, &plainly, &packet)?;
+        }
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let packet = to(plain.clone(), loopback);
+        self.met(kernel, Reason::Martian, loopback, &plainly, &packet)?;
+        if self.claim.policy.zones[self.zone].pppoe {
+            let mut frame = link(self.place, 0x8864);
+            frame.extend([0x11, 0, 0, 1, 0, 42, 0, 0x21]);
+            frame.extend(&plain);
+            let verdict = self.rules(address, &plainly);
+            self.judge(kernel, verdict, &frame, || {
+                format!("a packet to {address} in a PPPoE session")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn ipv6(&self, kernel: &mut Kernel<'_>, address: IpAddr) -> Result<(), String> {
+        let data = transport(&Packet::PLAIN);
+        let mut longer = to(ip(true, 17, &data), address);
+        longer[5] += 1;
+        let routed = ip(true, 43, &extension(17, 1, &data));
+        let mut chain = (17, data.to_vec());
+        for _ in 0..9 {
+            chain = (60, extension(chain.0, 0, &chain.1));
+        }
+        let hidden = Packet {
+            proto: None,
+            port: None,
+        };
+        for (reason, seen, packet) in [
+            (Reason::Truncated, Packet::PLAIN, longer),
+            (Reason::RoutingHeader, Packet::PLAIN, to(routed, address)),
+            (
+                Reason::HeaderChain,
+                hidden,
+                to(ip(true, 60, &chain.1), address),
+            ),
+        ] {
+            self.met(kernel, reason, address, &seen, &packet)?;
+        }
+        Ok(())
+    }
+
+    fn tunnels(&self, kernel: &mut Kernel<'_>, targets: &Targets) -> Result<(), String> {
+        let inspect = self.claim.policy.zones[self.zone].unparsable.tunnels == Tunnels::Inspect;
+        for outer in targets.v4.iter().chain(&targets.v6) {
+            // EtherIP, which nobody looks into.
+            let seen = Packet {
+                proto: Some(97),
+                port: Some(9),
+            };
+            let packet = to(ip(outer.is_ipv6(), 97, &[0; 20]), *outer);
+            self.met(kernel, Reason::Tunnel, *outer, &seen, &packet)?;
+            for inner in &targets.v4 {
+                let data = transport(&Packet::PLAIN);
+                let inside = to(ip(false, 17, &data), *inner);
+                let packet = to(ip(outer.is_ipv6(), 4, &inside), *outer);
+                let seen = Packet {
+                    proto: Some(4),
+                    port: None,
+                };
+                if !inspect {
+                    self.met(kernel, Reason::Tunnel, *outer, &seen, &packet)?;
+                    continue;
+                }
+                let mut verdict = self.rules(*outer, &seen);
+                let within = self.rules(*inner, &Packet::PLAIN);
+                if within.action > verdict.action {
+                    verdict = Verdict {
+                        judged: Judged::Inner,
+                        ..within
+                    };
+                }
+                let frame = Frame::new(self.place, &packet);
+                self.judge(kernel, verdict, &frame.bytes, || {
+                    format!("a tunnel packet to {outer} with one to {inner} inside")
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Frames without a destination that can be read.
+    fn unreadable(&self, kernel: &mut Kernel<'_>) -> Result<(), String> {
+        let decided = |action, reason| Verdict {
+            action,
+            by: By::Reason(reason),
+            judged: Judged::Nothing,
+            asn: None,
+            noted: None,
+        };
+        let by_setting = |reason| self.reference.met(self.zone, reason, None);
+        let short = |ethertype, rest: &[u8]| {
+            let mut frame = link(self.place, ethertype);
+            frame.extend(rest);
+            frame
+        };
+        let deep = Place {
+            tags: [self.place.tags.as_slice(), &[1, 2, 3]].concat(),
+            ..self.place.clone()
+        };
+        let pppoe = self.claim.policy.zones[self.zone].pppoe;
+        let discovery = if pppoe {
+            decided(Action::Pass, Reason::NotIp)
+        } else {
+            by_setting(Reason::Ethertype)
+        };
+        let mut frames = vec![
+            (
+                "an MPLS frame",
+                short(0x8847, &[0; 40]),
+                by_setting(Reason::Ethertype),
+            ),
+            (
+                "an IPv4 packet of ten bytes",
+                short(0x0800, &[0x45; 10]),
+                by_setting(Reason::Truncated),
+            ),
+            (
+                "an IPv4 packet of version 5",
+                short(0x0800, &[0x55; 40]),
+                by_setting(Reason::BadHeader),
+            ),
+            (
+                "an IPv6 packet of version 7",
+                short(0x86dd, &[0x70; 60]),
+                by_setting(Reason::BadHeader),
+            ),
+            (
+                "an ARP frame",
+                short(0x0806, &[0; 28]),
+                decided(Action::Pass, Reason::NotIp),
+            ),
+            (
+                "a PPPoE discovery frame",
+                short(0x8863, &[0; 28]),
+                discovery,
+            ),
+        ];
+        // Pairs may give deep tags to a zone of their own.
+        if self.reference.zone_of(
+            &self.claim.environment.ports[self.place.port as usize].logical,
+            &deep.tags[..deep.tags.len().min(2)],
+        ) == Some(self.zone)
+        {
+            let mut frame = link(&deep, 0x0800);
+            frame.extend([0x45; 40]);
+            frames.push((
+                "a frame with too many tags",
+                frame,
+                decided(Action::Drop, Reason::VlanDepth),
+            ));
+        }
+        for (what, frame, verdict) in frames {
+            self.judge(kernel, verdict, &frame, || what.to_owned())?;
+        }
+        Ok(())
+    }
+
+    fn infrastructure(&self, kernel: &mut Kernel<'_>) -> Result<(), String> {
+        let verdict = Verdict {
+            action: Action::Pass,
+            by: By::Reason(Reason::Infrastructure),
+            judged: Judged::Destination,
+            asn: None,
+            noted: None,
+        };
+        let group = |address: &str| address.parse::<IpAddr>().ok();
+        // A solicitation (RFC 4861) with hop limit 255.
+        let solicit = |address: IpAddr| {
+            let mut packet = to(ip(true, 58, &[135; 24]), address);
+            packet[7] = 255;
+            packet
+        };
+        let mut packets = Vec::new();
+        if let Some(all) = group("224.0.0.22") {
+            packets.push((all, to(ip(false, 2, &[0x22; 8]), all)));
+        }
+        let router = &self.claim.environment.router;
+        for address in router.iter().copied().chain(group("ff02::1:ff00:1")) {
+            if address.is_ipv6() && !super::naive::is_special(address) {
+                packets.push((address, solicit(address)));
+            }
+        }
+        for (address, packet) in packets {
+            let frame = Frame::new(self.place, &packet);
+            self.judge(kernel, verdict, &frame.bytes, || {
+                format!("what keeps the link to {address} alive,")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// What an address is judged by, for messages.
+pub(super) fn in_words(meant: &Meant) -> &'static str {
+    if meant.all().len() > 1 {
+        " and what stands in it"
+    } else {
+        ""
+    }
+}

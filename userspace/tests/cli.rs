@@ -1,0 +1,724 @@
+//! The binary as an administrator and as a script use it: the fields of `--json`,
+//! exit codes, and what it says of wrong input.
+
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const POLICY: &str = r#"
+[zone.cameras]
+vlans = [20, "100.5"]
+sources = ["10.20.0.0/16", "fd00:20::/48"]
+[zone.lab]
+vlans = [40]
+default = "drop"
+[set.hostile]
+asns = [64500]
+countries = ["RU"]
+files = ["list.txt"]
+[[rule]]
+name = "hostile"
+from = "cameras"
+to = "hostile"
+action = "drop"
+[[rule]]
+name = "web"
+from = "lab"
+to = "any"
+proto = "tcp"
+ports = [443]
+action = "pass"
+"#;
+const DATABASE: &str = "\
+203.0.113.0,203.0.113.255,64500,\"Example, Inc.\"
+198.51.100.0,198.51.100.99,64501,Other
+2001:db8::,2001:db8:ffff:ffff:ffff:ffff:ffff:ffff,64500,\"Example, Inc.\"
+";
+const COUNTRIES: &str = "198.51.100.0,198.51.100.127,RU\n";
+
+/// A folder with a good policy, database, country list and capture.
+struct Place(TempDir);
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}{}", self.out, self.err))
+    }
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        place.write("policy.toml", POLICY);
+        place.write("list.txt", "# more\nAS64999 # one\n192.0.2.0/28\n");
+        place.write("asn.csv", DATABASE);
+        place.write("countries.csv", COUNTRIES);
+        place.write("capture.pcap", pcap(1, &frames()));
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    /// Runs a command line in the folder.
+    fn kordon(&self, line: &str) -> Said {
+        let output = Command::new(env!("CARGO_BIN_EXE_kordon"))
+            .args(line.split_whitespace())
+            .current_dir(self.0.path())
+            .env_clear()
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Every file and what is in it.
+    fn everything(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        fn walk(folder: &Path, all: &mut Vec<(PathBuf, Vec<u8>)>) {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    walk(&path, all);
+                } else {
+                    all.push((path.clone(), fs::read(path).unwrap()));
+                }
+            }
+        }
+        let mut all = Vec::new();
+        walk(self.0.path(), &mut all);
+        all.sort();
+        all
+    }
+}
+
+fn pcap(link_type: u32, frames: &[Vec<u8>]) -> Vec<u8> {
+    let mut file = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0];
+    file.extend([0; 8]);
+    file.extend(65535u32.to_le_bytes());
+    file.extend(link_type.to_le_bytes());
+    for frame in frames {
+        file.extend([0; 8]);
+        file.extend((frame.len() as u32).to_le_bytes());
+        file.extend((frame.len() as u32).to_le_bytes());
+        file.extend(frame);
+    }
+    file
+}
+
+/// A UDP or TCP packet with tags.
+fn packet(tags: &[u16], src: &str, dst: &str, proto: u8, port: u16) -> Vec<u8> {
+    let mut frame = vec![2; 12];
+    for tag in tags {
+        frame.extend([0x81, 0]);
+        frame.extend(tag.to_be_bytes());
+    }
+    let mut payload = vec![0; 20];
+    payload[2..4].copy_from_slice(&port.to_be_bytes());
+    match (src.parse().unwrap(), dst.parse().unwrap()) {
+        (std::net::IpAddr::V4(src), std::net::IpAddr::V4(dst)) => {
+            frame.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, proto, 0, 0]);
+            frame.extend(src.octets());
+            frame.extend(dst.octets());
+        }
+        (std::net::IpAddr::V6(src), std::net::IpAddr::V6(dst)) => {
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, proto, 64]);
+            frame.extend(src.octets());
+            frame.extend(dst.octets());
+        }
+        _ => panic!("two families"),
+    }
+    frame.extend(payload);
+    frame
+}
+
+fn frames() -> Vec<Vec<u8>> {
+    let cameras = "10.20.0.5";
+    let mut arp = vec![0xff; 12];
+    arp.extend([0x81, 0, 0, 20, 8, 6]);
+    arp.extend([0; 28]);
+    let mut cut = packet(&[20], cameras, "203.0.113.7", 17, 9);
+    cut.truncate(40);
+    vec![
+        packet(&[20], cameras, "203.0.113.7", 17, 9),
+        packet(&[20], cameras, "198.51.100.7", 17, 9),
+        packet(&[20], cameras, "198.51.100.200", 17, 9),
+        packet(&[20], cameras, "192.0.2.9", 6, 80),
+        packet(&[20], "10.21.0.5", "192.0.2.99", 6, 80),
+        packet(&[100, 5], "fd00:20::5", "2001:db8::1", 6, 80),
+        packet(&[20], "fd00:20::5", "64:ff9b::203.0.113.7", 6, 80),
+        packet(&[30], cameras, "203.0.113.7", 17, 9),
+        packet(&[40], cameras, "203.0.113.7", 6, 443),
+        packet(&[40], cameras, "192.0.2.99", 6, 80),
+        packet(&[20], cameras, "203.0.113.7", 47, 0),
+        arp,
+        cut,
+        vec![2; 9],
+    ]
+}
+
+/// Zone, action, reason, rule, judged, asn and country of each of [`frames`].
+fn verdicts() -> Vec<Value> {
+    vec![
+        json!([
+            "cameras",
+            "drop",
+            "rule",
+            "hostile",
+            "203.0.113.7",
+            64500,
+            null
+        ]),
+        json!([
+            "cameras",
+            "drop",
+            "rule",
+            "hostile",
+            "198.51.100.7",
+            64501,
+            "RU"
+        ]),
+        json!([
+            "cameras",
+            "pass",
+            "default",
+            null,
+            "198.51.100.200",
+            null,
+            null
+        ]),
+        json!([
+            "cameras",
+            "drop",
+            "rule",
+            "hostile",
+            "192.0.2.9",
+            null,
+            null
+        ]),
+        json!([
+            "cameras",
+            "drop",
+            "spoofed-source",
+            null,
+            "192.0.2.99",
+            null,
+            null
+        ]),
+        json!([
+            "cameras",
+            "drop",
+            "rule",
+            "hostile",
+            "2001:db8::1",
+            64500,
+            null
+        ]),
+        json!([
+            "cameras",
+            "drop",
+            "rule",
+            "hostile",
+            "203.0.113.7",
+            64500,
+            null
+        ]),
+        json!([null, "pass", "no-zone", null, null, null, null]),
+        json!(["lab", "pass", "rule", "web", "203.0.113.7", 64500, null]),
+        json!(["lab", "drop", "default", null, "192.0.2.99", null, null]),
+        json!([
+            "cameras",
+            "drop",
+            "tunnel",
+            null,
+            "203.0.113.7",
+            64500,
+            null
+        ]),
+        json!(["cameras", "pass", "not-ip", null, null, null, null]),
+        json!([
+            "cameras",
+            "drop",
+            "truncated",
+            null,
+            "203.0.113.7",
+            64500,
+            null
+        ]),
+        json!([null, "pass", "no-zone", null, null, null, null]),
+    ]
+}
+
+const REPLAY: &str = "replay --policy policy.toml --asn-db asn.csv --country-db countries.csv";
+
+#[test]
+fn replay_says_what_the_kernel_decides() {
+    let place = Place::new();
+    let kernel = place.kordon(&format!("{REPLAY} capture.pcap --json"));
+    assert_eq!(kernel.code, 0, "{}", kernel.err);
+    let library = place.kordon(&format!("{REPLAY} capture.pcap --json --engine reference"));
+    let rows: Vec<Value> = kernel
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(rows.len(), frames().len());
+    for (number, (row, expected)) in rows.iter().zip(verdicts()).enumerate() {
+        let said: Vec<&Value> = [
+            "zone", "action", "reason", "rule", "judged", "asn", "country",
+        ]
+        .iter()
+        .map(|field| &row[field])
+        .collect();
+        assert_eq!(json!(said), expected, "packet {}", number + 1);
+        assert_eq!(row["packet"], number + 1);
+        let mut fields: Vec<&str> = row.as_object().unwrap().keys().map(|k| &**k).collect();
+        // Only what the kernel cannot run says who decided.
+        let short = number + 1 == rows.len();
+        assert_eq!(fields.last() == Some(&"engine"), short);
+        fields.retain(|field| *field != "engine");
+        assert_eq!(
+            fields,
+            [
+                "packet", "zone", "action", "reason", "rule", "src", "dst", "judged", "asn",
+                "origins", "country"
+            ]
+        );
+    }
+    let unmarked = kernel.out.replace(",\"engine\":\"reference\"", "");
+    assert_eq!(unmarked, library.out);
+    let text = place.kordon(&format!("{REPLAY} capture.pcap"));
+    assert_eq!(text.out.lines().count(), rows.len());
+    assert!(
+        text.err.contains("14 packets, drop 9, pass 5"),
+        "{}",
+        text.err
+    );
+}
+
+/// What `replay` says of a packet, `explain` says of the same one in words.
+#[test]
+fn explain_agrees_with_replay() {
+    let place = Place::new();
+    let files = "--policy policy.toml --asn-db asn.csv --country-db countries.csv";
+    for (line, number) in [
+        (
+            "--vlan 20 --src 10.20.0.5 --dst 203.0.113.7 --proto udp --dport 9",
+            0,
+        ),
+        ("--vlan 20 --src 10.20.0.5 --dst 198.51.100.7", 1),
+        ("--vlan 20 --src 10.20.0.5 --dst 198.51.100.200", 2),
+        ("--vlan 20 --src 10.21.0.5 --dst 192.0.2.99", 4),
+        ("--vlan 100.5 --src fd00:20::5 --dst 2001:db8::1", 5),
+        ("--vlan 20 --src fd00:20::5 --dst 64:ff9b::cb00:7107", 6),
+        ("--vlan 30 --src 10.20.0.5 --dst 203.0.113.7", 7),
+        ("--vlan 40 --src 10.20.0.5 --dst 203.0.113.7 --dport 443", 8),
+        (
+            "--vlan 40 --src 10.20.0.5 --dst 192.0.2.99 --proto tcp --dport 80",
+            9,
+        ),
+        ("--vlan 20 --src 10.20.0.5 --dst 203.0.113.7 --proto 47", 10),
+    ] {
+        let said = place.kordon(&format!("explain {files} {line} --engine reference --json"));
+        assert_eq!(said.code, 0, "{line}: {}", said.err);
+        let said = said.json();
+        let row: Vec<&Value> = [
+            "zone", "action", "reason", "rule", "judged", "asn", "country",
+        ]
+        .iter()
+        .map(|field| &said[field])
+        .collect();
+        assert_eq!(json!(row), verdicts()[number], "{line}");
+        assert!(!said["why"].as_array().unwrap().is_empty());
+    }
+    let said = place.kordon(&format!(
+        "explain {files} --vlan 20 --src 10.20.0.5 --dst 198.51.100.97 --json"
+    ));
+    // 198.51.100.0 to .99: the largest prefix around .97 in it is a /30.
+    assert_eq!(said.json()["prefix"], "198.51.100.96/30");
+}
+
+#[test]
+fn check_has_its_fields() {
+    let place = Place::new();
+    let said = place.kordon("check policy.toml --json");
+    assert_eq!((said.code, &said.json()["ok"]), (0, &json!(true)));
+    place.write(
+        "bad.toml",
+        "# é\n[zone.c]\nvlan = [20]\n[zone.d]\nvlans = [5000]\n",
+    );
+    let said = place.kordon("check bad.toml --json");
+    assert_eq!(said.code, 1);
+    let found = said.json();
+    assert_eq!(found["ok"], false);
+    let errors = found["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 3, "{found:#}");
+    assert_eq!(
+        errors[1],
+        json!({
+            "message": "unknown key `vlan` in zone `c`", "help": "did you mean `vlans`",
+            "file": "bad.toml", "line": 3, "column": 1, "text": "vlan",
+        })
+    );
+    assert_eq!(errors[2]["line"], 5);
+    assert_eq!(errors[2]["text"], "5000");
+    let said = place.kordon("check nowhere.toml --json");
+    assert_eq!(
+        (said.code, &said.json()["errors"][0]["file"]),
+        (1, &json!("nowhere.toml"))
+    );
+}
+
+#[test]
+fn lookup_has_its_fields() {
+    let place = Place::new();
+    let said = place.kordon("lookup 203.0.113.7 --asn-db asn.csv --json");
+    assert_eq!(
+        said.out.trim(),
+        r#"{"prefix":"203.0.113.0/24","asn":64500,"origins":[64500],"name":"Example, Inc.","country":null}"#
+    );
+    let said = place.kordon("lookup 192.0.2.1 --asn-db asn.csv --json");
+    assert_eq!(said.code, 0);
+    assert_eq!(
+        said.out.trim(),
+        r#"{"prefix":null,"asn":null,"origins":[],"name":null,"country":null}"#
+    );
+    for (query, part) in [
+        ("AS64500", "2001:db8::/32"),
+        ("example", "AS64500"),
+        ("RU", "198.51.100.0/25"),
+    ] {
+        let said = place.kordon(&format!(
+            "lookup {query} --asn-db asn.csv --country-db countries.csv"
+        ));
+        assert!(said.out.contains(part), "{query}: {}", said.out);
+    }
+}
+
+#[test]
+fn a_snapshot_is_as_good_as_its_sources() {
+    let place = Place::new();
+    let said = place.kordon("asndb import asn.csv --country-db countries.csv --output snap --json");
+    assert_eq!(said.code, 0, "{}", said.err);
+    let info = place.kordon("asndb info --asn-db snap --json").json();
+    assert_eq!(info["ipv4"]["rows"], 2);
+    let from_sources = place.kordon(&format!("{REPLAY} capture.pcap --json --engine reference"));
+    let line = "replay --policy policy.toml --asn-db snap capture.pcap --json --engine reference";
+    let from_snapshot = place.kordon(line);
+    assert_eq!(from_sources.out, from_snapshot.out);
+    // Into a state directory, where a daemon would find it.
+    let said = place.kordon("asndb import asn.csv --state-dir state");
+    assert_eq!(said.code, 0, "{}", said.err);
+    let said = place.kordon("asndb info --state-dir state");
+    assert!(
+        said.out.contains("asn.csv (range-csv): 3 rows"),
+        "{}",
+        said.out
+    );
+}
+
+/// A capture that ends in the middle gives what it has.
+#[test]
+fn a_cut_capture() {
+    let place = Place::new();
+    let whole = pcap(1, &frames());
+    place.write("cut.pcap", &whole[..whole.len() - 3]);
+    let said = place.kordon(&format!("{REPLAY} cut.pcap --json --engine reference"));
+    assert_eq!(said.code, 1);
+    assert_eq!(said.out.lines().count(), frames().len() - 1);
+    assert!(
+        said.err.contains("ends in the middle of packet 14"),
+        "{}",
+        said.err
+    );
+}
+
+/// Nobody reads on: no error, no panic.
+#[test]
+fn a_closed_pipe() {
+    let place = Place::new();
+    let many: Vec<Vec<u8>> = frames().into_iter().cycle().take(5000).collect();
+    place.write("many.pcap", pcap(1, &many));
+    let script = format!(
+        "'{}' {REPLAY} many.pcap --json --engine reference | head -1; echo ${{PIPESTATUS[0]}}",
+        env!("CARGO_BIN_EXE_kordon")
+    );
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(place.0.path())
+        .output()
+        .unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(out.lines().last(), Some("0"), "{out}");
+    assert!(output.stderr.is_empty());
+}
+
+/// Wrong input: the command, what it must say, and its exit code. Nothing on disk
+/// changes. `P:` puts the rest of the line into `bad.toml` behind a good zone; `\n`
+/// there is a line end.
+#[test]
+fn bad_input() {
+    let place = Place::new();
+    let rule = "[[rule]]\\nfrom = \"c\"\\naction = \"drop\"\\n";
+    let policies: Vec<(String, &str)> = vec![
+        ("[zone.c".into(), "bad.toml:5:1"),
+        ("x = 1".into(), "unknown key `x`"),
+        ("[zone.c]\\nvlans = [20]".into(), "defined twice"),
+        (
+            "[zone.d]\\nvlans = [20]".into(),
+            "VLAN `20` is already in zone `c`",
+        ),
+        ("[zone.d]\\nvlans = [0]".into(), "no VLAN 0"),
+        ("[zone.d]\\nvlans = [4095]".into(), "4095"),
+        ("[zone.d]\\nvlans = [\"30-20\"]".into(), "30-20"),
+        ("[zone.d]\\nvlans = [\"1.2.3\"]".into(), "1.2.3"),
+        ("[zone.d]\\nvlans = 20".into(), "vlans"),
+        (
+            "[zone.d]\\nvlans = [30]\\ndefault = \"allow\"".into(),
+            "allow",
+        ),
+        (
+            "[zone.d]\\nvlans = [30]\\nsources = [\"10.0.0.0/33\"]".into(),
+            "10.0.0.0/33",
+        ),
+        (
+            "[zone.d]\\nvlans = [30]\\nsources = [\"10.0.0.1/8\"]".into(),
+            "10.0.0.0/8",
+        ),
+        (
+            "[zone.d]\\nvlans = [30]\\n[zone.d.unparsable]\\ntunnel = \"maybe\"".into(),
+            "maybe",
+        ),
+        (
+            "[zone.d]\\nvlans = [30]\\n[zone.d.unparsable]\\nvlan-depth = \"pass\"".into(),
+            "vlan-depth",
+        ),
+        ("[set.s]\\nasns = [-1]".into(), "-1"),
+        ("[set.s]\\nasns = [\"AS4294967296\"]".into(), "AS4294967296"),
+        ("[set.s]\\nasns = [\"20-10\"]".into(), "20-10"),
+        ("[set.s]\\ncountries = [\"Russia\"]".into(), "Russia"),
+        ("[set.s]\\ncountries = [\"XQ\"]".into(), "XQ"),
+        (
+            "[set.s]\\nprefixes = [\"1.2.3.0/24x\"]".into(),
+            "1.2.3.0/24x",
+        ),
+        ("[set.s]\\nfiles = [\"none.txt\"]".into(), "none.txt"),
+        ("[set.s]\\nsets = [\"t\"]".into(), "`t`"),
+        ("[set.s]\\nsets = [\"s\"]".into(), "`s`"),
+        ("[set.any]\\nasns = [1]".into(), "`any`"),
+        (
+            format!("{rule}to = \"hostil\"\\n[set.hostile]\\nasns=[1]"),
+            "did you mean `hostile`",
+        ),
+        (
+            format!("{rule}to = \"any\"\\nports = [80]\\nproto = \"icmp\""),
+            "icmp",
+        ),
+        (format!("{rule}to = \"any\"\\nports = [70000]"), "70000"),
+        (format!("{rule}to = \"any\"\\nproto = \"tpc\""), "tcp"),
+        (
+            format!("{rule}to = \"any\"\\nuntil = \"tomorrow\""),
+            "until",
+        ),
+        (
+            format!("{rule}to = \"any\"\\nname = \"n\"\\n{rule}to = \"any\"\\nname = \"n\""),
+            "`n`",
+        ),
+        (rule.to_owned(), "`to`"),
+        (
+            "[[rule]]\\nfrom = \"camera\"\\nto = \"any\"\\naction = \"drop\"".into(),
+            "`camera`",
+        ),
+        (
+            "[[rule]]\\nfrom = \"c\"\\nto = \"any\"\\naction = \"reject\"".into(),
+            "reject",
+        ),
+    ];
+    let mut count = 0;
+    let mut wrong = Vec::new();
+    for (text, message) in policies {
+        let good = "[zone.c]\nvlans = [20]\nsources = [\"10.0.0.0/8\"]\n\n";
+        place.write("bad.toml", format!("{good}{}\n", text.replace("\\n", "\n")));
+        let before = place.everything();
+        let said = place.kordon("check bad.toml");
+        for part in [message, "bad.toml", "help: "] {
+            if said.code != 1 || !said.err.contains(part) {
+                wrong.push(format!(
+                    "{text}: {}, no `{part}` in\n{}",
+                    said.code, said.err
+                ));
+            }
+        }
+        let found = place.kordon("check bad.toml --json").json();
+        assert_eq!(found["ok"], false);
+        for error in found["errors"].as_array().unwrap() {
+            assert!(error["line"].as_u64().unwrap() > 4, "{text}: {error}");
+        }
+        assert_eq!(place.everything(), before);
+        count += 1;
+    }
+
+    place.write("empty", "");
+    place.write("text.pcap", "hello, world\n");
+    place.write("loop.pcap", pcap(0, &[]));
+    place.write("short.csv", "1.2.3.4\n");
+    place.write("backwards.csv", "1.2.3.9,1.2.3.4,64500,x\n");
+    place.write("words.csv", "start,end,asn\na,b,c\n");
+    place.write(
+        "cut.csv.gz",
+        b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x33",
+    );
+    place.write("zip.csv", b"PK\x03\x04");
+    place.write("utf16.csv", b"\xff\xfe1\0");
+    place.write("latin.toml", b"[zone.c\xe9]\n");
+    place.write("wrong.kordon", "polcy = \"p\"\n");
+    let made = place.kordon("asndb import asn.csv --output snap");
+    assert_eq!(made.code, 0, "{}", made.err);
+    let mut snapshot = fs::read(place.path("snap")).unwrap();
+    let last = snapshot.len() - 1;
+    snapshot[last / 2] ^= 1;
+    place.write("broken.snap", &snapshot);
+    place.write("short.snap", &snapshot[..last / 2]);
+    fs::create_dir(place.path("folder")).unwrap();
+    let before = place.everything();
+    let explain = "explain --policy policy.toml --engine reference";
+    let replay = "replay --policy policy.toml --engine reference";
+    for (code, line, message) in [
+        (2, "", "Usage"),
+        (2, "chekc policy.toml", "check"),
+        (2, "check", "<POLICY>"),
+        (2, "check policy.toml --jsn", "--json"),
+        (2, "block AS1", "--zone"),
+        (2, "block AS1 --zone c --for soon", "like `5m`"),
+        (2, "apply policy.toml --confirm 0s", "a second or more"),
+        (
+            2,
+            &format!("{explain} --src 10.0.0.1 --dst nowhere"),
+            "nowhere",
+        ),
+        (
+            2,
+            &format!("{explain} --src 10.0.0.1 --dst ::1"),
+            "different families",
+        ),
+        (
+            2,
+            &format!("{explain} --src 10.0.0.1 --dst 1.1.1.1 --vlan 4095"),
+            "`4095` is not a VLAN",
+        ),
+        (
+            2,
+            &format!("{explain} --src 10.0.0.1 --dst 1.1.1.1 --proto tpc"),
+            "`tpc` is not a protocol",
+        ),
+        (
+            2,
+            &format!("{explain} --src 10.0.0.1 --dst 1.1.1.1 --proto icmp --dport 1"),
+            "has no ports",
+        ),
+        (
+            2,
+            "explain --asn-db asn.csv --src 10.0.0.1 --dst 1.1.1.1",
+            "--policy",
+        ),
+        (2, "asndb import", "nothing to import"),
+        (2, "detach --socket none", "--yes"),
+        (
+            1,
+            "check nowhere.toml",
+            "policy `nowhere.toml` cannot be read",
+        ),
+        (1, "check folder", "folder"),
+        (1, "check latin.toml", "UTF-8"),
+        (1, "check policy.toml --asn-db nowhere.csv", "nowhere.csv"),
+        (1, "lookup 1.1.1.1 --asn-db empty", "empty"),
+        (1, "lookup 1.1.1.1 --asn-db short.csv", "short.csv:1"),
+        (
+            1,
+            "lookup 1.1.1.1 --asn-db backwards.csv",
+            "backwards.csv:1",
+        ),
+        (1, "lookup 1.1.1.1 --asn-db words.csv", "words.csv"),
+        (1, "lookup 1.1.1.1 --asn-db cut.csv.gz", "ends too early"),
+        (1, "lookup 1.1.1.1 --asn-db zip.csv", "zip"),
+        (1, "lookup 1.1.1.1 --asn-db utf16.csv", "UTF-16"),
+        (1, "lookup 1.1.1.1 --asn-db countries.csv", "country"),
+        (1, "lookup 1.1.1.1 --asn-db broken.snap", "broken.snap"),
+        (1, "lookup 1.1.1.1 --asn-db short.snap", "short.snap"),
+        (
+            1,
+            "lookup 1.1.1.1 --asn-db snap --asn-db asn.csv",
+            "snapshot",
+        ),
+        (1, "lookup nobody --asn-db asn.csv", "`nobody`"),
+        (
+            1,
+            &format!("{replay} nowhere.pcap"),
+            "`nowhere.pcap` cannot be read",
+        ),
+        (1, &format!("{replay} empty"), "it is empty"),
+        (1, &format!("{replay} text.pcap"), "neither pcap nor pcapng"),
+        (1, &format!("{replay} loop.pcap"), "not of Ethernet"),
+        (1, &format!("{replay} folder"), "folder"),
+        (1, "replay --policy bad.toml capture.pcap", "bad.toml"),
+        (1, "run --config nowhere.kordon", "nowhere.kordon"),
+        (1, "run --config wrong.kordon", "did you mean `policy`"),
+        (1, "status --config wrong.kordon", "wrong.kordon"),
+        (3, "status --socket none", "cannot reach the daemon"),
+        (
+            3,
+            "block AS1 --zone c --socket none",
+            "cannot reach the daemon",
+        ),
+        (
+            1,
+            "apply nowhere.toml --socket none",
+            "nowhere.toml` cannot be read",
+        ),
+        (3, "apply policy.toml --socket none", "`--socket`"),
+        (3, "lookup 1.1.1.1 --socket none", "cannot reach the daemon"),
+        (
+            1,
+            "detach --yes --socket none --bpffs nothing",
+            "neither a daemon nor anything pinned",
+        ),
+    ] {
+        let said = place.kordon(line);
+        if (said.code, said.err.contains(message)) != (code, true) {
+            wrong.push(format!(
+                "{line}: {}, no `{message}` in\n{}",
+                said.code, said.err
+            ));
+        }
+        assert!(!said.err.contains("panicked"), "{line}: {}", said.err);
+        assert_eq!(place.everything(), before, "{line}");
+        count += 1;
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {count}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    println!("{count} wrong inputs");
+}

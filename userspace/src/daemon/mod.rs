@@ -8,7 +8,7 @@
 //! - [`operations`]: what can be asked for.
 //! - [`interfaces`], [`network`]: programs on interfaces; links and addresses.
 //! - [`state`], [`database`]: what is on disk.
-//! - [`status`], [`questions`], [`scrape`]: answers.
+//! - [`status`], [`questions`]: answers.
 //!
 //! Architecture invariant: ending the daemon, however, changes nothing in the
 //! kernel. Only [`operations`]' `detach` does.
@@ -20,7 +20,6 @@ mod network;
 mod operations;
 mod questions;
 mod refusal;
-mod scrape;
 mod start;
 mod state;
 mod status;

@@ -3,5 +3,6 @@
 pub mod bench;
 pub mod demo;
 pub mod generate;
+pub mod hostile;
 pub mod lab;
 pub mod reference;

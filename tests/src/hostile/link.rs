@@ -19,36 +19,116 @@ fn tags(cases: &mut Vec<Case>) {
     add("no tag", "plain drop rule:hostile", &[]);
     add("a customer tag", "cameras drop rule:hostile", &[(C, 20)]);
     add("a service tag", "cameras drop rule:hostile", &[(S, 20)]);
-    add("a tag of before the standard", "cameras drop rule:hostile", &[(OLD, 20)]);
-    add("a TPID that nobody reads", "plain drop ethertype", &[(0x9200, 20)]);
-    add("a tag behind one that nobody reads", "plain drop ethertype", &[(0x9300, 0), (C, 20)]);
-    add("priority and drop bits", "cameras drop rule:hostile", &[(C, 0xf000 | 20)]);
-    add("a priority tag alone", "plain drop rule:hostile", &[(C, 0xe000)]);
-    add("a priority tag first", "cameras drop rule:hostile", &[(C, 0), (C, 20)]);
-    add("a priority tag behind", "cameras drop rule:hostile", &[(C, 20), (C, 0)]);
-    add("priority tags on both sides", "cameras drop rule:hostile", &[(S, 0), (C, 20), (OLD, 0)]);
+    add(
+        "a tag of before the standard",
+        "cameras drop rule:hostile",
+        &[(OLD, 20)],
+    );
+    add(
+        "a TPID that nobody reads",
+        "plain drop ethertype",
+        &[(0x9200, 20)],
+    );
+    add(
+        "a tag behind one that nobody reads",
+        "plain drop ethertype",
+        &[(0x9300, 0), (C, 20)],
+    );
+    add(
+        "priority and drop bits",
+        "cameras drop rule:hostile",
+        &[(C, 0xf000 | 20)],
+    );
+    add(
+        "a priority tag alone",
+        "plain drop rule:hostile",
+        &[(C, 0xe000)],
+    );
+    add(
+        "a priority tag first",
+        "cameras drop rule:hostile",
+        &[(C, 0), (C, 20)],
+    );
+    add(
+        "a priority tag behind",
+        "cameras drop rule:hostile",
+        &[(C, 20), (C, 0)],
+    );
+    add(
+        "priority tags on both sides",
+        "cameras drop rule:hostile",
+        &[(S, 0), (C, 20), (OLD, 0)],
+    );
     let behind = |count: usize| [vec![(C, 0); count], vec![(C, 20)]].concat();
-    add("five priority tags first", "cameras drop rule:hostile", &behind(5));
-    add("seven priority tags first", "cameras drop rule:hostile", &behind(7));
+    add(
+        "five priority tags first",
+        "cameras drop rule:hostile",
+        &behind(5),
+    );
+    add(
+        "seven priority tags first",
+        "cameras drop rule:hostile",
+        &behind(7),
+    );
     add("the ninth tag counts", "plain drop vlan-depth", &behind(8));
     add("the tenth tag counts", "plain drop vlan-depth", &behind(9));
     add("nine tags of no zone", "- drop vlan-depth", &[(C, 99); 9]);
     add("eight tags of no zone", "- pass no-zone", &[(C, 99); 8]);
-    add("nine tags, the first of a zone", "cameras drop vlan-depth", &[&[(C, 20)][..], &[(C, 0); 8]].concat());
+    add(
+        "nine tags, the first of a zone",
+        "cameras drop vlan-depth",
+        &[&[(C, 20)][..], &[(C, 0); 8]].concat(),
+    );
     add("VLAN 4095", "- pass no-zone", &[(C, 4095)]);
     add("a VLAN of nobody", "- pass no-zone", &[(C, 21)]);
     add("a pair", "cameras drop rule:hostile", &[(S, 100), (C, 5)]);
-    add("a pair of customer tags", "cameras drop rule:hostile", &[(C, 100), (C, 5)]);
-    add("a pair around a priority tag", "cameras drop rule:hostile", &[(S, 100), (C, 0), (C, 5)]);
+    add(
+        "a pair of customer tags",
+        "cameras drop rule:hostile",
+        &[(C, 100), (C, 5)],
+    );
+    add(
+        "a pair around a priority tag",
+        "cameras drop rule:hostile",
+        &[(S, 100), (C, 0), (C, 5)],
+    );
     add("half a pair", "- pass no-zone", &[(S, 100)]);
     add("another inner tag", "- pass no-zone", &[(S, 100), (C, 6)]);
-    add("a pair in the wrong order", "- pass no-zone", &[(S, 5), (C, 100)]);
-    add("a camera that tags its own frames", "cameras drop rule:hostile", &[(C, 20), (C, 77)]);
-    add("a camera that tags for another zone", "cameras drop rule:hostile", &[(C, 20), (C, 30)]);
-    add("a camera that tags twice", "cameras drop vlan-depth", &[(C, 20), (C, 77), (C, 78)]);
-    add("a third tag behind a pair", "cameras drop vlan-depth", &[(S, 100), (C, 5), (C, 6)]);
-    add("a third tag behind priority tags", "cameras drop vlan-depth", &[(C, 20), (C, 0), (C, 7), (C, 0), (C, 8)]);
-    add("three tags of no zone", "- pass no-zone", &[(C, 99), (C, 98), (C, 97)]);
+    add(
+        "a pair in the wrong order",
+        "- pass no-zone",
+        &[(S, 5), (C, 100)],
+    );
+    add(
+        "a camera that tags its own frames",
+        "cameras drop rule:hostile",
+        &[(C, 20), (C, 77)],
+    );
+    add(
+        "a camera that tags for another zone",
+        "cameras drop rule:hostile",
+        &[(C, 20), (C, 30)],
+    );
+    add(
+        "a camera that tags twice",
+        "cameras drop vlan-depth",
+        &[(C, 20), (C, 77), (C, 78)],
+    );
+    add(
+        "a third tag behind a pair",
+        "cameras drop vlan-depth",
+        &[(S, 100), (C, 5), (C, 6)],
+    );
+    add(
+        "a third tag behind priority tags",
+        "cameras drop vlan-depth",
+        &[(C, 20), (C, 0), (C, 7), (C, 0), (C, 8)],
+    );
+    add(
+        "three tags of no zone",
+        "- pass no-zone",
+        &[(C, 99), (C, 98), (C, 97)],
+    );
 
     let datagram = on(CAMERAS, &to(BAD));
     cut(
@@ -88,17 +168,37 @@ fn ethertypes(cases: &mut Vec<Case>) {
         ("MPLS", "cameras drop ethertype", 0x8847),
         ("MPLS multicast", "cameras drop ethertype", 0x8848),
         ("MACsec", "cameras drop ethertype", 0x88e5),
-        ("provider backbone bridging", "cameras drop ethertype", 0x88e7),
+        (
+            "provider backbone bridging",
+            "cameras drop ethertype",
+            0x88e7,
+        ),
         ("TRILL", "cameras drop ethertype", 0x22f3),
         ("IPX", "cameras drop ethertype", 0x8137),
         ("AppleTalk", "cameras drop ethertype", 0x809b),
         ("wake on LAN", "cameras drop ethertype", 0x0842),
         ("jumbo LLC", "cameras drop ethertype", 0x8870),
-        ("transparent Ethernet bridging", "cameras drop ethertype", 0x6558),
+        (
+            "transparent Ethernet bridging",
+            "cameras drop ethertype",
+            0x6558,
+        ),
         ("HSR", "cameras drop ethertype", 0x892f),
-        ("a tag that nobody reads inside", "cameras drop ethertype", 0x9200),
-        ("PPPoE discovery where PPPoE is closed", "cameras drop ethertype", 0x8863),
-        ("PPPoE session where PPPoE is closed", "cameras drop ethertype", 0x8864),
+        (
+            "a tag that nobody reads inside",
+            "cameras drop ethertype",
+            0x9200,
+        ),
+        (
+            "PPPoE discovery where PPPoE is closed",
+            "cameras drop ethertype",
+            0x8863,
+        ),
+        (
+            "PPPoE session where PPPoE is closed",
+            "cameras drop ethertype",
+            0x8864,
+        ),
         ("LLC", "cameras drop ethertype", 46),
         ("an 802.3 length of zero", "cameras drop ethertype", 0),
         ("an 802.3 length of 1500", "cameras drop ethertype", 1500),
@@ -114,30 +214,83 @@ fn ethertypes(cases: &mut Vec<Case>) {
         frame
     };
     row(cases, "spanning tree", "cameras pass not-ip", group(0, 38));
-    row(cases, "the last bridge group address", "cameras pass not-ip", group(15, 38));
-    row(cases, "behind the bridge group addresses", "cameras drop ethertype", group(16, 38));
-    row(cases, "a type to a bridge group address", "cameras drop ethertype", group(0, 0x0600));
-    row(cases, "MPLS to a bridge group address", "cameras drop ethertype", group(0, 0x8847));
+    row(
+        cases,
+        "the last bridge group address",
+        "cameras pass not-ip",
+        group(15, 38),
+    );
+    row(
+        cases,
+        "behind the bridge group addresses",
+        "cameras drop ethertype",
+        group(16, 38),
+    );
+    row(
+        cases,
+        "a type to a bridge group address",
+        "cameras drop ethertype",
+        group(0, 0x0600),
+    );
+    row(
+        cases,
+        "MPLS to a bridge group address",
+        "cameras drop ethertype",
+        group(0, 0x8847),
+    );
     let mut snap = build::frame(&[(C, CAMERAS)], 54, &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0]);
     snap.extend(to(BAD));
     row(cases, "IPv4 in SNAP", "cameras drop ethertype", snap);
     let mut to_group = on(CAMERAS, &to(BAD));
     to_group[..6].copy_from_slice(&[1, 0x80, 0xc2, 0, 0, 0]);
-    row(cases, "IPv4 to a bridge group address", "cameras drop rule:hostile", to_group);
+    row(
+        cases,
+        "IPv4 to a bridge group address",
+        "cameras drop rule:hostile",
+        to_group,
+    );
     let tagged = |kind: u16, packet: &[u8]| build::frame(&[(C, CAMERAS)], kind, packet);
     for (name, expected, frame) in [
-        ("IPv6 where IPv4 should be", "cameras drop bad-header", tagged(0x0800, &to(GOOD6))),
-        ("IPv4 where IPv6 should be", "cameras drop truncated", tagged(0x86dd, &to(GOOD))),
+        (
+            "IPv6 where IPv4 should be",
+            "cameras drop bad-header",
+            tagged(0x0800, &to(GOOD6)),
+        ),
+        (
+            "IPv4 where IPv6 should be",
+            "cameras drop truncated",
+            tagged(0x86dd, &to(GOOD)),
+        ),
         (
             "long IPv4 where IPv6 should be",
             "cameras drop bad-header",
             tagged(0x86dd, &carrying(GOOD, UDP, &[0; 40])),
         ),
-        ("version 5", "cameras drop bad-header", tagged(0x0800, &with(to(GOOD), 0, 0x55))),
-        ("version 0", "cameras drop bad-header", tagged(0x0800, &with(to(GOOD), 0, 0x05))),
-        ("version 7", "cameras drop bad-header", tagged(0x86dd, &with(to(GOOD6), 0, 0x70))),
-        ("no packet at all", "cameras drop truncated", tagged(0x0800, &[])),
-        ("no IPv6 packet at all", "cameras drop truncated", tagged(0x86dd, &[])),
+        (
+            "version 5",
+            "cameras drop bad-header",
+            tagged(0x0800, &with(to(GOOD), 0, 0x55)),
+        ),
+        (
+            "version 0",
+            "cameras drop bad-header",
+            tagged(0x0800, &with(to(GOOD), 0, 0x05)),
+        ),
+        (
+            "version 7",
+            "cameras drop bad-header",
+            tagged(0x86dd, &with(to(GOOD6), 0, 0x70)),
+        ),
+        (
+            "no packet at all",
+            "cameras drop truncated",
+            tagged(0x0800, &[]),
+        ),
+        (
+            "no IPv6 packet at all",
+            "cameras drop truncated",
+            tagged(0x86dd, &[]),
+        ),
         (
             "version 5 where it is only noted",
             "lenient audit bad-header",
@@ -167,28 +320,80 @@ fn sessions(cases: &mut Vec<Case>) {
     let session = |payload: &[u8]| build::frame(&[(C, INSPECTED)], 0x8864, payload);
     let ppp = |protocol: u16, packet: &[u8]| build::pppoe(protocol, packet);
     for (name, expected, payload) in [
-        ("IPv4 in PPPoE", "inspected drop rule:hostile", ppp(0x21, &to(BAD))),
-        ("IPv6 in PPPoE", "inspected drop rule:hostile", ppp(0x57, &to(BAD6))),
-        ("harmless IPv4 in PPPoE", "inspected pass default", ppp(0x21, &to(GOOD))),
+        (
+            "IPv4 in PPPoE",
+            "inspected drop rule:hostile",
+            ppp(0x21, &to(BAD)),
+        ),
+        (
+            "IPv6 in PPPoE",
+            "inspected drop rule:hostile",
+            ppp(0x57, &to(BAD6)),
+        ),
+        (
+            "harmless IPv4 in PPPoE",
+            "inspected pass default",
+            ppp(0x21, &to(GOOD)),
+        ),
         ("LCP", "inspected pass not-ip", ppp(0xc021, &[1, 1, 0, 4])),
         ("PAP", "inspected pass not-ip", ppp(0xc023, &[1, 1, 0, 4])),
         ("CHAP", "inspected pass not-ip", ppp(0xc223, &[1, 1, 0, 4])),
         ("IPCP", "inspected pass not-ip", ppp(0x8021, &[1, 1, 0, 4])),
-        ("IPV6CP", "inspected pass not-ip", ppp(0x8057, &[1, 1, 0, 4])),
-        ("link quality", "inspected pass not-ip", ppp(0xc025, &[0; 48])),
-        ("AppleTalk in PPPoE", "inspected drop ethertype", ppp(0x29, &to(BAD))),
-        ("compressed PPP", "inspected drop ethertype", ppp(0xfd, &to(BAD))),
-        ("bridging in PPPoE", "inspected drop ethertype", ppp(0x31, &to(BAD))),
-        ("multilink in PPPoE", "inspected drop ethertype", ppp(0x3d, &to(BAD))),
+        (
+            "IPV6CP",
+            "inspected pass not-ip",
+            ppp(0x8057, &[1, 1, 0, 4]),
+        ),
+        (
+            "link quality",
+            "inspected pass not-ip",
+            ppp(0xc025, &[0; 48]),
+        ),
+        (
+            "AppleTalk in PPPoE",
+            "inspected drop ethertype",
+            ppp(0x29, &to(BAD)),
+        ),
+        (
+            "compressed PPP",
+            "inspected drop ethertype",
+            ppp(0xfd, &to(BAD)),
+        ),
+        (
+            "bridging in PPPoE",
+            "inspected drop ethertype",
+            ppp(0x31, &to(BAD)),
+        ),
+        (
+            "multilink in PPPoE",
+            "inspected drop ethertype",
+            ppp(0x3d, &to(BAD)),
+        ),
         ("a protocol of one byte", "inspected drop ethertype", {
             let mut payload = vec![0x11, 0, 0, 1, 0, 33, 0x21];
             payload.extend(to(BAD));
             payload
         }),
-        ("the wrong version in PPPoE", "inspected drop bad-header", ppp(0x57, &to(BAD))),
-        ("PPPoE of version 2", "inspected drop bad-header", with(ppp(0x21, &to(GOOD)), 0, 0x21)),
-        ("PPPoE of type 2", "inspected drop bad-header", with(ppp(0x21, &to(GOOD)), 0, 0x12)),
-        ("a PPPoE code of discovery", "inspected drop bad-header", with(ppp(0x21, &to(GOOD)), 1, 0x09)),
+        (
+            "the wrong version in PPPoE",
+            "inspected drop bad-header",
+            ppp(0x57, &to(BAD)),
+        ),
+        (
+            "PPPoE of version 2",
+            "inspected drop bad-header",
+            with(ppp(0x21, &to(GOOD)), 0, 0x21),
+        ),
+        (
+            "PPPoE of type 2",
+            "inspected drop bad-header",
+            with(ppp(0x21, &to(GOOD)), 0, 0x12),
+        ),
+        (
+            "a PPPoE code of discovery",
+            "inspected drop bad-header",
+            with(ppp(0x21, &to(GOOD)), 1, 0x09),
+        ),
         (
             "a session that says more than there is",
             "inspected drop truncated",

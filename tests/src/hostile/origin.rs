@@ -1,0 +1,1 @@
+pub(super) fn add(_: &mut Vec<super::Case>) {}

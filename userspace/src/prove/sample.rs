@@ -214,22 +214,15 @@ fn members(claim: &Claim<'_>, reference: &Reference<'_>, target: Target, budget:
         let chosen: Vec<usize> = every(&named, limit).copied().collect();
         firsts(claim, &chosen, &mut both);
     }
-    for country in &set.countries {
-        let v4: Vec<_> = db
-            .countries_v4
-            .iter()
-            .filter(|r| r.country == *country)
-            .collect();
-        for range in every(&v4, limit) {
+    if !set.countries.is_empty() {
+        let named = |country| set.countries.contains(country);
+        let v4 = db.countries_v4.iter().filter(|r| named(&r.country));
+        for range in every(&v4.collect::<Vec<_>>(), limit) {
             both.add(IpAddr::V4(range.start.into()));
             both.add(IpAddr::V4(range.end.into()));
         }
-        let v6: Vec<_> = db
-            .countries_v6
-            .iter()
-            .filter(|r| r.country == *country)
-            .collect();
-        for range in every(&v6, limit) {
+        let v6 = db.countries_v6.iter().filter(|r| named(&r.country));
+        for range in every(&v6.collect::<Vec<_>>(), limit) {
             both.add(IpAddr::V6(range.start.into()));
             both.add(IpAddr::V6(range.end.into()));
         }

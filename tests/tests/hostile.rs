@@ -48,7 +48,10 @@ fn every_row_is_judged_right() -> Result<()> {
                         case.name, case.expected
                     ));
                 } else if row != reference {
-                    wrong.push(format!("{}: kordon {row:?}, the reference {reference:?}", case.name));
+                    wrong.push(format!(
+                        "{}: kordon {row:?}, the reference {reference:?}",
+                        case.name
+                    ));
                 }
             }
         }

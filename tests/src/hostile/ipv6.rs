@@ -237,7 +237,7 @@ fn chains(cases: &mut Vec<Case>) {
     add(
         "the longest AH in a small packet",
         "cameras drop truncated",
-        { carrying(GOOD6, AH, &with(build::ah(UDP, 4, &[0; 16]), 1, 255)) },
+        carrying(GOOD6, AH, &with(build::ah(UDP, 4, &[0; 16]), 1, 255)),
     );
     add("AH of eight bytes", "cameras pass default", {
         carrying(GOOD6, AH, &build::ah(UDP, 0, &build::udp(1, 9, b"")))
@@ -264,8 +264,9 @@ fn chains(cases: &mut Vec<Case>) {
     );
     row(
         cases,
+        // What is behind them may be what is watched.
         "IPv6: nine headers where that is let through",
-        "lenient pass default",
+        "lenient audit rule:watched",
         on(LENIENT, &behind(&[OPTIONS; 9])),
     );
     row(
@@ -447,8 +448,8 @@ fn fragments(cases: &mut Vec<Case>) {
             part(GOOD6, OPTIONS, 1, false, &options),
         ),
         (
-            "a first part that hides its ports",
-            "cameras drop rule:telnet",
+            "a first part that ends before its ports",
+            "cameras drop truncated",
             CAMERAS,
             part(GOOD6, OPTIONS, 0, true, &options[..8]),
         ),

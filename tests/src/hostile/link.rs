@@ -377,7 +377,7 @@ fn sessions(cases: &mut Vec<Case>) {
         (
             "the wrong version in PPPoE",
             "inspected drop bad-header",
-            ppp(0x57, &to(BAD)),
+            ppp(0x57, &carrying(GOOD, UDP, &[0; 40])),
         ),
         (
             "PPPoE of version 2",

@@ -27,7 +27,12 @@ fn refused(cases: &mut Vec<Case>) {
             ("IPv4", carrying(GOOD, proto, &to(GOOD))),
             ("IPv6", carrying(GOOD6, proto, &to(GOOD))),
         ] {
-            row(cases, &format!("{name} over {family}"), "cameras drop tunnel", on(CAMERAS, &packet));
+            row(
+                cases,
+                &format!("{name} over {family}"),
+                "cameras drop tunnel",
+                on(CAMERAS, &packet),
+            );
         }
         row(
             cases,
@@ -36,7 +41,12 @@ fn refused(cases: &mut Vec<Case>) {
             on(CAMERAS, &carrying(BAD, proto, &[])),
         );
         let later = build::ipv4_with(CAMERA, GOOD, proto, &[], 5, &[0; 24]);
-        row(cases, &format!("a later part of {name}"), "cameras drop tunnel", on(CAMERAS, &later));
+        row(
+            cases,
+            &format!("a later part of {name}"),
+            "cameras drop tunnel",
+            on(CAMERAS, &later),
+        );
     }
     for (name, proto) in [
         ("IGMP to a router", 2),
@@ -89,30 +99,110 @@ fn looked_into(cases: &mut Vec<Case>) {
     let telnet = build::tcp(40_000, 23);
     let relayed: Ipv6Addr = "2002:c633:6409::1".parse().expect("an address");
     for (name, expected, packet) in [
-        ("IP in IP to a blocked network", "drop rule:hostile", carrying(GOOD, 4, &to(BAD))),
+        (
+            "IP in IP to a blocked network",
+            "drop rule:hostile",
+            carrying(GOOD, 4, &to(BAD)),
+        ),
         ("IP in IP", "pass default", carrying(GOOD, 4, &to(GOOD))),
-        ("IP in IP through a blocked network", "drop rule:hostile", carrying(BAD, 4, &to(GOOD))),
+        (
+            "IP in IP through a blocked network",
+            "drop rule:hostile",
+            carrying(BAD, 4, &to(GOOD)),
+        ),
         ("IPIP", "drop rule:hostile", carrying(GOOD, 94, &to(BAD))),
-        ("IPv6 in IPv4", "drop rule:hostile", carrying(GOOD, 41, &to(BAD6))),
-        ("harmless IPv6 in IPv4", "pass default", carrying(GOOD, 41, &to(GOOD6))),
-        ("IPv6 in IPv6", "drop rule:hostile", carrying(GOOD6, 41, &to(BAD6))),
-        ("IPv4 in IPv6", "drop rule:hostile", carrying(GOOD6, 4, &to(BAD))),
-        ("IPv4 in GRE", "drop rule:hostile", carrying(GOOD, GRE, &build::gre(0, 0x0800, &to(BAD)))),
-        ("IPv6 in GRE", "drop rule:hostile", carrying(GOOD, GRE, &build::gre(0, 0x86dd, &to(BAD6)))),
-        ("harmless GRE", "pass default", carrying(GOOD, GRE, &build::gre(0, 0x0800, &to(GOOD)))),
-        ("GRE with a checksum", "drop rule:hostile", carrying(GOOD, GRE, &build::gre(0x8000, 0x0800, &to(BAD)))),
-        ("GRE with a key", "drop rule:hostile", carrying(GOOD, GRE, &build::gre(0x2000, 0x0800, &to(BAD)))),
-        ("GRE with a sequence number", "drop rule:hostile", carrying(GOOD, GRE, &build::gre(0x1000, 0x0800, &to(BAD)))),
-        ("GRE with all of them", "drop rule:hostile", carrying(GOOD, GRE, &build::gre(0xb000, 0x0800, &to(BAD)))),
-        ("GRE over IPv6", "drop rule:hostile", carrying(GOOD6, GRE, &build::gre(0, 0x0800, &to(BAD)))),
-        ("a blocked port inside", "drop rule:telnet", carrying(GOOD, 4, &carrying(GOOD, TCP, &telnet))),
-        ("a blocked port outside is none", "pass default", carrying(GOOD, 4, &to(GOOD))),
-        ("6to4 inside", "drop rule:hostile", carrying(GOOD, 41, &to(relayed))),
+        (
+            "IPv6 in IPv4",
+            "drop rule:hostile",
+            carrying(GOOD, 41, &to(BAD6)),
+        ),
+        (
+            "harmless IPv6 in IPv4",
+            "pass default",
+            carrying(GOOD, 41, &to(GOOD6)),
+        ),
+        (
+            "IPv6 in IPv6",
+            "drop rule:hostile",
+            carrying(GOOD6, 41, &to(BAD6)),
+        ),
+        (
+            "IPv4 in IPv6",
+            "drop rule:hostile",
+            carrying(GOOD6, 4, &to(BAD)),
+        ),
+        (
+            "IPv4 in GRE",
+            "drop rule:hostile",
+            carrying(GOOD, GRE, &build::gre(0, 0x0800, &to(BAD))),
+        ),
+        (
+            "IPv6 in GRE",
+            "drop rule:hostile",
+            carrying(GOOD, GRE, &build::gre(0, 0x86dd, &to(BAD6))),
+        ),
+        (
+            "harmless GRE",
+            "pass default",
+            carrying(GOOD, GRE, &build::gre(0, 0x0800, &to(GOOD))),
+        ),
+        (
+            "GRE with a checksum",
+            "drop rule:hostile",
+            carrying(GOOD, GRE, &build::gre(0x8000, 0x0800, &to(BAD))),
+        ),
+        (
+            "GRE with a key",
+            "drop rule:hostile",
+            carrying(GOOD, GRE, &build::gre(0x2000, 0x0800, &to(BAD))),
+        ),
+        (
+            "GRE with a sequence number",
+            "drop rule:hostile",
+            carrying(GOOD, GRE, &build::gre(0x1000, 0x0800, &to(BAD))),
+        ),
+        (
+            "GRE with all of them",
+            "drop rule:hostile",
+            carrying(GOOD, GRE, &build::gre(0xb000, 0x0800, &to(BAD))),
+        ),
+        (
+            "GRE over IPv6",
+            "drop rule:hostile",
+            carrying(GOOD6, GRE, &build::gre(0, 0x0800, &to(BAD))),
+        ),
+        (
+            "a blocked port inside",
+            "drop rule:telnet",
+            carrying(GOOD, 4, &carrying(GOOD, TCP, &telnet)),
+        ),
+        (
+            "a blocked port outside is none",
+            "pass default",
+            carrying(GOOD, 4, &to(GOOD)),
+        ),
+        (
+            "6to4 inside",
+            "drop rule:hostile",
+            carrying(GOOD, 41, &to(relayed)),
+        ),
         ("a later part inside", "drop rule:telnet", {
-            carrying(GOOD, 4, &build::ipv4_with(CAMERA, GOOD, TCP, &[], 9, &[0; 8]))
+            carrying(
+                GOOD,
+                4,
+                &build::ipv4_with(CAMERA, GOOD, TCP, &[], 9, &[0; 8]),
+            )
         }),
-        ("a foreign source inside", "pass default", carrying(GOOD, 4, &from_to((BAD.into(), GOOD.into())))),
-        ("padding inside", "pass default", carrying(GOOD, 4, &[to(GOOD), to(BAD)].concat())),
+        (
+            "a foreign source inside",
+            "pass default",
+            carrying(GOOD, 4, &from_to((BAD.into(), GOOD.into()))),
+        ),
+        (
+            "padding inside",
+            "pass default",
+            carrying(GOOD, 4, &[to(GOOD), to(BAD)].concat()),
+        ),
         ("a first part around a whole packet", "drop rule:hostile", {
             build::ipv4_with(CAMERA, GOOD, 4, &[], 0x2000, &to(BAD))
         }),
@@ -123,14 +213,23 @@ fn looked_into(cases: &mut Vec<Case>) {
             let inside = build::extension(UDP, 0, 0, &build::udp(1, 9, b""));
             carrying(GOOD, 41, &carrying(BAD6, 60, &inside))
         }),
-        ("nothing behind the header inside", "pass default", carrying(GOOD, 4, &carrying(GOOD, UDP, b""))),
+        (
+            "nothing behind the header inside",
+            "pass default",
+            carrying(GOOD, 4, &carrying(GOOD, UDP, b"")),
+        ),
     ] {
         let expected = match expected {
             "drop rule:hostile" => "inspected drop rule:hostile",
             "drop rule:telnet" => "inspected drop rule:telnet",
             _ => "inspected pass default",
         };
-        row(cases, &format!("looked into: {name}"), expected, on(INSPECTED, &packet));
+        row(
+            cases,
+            &format!("looked into: {name}"),
+            expected,
+            on(INSPECTED, &packet),
+        );
     }
 }
 
@@ -163,17 +262,38 @@ fn unreadable(cases: &mut Vec<Case>) {
         ("ERSPAN", gre(0x1000, 0x88be)),
         ("keepalives of GRE", gre(0, 0)),
         ("GRE of three bytes", carrying(GOOD, GRE, &[0, 0, 8])),
-        ("GRE whose key is not there", carrying(GOOD, GRE, &[0x20, 0, 8, 0, 0, 0])),
+        (
+            "GRE whose key is not there",
+            carrying(GOOD, GRE, &[0x20, 0, 8, 0, 0, 0]),
+        ),
         ("an empty tunnel", carrying(GOOD, 4, b"")),
         ("half a header inside", carrying(GOOD, 4, &to(GOOD)[..19])),
-        ("half an IPv6 header inside", carrying(GOOD, 41, &to(GOOD6)[..39])),
+        (
+            "half an IPv6 header inside",
+            carrying(GOOD, 41, &to(GOOD6)[..39]),
+        ),
         ("IPv6 where IPv4 should be", carrying(GOOD, 4, &to(GOOD6))),
         ("IPv4 where IPv6 should be", carrying(GOOD, 41, &to(GOOD))),
-        ("a packet that leaves the tunnel", carrying(GOOD, 4, &with16(to(GOOD), 2, 33))),
-        ("an IPv6 packet that leaves the tunnel", carrying(GOOD, 41, &with16(to(GOOD6), 4, 33))),
-        ("a bad length inside", carrying(GOOD, 4, &with16(to(GOOD), 2, 3))),
-        ("a martian inside", carrying(GOOD, 4, &to(Ipv4Addr::LOCALHOST))),
-        ("an IPv6 martian inside", carrying(GOOD, 41, &to(Ipv6Addr::LOCALHOST))),
+        (
+            "a packet that leaves the tunnel",
+            carrying(GOOD, 4, &with16(to(GOOD), 2, 33)),
+        ),
+        (
+            "an IPv6 packet that leaves the tunnel",
+            carrying(GOOD, 41, &with16(to(GOOD6), 4, 33)),
+        ),
+        (
+            "a bad length inside",
+            carrying(GOOD, 4, &with16(to(GOOD), 2, 3)),
+        ),
+        (
+            "a martian inside",
+            carrying(GOOD, 4, &to(Ipv4Addr::LOCALHOST)),
+        ),
+        (
+            "an IPv6 martian inside",
+            carrying(GOOD, 41, &to(Ipv6Addr::LOCALHOST)),
+        ),
         ("a source route inside", {
             let inner = build::ipv4_with(CAMERA, GOOD, UDP, &[131, 3, 4], 0, &[0; 8]);
             carrying(GOOD, 4, &inner)
@@ -189,7 +309,10 @@ fn unreadable(cases: &mut Vec<Case>) {
             }
             carrying(GOOD, 41, &carrying(GOOD6, next.0, &next.1))
         }),
-        ("a later part of a tunnel", build::ipv4_with(CAMERA, GOOD, 4, &[], 9, &to(GOOD))),
+        (
+            "a later part of a tunnel",
+            build::ipv4_with(CAMERA, GOOD, 4, &[], 9, &to(GOOD)),
+        ),
         ("a first part that cuts the packet inside", {
             build::ipv4_with(CAMERA, GOOD, 4, &[], 0x2000, &to(GOOD)[..24])
         }),
@@ -206,11 +329,32 @@ fn unreadable(cases: &mut Vec<Case>) {
 
 fn noted(cases: &mut Vec<Case>) {
     for (name, expected, packet) in [
-        ("a tunnel", "lenient audit tunnel", carrying(GOOD, 4, &to(GOOD))),
-        ("a tunnel to what is not looked at", "lenient audit tunnel", carrying(GOOD, 4, &to(BAD))),
-        ("a tunnel to a blocked network", "lenient drop rule:hostile", carrying(BAD, 4, &to(GOOD))),
-        ("an empty tunnel", "lenient audit tunnel", carrying(GOOD, 4, b"")),
+        (
+            "a tunnel",
+            "lenient audit tunnel",
+            carrying(GOOD, 4, &to(GOOD)),
+        ),
+        (
+            "a tunnel to what is not looked at",
+            "lenient audit tunnel",
+            carrying(GOOD, 4, &to(BAD)),
+        ),
+        (
+            "a tunnel to a blocked network",
+            "lenient drop rule:hostile",
+            carrying(BAD, 4, &to(GOOD)),
+        ),
+        (
+            "an empty tunnel",
+            "lenient audit tunnel",
+            carrying(GOOD, 4, b""),
+        ),
     ] {
-        row(cases, &format!("only noted: {name}"), expected, on(LENIENT, &packet));
+        row(
+            cases,
+            &format!("only noted: {name}"),
+            expected,
+            on(LENIENT, &packet),
+        );
     }
 }

@@ -110,7 +110,7 @@ fn listed(cases: &mut Vec<Case>) {
         cases,
         "a spoofed fragment",
         "cameras drop spoofed-source",
-        { on(CAMERAS, &build::ipv4_with(BAD, GOOD, UDP, &[], 1, &[0; 8])) },
+        on(CAMERAS, &build::ipv4_with(BAD, GOOD, UDP, &[], 1, &[0; 8])),
     );
     row(
         cases,

@@ -179,7 +179,7 @@ macro_rules! kordon_program {
         use $crate::{
             layout::{
                 Action, COUNTER_SLOTS, Counter, Judged, PROBE_BATCH, Probe, ProbeOutput, Reason,
-                TABLE_SLOTS, UNPARSABLE_REASONS, mode,
+                TABLE_SLOTS, UNPARSABLE_REASONS, mode, trace,
             },
             packet::Frame,
             shell::{Linear, NO_GENERATION, Pieces, length, rewrite},
@@ -217,6 +217,10 @@ macro_rules! kordon_program {
         /// One of [`mode`].
         #[unsafe(no_mangle)]
         static MODE: Global<u32> = Global::new(mode::LIVE);
+        /// Whether verdicts are logged: one of [`trace`]. A constant for the verifier,
+        /// which removes what is not asked for.
+        #[unsafe(no_mangle)]
+        static TRACE: Global<u32> = Global::new(trace::OFF);
         /// Which port this instance is attached to.
         #[unsafe(no_mangle)]
         static PORT: Global<u32> = Global::new($crate::layout::NO_PORT);
@@ -288,6 +292,15 @@ macro_rules! kordon_program {
             if MODE.load() == mode::PROBE {
                 finish_probe(&verdict);
             }
+            if TRACE.load() == trace::ON {
+                tell(
+                    &ctx,
+                    verdict.slot,
+                    verdict.action as u32,
+                    verdict.class,
+                    len,
+                );
+            }
             match verdict.action {
                 Action::Drop => xdp_action::XDP_DROP,
                 _ => xdp_action::XDP_PASS,
@@ -308,6 +321,19 @@ macro_rules! kordon_program {
             };
             let live = Live { generation, table };
             work.verdict = decide(&frame, port(), &live, &mut work.work, &mut ());
+        }
+
+        /// Logs a verdict on a frame of a zone, for `kordon run --debug-log`.
+        #[inline(never)]
+        fn tell(ctx: &XdpContext, slot: u32, action: u32, class: u32, len: u32) {
+            aya_log_ebpf::info!(
+                ctx,
+                "counter {} action {} class {} bytes {}",
+                slot,
+                action,
+                class,
+                len
+            );
         }
 
         #[inline(always)]

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod controller;
 pub mod demo;
 pub mod generate;
+pub mod hostile;
 pub mod lab;
 pub mod reference;
 pub mod router;

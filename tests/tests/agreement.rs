@@ -15,8 +15,13 @@ use std::{
 use fastrand::Rng;
 use kordon::{
     asn::{self, AsnDb},
-    judge::{self, Engine, Judge},
+    datapath::probe::Prober,
+    judge::{self, Engine, Image, Judge},
     policy::{self, Bundle, Context, Overlay, model::Policy},
+};
+use kordon_ebpf::{
+    layout::ProbeOutput,
+    verdict::{Work, decide},
 };
 use kordon_tests::{
     generate::{self, Pool, Sources},
@@ -50,6 +55,46 @@ fn kind(expected: &Row, said: &anyhow::Result<Row>) -> String {
         }
     }
     kind
+}
+
+/// The program in the kernel, loaded once for all cases.
+#[derive(Default)]
+struct Kernel {
+    prober: Option<Prober>,
+    work: Work,
+}
+
+impl Kernel {
+    fn install(&mut self, image: &Image) {
+        let loaded = self.prober.take().filter(|p| p.tier() == image.tier);
+        let mut prober = loaded.unwrap_or_else(|| Prober::load(image.tier).unwrap());
+        prober.install(&image.rules, &image.table).unwrap();
+        self.prober = Some(prober);
+    }
+
+    /// Whether it says of a frame what the library says.
+    fn agrees(&mut self, image: &Image, frame: &[u8]) -> anyhow::Result<()> {
+        // The kernel takes no shorter ones.
+        if frame.len() < 14 {
+            return Ok(());
+        }
+        let library = decide(frame, 0, image, &mut self.work, &mut ());
+        let library = ProbeOutput {
+            slot: library.slot,
+            class: library.class,
+            asn_slot: library.asn_slot,
+            judged: library.judged as u8,
+            action: library.action as u8,
+            noted: library.noted,
+        };
+        let prober = self.prober.as_mut().expect("an image was installed");
+        let kernel = prober.run(frame, 0)?;
+        anyhow::ensure!(
+            kernel == library,
+            "the kernel says {kernel:?}, the library {library:?}"
+        );
+        Ok(())
+    }
 }
 
 /// One policy, database and router.
@@ -107,19 +152,27 @@ impl Case {
     }
 
     /// Adds what differs, each kind once, with everything that shows it again.
-    fn check(&self, engine: Engine, frames: usize, differences: &mut Differences) {
+    fn check(&self, kernel: &mut Option<Kernel>, frames: usize, differences: &mut Differences) {
         let router = judge::Router {
             interface: self.router.interface.clone(),
             addresses: self.router.addresses.clone(),
             connected: judge::Router::connected_everywhere(&self.policy, &self.router.connected),
         };
-        let mut judge = Judge::new(&self.policy, &self.db, &router, engine)
+        let mut judge = Judge::new(&self.policy, &self.db, &router, Engine::Reference)
             .unwrap_or_else(|error| panic!("seed {}: {error:#}\n{}", self.seed, self.text));
+        if let Some(kernel) = kernel {
+            kernel.install(judge.image());
+        }
         let now = jiff::Timestamp::now();
         let interpreter = Interpreter::new(&self.policy, &self.table, &self.router, now);
         for (number, frame) in self.frames(frames).enumerate() {
             let expected = interpreter.row(&frame);
-            let said = judge.row(&frame).map(|(row, _)| Row::from(&row));
+            let mut said = judge.row(&frame).map(|(row, _)| Row::from(&row));
+            if let Some(kernel) = kernel
+                && let Err(error) = kernel.agrees(judge.image(), &frame)
+            {
+                said = Err(error);
+            }
             if said.as_ref().ok() != Some(&expected) {
                 let kind = kind(&expected, &said);
                 let entry = differences.entry(kind);
@@ -174,8 +227,8 @@ fn fail_on(differences: &Differences) {
     panic!("{} kinds of differences, see above", differences.len());
 }
 
-#[test]
-fn library_and_reference_agree() {
+/// Cases from the first seed on: as many as were asked for, else some seconds long.
+fn campaign(mut kernel: Option<Kernel>, frames: usize) {
     let first = number("KORDON_SEED").unwrap_or(1);
     let cases = number("KORDON_CASES");
     let start = Instant::now();
@@ -184,9 +237,20 @@ fn library_and_reference_agree() {
     while cases.map_or(start.elapsed() < Duration::from_secs(12), |cases| {
         done < cases
     }) {
-        Case::new(first + done).check(Engine::Reference, 300, &mut differences);
+        Case::new(first + done).check(&mut kernel, frames, &mut differences);
         done += 1;
     }
-    println!("{done} cases");
+    println!("{done} cases of {frames} frames");
     fail_on(&differences);
+}
+
+#[test]
+fn library_and_reference_agree() {
+    campaign(None, 300);
+}
+
+/// It takes the kernel a while to change maps, so more is asked of each case.
+#[test]
+fn kernel_library_and_reference_agree() {
+    campaign(Some(Kernel::default()), 2000);
 }

@@ -9,6 +9,7 @@
 //! - [`interfaces`], [`network`]: programs on interfaces; links and addresses.
 //! - [`state`], [`database`]: what is on disk.
 //! - [`status`], [`questions`]: answers.
+//! - [`trace`]: what the programs log when they are asked to.
 //!
 //! Architecture invariant: ending the daemon, however, changes nothing in the
 //! kernel. Only [`operations`]' `detach` does.
@@ -23,6 +24,7 @@ mod refusal;
 mod start;
 mod state;
 mod status;
+mod trace;
 
 use std::{
     net::SocketAddr,
@@ -92,7 +94,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let result = runtime.block_on(daemon(config));
+    let result = runtime.block_on(daemon(config, options.debug_log));
     // An import that is under way is not waited for.
     runtime.shutdown_background();
     result
@@ -121,13 +123,10 @@ fn configuration(options: &Options) -> anyhow::Result<Config> {
     if let Some(state_dir) = &options.state_dir {
         config.state_dir.clone_from(state_dir);
     }
-    if options.debug_log {
-        tracing::warn!("the programs of this build log nothing");
-    }
     Ok(config)
 }
 
-async fn daemon(config: Config) -> anyhow::Result<()> {
+async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
     // Before anything that takes time: a signal during the start counts.
     let mut hangup = signal(SignalKind::hangup()).context("cannot wait for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
@@ -148,7 +147,7 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     };
     let server = Server::bind(&config.socket, &config.group)?;
     let address = config.metrics;
-    let (core, later) = spawn_blocking(move || Core::start(config, state, facts))
+    let (core, later) = spawn_blocking(move || Core::start(config, state, facts, debug_log))
         .await
         .context("the start failed")??;
     let reasons = core.reasons();

@@ -13,6 +13,7 @@ use super::{
     network::Facts,
     refusal::Refusal,
     state::{Current, StateDir, lock},
+    trace::Traces,
 };
 use crate::{
     config::Config,
@@ -42,8 +43,12 @@ impl Core {
         config: Config,
         state: StateDir,
         facts: Option<Facts>,
+        debug_log: bool,
     ) -> anyhow::Result<(Self, Later)> {
-        let datapath = Datapath::open(&config.bpffs)?;
+        let mut datapath = Datapath::open(&config.bpffs)?;
+        if debug_log {
+            datapath.trace();
+        }
         let Found {
             database,
             outdated,
@@ -79,6 +84,7 @@ impl Core {
             applies: Applies::default(),
             started_at: Timestamp::now(),
             detached: false,
+            traces: debug_log.then(Traces::default),
             retry_at: None,
         };
         core.restore()?;
@@ -186,6 +192,9 @@ impl Core {
             return;
         }
         self.tend_interfaces();
+        if let Some(traces) = &mut self.traces {
+            traces.tend(&self.datapath.programs());
+        }
         let now = Timestamp::now();
         if self.retry_at.is_some_and(|at| now < at) {
             return;

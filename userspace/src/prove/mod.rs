@@ -54,7 +54,7 @@ impl Budget {
     /// Prefixes, ASNs and blocks that are tried of one target.
     const fn members(self) -> usize {
         match self {
-            Self::Rules => 1024,
+            Self::Rules => 512,
             Self::Table => 16 << 10,
         }
     }
@@ -67,10 +67,19 @@ impl Budget {
         }
     }
 
-    /// Ranges of each family that are tried; about three addresses for each.
+    /// VIDs that no zone names are tried too: each of so many.
+    const fn stride(self) -> usize {
+        match self {
+            Self::Rules => 8,
+            Self::Table => 1,
+        }
+    }
+
+    /// Ranges of each family that are tried, whatever the policy says of them: one
+    /// address of each, with a new table about three.
     const fn ranges(self) -> usize {
         match self {
-            Self::Rules => 2048,
+            Self::Rules => 1024,
             Self::Table => 64 << 10,
         }
     }
@@ -103,7 +112,7 @@ pub struct Proof {
 pub fn prove(claim: &Claim<'_>, budget: Budget, prober: &mut Prober) -> Result<Proof, String> {
     let reference = Reference::new(claim);
     let mut kernel = Kernel::new(claim, prober);
-    places::prove(claim, &reference, &mut kernel)?;
+    places::prove(claim, budget, &reference, &mut kernel)?;
     let places = places::of_zones(claim, &reference);
     let addresses = sample::of_zones(claim, &reference, budget);
     let mut whole = Some(sample::of_database(claim, budget));

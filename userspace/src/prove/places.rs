@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use kordon_ebpf::layout::{Action, Reason};
 
 use super::{
-    Claim,
+    Budget, Claim,
     frame::{Frame, MACS, Place, TAG, ip, to, transport},
     kernel::{Expected, Kernel},
     naive::{Meant, Packet, Reference},
@@ -14,9 +14,8 @@ use super::{
 };
 use crate::policy::model::VlanMatch;
 
-/// VIDs that no zone names are tried too: all of them on the first interface, on
-/// others each of so many.
-const STRIDE: usize = 16;
+/// On other interfaces than the first, VIDs that no zone names are rarer by this.
+const RARER: usize = 16;
 
 /// Pairs that are tried on the first interface, and on others.
 const PAIRS: [usize; 2] = [4096, 256];
@@ -62,6 +61,7 @@ fn tags(vlan: &VlanMatch) -> Vec<u16> {
 /// Proves that frames are in the zones that they should be in.
 pub(super) fn prove(
     claim: &Claim<'_>,
+    budget: Budget,
     reference: &Reference<'_>,
     kernel: &mut Kernel<'_>,
 ) -> Result<(), String> {
@@ -79,7 +79,8 @@ pub(super) fn prove(
         let expected = check.expected(&[]);
         kernel.one(&untagged.bytes, check.port, &expected, || check.name(&[]))?;
         let mut vids = singles.clone();
-        vids.extend((0..4096).step_by(if port == 0 { 1 } else { STRIDE }));
+        let stride = budget.stride() * if port == 0 { 1 } else { RARER };
+        vids.extend((0..4096).step_by(stride));
         vids.sort_unstable();
         vids.dedup();
         check.singles(kernel, &vids)?;

@@ -97,7 +97,6 @@ impl Both {
 /// Addresses of the policy, for each zone: those of its rules' targets, and those
 /// that lie beside them or stand for them.
 pub(super) fn of_zones(claim: &Claim<'_>, reference: &Reference<'_>, budget: Budget) -> Vec<Both> {
-    let firsts = Firsts::new(claim);
     let mut of_targets: HashMap<Target, Both> = HashMap::new();
     let always = always(claim);
     let zones = claim.policy.zones.len().max(1);
@@ -116,7 +115,7 @@ pub(super) fn of_zones(claim: &Claim<'_>, reference: &Reference<'_>, budget: Bud
             for target in targets {
                 let members = of_targets
                     .entry(target)
-                    .or_insert_with(|| members(claim, reference, &firsts, target, budget));
+                    .or_insert_with(|| members(claim, reference, target, budget));
                 both.extend(members);
             }
             let mut both = both.done().at_most(budget.members() * 4 / zones);
@@ -171,45 +170,28 @@ fn embed(net: Ipv6Net, v4: Ipv4Addr) -> Ipv6Addr {
     bytes.into()
 }
 
-/// An address of each set of origins, in each family.
-struct Firsts {
-    v4: Vec<Option<u32>>,
-    v6: Vec<Option<u128>>,
-}
-
-impl Firsts {
-    fn new(claim: &Claim<'_>) -> Self {
-        let db = claim.db;
-        let mut firsts = Self {
-            v4: vec![None; db.origins.len()],
-            v6: vec![None; db.origins.len()],
-        };
-        for range in &db.v4 {
-            firsts.v4[range.origins as usize].get_or_insert(range.start);
+/// The first address of each of these sets of origins, in each family. `chosen`
+/// is ascending.
+fn firsts(claim: &Claim<'_>, chosen: &[usize], both: &mut Both) {
+    let db = claim.db;
+    let mut wanted = vec![false; db.origins.len()];
+    let mark = |wanted: &mut Vec<bool>| chosen.iter().for_each(|id| wanted[*id] = true);
+    mark(&mut wanted);
+    for range in &db.v4 {
+        if std::mem::take(&mut wanted[range.origins as usize]) {
+            both.add(IpAddr::V4(range.start.into()));
         }
-        for range in &db.v6 {
-            firsts.v6[range.origins as usize].get_or_insert(range.start);
-        }
-        firsts
     }
-
-    fn add(&self, id: usize, both: &mut Both) {
-        if let Some(first) = self.v4[id] {
-            both.add(IpAddr::V4(first.into()));
-        }
-        if let Some(first) = self.v6[id] {
-            both.add(IpAddr::V6(first.into()));
+    wanted.fill(false);
+    mark(&mut wanted);
+    for range in &db.v6 {
+        if std::mem::take(&mut wanted[range.origins as usize]) {
+            both.add(IpAddr::V6(range.start.into()));
         }
     }
 }
 
-fn members(
-    claim: &Claim<'_>,
-    reference: &Reference<'_>,
-    firsts: &Firsts,
-    target: Target,
-    budget: Budget,
-) -> Both {
+fn members(claim: &Claim<'_>, reference: &Reference<'_>, target: Target, budget: Budget) -> Both {
     let mut both = Both::default();
     let Target::Set(id) = target else {
         // Of the others every boundary is tried always.
@@ -229,26 +211,18 @@ fn members(
                     .any(|asn| reference.is_named(set, *asn))
             })
             .collect();
-        for id in every(&named, limit) {
-            firsts.add(*id, &mut both);
-        }
+        let chosen: Vec<usize> = every(&named, limit).copied().collect();
+        firsts(claim, &chosen, &mut both);
     }
-    for country in &set.countries {
-        let v4: Vec<_> = db
-            .countries_v4
-            .iter()
-            .filter(|r| r.country == *country)
-            .collect();
-        for range in every(&v4, limit) {
+    if !set.countries.is_empty() {
+        let named = |country| set.countries.contains(country);
+        let v4 = db.countries_v4.iter().filter(|r| named(&r.country));
+        for range in every(&v4.collect::<Vec<_>>(), limit) {
             both.add(IpAddr::V4(range.start.into()));
             both.add(IpAddr::V4(range.end.into()));
         }
-        let v6: Vec<_> = db
-            .countries_v6
-            .iter()
-            .filter(|r| r.country == *country)
-            .collect();
-        for range in every(&v6, limit) {
+        let v6 = db.countries_v6.iter().filter(|r| named(&r.country));
+        for range in every(&v6.collect::<Vec<_>>(), limit) {
             both.add(IpAddr::V6(range.start.into()));
             both.add(IpAddr::V6(range.end.into()));
         }
@@ -257,16 +231,17 @@ fn members(
 }
 
 /// Addresses of the database, whatever the policy says of them: both ends of
-/// ranges and what lies beside them, and addresses inside; with the live table
-/// one for each set of origins. Evenly, up to the budget.
+/// ranges and what lies beside them, and addresses inside; with the live table a
+/// few of the first ones. Evenly, up to the budget.
 pub(super) fn of_database(claim: &Claim<'_>, budget: Budget) -> Both {
     let mut both = Both::default();
     let db = claim.db;
     if budget == Budget::Rules {
-        let firsts = Firsts::new(claim);
-        let all: Vec<usize> = (0..db.origins.len()).collect();
-        for id in every(&all, budget.ranges()) {
-            firsts.add(*id, &mut both);
+        for range in every(&db.v4, budget.ranges()) {
+            both.add(IpAddr::V4(range.start.into()));
+        }
+        for range in every(&db.v6, budget.ranges()) {
+            both.add(IpAddr::V6(range.start.into()));
         }
         return both;
     }

@@ -15,6 +15,15 @@
 /// Version of everything in this file. Pinned maps with another one are not adopted.
 pub const LAYOUT_VERSION: u32 = 1;
 
+/// Values of the program's `TRACE`.
+pub mod trace {
+    // As in `mode`: no map key is like these.
+    /// Nothing is logged.
+    pub const OFF: u32 = 0x6b6f_7210;
+    /// Every verdict on a frame of a zone is.
+    pub const ON: u32 = 0x6b6f_7211;
+}
+
 /// Zones in one policy, at most.
 pub const MAX_ZONES: usize = 256;
 /// Policed interfaces, at most: the length of [`Generation::ports`].

@@ -186,6 +186,12 @@ pub fn tags<F: Frame + ?Sized>(frame: &F) -> Tags {
     tags
 }
 
+/// As [`tags`], where there is no room for copies of what is read.
+#[inline(never)]
+pub fn tags_into<F: Frame + ?Sized>(frame: &F, into: &mut Tags) {
+    *into = tags(frame);
+}
+
 /// The VID of a tag that the frame ends behind; 0: it ends inside the tag.
 #[inline(never)]
 fn last_vid<F: Frame + ?Sized>(frame: &F, at: u32) -> u16 {

@@ -179,11 +179,11 @@ macro_rules! kordon_program {
         use $crate::{
             layout::{
                 Action, COUNTER_SLOTS, Counter, Judged, PROBE_BATCH, Probe, ProbeOutput, Reason,
-                TABLE_SLOTS, UNPARSABLE_REASONS, mode,
+                TABLE_SLOTS, UNPARSABLE_REASONS, mode, trace,
             },
             packet::Frame,
             shell::{Linear, NO_GENERATION, Pieces, length, rewrite},
-            verdict::{Live, NO_SLOT, Verdict, Work, decide, shortcut},
+            verdict::{Live, NO_SLOT, Selected, Verdict, Work, decide, select, shortcut},
         };
 
         /// The live generation, at 0.
@@ -217,6 +217,10 @@ macro_rules! kordon_program {
         /// One of [`mode`].
         #[unsafe(no_mangle)]
         static MODE: Global<u32> = Global::new(mode::LIVE);
+        /// Whether verdicts are logged: one of [`trace`]. A constant for the verifier,
+        /// which removes what is not asked for.
+        #[unsafe(no_mangle)]
+        static TRACE: Global<u32> = Global::new(trace::OFF);
         /// Which port this instance is attached to.
         #[unsafe(no_mangle)]
         static PORT: Global<u32> = Global::new($crate::layout::NO_PORT);
@@ -227,28 +231,34 @@ macro_rules! kordon_program {
             let Some(generation) = GENERATIONS.get_value(0, &0) else {
                 return NO_GENERATION;
             };
-            let Some(table) = TABLES.get_value(generation.table_slot, &0) else {
-                return NO_GENERATION;
-            };
-            let live = Live { generation, table };
             if generation.version != $crate::layout::LAYOUT_VERSION {
                 return NO_GENERATION;
             }
-            let mut port = PORT.load();
             if MODE.load() == mode::PROBE {
-                port = prepare_probe(&ctx);
+                prepare_probe(&ctx);
             } else if MODE.load() == mode::BENCH {
                 prepare_bench(&ctx);
             }
-            let len = length(&ctx);
             let frame = Linear {
                 data: ctx.data(),
                 end: ctx.data_end(),
             };
-            let shortcut = if frame.len() == len {
-                shortcut(&frame, port, &live)
-            } else {
-                None
+            let selected = select(&frame, port(), generation);
+            // Traffic of no zone pays for nothing that follows.
+            if let Selected::Unpoliced = selected
+                && MODE.load() != mode::PROBE
+            {
+                return xdp_action::XDP_PASS;
+            }
+            let Some(table) = TABLES.get_value(generation.table_slot, &0) else {
+                return NO_GENERATION;
+            };
+            let len = length(&ctx);
+            let shortcut = match selected {
+                Selected::Zone(zone, tags) if frame.len() == len => {
+                    shortcut(&frame, zone, &tags, &Live { generation, table })
+                }
+                _ => None,
             };
             let verdict = match shortcut {
                 Some(verdict) => verdict,
@@ -259,7 +269,7 @@ macro_rules! kordon_program {
                     // SAFETY: the memory is this CPU's, and nothing else runs on
                     // it before this program ends.
                     let work = unsafe { &mut *work };
-                    decide_whole(&ctx, generation, table, port, work);
+                    decide_whole(&ctx, generation, table, work);
                     work.verdict
                 }
             };
@@ -282,6 +292,15 @@ macro_rules! kordon_program {
             if MODE.load() == mode::PROBE {
                 finish_probe(&verdict);
             }
+            if TRACE.load() == trace::ON {
+                tell(
+                    &ctx,
+                    verdict.slot,
+                    verdict.action as u32,
+                    verdict.class,
+                    len,
+                );
+            }
             match verdict.action {
                 Action::Drop => xdp_action::XDP_DROP,
                 _ => xdp_action::XDP_PASS,
@@ -294,7 +313,6 @@ macro_rules! kordon_program {
             ctx: &XdpContext,
             generation: &$generation,
             table: &$table,
-            port: u32,
             work: &mut Memory,
         ) {
             let frame = Pieces {
@@ -302,7 +320,20 @@ macro_rules! kordon_program {
                 len: length(ctx),
             };
             let live = Live { generation, table };
-            work.verdict = decide(&frame, port, &live, &mut work.work, &mut ());
+            work.verdict = decide(&frame, port(), &live, &mut work.work, &mut ());
+        }
+
+        /// Logs a verdict on a frame of a zone, for `kordon run --debug-log`.
+        #[inline(never)]
+        fn tell(ctx: &XdpContext, slot: u32, action: u32, class: u32, len: u32) {
+            aya_log_ebpf::info!(
+                ctx,
+                "counter {} action {} class {} bytes {}",
+                slot,
+                action,
+                class,
+                len
+            );
         }
 
         #[inline(always)]
@@ -317,24 +348,33 @@ macro_rules! kordon_program {
             }
         }
 
-        /// Writes the next destination into the packet and says as which port
-        /// it is to be judged.
+        /// Which port the frame arrived on, or is to be judged as having.
         #[inline(always)]
-        fn prepare_probe(ctx: &XdpContext) -> u32 {
-            let Some(probe) = PROBE.get_ptr_mut(0) else {
-                return 0;
-            };
-            // SAFETY: one probe runs at a time, and userspace waits for it.
-            let probe = unsafe { &*probe };
-            rewrite(ctx, probe);
-            probe.control.port
+        fn port() -> u32 {
+            if MODE.load() == mode::PROBE {
+                return match PROBE.get_ptr_mut(0) {
+                    // SAFETY: one probe runs at a time, and userspace waits for it.
+                    Some(probe) => unsafe { (*probe).control.port },
+                    None => 0,
+                };
+            }
+            PORT.load()
+        }
+
+        /// Writes the next destination into the packet.
+        #[inline(always)]
+        fn prepare_probe(ctx: &XdpContext) {
+            if let Some(probe) = PROBE.get_ptr_mut(0) {
+                // SAFETY: as in `port`.
+                rewrite(ctx, unsafe { &*probe });
+            }
         }
 
         /// Writes the next destination into the packet and moves on.
         #[inline(always)]
         fn prepare_bench(ctx: &XdpContext) {
             if let Some(probe) = PROBE.get_ptr_mut(0) {
-                // SAFETY: as in `prepare_probe`.
+                // SAFETY: as in `port`.
                 let probe = unsafe { &mut *probe };
                 rewrite(ctx, probe);
                 probe.control.next = probe.control.next.wrapping_add(1);
@@ -345,7 +385,7 @@ macro_rules! kordon_program {
         #[inline(always)]
         fn finish_probe(verdict: &Verdict) {
             if let Some(probe) = PROBE.get_ptr_mut(0) {
-                // SAFETY: as in `prepare_probe`.
+                // SAFETY: as in `port`.
                 let probe = unsafe { &mut *probe };
                 let next = probe.control.next;
                 probe.outputs[next as usize % PROBE_BATCH] = ProbeOutput {

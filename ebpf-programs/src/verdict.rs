@@ -74,10 +74,8 @@ impl Verdict {
     }
 }
 
-/// One generation, as far as a verdict reads it.
-pub trait Tables {
-    /// Whether there is one, in this layout.
-    fn is_live(&self) -> bool;
+/// One generation, as far as the choice of a zone reads it.
+pub trait Zones {
     /// A policed interface.
     fn port(&self, port: u32) -> Option<&Port>;
     /// Word of a VID table.
@@ -86,6 +84,34 @@ pub trait Tables {
     fn pair(&self, slot: u32) -> Option<&Pair>;
     /// A zone.
     fn zone(&self, id: u32) -> Option<&Zone>;
+}
+
+impl<const CLASSES: usize> Zones for Generation<CLASSES> {
+    #[inline(always)]
+    fn port(&self, port: u32) -> Option<&Port> {
+        self.ports.get(opaque(port as usize))
+    }
+    #[inline(always)]
+    fn vid(&self, table: u16, vid: u16) -> u16 {
+        match self.vid_tables.get(table as usize) {
+            Some(table) => table[(vid & 0xfff) as usize],
+            None => 0,
+        }
+    }
+    #[inline(always)]
+    fn pair(&self, slot: u32) -> Option<&Pair> {
+        self.pairs.get(opaque(slot as usize))
+    }
+    #[inline(always)]
+    fn zone(&self, id: u32) -> Option<&Zone> {
+        self.zones.get(opaque(id as usize))
+    }
+}
+
+/// One generation, as far as a verdict reads it.
+pub trait Tables: Zones {
+    /// Whether there is one, in this layout.
+    fn is_live(&self) -> bool;
     /// A source prefix.
     fn source(&self, index: u32) -> Option<&Prefix>;
     /// Configured NAT64 prefixes in use.
@@ -113,29 +139,29 @@ pub struct Live<'a, G, T> {
     pub table: &'a T,
 }
 
+impl<const CLASSES: usize, T> Zones for Live<'_, Generation<CLASSES>, T> {
+    #[inline(always)]
+    fn port(&self, port: u32) -> Option<&Port> {
+        self.generation.port(port)
+    }
+    #[inline(always)]
+    fn vid(&self, table: u16, vid: u16) -> u16 {
+        self.generation.vid(table, vid)
+    }
+    #[inline(always)]
+    fn pair(&self, slot: u32) -> Option<&Pair> {
+        self.generation.pair(slot)
+    }
+    #[inline(always)]
+    fn zone(&self, id: u32) -> Option<&Zone> {
+        self.generation.zone(id)
+    }
+}
+
 impl<const CLASSES: usize, T: ReadTable> Tables for Live<'_, Generation<CLASSES>, T> {
     #[inline(always)]
     fn is_live(&self) -> bool {
         self.generation.version == LAYOUT_VERSION
-    }
-    #[inline(always)]
-    fn port(&self, port: u32) -> Option<&Port> {
-        self.generation.ports.get(port as usize)
-    }
-    #[inline(always)]
-    fn vid(&self, table: u16, vid: u16) -> u16 {
-        match self.generation.vid_tables.get(table as usize) {
-            Some(table) => table[(vid & 0xfff) as usize],
-            None => 0,
-        }
-    }
-    #[inline(always)]
-    fn pair(&self, slot: u32) -> Option<&Pair> {
-        self.generation.pairs.get(opaque(slot as usize))
-    }
-    #[inline(always)]
-    fn zone(&self, id: u32) -> Option<&Zone> {
-        self.generation.zones.get(id as usize)
     }
     #[inline(always)]
     fn source(&self, index: u32) -> Option<&Prefix> {
@@ -198,6 +224,7 @@ impl Observer for () {}
 /// small, and what comes out of a map the verifier follows once, whatever went in.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Work {
+    tags: Tags,
     ip: Ip,
     inner: Ip,
     noted: u16,
@@ -226,10 +253,10 @@ pub fn decide<F: Frame + ?Sized, T: Tables, O: Observer>(
     let Some(port) = tables.port(port) else {
         return Verdict::UNJUDGED;
     };
-    let tags = packet::tags(frame);
-    let word = zone_word(tables, port.vid_table, &tags);
+    packet::tags_into(frame, &mut work.tags);
+    let word = zone_word(tables, port.vid_table, &work.tags);
     if word == 0 {
-        if tags.ninth {
+        if work.tags.ninth {
             return Verdict::fixed(port.slot_base, Reason::VlanDepth, Action::Drop);
         }
         if port.drop_unknown != 0 {
@@ -240,7 +267,7 @@ pub fn decide<F: Frame + ?Sized, T: Tables, O: Observer>(
     let Some(zone) = tables.zone(word - 1) else {
         return Verdict::UNJUDGED;
     };
-    observer.zone(word - 1, &tags);
+    observer.zone(word - 1, &work.tags);
     work.noted = 0;
     work.audited = None;
     Decision {
@@ -250,26 +277,54 @@ pub fn decide<F: Frame + ?Sized, T: Tables, O: Observer>(
         work,
         observer,
     }
-    .frame(&tags)
+    .frame()
 }
 
-/// The verdict on a frame that has nothing special about it, or `None`: then
-/// [`decide`] must be asked. Wherever this says something, `decide` says the same.
+/// Which zone a frame belongs to, where that is plain to see.
+#[derive(Clone, Copy, Debug)]
+pub enum Selected<'a> {
+    /// None, and it passes uncounted.
+    Unpoliced,
+    /// This one.
+    Zone(&'a Zone, Tags),
+    /// [`decide`] must be asked.
+    Unclear,
+}
+
+/// Chooses the zone of a frame that lies in one piece, or of the first piece.
 #[inline(always)]
-pub fn shortcut<F: Frame + ?Sized, T: Tables>(frame: &F, port: u32, tables: &T) -> Option<Verdict> {
-    let port = tables.port(port)?;
+pub fn select<'a, F: Frame + ?Sized, Z: Zones>(frame: &F, port: u32, zones: &'a Z) -> Selected<'a> {
+    let Some(port) = zones.port(port) else {
+        return Selected::Unclear;
+    };
     let tags = packet::tags(frame);
     if tags.ninth || tags.truncated {
-        return None;
+        return Selected::Unclear;
     }
-    let word = zone_word(tables, port.vid_table, &tags);
+    let word = zone_word(zones, port.vid_table, &tags);
     if word == 0 {
-        return (port.drop_unknown == 0).then_some(Verdict::UNPOLICED);
+        return if port.drop_unknown == 0 {
+            Selected::Unpoliced
+        } else {
+            Selected::Unclear
+        };
     }
-    let zone = tables.zone(word - 1)?;
-    if tags.counting > 2 {
-        return None;
+    match zones.zone(word - 1) {
+        Some(zone) if tags.counting <= 2 => Selected::Zone(zone, tags),
+        _ => Selected::Unclear,
     }
+}
+
+/// The verdict on a frame of a zone that has nothing special about it and lies in
+/// one piece, or `None`: then [`decide`] must be asked. Wherever this says
+/// something, `decide` says the same.
+#[inline(always)]
+pub fn shortcut<F: Frame + ?Sized, T: Tables>(
+    frame: &F,
+    zone: &Zone,
+    tags: &Tags,
+    tables: &T,
+) -> Option<Verdict> {
     let limit = frame.len();
     let (src, dst) = match tags.ethertype {
         0x0800 => {
@@ -395,7 +450,7 @@ fn asn_slot<T: Tables>(tables: &T, zone: &Zone, ordinal: u32, action: Action) ->
 
 /// Zone id + 1 for the tags, 0: none.
 #[inline(always)]
-fn zone_word<T: Tables>(tables: &T, table: u16, tags: &Tags) -> u32 {
+fn zone_word<T: Zones>(tables: &T, table: u16, tags: &Tags) -> u32 {
     let word = tables.vid(table, tags.outer);
     if word & VID_HAS_PAIRS != 0 && tags.inner != 0 {
         let key = pair_key(table, tags.outer, tags.inner);
@@ -509,16 +564,18 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
     }
 
     #[inline(always)]
-    fn frame(mut self, tags: &Tags) -> Verdict {
+    fn frame(mut self) -> Verdict {
+        let tags = &self.work.tags;
         if tags.ninth || tags.counting > 2 {
             return self.fixed(Reason::VlanDepth, Action::Drop);
         }
         if tags.truncated {
             return self.unreadable(Reason::Truncated);
         }
-        self.work.ip.at = tags.at;
+        let (at, ethertype) = (tags.at, tags.ethertype);
+        self.work.ip.at = at;
         self.work.ip.end = self.frame.len();
-        let v6 = match tags.ethertype {
+        let v6 = match ethertype {
             0x0800 => false,
             0x86dd => true,
             // ARP, LLDP, EAPOL, slow protocols.
@@ -527,7 +584,7 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
                 return self.fixed(Reason::NotIp, Action::Pass);
             }
             0x8864 if self.zone.flags & ZONE_PPPOE != 0 => {
-                let payload = packet::pppoe(self.frame, tags.at, &mut self.work.ip);
+                let payload = packet::pppoe(self.frame, at, &mut self.work.ip);
                 if self.work.ip.end > self.frame.len() {
                     self.work.ip.end = self.frame.len();
                     if self.drops(Reason::Truncated) {

@@ -1,8 +1,10 @@
 //! What the end-to-end tests, the demo and the benchmarks share. None of it ships.
 
 pub mod bench;
+pub mod controller;
 pub mod demo;
 pub mod generate;
 pub mod hostile;
 pub mod lab;
 pub mod reference;
+pub mod router;

@@ -483,9 +483,12 @@ fn bad_input() {
     let policies: Vec<(String, &str)> = vec![
         ("[zone.c".into(), "bad.toml:5:1"),
         ("x = 1".into(), "unknown key `x`"),
-        ("[zone.c]\\nvlans = [20]".into(), "duplicate key"),
-        ("[zone.d]\\nvlans = [20]".into(), "VLAN 20"),
-        ("[zone.d]\\nvlans = [0]".into(), "`0`"),
+        ("[zone.c]\\nvlans = [20]".into(), "defined twice"),
+        (
+            "[zone.d]\\nvlans = [20]".into(),
+            "VLAN `20` is already in zone `c`",
+        ),
+        ("[zone.d]\\nvlans = [0]".into(), "no VLAN 0"),
         ("[zone.d]\\nvlans = [4095]".into(), "4095"),
         ("[zone.d]\\nvlans = [\"30-20\"]".into(), "30-20"),
         ("[zone.d]\\nvlans = [\"1.2.3\"]".into(), "1.2.3"),
@@ -552,23 +555,20 @@ fn bad_input() {
         ),
     ];
     let mut count = 0;
+    let mut wrong = Vec::new();
     for (text, message) in policies {
         let good = "[zone.c]\nvlans = [20]\nsources = [\"10.0.0.0/8\"]\n\n";
         place.write("bad.toml", format!("{good}{}\n", text.replace("\\n", "\n")));
         let before = place.everything();
         let said = place.kordon("check bad.toml");
-        assert_eq!(said.code, 1, "{text}: {}{}", said.out, said.err);
-        assert!(
-            said.err.contains(message),
-            "{text}: no {message} in\n{}",
-            said.err
-        );
-        assert!(said.err.contains("bad.toml"), "{text}: {}", said.err);
-        assert!(
-            said.err.contains("help: "),
-            "{text}: no cure in\n{}",
-            said.err
-        );
+        for part in [message, "bad.toml", "help: "] {
+            if said.code != 1 || !said.err.contains(part) {
+                wrong.push(format!(
+                    "{text}: {}, no `{part}` in\n{}",
+                    said.code, said.err
+                ));
+            }
+        }
         let found = place.kordon("check bad.toml --json").json();
         assert_eq!(found["ok"], false);
         for error in found["errors"].as_array().unwrap() {
@@ -705,12 +705,20 @@ fn bad_input() {
     ] {
         let said = place.kordon(line);
         if (said.code, said.err.contains(message)) != (code, true) {
-            println!("{} {line}: no {message} in\n{}", said.code, said.err);
-            continue;
+            wrong.push(format!(
+                "{line}: {}, no `{message}` in\n{}",
+                said.code, said.err
+            ));
         }
         assert!(!said.err.contains("panicked"), "{line}: {}", said.err);
         assert_eq!(place.everything(), before, "{line}");
         count += 1;
     }
+    assert!(
+        wrong.is_empty(),
+        "{} of {count}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     println!("{count} wrong inputs");
 }

@@ -364,7 +364,8 @@ const DAMAGES: &[Damage] = &[
         "connected sources are not checked",
         Budget::Rules,
         |c| {
-            c.rules.fixed.zones[c.zone("hall")].flags |= kordon_ebpf::layout::ZONE_SOURCES_UNCHECKED
+            c.rules.fixed.zones[c.zone("hall")].flags |=
+                kordon_ebpf::layout::ZONE_SOURCES_UNCHECKED;
         },
         &["`hall`", "from "],
     ),

@@ -2,10 +2,8 @@
 //!
 //! - [`story`]: what is done and measured, step by step.
 //! - [`report`]: claims, the summary, the JSON line.
-//! - [`controller`]: a `kordon run` in the lab's router, its CLI and metrics.
 //! - [`stage`]: the lab, its directory, and what stays with `--keep`.
 
-mod controller;
 mod report;
 mod stage;
 mod story;

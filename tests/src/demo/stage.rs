@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::controller::Controller;
+use crate::controller::{Controller, Place};
 use crate::lab::{Bpffs, Lab, LabConfig, Naming, PORT, bpffs, namespace, traffic};
 
 /// Prefix of the namespaces that `--keep` leaves, and the name of their directory.
@@ -156,6 +156,16 @@ impl Stage {
             stage.start_servers()?;
         }
         Ok(stage)
+    }
+
+    /// Where kordon is to run.
+    pub(crate) fn place<'a>(&'a self, binary: &'a Path) -> Place<'a> {
+        Place {
+            namespace: &self.lab.router,
+            directory: self.directory(),
+            bpffs: self.bpffs.path(),
+            binary,
+        }
     }
 
     /// Where configuration and state are.

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::controller::{Controller, Metrics};
 use super::report::{Claim, Report};
 use super::stage::Stage;
+use crate::controller::{Controller, Metrics};
 use crate::lab::programs::Witness;
 use crate::lab::traffic::{Reach, udp_send};
 use crate::lab::{Host, Lab, PORT, Server, TRUNK, frame};
@@ -52,7 +52,7 @@ pub(crate) fn tell(stage: &Stage, binary: &Path, report: &mut Report) -> Result<
 
     without_kordon(lab, report)?;
 
-    let (controller, took) = Controller::start(stage, binary)?;
+    let (controller, took) = Controller::start(&stage.place(binary))?;
     report.say(&format!(
         "      `kordon run` enforces after {} ms\n",
         took.as_millis()
@@ -140,7 +140,7 @@ pub(crate) fn tell(stage: &Stage, binary: &Path, report: &mut Report) -> Result<
     let detail = "without it, AS15169 answers, AS12695 and AS12389 get nothing";
     report.claim(Claim::KillingTheControllerChangesNothing, detail, &problems);
 
-    let (controller, took) = Controller::start(stage, binary)?;
+    let (controller, took) = Controller::start(&stage.place(binary))?;
     report.say(&format!(
         "      a new `kordon run` takes over after {} ms\n",
         took.as_millis()

@@ -8,6 +8,7 @@
 //! ```
 //!
 //! - [`Lab`]: the topology, removed when it goes out of scope, also on panic.
+//! - [`Wire`]: two ends of one cable, for what needs no more.
 //! - [`Namespace`]: one namespace; commands, sockets and files seen from inside.
 //! - [`programs`]: the VLAN devices made of tc programs, and counters in the kernel.
 //! - [`frame`], [`raw`]: frames of any shape and a sender that does not touch them.
@@ -23,9 +24,11 @@ pub mod programs;
 pub mod raw;
 mod topology;
 pub mod traffic;
+mod wire;
 
 pub use bpffs::Bpffs;
 pub use namespace::{Namespace, cleanup};
 pub use topology::{
     Host, Lab, LabConfig, Naming, PORT, ROUTER_MAC, Server, ServerConfig, TRUNK, VlanConfig,
 };
+pub use wire::Wire;

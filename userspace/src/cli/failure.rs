@@ -46,11 +46,22 @@ impl Failure {
         }
     }
 
-    /// Something below failed; its message has the cure, where there is one.
+    /// Something below failed; its message has the cure, where there is one. What a
+    /// message says of its cause already is not said again.
     pub(super) fn from_error(error: &anyhow::Error) -> Self {
+        let mut message = String::new();
+        for cause in error.chain() {
+            let cause = cause.to_string();
+            if !message.contains(&cause) {
+                if !message.is_empty() {
+                    message.push_str(": ");
+                }
+                message.push_str(&cause);
+            }
+        }
         Self {
             code: FAILED,
-            message: format!("{error:#}"),
+            message,
             ..Self::default()
         }
     }

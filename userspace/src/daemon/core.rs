@@ -20,6 +20,7 @@ use super::{
     network::Facts,
     refusal::Refusal,
     state::{Current, Record, StateDir},
+    trace::Traces,
 };
 use crate::{
     compile::{
@@ -83,6 +84,8 @@ pub(super) struct Core {
     pub(super) applies: Applies,
     pub(super) started_at: Timestamp,
     pub(super) detached: bool,
+    /// `None`: the programs log nothing.
+    pub(super) traces: Option<Traces>,
     /// Something that time brought failed: try again then.
     pub(super) retry_at: Option<Timestamp>,
 }

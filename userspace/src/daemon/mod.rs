@@ -9,6 +9,7 @@
 //! - [`interfaces`], [`network`]: programs on interfaces; links and addresses.
 //! - [`state`], [`database`]: what is on disk.
 //! - [`status`], [`questions`]: answers.
+//! - [`trace`]: what the programs log when they are asked to.
 //!
 //! Architecture invariant: ending the daemon, however, changes nothing in the
 //! kernel. Only [`operations`]' `detach` does.
@@ -23,8 +24,10 @@ mod refusal;
 mod start;
 mod state;
 mod status;
+mod trace;
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -34,6 +37,7 @@ use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use sd_notify::NotifyState;
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::Notify,
     task::spawn_blocking,
@@ -90,7 +94,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let result = runtime.block_on(daemon(config));
+    let result = runtime.block_on(daemon(config, options.debug_log));
     // An import that is under way is not waited for.
     runtime.shutdown_background();
     result
@@ -119,13 +123,10 @@ fn configuration(options: &Options) -> anyhow::Result<Config> {
     if let Some(state_dir) = &options.state_dir {
         config.state_dir.clone_from(state_dir);
     }
-    if options.debug_log {
-        tracing::warn!("the programs of this build log nothing");
-    }
     Ok(config)
 }
 
-async fn daemon(config: Config) -> anyhow::Result<()> {
+async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
     // Before anything that takes time: a signal during the start counts.
     let mut hangup = signal(SignalKind::hangup()).context("cannot wait for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
@@ -145,14 +146,8 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
         None => None,
     };
     let server = Server::bind(&config.socket, &config.group)?;
-    let listener =
-        match config.metrics {
-            None => None,
-            Some(address) => Some(tokio::net::TcpListener::bind(address).await.with_context(
-                || format!("cannot serve metrics on {address}; change `listen` in `[metrics]`"),
-            )?),
-        };
-    let (core, later) = spawn_blocking(move || Core::start(config, state, facts))
+    let address = config.metrics;
+    let (core, later) = spawn_blocking(move || Core::start(config, state, facts, debug_log))
         .await
         .context("the start failed")??;
     let reasons = core.reasons();
@@ -165,13 +160,8 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     let done = Arc::new(Notify::new());
     notify(&[NotifyState::Ready]);
     tokio::spawn(after_start(Arc::clone(&core), later));
-    if let Some(listener) = listener {
-        let core = Arc::clone(&core);
-        let page = move || {
-            let snapshot = lock(&core).snapshot().map_err(|e| e.to_string())?;
-            metrics::render(&snapshot).map_err(|e| e.to_string())
-        };
-        tokio::spawn(metrics::serve(listener, Arc::new(page)));
+    if let Some(address) = address {
+        tokio::spawn(serve_metrics(address, Arc::clone(&core)));
     }
 
     let handler = {
@@ -212,6 +202,31 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
         tracing::info!("the controller ends; what is in the kernel stays");
     }
     Ok(())
+}
+
+/// An address that is not there yet is waited for: enforcement does not depend on
+/// who can watch it.
+async fn serve_metrics(address: SocketAddr, core: Shared) {
+    let mut said = false;
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(e) if said => tracing::debug!("metrics on {address}: {e}"),
+            Err(e) => {
+                tracing::error!(
+                    "cannot serve metrics on {address}: {e}; trying again until it works, or \
+                     change `listen` in `[metrics]`"
+                );
+                said = true;
+            }
+        }
+        sleep(Duration::from_secs(2)).await;
+    };
+    let page = move || {
+        let snapshot = lock(&core).snapshot().map_err(|e| e.to_string())?;
+        metrics::render(&snapshot).map_err(|e| e.to_string())
+    };
+    metrics::serve(listener, Arc::new(page)).await;
 }
 
 /// An event from the kernel; never, without a connection.

@@ -12,11 +12,12 @@ use super::{
     interfaces::Device,
     network::Facts,
     refusal::Refusal,
-    state::{Current, StateDir, StateError, lock, make_folder},
+    state::{Current, StateDir, lock},
+    trace::Traces,
 };
 use crate::{
     config::Config,
-    datapath::kernel::Datapath,
+    datapath::{kernel::Datapath, pins::Pins},
     policy::{Bundle, Overlay},
 };
 
@@ -30,14 +31,10 @@ pub(super) struct Later {
 
 /// Keeps a second daemon off the pins. A BPF file system has no files to lock, but
 /// its folders can be.
-pub(crate) fn lock_pins(bpffs: &Path) -> Result<File, StateError> {
-    make_folder(bpffs)?;
-    let folder = File::open(bpffs).map_err(|source| StateError::Io {
-        operation: "open",
-        path: bpffs.display().to_string(),
-        source,
-    })?;
-    lock(folder, bpffs, "`--bpffs`")
+pub(crate) fn lock_pins(bpffs: &Path) -> anyhow::Result<File> {
+    Pins::open(bpffs)?;
+    let folder = File::open(bpffs).with_context(|| format!("cannot open {}", bpffs.display()))?;
+    Ok(lock(folder, bpffs, "`--bpffs`")?)
 }
 
 impl Core {
@@ -46,8 +43,12 @@ impl Core {
         config: Config,
         state: StateDir,
         facts: Option<Facts>,
+        debug_log: bool,
     ) -> anyhow::Result<(Self, Later)> {
-        let datapath = Datapath::open(&config.bpffs)?;
+        let mut datapath = Datapath::open(&config.bpffs)?;
+        if debug_log {
+            datapath.trace();
+        }
         let Found {
             database,
             outdated,
@@ -83,6 +84,7 @@ impl Core {
             applies: Applies::default(),
             started_at: Timestamp::now(),
             detached: false,
+            traces: debug_log.then(Traces::default),
             retry_at: None,
         };
         core.restore()?;
@@ -190,6 +192,9 @@ impl Core {
             return;
         }
         self.tend_interfaces();
+        if let Some(traces) = &mut self.traces {
+            traces.tend(&self.datapath.programs());
+        }
         let now = Timestamp::now();
         if self.retry_at.is_some_and(|at| now < at) {
             return;

@@ -160,7 +160,7 @@ pub(super) fn lock(file: File, path: &Path, what: &'static str) -> Result<File, 
 }
 
 /// Makes a folder that only root may look into.
-pub(super) fn make_folder(path: &Path) -> Result<(), StateError> {
+fn make_folder(path: &Path) -> Result<(), StateError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o750);
     builder.create(path).map_err(failed("make", path))

@@ -19,7 +19,9 @@ use aya::{
     },
 };
 use aya_obj::generated::bpf_map_type;
-use kordon_ebpf::layout::{COUNTER_SLOTS, Counter, LAYOUT_VERSION, MAX_PORTS, TABLE_SLOTS, mode};
+use kordon_ebpf::layout::{
+    COUNTER_SLOTS, Counter, LAYOUT_VERSION, MAX_PORTS, TABLE_SLOTS, mode, trace,
+};
 
 use super::{
     Attached, DatapathError,
@@ -28,7 +30,7 @@ use super::{
     pins::{Pins, entries, remove_folder},
     probe::{Prober, program},
     programs,
-    system::{clear_slot, counters, set_slot, slot},
+    system::{clear_slot, counters, detach_link, set_slot, slot},
 };
 use crate::compile::{
     directory::{Directory, MAX_LOG},
@@ -91,6 +93,8 @@ pub struct Datapath {
     prober: Option<Prober>,
     /// Devices whose program is of this controller, by the link's program id.
     attached: BTreeMap<String, u32>,
+    /// Programs that are loaded from now on log every verdict.
+    trace: bool,
 }
 
 /// First word of the pinned directory: says what it is, and in which format.
@@ -141,7 +145,19 @@ impl Datapath {
             maps,
             prober: None,
             attached: BTreeMap::new(),
+            trace: false,
         })
+    }
+
+    /// Lets programs that are loaded from now on log every verdict.
+    pub fn trace(&mut self) {
+        self.trace = true;
+    }
+
+    /// Ids of this controller's programs on interfaces.
+    #[must_use]
+    pub fn programs(&self) -> Vec<u32> {
+        self.attached.values().copied().collect()
     }
 
     /// The live generation; `None` before the first.
@@ -482,7 +498,13 @@ impl Datapath {
                 "there are no rules in the kernel yet",
             ));
         };
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        if self.trace {
+            loader.override_global("TRACE", &trace::ON, true);
+        } else {
+            loader.map_max_entries("AYA_LOGS", programs::NO_LOG);
+        }
+        let mut ebpf = loader
             .override_global("MODE", &mode::LIVE, true)
             .override_global("PORT", &port, true)
             .map_pin_path("COUNTERS", self.pins.shared("counters"))
@@ -524,7 +546,8 @@ impl Datapath {
         for (port, name) in self.pins.devices() {
             if name == device {
                 let pin = self.pins.link(port, device);
-                std::fs::remove_file(&pin)
+                detach_link(&pin)
+                    .and_then(|()| std::fs::remove_file(&pin))
                     .map_err(|e| DatapathError::new(format!("remove {}", pin.display()), e))?;
             }
         }

@@ -20,7 +20,7 @@ use std::{
 
 use kordon_ebpf::layout::LAYOUT_VERSION;
 
-use super::DatapathError;
+use super::{DatapathError, system::detach_link};
 use crate::compile::table::Tier;
 
 /// The folder of an instance.
@@ -36,12 +36,16 @@ impl Pins {
     /// When it is not on a BPF file system.
     pub fn open(root: &Path) -> Result<Self, DatapathError> {
         let what = || format!("use {} for pins", root.display());
-        make(root).map_err(|e| DatapathError::new(what(), e))?;
+        const CURE: &str = "`mount -t bpf bpf /sys/fs/bpf` makes one";
+        make(root).map_err(|e| {
+            let why = format!("{e}; it needs a BPF file system, and {CURE}");
+            DatapathError::new(what(), why)
+        })?;
         let kind = nix::sys::statfs::statfs(root).map_err(|e| DatapathError::new(what(), e))?;
         if kind.filesystem_type() != nix::sys::statfs::BPF_FS_MAGIC {
             return Err(DatapathError::new(
                 what(),
-                "it is not on a BPF file system; `mount -t bpf bpf /sys/fs/bpf` makes one",
+                format!("it is not on a BPF file system; {CURE}"),
             ));
         }
         let pins = Self { root: root.into() };
@@ -116,13 +120,17 @@ impl Pins {
         devices
     }
 
-    /// Removes all pins: first the links, so that no program is left without maps.
+    /// Takes programs off and removes all pins: first the links, so that no program
+    /// is left without maps.
     ///
     /// # Errors
     /// When something cannot be removed.
     pub fn remove(root: &Path) -> io::Result<()> {
         if !root.exists() {
             return Ok(());
+        }
+        for link in entries(&root.join("links")) {
+            detach_link(&link)?;
         }
         remove_folder(&root.join("links"))?;
         for entry in entries(root) {

@@ -40,6 +40,7 @@ impl Prober {
             .override_global("MODE", &mode::PROBE, true)
             // Counters are not looked at; what is beyond the map is not counted.
             .map_max_entries("COUNTERS", 1)
+            .map_max_entries("AYA_LOGS", programs::NO_LOG)
             .load(programs::object(tier))
             .map_err(|e| DatapathError::new("load the maps for probing", e))?;
         let map = ebpf.take_map("PROBE");

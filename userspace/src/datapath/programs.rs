@@ -15,3 +15,6 @@ pub fn object(tier: Tier) -> &'static [u8] {
         Tier::Large => LARGE,
     }
 }
+
+/// Bytes of the ring of a program that logs nothing: the least there can be.
+pub const NO_LOG: u32 = 4096;

@@ -1,10 +1,15 @@
 //! `bpf(2)` where aya has no call for it: slots of an array of maps (aya tells
-//! inner maps apart by Rust types, of which ours have none), and reading many
-//! counters with one call.
+//! inner maps apart by Rust types, of which ours have none), reading many counters
+//! with one call, and taking a link off its interface at once.
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use aya::maps::MapData;
@@ -14,7 +19,9 @@ use kordon_ebpf::layout::Counter;
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+const BPF_LINK_DETACH: libc::c_int = 34;
 
 /// The part of `union bpf_attr` that commands on one element read.
 #[repr(C)]
@@ -37,6 +44,58 @@ struct Batch {
     map: u32,
     element_flags: u64,
     flags: u64,
+}
+
+/// The part that `BPF_OBJ_GET` reads.
+#[repr(C)]
+struct Object {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// Takes the program of a pinned link off its interface, and returns when it is
+/// off. Removing the pin alone does that some time later.
+pub fn detach_link(pin: &Path) -> io::Result<()> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let attribute = Object {
+        path: path.as_ptr() as u64,
+        fd: 0,
+        flags: 0,
+    };
+    // SAFETY: the attribute has the layout that the command reads, and its string
+    // lives as long as the call.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_OBJ_GET,
+            std::ptr::from_ref(&attribute),
+            size_of::<Object>(),
+        )
+    };
+    let Ok(fd) = RawFd::try_from(fd) else {
+        return Err(io::Error::other("the kernel returned no file descriptor"));
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has just opened it for us alone.
+    let link = unsafe { OwnedFd::from_raw_fd(fd) };
+    let attribute = link.as_raw_fd();
+    // SAFETY: the command reads the link's number and nothing else.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_LINK_DETACH,
+            std::ptr::from_ref(&attribute),
+            size_of::<RawFd>(),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn number(map: &MapData) -> u32 {

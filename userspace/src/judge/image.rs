@@ -3,7 +3,7 @@
 use kordon_ebpf::{
     layout::{Generation, Nat64, Pair, Port, Prefix, Step, Zone},
     packet::Address,
-    verdict::{Live, Tables},
+    verdict::{Live, Tables, Zones},
 };
 
 use crate::{
@@ -74,22 +74,25 @@ impl Image {
     }
 }
 
-/// As the kernel's, but for the class words, which stand beside the rest here.
-impl Tables for Image {
-    fn is_live(&self) -> bool {
-        self.live().is_live()
-    }
+impl Zones for Image {
     fn port(&self, port: u32) -> Option<&Port> {
-        self.rules.fixed.ports.get(port as usize)
+        self.rules.fixed.port(port)
     }
     fn vid(&self, table: u16, vid: u16) -> u16 {
-        self.live().vid(table, vid)
+        self.rules.fixed.vid(table, vid)
     }
     fn pair(&self, slot: u32) -> Option<&Pair> {
         self.rules.fixed.pairs.get(slot as usize)
     }
     fn zone(&self, id: u32) -> Option<&Zone> {
-        self.rules.fixed.zones.get(id as usize)
+        self.rules.fixed.zone(id)
+    }
+}
+
+/// As the kernel's, but for the class words, which stand beside the rest here.
+impl Tables for Image {
+    fn is_live(&self) -> bool {
+        self.live().is_live()
     }
     fn source(&self, index: u32) -> Option<&Prefix> {
         self.rules.fixed.sources.get(index as usize)

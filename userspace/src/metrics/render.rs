@@ -126,6 +126,11 @@ fn traffic(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
         for action in [Action::Pass, Action::Audit, Action::Drop] {
             zones.add(&[zone, action.as_str()], &Counter::default());
         }
+        for reason in &Reason::ALL[usize::from(Reason::FIRST_UNPARSABLE)..] {
+            let labels = [zone, reason.as_str(), Action::Drop.as_str()];
+            reasons.with_label_values(&labels);
+            unparsable.with_label_values(&labels);
+        }
     }
     for (zone, rule, action) in &snapshot.rules {
         rules.add(&[zone, rule, action.as_str()], &Counter::default());

@@ -1,9 +1,13 @@
 //! Pages and the server.
 
 use std::{
+    collections::BTreeSet,
     io::{Read as _, Write as _},
-    net::TcpStream,
-    sync::Arc,
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,7 +15,10 @@ use kordon_ebpf::layout::Reason;
 
 use tokio::net::TcpListener;
 
-use super::*;
+use super::{
+    serve::{Limits, serve_within},
+    *,
+};
 
 fn counter(packets: u64) -> Counter {
     Counter {
@@ -83,6 +90,8 @@ fn a_page() {
         r#"kordon_asn_bytes_total{action="drop",asn="other",country="",zone="cameras"} 400"#,
         r#"kordon_reason_packets_total{action="drop",reason="tunnel",zone="cameras"} 7"#,
         r#"kordon_unparsable_packets_total{action="drop",reason="tunnel",zone="cameras"} 7"#,
+        r#"kordon_unparsable_packets_total{action="drop",reason="spoofed-source",zone="cameras"} 0"#,
+        r#"kordon_reason_packets_total{action="drop",reason="spoofed-source",zone="cameras"} 0"#,
         r#"kordon_unparsable_packets_total{action="pass",reason="truncated",zone="cameras"} 2"#,
         r#"kordon_interface_packets_total{action="drop",interface="trunk",reason="no-zone"} 6"#,
         r#"kordon_policy_applies_total{result="failed"} 0"#,
@@ -101,19 +110,36 @@ fn a_page() {
 fn documented_and_nothing_else() {
     let page = render(&sample()).unwrap();
     let docs = include_str!("../../../docs/metrics.md");
-    let mut shown: Vec<&str> = page
+    let shown: BTreeSet<(&str, &str)> = page
         .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
-        .filter(|name| name.starts_with("kordon_"))
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
         .collect();
-    let mut named: Vec<&str> = docs
+    // | `name` | labels | type | …
+    let cells = |line: &'static str| line.split('|').map(str::trim).collect::<Vec<_>>();
+    let named: BTreeSet<(&str, &str)> = docs
         .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split(['`', '{']).next())
-        .filter(|name| name.starts_with("kordon_"))
+        .filter_map(|line| {
+            let name = line.strip_prefix("| `")?.split('`').next()?;
+            Some((name, *cells(line).get(3)?))
+        })
         .collect();
-    shown.sort_unstable();
-    named.sort_unstable();
     assert_eq!(shown, named);
+    for (name, _) in shown {
+        let start = format!("{name}{{");
+        let sample = page.lines().find_map(|line| line.strip_prefix(&start));
+        let labels = sample.unwrap_or_default().split_inclusive("=\"");
+        let mut labels: Vec<&str> = labels
+            .filter_map(|part| part.strip_suffix("=\"")?.rsplit(',').next())
+            .collect();
+        let row = docs
+            .lines()
+            .find(|l| l.starts_with(&format!("| `{name}` |")));
+        let documented = cells(row.unwrap())[2].replace('`', "");
+        let mut documented: Vec<&str> = documented.split(", ").filter(|l| !l.is_empty()).collect();
+        labels.sort_unstable();
+        documented.sort_unstable();
+        assert_eq!(labels, documented, "{name}");
+    }
 }
 
 #[test]
@@ -145,61 +171,130 @@ fn promtool_is_content() {
     );
 }
 
-fn exchange(address: std::net::SocketAddr, request: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
-#[test]
-fn served() {
+/// A server, which ends with the test's process.
+fn server(
+    limits: Limits,
+    page: impl Fn() -> Result<String, String> + Send + Sync + 'static,
+) -> SocketAddr {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
-    let good = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    std::thread::spawn(move || runtime.block_on(serve_within(limits, listener, Arc::new(page))));
+    address
+}
+
+/// Says `request`, and gives all that comes back until the server ends it.
+fn exchange(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    rest(&mut stream)
+}
+
+fn rest(stream: &mut TcpStream) -> String {
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn ask(address: SocketAddr, method: &str, path: &str) -> String {
+    exchange(
+        address,
+        &format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n"),
+    )
+}
+
+#[test]
+fn served() {
+    let good = Arc::new(AtomicBool::new(true));
     let is_good = Arc::clone(&good);
-    let source = move || {
-        if is_good.load(std::sync::atomic::Ordering::SeqCst) {
+    let address = server(Limits::default(), move || {
+        if is_good.load(Ordering::SeqCst) {
             Ok("kordon_enforcing 1\n".to_owned())
         } else {
             Err("cannot read the counters".to_owned())
         }
-    };
-    // It ends with the test's process.
-    std::thread::spawn(move || runtime.block_on(serve(listener, Arc::new(source))));
-    let ask = |method: &str, path: &str| {
-        exchange(
-            address,
-            &format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
-        )
-    };
-    let page = ask("GET", "/metrics");
+    });
+    let page = ask(address, "GET", "/metrics");
     assert!(page.starts_with("HTTP/1.1 200"), "{page}");
     assert!(
         page.contains("content-type: text/plain; version=0.0.4"),
         "{page}"
     );
-    assert!(page.ends_with("kordon_enforcing 1\n"), "{page}");
-    assert!(ask("GET", "/metrics?x=1").starts_with("HTTP/1.1 200"));
-    assert!(ask("GET", "/").starts_with("HTTP/1.1 404"));
-    assert!(ask("POST", "/metrics").starts_with("HTTP/1.1 405"));
+    assert!(page.contains("connection: close"), "{page}");
+    assert!(page.ends_with("\r\n\r\nkordon_enforcing 1\n"), "{page}");
+    let head = ask(address, "HEAD", "/metrics");
+    assert!(
+        head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"),
+        "{head}"
+    );
+    assert!(ask(address, "GET", "/metrics?x=1").starts_with("HTTP/1.1 200"));
+    for path in ["/", "/metrics/", "//metrics", "/../metrics"] {
+        let answer = ask(address, "GET", path);
+        assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
+    }
+    for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+        let answer = ask(address, method, "/metrics");
+        assert!(answer.starts_with("HTTP/1.1 405"), "{method}: {answer}");
+        assert!(answer.contains("allow: GET, HEAD"), "{answer}");
+    }
     let long = "x".repeat(64 << 10);
-    let refused = ask("GET", &format!("/{long}"));
+    let refused = ask(address, "GET", &format!("/{long}"));
     assert!(refused.starts_with("HTTP/1.1 414") || refused.starts_with("HTTP/1.1 431"));
-    good.store(false, std::sync::atomic::Ordering::SeqCst);
-    let failed = ask("GET", "/metrics");
+    good.store(false, Ordering::SeqCst);
+    let failed = ask(address, "GET", "/metrics");
     assert!(failed.starts_with("HTTP/1.1 500"), "{failed}");
-    assert!(failed.ends_with("cannot read the counters\n"));
-    // Who never finishes the request is not waited for.
+    assert!(failed.ends_with("\r\n\r\ncannot read the counters\n"));
+}
+
+#[test]
+fn a_page_that_panics_is_no_page_and_the_next_is_tried() {
+    let address = server(Limits::default(), || panic!("on purpose"));
+    for _ in 0..2 {
+        let answer = ask(address, "GET", "/metrics");
+        assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
+    }
+}
+
+#[test]
+fn who_never_finishes_asking_is_cut_off() {
+    let limits = Limits {
+        connections: 2,
+        headers: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let address = server(limits, || Ok(String::new()));
     let start = Instant::now();
-    exchange(address, "GET /metrics HTTP/1.1\r\nHo");
+    let mut silent = TcpStream::connect(address).unwrap();
+    let mut slow = TcpStream::connect(address).unwrap();
+    slow.write_all(b"GET /metrics HTTP/1.1\r\nHo").unwrap();
+    // There is no room for another until one of them is gone.
+    assert!(ask(address, "GET", "/metrics").starts_with("HTTP/1.1 200"));
+    assert!(start.elapsed() >= limits.headers, "{:?}", start.elapsed());
+    for stream in [&mut silent, &mut slow] {
+        let answer = rest(stream);
+        assert!(!answer.contains(" 200 "), "{answer}");
+    }
     assert!(start.elapsed() < Duration::from_secs(15));
+}
+
+#[test]
+fn who_never_reads_the_answer_is_cut_off() {
+    let limits = Limits {
+        connections: 1,
+        longest: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    // More than the sockets' buffers take.
+    let address = server(limits, || Ok("x".repeat(64 << 20)));
+    let mut stuck = TcpStream::connect(address).unwrap();
+    stuck
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    assert!(ask(address, "GET", "/").starts_with("HTTP/1.1 404"));
 }

@@ -1,5 +1,5 @@
 //! What `kordon block`, `allow` and `unblock` change: a file of its own in
-//! `policy.d/`, evaluated before the administrator's rules, which are never
+//! the state directory, evaluated before the administrator's rules, which are never
 //! rewritten. Entries are kept newest first, so that the last word counts:
 //! an `allow` of one address after a `block` of its network is an exception.
 

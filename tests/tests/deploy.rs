@@ -1,0 +1,132 @@
+//! What is in `deploy/` is what systemd, Prometheus and kordon itself accept.
+
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use kordon::{
+    config,
+    policy::{self, Context, Overlay},
+};
+
+fn deploy(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../deploy")
+        .join(name)
+        .canonicalize()
+        .unwrap()
+}
+
+/// Runs a tool; `None`, with a word, where it is not installed.
+fn run(tool: &str, arguments: &[&Path]) -> Option<Output> {
+    match Command::new(tool).args(arguments).output() {
+        Ok(output) => Some(output),
+        Err(e) => {
+            println!("SKIPPED: `{tool}` cannot be run: {e}");
+            None
+        }
+    }
+}
+
+fn said(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// systemd looks for the binary, which is not installed here: another one stands
+/// in for it. Nothing else of the unit is changed.
+#[test]
+fn systemd_accepts_the_unit() {
+    let text = fs::read_to_string(deploy("systemd/kordon.service")).unwrap();
+    let installed = "ExecStart=/usr/local/sbin/kordon ";
+    assert!(text.contains(installed));
+    let dir = tempfile::tempdir().unwrap();
+    let unit = dir.path().join("kordon.service");
+    fs::write(&unit, text.replace(installed, "ExecStart=/bin/true ")).unwrap();
+    let arguments = [Path::new("verify"), Path::new("--man=no"), &unit];
+    let Some(output) = run("systemd-analyze", &arguments) else {
+        return;
+    };
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(said(&output), "");
+
+    // The check can fail.
+    fs::write(&unit, text.replace(installed, "ExecStart=/nowhere ")).unwrap();
+    let output = run("systemd-analyze", &arguments).unwrap();
+    assert_ne!(said(&output), "");
+}
+
+#[test]
+fn prometheus_accepts_rules_and_scrape() {
+    let rules = deploy("prometheus/alerts.yml");
+    let lint = ["check", "rules", "--lint-fatal"].map(Path::new);
+    let Some(output) = run("promtool", &[&lint[..], &[&rules]].concat()) else {
+        return;
+    };
+    assert!(output.status.success(), "{}", said(&output));
+
+    let tests = deploy("prometheus/alerts_test.yml");
+    let test = ["test", "rules"].map(Path::new);
+    let output = run("promtool", &[&test[..], &[&tests]].concat()).unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+
+    let scrape = fs::read_to_string(deploy("prometheus/scrape.yml")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("prometheus.yml");
+    let whole = format!("rule_files: [\"{}\"]\n{scrape}", rules.display());
+    fs::write(&config, whole).unwrap();
+    let lint = ["check", "config", "--lint-fatal"].map(Path::new);
+    let output = run("promtool", &[&lint[..], &[&config]].concat()).unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+/// Alerts on a metric that does not exist never fire.
+#[test]
+fn alerts_are_on_metrics_that_exist() {
+    let docs = fs::read_to_string(deploy("../docs/metrics.md")).unwrap();
+    let alerts = fs::read_to_string(deploy("prometheus/alerts.yml")).unwrap();
+    let mut count = 0;
+    for line in alerts.lines().filter(|line| line.contains("expr:")) {
+        for name in line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            if name.starts_with("kordon_") {
+                assert!(docs.contains(&format!("| `{name}`")), "{name}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 4);
+}
+
+/// Each alert is seen both firing and not.
+#[test]
+fn alerts_are_tested_both_ways() {
+    let alerts = fs::read_to_string(deploy("prometheus/alerts.yml")).unwrap();
+    let tests = fs::read_to_string(deploy("prometheus/alerts_test.yml")).unwrap();
+    let names: Vec<&str> = alerts
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
+    assert!(names.len() >= 4, "{names:?}");
+    for name in names {
+        let fires = format!("alertname: {name}\n        exp_alerts:\n          - exp_labels:");
+        assert!(tests.contains(&fires), "{name} is never seen firing");
+        let rests = format!("alertname: {name}}}\n");
+        assert!(tests.contains(&rests), "{name} is never seen at rest");
+    }
+}
+
+#[test]
+fn examples_are_good() {
+    let (config, found) = config::load(&deploy("etc/kordon.toml"));
+    assert!(config.is_some() && found.warnings.is_empty(), "{found:?}");
+    let path = deploy("etc/policy.toml");
+    let (policy, found) = policy::load(&path, &Overlay::default(), &Context::now(None));
+    assert!(policy.is_some() && found.warnings.is_empty(), "{found:?}");
+}

@@ -242,15 +242,13 @@ impl Corpus {
                 bytes[at] = [0, 1, 0x7f, 0x80, 0xff][rng.usize(..5)];
             }
             3 if at < bytes.len() => {
-                bytes[at] = bytes[at].wrapping_add(rng.u8(..3)).wrapping_sub(1)
+                bytes[at] = bytes[at].wrapping_add(rng.u8(..3)).wrapping_sub(1);
             }
             4 if at + 1 < bytes.len() => {
                 let value = [0u16, 1, 20, 21, 40, 0x2000, 0x1fff, 0xffff][rng.usize(..8)];
                 bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
             }
-            5 => {
-                bytes.drain(at..at + length);
-            }
+            5 => drop(bytes.drain(at..at + length)),
             6 => {
                 let again = bytes[at..at + length].to_vec();
                 bytes.splice(at..at, again);

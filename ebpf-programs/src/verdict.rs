@@ -652,18 +652,24 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
         if self.work.ip.routing_header && self.drops(Reason::RoutingHeader) {
             return self.known(Reason::RoutingHeader, Action::Drop);
         }
-        self.work.inside = Outcome::default();
+        let mut inspected = false;
         if is_tunnel(self.work.ip.proto) {
             if self.setting(Reason::Tunnel) == TUNNEL_INSPECT {
                 if !self.inspect() {
                     return self.known(Reason::Tunnel, Action::Drop);
                 }
+                inspected = true;
             } else if self.drops(Reason::Tunnel) {
                 return self.known(Reason::Tunnel, Action::Drop);
             }
         }
         if self.is_spoofed() && self.drops(Reason::SpoofedSource) {
             return self.known(Reason::SpoofedSource, Action::Drop);
+        }
+        self.work.inside = Outcome::default();
+        if inspected {
+            self.destinations(true);
+            self.work.inside = self.work.outcome;
         }
         self.destinations(false);
         if self.work.inside.action > self.work.outcome.action {
@@ -766,8 +772,8 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
         class_verdict(self.tables, self.zone, self.tables.class(address))
     }
 
-    /// Judges the packet inside a tunnel. False where it cannot be read: nothing
-    /// may be wrong with it, and it may not hide its own destination.
+    /// Reads the packet inside a tunnel. False where it cannot be read: nothing may
+    /// be wrong with it, and it may not hide its own destination.
     #[inline(never)]
     fn inspect(&mut self) -> bool {
         let limit = self.work.ip.end;
@@ -785,8 +791,6 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             return false;
         }
         self.observer.inner(&self.work.inner);
-        self.destinations(true);
-        self.work.inside = self.work.outcome;
         true
     }
 

@@ -15,9 +15,14 @@ use std::{
 use fastrand::Rng;
 use kordon::{
     asn::{self, AsnDb},
+    compile::{
+        directory::Directory,
+        generation::{Environment, PortSpec},
+    },
     datapath::probe::Prober,
     judge::{self, Engine, Image, Judge},
     policy::{self, Bundle, Context, Overlay, model::Policy},
+    prove::{Budget, Claim, prove},
 };
 use kordon_ebpf::{
     layout::ProbeOutput,
@@ -253,4 +258,59 @@ fn library_and_reference_agree() {
 #[test]
 fn kernel_library_and_reference_agree() {
     campaign(Some(Kernel::default()), 2000);
+}
+
+/// The proof that comes before a policy is live refuses none that is right.
+#[test]
+fn every_policy_is_proven() {
+    let first = number("KORDON_SEED").unwrap_or(1);
+    let cases = number("KORDON_CASES");
+    let start = Instant::now();
+    let mut kernel = Kernel::default();
+    let (mut done, mut packets) = (0, 0);
+    while cases.map_or(start.elapsed() < Duration::from_secs(12), |cases| {
+        done < cases
+    }) {
+        let case = Case::new(first + done);
+        let mut rng = Rng::with_seed(first + done);
+        let mut port = |logical: &str| PortSpec {
+            logical: logical.into(),
+            drop_unknown: rng.bool(),
+        };
+        let ports = vec![port("lan"), port(""), port("trunk")];
+        let environment = Environment {
+            router: case.router.addresses.clone(),
+            connected: judge::Router::connected_everywhere(&case.policy, &case.router.connected),
+            ports,
+        };
+        let mut directory = Directory::default();
+        let image = Image::compile(&case.policy, &case.db, &environment, &mut directory)
+            .unwrap_or_else(|error| panic!("seed {}: {error}\n{}", case.seed, case.text));
+        kernel.install(&image);
+        let claim = Claim {
+            policy: &case.policy,
+            db: &case.db,
+            environment: &environment,
+            directory: &directory,
+        };
+        let prober = kernel.prober.as_mut().expect("an image was installed");
+        // With every table there is more of the same.
+        let budget = if done % 8 == 0 {
+            Budget::Table
+        } else {
+            Budget::Rules
+        };
+        match prove(&claim, budget, prober) {
+            Ok(proof) => packets += proof.packets,
+            Err(error) => panic!(
+                "seed {}: {error}\n{environment:?}\n{}\n--- ASN sources\n{}\n--- country lists\n{}",
+                case.seed,
+                case.text,
+                case.sources.asn.join("---\n"),
+                case.sources.country.join("---\n"),
+            ),
+        }
+        done += 1;
+    }
+    println!("{done} policies, {packets} packets");
 }

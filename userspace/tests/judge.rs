@@ -2,6 +2,8 @@
 
 use kordon::{
     asn,
+    compile::table::Tier,
+    datapath::probe::Prober,
     judge::{Engine, Judge, Router},
     policy::{self, Bundle, Context, Overlay},
 };
@@ -99,5 +101,13 @@ fn kernel_and_library_agree() {
     let whole = frame(20, me, [198, 51, 100, 9], 80);
     for length in 0..whole.len() {
         say(&whole[..length]);
+    }
+}
+
+#[test]
+fn the_kernel_accepts_every_tier() {
+    for tier in Tier::ALL {
+        let prober = Prober::load(tier).unwrap();
+        assert_eq!(prober.tier(), tier);
     }
 }

@@ -569,4 +569,12 @@ fn authentication(cases: &mut Vec<Case>) {
             on(CAMERAS, &packet),
         );
     }
+    // What it carries is behind the end of the frame, and may be what is watched.
+    let beyond = with16(with(carrying(GOOD, 51, &[0; 4]), 0, 0x4f), 2, 200);
+    row(
+        cases,
+        "IPv4: AH behind a header that is not all there, where that is let through",
+        "lenient audit rule:watched",
+        on(LENIENT, &beyond),
+    );
 }

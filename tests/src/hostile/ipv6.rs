@@ -213,6 +213,19 @@ fn chains(cases: &mut Vec<Case>) {
         "cameras pass default",
         long(255, &tcp),
     );
+    // More than lies in one piece in the kernel.
+    for (name, headers) in [("4096", 2), ("16384", 8)] {
+        let telnet = build::tcp(40_000, 23);
+        let mut next = (TCP, telnet);
+        for _ in 0..headers {
+            next = (OPTIONS, build::extension(next.0, 255, 0, &next.1));
+        }
+        add(
+            &format!("headers of {name} bytes"),
+            "cameras drop rule:telnet",
+            carrying(GOOD6, next.0, &next.1),
+        );
+    }
     add(
         "a header that ends with the packet",
         "cameras drop truncated",

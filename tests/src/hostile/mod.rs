@@ -56,6 +56,15 @@ routing-header = "audit"
 tunnels = "audit"
 spoofed-source = "audit"
 
+# Of several things that are noted the first is named.
+[zone.noted]
+vlans = [60]
+sources = ["10.20.0.0/16", "fd00:20::/48"]
+[zone.noted.unparsable]
+truncated = "audit"
+tunnels = "inspect"
+spoofed-source = "audit"
+
 [zone.plain]
 vlans = ["untagged"]
 
@@ -93,6 +102,14 @@ from = "doors"
 to = "any"
 proto = "tcp"
 ports = [443]
+action = "pass"
+
+[[rule]]
+name = "ssh"
+from = "noted"
+to = "any"
+proto = "tcp"
+ports = [22]
 action = "pass"
 
 [[rule]]
@@ -136,6 +153,7 @@ const CAMERAS: u16 = 20;
 const DOORS: u16 = 30;
 const INSPECTED: u16 = 40;
 const LENIENT: u16 = 50;
+const NOTED: u16 = 60;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;

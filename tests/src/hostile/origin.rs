@@ -106,6 +106,17 @@ fn listed(cases: &mut Vec<Case>) {
         "lenient audit spoofed-source",
         from(LENIENT, "0.0.0.0", GOOD),
     );
+    for (name, proto, payload) in [
+        ("without ports", TCP, vec![]),
+        ("with one without ports inside", 4, carrying(GOOD, TCP, b"")),
+    ] {
+        row(
+            cases,
+            &format!("from elsewhere, {name}"),
+            "noted audit spoofed-source",
+            on(NOTED, &ip(BAD.into(), GOOD.into(), proto, &payload)),
+        );
+    }
     row(
         cases,
         "a spoofed fragment",

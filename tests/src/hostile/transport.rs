@@ -172,6 +172,11 @@ fn short(cases: &mut Vec<Case>) {
             "lenient audit rule:watched",
             on(LENIENT, &carrying(GOOD, TCP, b"")),
         ),
+        (
+            "TCP of no byte where that is noted",
+            "noted audit truncated",
+            on(NOTED, &carrying(GOOD, TCP, b"")),
+        ),
         ("ports in the padding", "cameras drop truncated", {
             let mut packet = carrying(GOOD, TCP, b"");
             packet.extend(build::tcp(40_000, 80));

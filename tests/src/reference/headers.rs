@@ -163,6 +163,10 @@ pub(super) fn ipv4(bytes: &[u8]) -> Walked {
         return (Some(packet), wrong);
     }
     if header > bytes.len() {
+        // What AH would carry is not there to be read.
+        if bytes[9] == AH {
+            packet.proto = None;
+        }
         return (Some(packet), wrong);
     }
     let end = total.min(bytes.len());

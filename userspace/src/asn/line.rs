@@ -121,7 +121,14 @@ pub(super) fn printable(bytes: &[u8]) -> String {
     let mut out: String = text
         .chars()
         .take(MAX)
-        .map(|c| if unprintable(c) { '\u{fffd}' } else { c })
+        // A tab is what separates the fields of half of all sources.
+        .map(|c| {
+            if c != '\t' && unprintable(c) {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
         .collect();
     if text.chars().nth(MAX).is_some() {
         out.push('…');

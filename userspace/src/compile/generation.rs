@@ -213,7 +213,13 @@ impl Groups {
         let mut ids: HashMap<&[u64], u32> = HashMap::new();
         let mut samples = Vec::new();
         let mut of_class = Vec::with_capacity(partition.classes.len());
+        let mut last: (&[u64], u32) = (&[], 0);
         for signature in signatures.chunks(words) {
+            // Most classes are what the one before them is.
+            if last.0 == signature {
+                of_class.push(last.1);
+                continue;
+            }
             let next = ids.len() as u32;
             let id = *ids.entry(signature).or_insert_with(|| {
                 let is_in = |bit: usize| signature[bit / 64] >> (bit % 64) & 1 != 0;
@@ -226,6 +232,7 @@ impl Groups {
                 samples.push(Sample { targets, is_router });
                 next
             });
+            last = (signature, id);
             of_class.push(id);
         }
         limit("groups of destinations", samples.len(), MAX_GROUPS)?;

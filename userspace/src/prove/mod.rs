@@ -80,7 +80,7 @@ impl Budget {
     const fn ranges(self) -> usize {
         match self {
             Self::Rules => 1024,
-            Self::Table => 64 << 10,
+            Self::Table => 32 << 10,
         }
     }
 }

@@ -1,0 +1,431 @@
+//! Inputs that were good once and are damaged at random: frames, policies,
+//! configurations, databases and snapshots. Nothing panics, everything that is
+//! refused says where and what to do, and about frames the library, the program
+//! in the kernel and the reference interpreter agree.
+//!
+//! `KORDON_FUZZ_SECONDS` is the time of each target, `KORDON_SEED` where it starts.
+//! What is met for the first time (another outcome, another message) is damaged
+//! further.
+
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
+mod mutate;
+
+use std::{
+    collections::HashSet,
+    fmt::Write as _,
+    io::Write as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+use kordon::{
+    asn::{self, AsnDb},
+    compile::directory::Directory,
+    compile::generation::{Environment, PortSpec},
+    config,
+    datapath::probe::Prober,
+    diagnostic::{Diagnostic, Diagnostics},
+    judge::{self, Engine, Image, Judge},
+    policy::{self, Bundle, Context, ListFile, Overlay},
+};
+use kordon_ebpf::{
+    layout::ProbeOutput,
+    verdict::{Work, decide},
+};
+use kordon_tests::{
+    generate,
+    hostile::{self, Case},
+    reference::{Interpreter, Row, Table},
+};
+use mutate::Corpus;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("`{name}` is not a number")),
+    )
+}
+
+/// Damages inputs for a while. `try_one` says in what way an input was new, and
+/// panics where something is wrong.
+fn campaign(mut corpus: Corpus, mut try_one: impl FnMut(&[u8]) -> String) {
+    let seconds = number("KORDON_FUZZ_SECONDS").unwrap_or(5);
+    let mut rng = Rng::with_seed(number("KORDON_SEED").unwrap_or(1));
+    let mut seen = HashSet::new();
+    let (mut done, mut slowest) = (0u64, Duration::ZERO);
+    let start = Instant::now();
+    let seeds = corpus.len();
+    while start.elapsed() < Duration::from_secs(seconds) {
+        let input = match corpus.get(done as usize) {
+            // Seeds as they are, first.
+            Some(seed) if done < seeds as u64 => seed.to_vec(),
+            _ => corpus.mutate(&mut rng),
+        };
+        let began = Instant::now();
+        match catch_unwind(AssertUnwindSafe(|| try_one(&input))) {
+            Ok(kind) => {
+                if seen.insert(kind) {
+                    corpus.add(&input);
+                }
+            }
+            Err(_) => panic!("input {done} of these bytes: {}", shown(&input)),
+        }
+        slowest = slowest.max(began.elapsed());
+        done += 1;
+    }
+    println!(
+        "{done} inputs, {} kinds, slowest {slowest:?}, {} MiB at most",
+        seen.len(),
+        peak_memory()
+    );
+    assert!(
+        slowest < Duration::from_secs(20),
+        "an input took {slowest:?}"
+    );
+}
+
+/// Hexadecimal, and as text where it is text.
+fn shown(input: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in input {
+        write!(text, "{byte:02x}").unwrap();
+    }
+    if let Ok(readable) = std::str::from_utf8(input) {
+        write!(text, "\n{readable}").unwrap();
+    }
+    text
+}
+
+/// Of this process, all targets together.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
+    kilobytes.unwrap().trim().parse::<u64>().unwrap() >> 10
+}
+
+/// A message without what is quoted in it: its kind.
+fn kind(diagnostic: &Diagnostic) -> String {
+    diagnostic.message.split('`').step_by(2).collect()
+}
+
+fn kinds(found: &Diagnostics) -> String {
+    let all = found.errors.iter().chain(&found.warnings);
+    all.take(3).map(kind).collect::<Vec<_>>().join("|")
+}
+
+/// Every diagnostic names a place that exists and a cure.
+fn check(found: &Diagnostics, text_of: impl Fn(&str) -> Option<String>) {
+    for d in found.errors.iter().chain(&found.warnings) {
+        assert!(
+            !d.message.is_empty() && !d.message.contains('\n') && !d.message.ends_with('.'),
+            "{d:?}"
+        );
+        assert!(
+            d.help.as_ref().is_some_and(|help| !help.is_empty()),
+            "no cure: {d:?}"
+        );
+        assert_eq!(d.line == 0, d.column == 0, "{d:?}");
+        let Some(text) = text_of(&d.file).filter(|_| d.line > 0) else {
+            continue;
+        };
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let line = text
+            .split('\n')
+            .nth(d.line - 1)
+            .unwrap_or_else(|| panic!("no such line: {d:?}"));
+        let rest: String = line.chars().skip(d.column - 1).collect();
+        assert!(rest.starts_with(&d.text), "{d:?} in {line:?}");
+    }
+}
+
+fn import(text: &str) -> AsnDb {
+    let dir = tempfile::tempdir().unwrap();
+    let csv = dir.path().join("asn.csv");
+    std::fs::write(&csv, text).unwrap();
+    asn::import(&[csv], &[]).unwrap().0
+}
+
+#[test]
+fn frames() {
+    let db = import(hostile::DATABASE);
+    let (policy, found) = policy::parse(
+        &Bundle::from_text("hostile.toml", hostile::POLICY),
+        &Overlay::default(),
+        &Context::now(Some(&db)),
+    );
+    let policy = policy.unwrap_or_else(|| panic!("{found:?}"));
+    let facts = hostile::router();
+    let router = judge::Router {
+        addresses: facts.addresses.clone(),
+        ..judge::Router::default()
+    };
+    let mut judge = Judge::new(&policy, &db, &router, Engine::Reference).unwrap();
+    let image = judge.image();
+    let mut prober = Prober::load(image.tier).unwrap();
+    prober.install(&image.rules, &image.table).unwrap();
+    let table = Table::read(&[hostile::DATABASE.to_owned()], &[]);
+    let interpreter = Interpreter::new(&policy, &table, &facts, jiff::Timestamp::now());
+    let mut work = Work::default();
+    let corpus = Corpus::new(
+        hostile::cases().into_iter().map(|case| case.frame),
+        mutate::HEADERS.iter().map(|bytes| bytes.to_vec()),
+        16 << 10,
+    );
+    campaign(corpus, |frame| {
+        let (row, trace) = judge.row(frame).unwrap();
+        let row = Row::from(&row);
+        let reference = interpreter.row(frame);
+        assert_eq!(row, reference, "left: the library, right: the reference");
+        let library = decide(frame, 0, judge.image(), &mut work, &mut ());
+        if frame.len() >= 14 {
+            let kernel = prober.run(frame, 0).unwrap();
+            let library = ProbeOutput {
+                slot: library.slot,
+                class: library.class,
+                asn_slot: library.asn_slot,
+                judged: library.judged as u8,
+                action: library.action as u8,
+                noted: library.noted,
+            };
+            assert_eq!(kernel, library, "left: the kernel, right: the library");
+        }
+        format!(
+            "{} {:?} {:?} {}",
+            Case::outcome(&row),
+            trace.noted,
+            trace
+                .judged
+                .iter()
+                .map(|judged| judged.0)
+                .collect::<Vec<_>>(),
+            trace.inner.is_some(),
+        )
+    });
+}
+
+/// TOML examples of a Markdown file.
+fn examples(markdown: &str) -> impl Iterator<Item = Vec<u8>> {
+    let blocks = markdown.split("```toml\n").skip(1);
+    blocks.filter_map(|block| Some(block.split_once("\n```")?.0.as_bytes().to_vec()))
+}
+
+#[test]
+fn policies() {
+    const LIST: &str = "lists/sanctions.txt";
+    let db = import(hostile::DATABASE);
+    let mut rng = Rng::with_seed(5);
+    let mut seeds: Vec<Vec<u8>> = examples(include_str!("../../docs/policy.md")).collect();
+    assert!(!seeds.is_empty());
+    seeds.push(hostile::POLICY.into());
+    seeds.extend((0..60).map(|_| generate::policy(&mut rng).into_bytes()));
+    let words = mutate::POLICY_WORDS
+        .iter()
+        .map(|word| word.as_bytes().to_vec());
+    let environment = Environment {
+        ports: vec![PortSpec::default()],
+        ..Environment::default()
+    };
+    campaign(Corpus::new(seeds, words, 64 << 10), |input| {
+        let text = String::from_utf8_lossy(input).into_owned();
+        // The end of the text is a list file as well.
+        let list = text.chars().skip(text.chars().count() / 2).collect();
+        let bundle = Bundle {
+            lists: vec![ListFile {
+                name: LIST.into(),
+                content: Ok(list),
+            }],
+            ..Bundle::from_text("p.toml", &text)
+        };
+        let (policy, found) = policy::parse(&bundle, &Overlay::default(), &Context::now(Some(&db)));
+        assert_eq!(policy.is_some(), found.ok());
+        check(&found, |file| bundle.source(file).map(str::to_owned));
+        let _ = found.render(|file| bundle.source(file), false);
+        let mut compiled = "";
+        if let Some(policy) = policy {
+            let _ = policy::policy_hash(&policy);
+            let image = Image::compile(&policy, &db, &environment, &mut Directory::default());
+            compiled = if image.is_ok() {
+                "compiled"
+            } else {
+                "too large"
+            };
+        }
+        if let Err(found) = Overlay::parse("o.toml", &text) {
+            check(&found, |_| Some(text.clone()));
+        }
+        format!("{compiled} {}", kinds(&found))
+    });
+}
+
+#[test]
+fn configurations() {
+    let seeds = [
+        "policy = \"policy.toml\"\n\n[[interface]]\ndevice = \"eth1\"\nname = \"trunk\"\nmode = \"auto\"\n\
+         unknown_vlans = \"pass\"\nmanage_offload = true\n\n[asndb]\nsources = [\"asn.csv\"]\n\
+         countries = [\"country.csv\"]\n\n[metrics]\nlisten = \"127.0.0.1:9754\"\n",
+        "[[interface]]\ndevice = \"eth1\"\n",
+    ];
+    let words = mutate::CONFIG_WORDS
+        .iter()
+        .map(|word| word.as_bytes().to_vec());
+    let corpus = Corpus::new(seeds.map(Vec::from), words, 8 << 10);
+    campaign(corpus, |input| {
+        let text = String::from_utf8_lossy(input).into_owned();
+        let (config, found) = config::parse(Path::new("/etc/kordon/kordon.toml"), &text);
+        assert_eq!(config.is_some(), found.ok());
+        check(&found, |_| Some(text.clone()));
+        kinds(&found)
+    });
+}
+
+/// What the rest of kordon relies on.
+fn check_database(db: &AsnDb) {
+    fn ascending<T>(ranges: &[T], ends: impl Fn(&T) -> (u128, u128)) {
+        for range in ranges {
+            assert!(ends(range).0 <= ends(range).1);
+        }
+        for pair in ranges.windows(2) {
+            assert!(ends(&pair[0]).1 < ends(&pair[1]).0);
+        }
+    }
+    ascending(&db.v4, |range| (range.start.into(), range.end.into()));
+    ascending(&db.v6, |range| (range.start, range.end));
+    ascending(&db.countries_v4, |range| {
+        (range.start.into(), range.end.into())
+    });
+    ascending(&db.countries_v6, |range| (range.start, range.end));
+    let origins = db
+        .v4
+        .iter()
+        .map(|r| r.origins)
+        .chain(db.v6.iter().map(|r| r.origins));
+    for id in origins {
+        assert!(!db.origins[id as usize].is_empty());
+    }
+    assert!(db.asns.is_sorted_by_key(|(asn, _)| *asn));
+}
+
+/// Sources as text, plain and compressed.
+fn sources() -> Vec<Vec<u8>> {
+    let mut rng = Rng::with_seed(9);
+    let mut seeds = vec![hostile::DATABASE.as_bytes().to_vec()];
+    for _ in 0..8 {
+        let sources = generate::sources(&mut rng);
+        seeds.extend(sources.asn.into_iter().map(String::into_bytes));
+        seeds.extend(sources.country.into_iter().map(String::into_bytes));
+    }
+    for seed in seeds.clone() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&seed).unwrap();
+        seeds.push(gzip.finish().unwrap());
+        seeds.push(zstd::encode_all(seed.as_slice(), 3).unwrap());
+    }
+    seeds
+}
+
+#[test]
+fn databases() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("source");
+    let words = mutate::ROW_WORDS
+        .iter()
+        .map(|word| word.as_bytes().to_vec());
+    campaign(Corpus::new(sources(), words, 256 << 10), |input| {
+        std::fs::write(&path, input).unwrap();
+        let text = || std::str::from_utf8(input).ok().map(str::to_owned);
+        let files = [path.clone()];
+        let mut said = String::new();
+        for result in [asn::import(&files, &[]), asn::import(&[], &files)] {
+            let mut found = match result {
+                Ok((db, found)) => {
+                    check_database(&db);
+                    said += if db.v4.is_empty() && db.v6.is_empty() {
+                        "empty "
+                    } else {
+                        "good "
+                    };
+                    found
+                }
+                Err(error) => error.0,
+            };
+            // What is shown of a row is shortened and made printable.
+            for d in found.errors.iter_mut().chain(&mut found.warnings) {
+                d.text.clear();
+                d.column = d.line.min(1);
+            }
+            // One row more or less needs no cure.
+            for d in &mut found.warnings {
+                d.help.get_or_insert_with(|| "none".into());
+            }
+            check(&found, |_| text());
+            said += &kinds(&found);
+        }
+        said
+    });
+    assert!(peak_memory() < 1500, "{} MiB", peak_memory());
+}
+
+#[test]
+fn snapshots() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("asn.db");
+    let mut rng = Rng::with_seed(11);
+    let mut seeds = Vec::new();
+    for _ in 0..12 {
+        let sources = generate::sources(&mut rng);
+        let write = |(number, text): (usize, &String)| {
+            let path = dir.path().join(format!("{number}.csv"));
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let networks: Vec<_> = sources.asn.iter().enumerate().map(write).collect();
+        let blocks = sources.country.iter().enumerate();
+        let blocks: Vec<_> = blocks
+            .map(|(number, text)| write((number + 100, text)))
+            .collect();
+        let (db, _) = asn::import(&networks, &blocks).unwrap();
+        asn::save(&db, &path).unwrap();
+        seeds.push(std::fs::read(&path).unwrap());
+    }
+    let mut repaired = false;
+    campaign(Corpus::new(seeds, [], 64 << 10), |input| {
+        let mut input = input.to_vec();
+        // Every second one with a header that fits: damage by somebody who knows.
+        repaired = !repaired;
+        if repaired && input.len() > 24 {
+            let length = input.len() as u64 - 24;
+            let mut crc = flate2::Crc::new();
+            crc.update(&input[24..]);
+            input[..8].copy_from_slice(b"kordonDB");
+            input[8..12].copy_from_slice(&1u32.to_le_bytes());
+            input[12..16].copy_from_slice(&crc.sum().to_le_bytes());
+            input[16..24].copy_from_slice(&length.to_le_bytes());
+        }
+        std::fs::write(&path, &input).unwrap();
+        match asn::load(&path) {
+            Ok(db) => {
+                check_database(&db);
+                let _ = (
+                    db.info(),
+                    db.lookup([198, 51, 100, 9].into()),
+                    db.search("a"),
+                );
+                format!("good {} {}", db.sources.len(), db.origins.len())
+            }
+            Err(error) => {
+                assert!(!error.help().is_empty());
+                error
+                    .to_string()
+                    .rsplit('`')
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned()
+            }
+        }
+    });
+}

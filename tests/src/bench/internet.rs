@@ -167,7 +167,8 @@ fn ask(prober: &mut Prober, family: Family, inputs: &[Input]) -> Result<Vec<(u32
         .collect())
 }
 
-fn folder() -> Result<PathBuf> {
+/// Where the whole Internet's table is.
+pub(super) fn folder() -> Result<PathBuf> {
     let folder = std::env::var_os("KORDON_TEST_DATA").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
         PathBuf::from,

@@ -7,7 +7,9 @@
 //! - [`subject`]: programs in the kernel that are given packets.
 //! - [`packet`]: the cases.
 //! - [`memory`]: what the kernel holds for the maps.
+//! - [`daemon`]: what an administrator waits for.
 
+mod daemon;
 mod internet;
 mod memory;
 mod packet;
@@ -52,6 +54,8 @@ enum Group {
     Packet,
     /// Bytes that the kernel holds.
     Memory,
+    /// Starts, applies and imports of a running daemon.
+    Daemon,
 }
 
 /// One measured case. The fields are those of `--json`.
@@ -108,10 +112,16 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
+    let wanted = |group| arguments.group.is_none_or(|asked| asked == group);
+    if wanted(Group::Daemon) {
+        show(arguments, &daemon::measure()?, daemon::print)?;
+    }
+    if arguments.group == Some(Group::Daemon) {
+        return Ok(());
+    }
     let internet = Internet::load()?;
     eprintln!("{}", internet.summary());
     let mut subjects = Subjects::load(&internet)?;
-    let wanted = |group| arguments.group.is_none_or(|asked| asked == group);
     if wanted(Group::Packet) {
         let rows = packet::measure(&internet, &mut subjects, arguments.rounds, &arguments.case)?;
         show(arguments, &rows, packet::print)?;

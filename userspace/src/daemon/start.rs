@@ -16,6 +16,7 @@ use super::{
     trace::Traces,
 };
 use crate::{
+    compile::table::Tier,
     config::Config,
     datapath::{kernel::Datapath, pins::Pins},
     policy::{Bundle, Overlay},
@@ -37,6 +38,18 @@ pub(crate) fn lock_pins(bpffs: &Path) -> anyhow::Result<File> {
     Ok(lock(folder, bpffs, "`--bpffs`")?)
 }
 
+/// The size of the tables that the snapshot will need, most likely; `None`: there is
+/// no snapshot.
+fn tier_before(state: &StateDir) -> Option<Tier> {
+    let snapshot = std::fs::metadata(state.snapshot()).ok()?;
+    // What fits into the small tier has some thousand prefixes.
+    Some(if snapshot.len() > 1 << 20 {
+        Tier::Internet
+    } else {
+        Tier::Small
+    })
+}
+
 impl Core {
     /// Makes live what was live last, and attaches.
     pub(super) fn start(
@@ -48,6 +61,12 @@ impl Core {
         let mut datapath = Datapath::open(&config.bpffs)?;
         if debug_log {
             datapath.trace();
+        }
+        // While the database is read and compiled.
+        let names: Vec<String> = config.interfaces.iter().map(|i| i.device.clone()).collect();
+        if let Some(guess) = tier_before(&state) {
+            let ports = datapath.ports(&names)?;
+            datapath.preload(guess, &ports)?;
         }
         let Found {
             database,
@@ -90,6 +109,7 @@ impl Core {
         core.restore()?;
         core.release_others()?;
         core.tend_interfaces();
+        core.datapath.end_preload();
         let later = Later {
             save: imported,
             import: outdated,

@@ -19,15 +19,14 @@ use aya::{
     },
 };
 use aya_obj::generated::bpf_map_type;
-use kordon_ebpf::layout::{
-    COUNTER_SLOTS, Counter, LAYOUT_VERSION, MAX_PORTS, TABLE_SLOTS, mode, trace,
-};
+use kordon_ebpf::layout::{COUNTER_SLOTS, Counter, LAYOUT_VERSION, MAX_PORTS, TABLE_SLOTS};
 
 use super::{
     Attached, DatapathError,
     interface::{self, Interface},
     memory::{Mapped, generation_size, table_size},
     pins::{Pins, entries, remove_folder},
+    preload::{Preload, live_program},
     probe::{Prober, program},
     programs,
     system::{clear_slot, counters, detach_link, set_slot, slot},
@@ -95,6 +94,7 @@ pub struct Datapath {
     attached: BTreeMap<String, u32>,
     /// Programs that are loaded from now on log every verdict.
     trace: bool,
+    preload: Option<Preload>,
 }
 
 /// First word of the pinned directory: says what it is, and in which format.
@@ -146,6 +146,7 @@ impl Datapath {
             prober: None,
             attached: BTreeMap::new(),
             trace: false,
+            preload: None,
         })
     }
 
@@ -209,6 +210,28 @@ impl Datapath {
             .collect()
     }
 
+    /// Starts loading what a start is going to need, in threads beside: programs for
+    /// these ports, and where nothing is live yet what `publish` proves with. `guess`
+    /// is the tier then; a wrong one costs nothing but time.
+    ///
+    /// # Errors
+    /// When the maps cannot be made.
+    pub fn preload(&mut self, guess: Tier, ports: &[u32]) -> Result<(), DatapathError> {
+        let live = self.maps.as_ref().filter(|maps| maps.generation.is_some());
+        let (tier, folder, fresh) = match live {
+            Some(maps) => (maps.tier, maps.folder.clone(), false),
+            None => (guess, Maps::open(&self.pins, guess)?.folder, true),
+        };
+        let preload = Preload::start(&self.pins, &folder, tier, ports, self.trace, fresh);
+        self.preload = Some(preload);
+        Ok(())
+    }
+
+    /// Forgets what was preloaded and not needed.
+    pub fn end_preload(&mut self) {
+        self.preload = None;
+    }
+
     /// Loads what `publish` proves with, which takes the verifier a while; after an
     /// adoption the first change should not wait for it.
     ///
@@ -245,7 +268,10 @@ impl Datapath {
         };
         let mut prober = match self.prober.take() {
             Some(prober) if prober.tier() == tier => prober,
-            _ => Prober::load(tier)?,
+            _ => match self.preload.as_mut().and_then(|p| p.prober(tier)) {
+                Some(prober) => prober,
+                None => Prober::load(tier)?,
+            },
         };
 
         let (table_slot, kept) = match maps.generation.as_ref().map(Mapped::generation) {
@@ -491,31 +517,21 @@ impl Datapath {
     }
 
     /// The live tier's program, for one port.
-    fn load(&self, port: u32) -> Result<aya::Ebpf, DatapathError> {
+    fn load(&mut self, port: u32) -> Result<aya::Ebpf, DatapathError> {
         let Some(maps) = self.maps.as_ref().filter(|maps| maps.generation.is_some()) else {
             return Err(DatapathError::new(
                 "load the program",
                 "there are no rules in the kernel yet",
             ));
         };
-        let mut loader = EbpfLoader::new();
-        if self.trace {
-            loader.override_global("TRACE", &trace::ON, true);
-        } else {
-            loader.map_max_entries("AYA_LOGS", programs::NO_LOG);
+        let preloaded = self
+            .preload
+            .as_mut()
+            .and_then(|p| p.program(maps.tier, port));
+        if let Some(ebpf) = preloaded {
+            return Ok(ebpf);
         }
-        let mut ebpf = loader
-            .override_global("MODE", &mode::LIVE, true)
-            .override_global("PORT", &port, true)
-            .map_pin_path("COUNTERS", self.pins.shared("counters"))
-            .map_pin_path("GENERATIONS", maps.folder.join("generations"))
-            .map_pin_path("TABLES", maps.folder.join("tables"))
-            .load(programs::object(maps.tier))
-            .map_err(|e| DatapathError::new("load the maps", chain(&e)))?;
-        program(&mut ebpf)?
-            .load()
-            .map_err(|e| DatapathError::new("load the program", chain(&e)))?;
-        Ok(ebpf)
+        live_program(&self.pins, &maps.folder, maps.tier, port, self.trace)
     }
 
     /// Removes maps of other tiers and layout versions, once no program uses them.
@@ -791,7 +807,7 @@ impl Mapped {
 }
 
 /// An error with all its causes; aya's first line alone says little.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

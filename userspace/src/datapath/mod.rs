@@ -8,6 +8,7 @@ pub mod interface;
 pub mod kernel;
 pub mod memory;
 pub mod pins;
+mod preload;
 pub mod probe;
 pub mod programs;
 pub mod system;

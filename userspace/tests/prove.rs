@@ -364,8 +364,8 @@ const DAMAGES: &[Damage] = &[
         "connected sources are not checked",
         Budget::Rules,
         |c| {
-            c.rules.fixed.zones[c.zone("hall")].flags |=
-                kordon_ebpf::layout::ZONE_SOURCES_UNCHECKED;
+            let zone = c.zone("hall");
+            c.rules.fixed.zones[zone].flags |= ZONE_SOURCES_UNCHECKED;
         },
         &["`hall`", "from "],
     ),

@@ -21,14 +21,16 @@ mod places;
 mod sample;
 mod unusual;
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr};
+
+use kordon_ebpf::layout::PROBE_BATCH;
 
 pub(crate) use self::naive::{is_multicast, is_private, is_special};
 use self::{
     frame::{Frame, Place},
     kernel::{Expected, Field, Kernel},
     naive::{Meant, Packet, Reference, Verdict},
-    sample::{Both, Bytes, address},
+    sample::{Bytes, Sample, address, look_up},
     unusual::{Unusual, in_words},
 };
 use crate::{
@@ -119,13 +121,8 @@ pub fn prove(claim: &Claim<'_>, budget: Budget, prober: &mut Prober) -> Result<P
     for (zone, (place, addresses)) in places.iter().zip(&addresses).enumerate() {
         // A zone on interfaces that this router does not have.
         let Some(place) = place else { continue };
-        let unusual = Unusual {
-            claim,
-            reference: &reference,
-            zone,
-            place,
-            addresses,
-        };
+        let addresses = [false, true].map(|v6| look_up(&reference, v6, addresses.of(v6)));
+        let unusual = Unusual::new(claim, &reference, zone, place, &addresses);
         unusual.settings(&mut kernel)?;
         unusual.sources(&mut kernel)?;
         let rules = Rules {
@@ -135,11 +132,13 @@ pub fn prove(claim: &Claim<'_>, budget: Budget, prober: &mut Prober) -> Result<P
             zone,
             place,
         };
-        rules.prove(&mut kernel, addresses)?;
+        rules.prove(&mut kernel, &addresses)?;
         // The table is the same for all zones.
         if let Some(whole) = whole.take() {
             for v6 in [false, true] {
-                rules.plain(&mut kernel, v6, whole.of(v6))?;
+                for part in whole.of(v6).chunks(PROBE_BATCH) {
+                    rules.plain(&mut kernel, v6, &look_up(&reference, v6, part))?;
+                }
             }
         }
     }
@@ -158,24 +157,25 @@ struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    fn prove(&self, kernel: &mut Kernel<'_>, addresses: &Both) -> Result<(), String> {
+    fn prove(&self, kernel: &mut Kernel<'_>, addresses: &[Vec<Sample>; 2]) -> Result<(), String> {
         let packets = conditions(self.claim.policy, self.zone);
         for v6 in [false, true] {
-            self.plain(kernel, v6, addresses.of(v6))?;
+            let addresses = &addresses[usize::from(v6)];
+            self.plain(kernel, v6, addresses)?;
             // What rules say depends on an address only by what it is in.
-            let mut alike: HashMap<Vec<usize>, Vec<Bytes>> = HashMap::new();
-            for bytes in addresses.of(v6) {
-                let meant = self.reference.meant(address(bytes, v6));
-                let key = meant.all().iter().map(|known| known.places).collect();
-                alike.entry(key).or_default().push(*bytes);
+            let mut alike: BTreeMap<[Option<usize>; 3], Vec<Sample>> = BTreeMap::new();
+            for sample in addresses {
+                alike
+                    .entry(sample.meant.places())
+                    .or_default()
+                    .push(*sample);
             }
-            let mut alike: Vec<Vec<Bytes>> = alike.into_values().collect();
-            alike.sort_unstable();
+            let alike: Vec<Vec<Sample>> = alike.into_values().collect();
             let combinations = self.budget.conditions() / packets.len().max(1);
             let combinations = alike.len().min(combinations.max(1));
             for (number, packet) in packets.iter().enumerate() {
                 // Another one of each, and where there are many, other ones.
-                let chosen: Vec<Bytes> = alike
+                let chosen: Vec<Sample> = alike
                     .iter()
                     .cycle()
                     .skip(number * combinations % alike.len().max(1))
@@ -188,7 +188,7 @@ impl Rules<'_> {
         Ok(())
     }
 
-    fn plain(&self, kernel: &mut Kernel<'_>, v6: bool, all: &[Bytes]) -> Result<(), String> {
+    fn plain(&self, kernel: &mut Kernel<'_>, v6: bool, all: &[Sample]) -> Result<(), String> {
         self.packets(kernel, &Packet::PLAIN, v6, all)
     }
 
@@ -197,21 +197,20 @@ impl Rules<'_> {
         kernel: &mut Kernel<'_>,
         packet: &Packet,
         v6: bool,
-        all: &[Bytes],
+        all: &[Sample],
     ) -> Result<(), String> {
         let Some(frame) = Frame::of(self.place, v6, packet) else {
             return Ok(());
         };
         // By what an address is in; who announces it is another matter.
         let mut decided: Vec<Option<Verdict>> = Vec::new();
-        let said = kernel.batch(&frame, self.place.port, v6, Field::Destination, all)?;
-        for (bytes, said) in all.iter().zip(said) {
-            let to = address(bytes, v6);
-            let meant = self.reference.meant(to);
-            let verdict = self.verdict(&mut decided, &meant, v6, packet);
+        let inputs: Vec<Bytes> = all.iter().map(|sample| sample.bytes).collect();
+        let said = kernel.batch(&frame, self.place.port, v6, Field::Destination, &inputs)?;
+        for (Sample { bytes, meant }, said) in all.iter().zip(said) {
+            let verdict = self.verdict(&mut decided, meant, v6, packet);
             let expected = Expected::In(self.zone, verdict);
             kernel.compare(self.place.port, &expected, &said, || {
-                self.name(to, &meant, packet)
+                self.name(address(bytes, v6), meant, packet)
             })?;
             if let [known] = meant.all() {
                 kernel.class(said.class, *known, bytes, v6)?;

@@ -79,6 +79,15 @@ impl Meant {
     pub(super) fn all(&self) -> &[Known] {
         &self.all[..self.len]
     }
+
+    /// All that rules see of them.
+    pub(super) fn places(&self) -> [Option<usize>; 3] {
+        let mut places = [None; 3];
+        for (place, known) in places.iter_mut().zip(self.all()) {
+            *place = Some(known.places);
+        }
+        places
+    }
 }
 
 /// The policy, to be asked.

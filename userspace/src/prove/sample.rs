@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::{
     Budget, Claim,
-    naive::{Reference, is_special},
+    naive::{Meant, Reference, is_special},
 };
 use crate::policy::model::Target;
 
@@ -24,7 +24,7 @@ const ALWAYS: &str = "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 169.
 /// Prefixes whose addresses stand for IPv4 ones, with what stands before it.
 const EMBEDDING: &str = "::ffff:0:0/96 64:ff9b::/96";
 
-/// IPv4 addresses that are tried in each prefix that stands for them.
+/// IPv4 addresses that are tried in each prefix that stands for them, by all zones.
 const EMBEDDED: usize = 64;
 
 pub(super) fn bytes(address: IpAddr) -> Bytes {
@@ -45,6 +45,22 @@ pub(super) fn address(bytes: &Bytes, v6: bool) -> IpAddr {
     } else {
         IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]])
     }
+}
+
+/// An address that was looked up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sample {
+    pub(super) bytes: Bytes,
+    pub(super) meant: Meant,
+}
+
+/// Looks addresses up.
+pub(super) fn look_up(reference: &Reference<'_>, v6: bool, all: &[Bytes]) -> Vec<Sample> {
+    let sample = |bytes: &Bytes| Sample {
+        bytes: *bytes,
+        meant: reference.meant(address(bytes, v6)),
+    };
+    all.iter().map(sample).collect()
 }
 
 /// Addresses by family: IPv4, IPv6.
@@ -121,8 +137,9 @@ pub(super) fn of_zones(claim: &Claim<'_>, reference: &Reference<'_>, budget: Bud
             let mut both = both.done().at_most(budget.members() * 4 / zones);
             let own = both.clone();
             both.extend(&always);
+            let limit = (EMBEDDED / zones).max(4);
             for net in embedding(claim) {
-                for v4 in every(own.of(false), EMBEDDED).chain(every(always.of(false), EMBEDDED)) {
+                for v4 in every(own.of(false), limit).chain(every(always.of(false), limit)) {
                     let v4 = Ipv4Addr::new(v4[0], v4[1], v4[2], v4[3]);
                     both.add(embed(net, v4).into());
                     if net.prefix_len() == 32 {

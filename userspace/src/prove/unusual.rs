@@ -9,49 +9,44 @@ use super::{
     Claim,
     frame::{Frame, Place, extension, ip, link, to, transport},
     kernel::{Expected, Field, Kernel},
-    naive::{By, Meant, Packet, Reference, Verdict},
-    sample::{Both, address, every},
+    naive::{By, Meant, Packet, Reference, Verdict, is_multicast, is_special},
+    sample::{Both, Sample, address, every},
 };
 use crate::policy::model::Tunnels;
 
 /// Addresses of the policy that are tried as sources of a zone.
 const SOURCES: usize = 1024;
 
-/// Where a zone's packets go here: one address that passes and one that does not,
-/// where there are such.
-struct Targets {
-    v4: Vec<IpAddr>,
-    v6: Vec<IpAddr>,
-}
-
 /// One zone.
 pub(super) struct Unusual<'a> {
-    pub(super) claim: &'a Claim<'a>,
-    pub(super) reference: &'a Reference<'a>,
-    pub(super) zone: usize,
-    pub(super) place: &'a Place,
-    /// Addresses of its rules.
-    pub(super) addresses: &'a Both,
+    claim: &'a Claim<'a>,
+    reference: &'a Reference<'a>,
+    zone: usize,
+    place: &'a Place,
+    /// Addresses of its rules, by family.
+    addresses: &'a [Vec<Sample>; 2],
+    /// Where its packets go here: in each family one address that passes and one
+    /// that does not, where there are such.
+    targets: [Vec<IpAddr>; 2],
 }
 
-impl Unusual<'_> {
-    fn name(&self) -> &str {
-        &self.claim.policy.zones[self.zone].name
-    }
-
-    fn targets(&self) -> Targets {
-        let of = |v6: bool| {
+impl<'a> Unusual<'a> {
+    pub(super) fn new(
+        claim: &'a Claim<'a>,
+        reference: &'a Reference<'a>,
+        zone: usize,
+        place: &'a Place,
+        addresses: &'a [Vec<Sample>; 2],
+    ) -> Self {
+        let targets = |v6: bool| {
             let mut found: [Option<IpAddr>; 2] = [None; 2];
-            for bytes in self.addresses.of(v6) {
+            for Sample { bytes, meant } in &addresses[usize::from(v6)] {
                 let address = address(bytes, v6);
-                let meant = self.reference.meant(address);
                 // Infrastructure goes to groups and to the router.
-                if meant.all().len() > 1 || super::naive::is_multicast(address) {
+                if meant.all().len() > 1 || is_multicast(address) {
                     continue;
                 }
-                let verdict = self
-                    .reference
-                    .verdict(self.zone, &meant, v6, &Packet::PLAIN);
+                let verdict = reference.verdict(zone, meant, v6, &Packet::PLAIN);
                 found[usize::from(verdict.action == Action::Drop)].get_or_insert(address);
                 if found.iter().all(Option::is_some) {
                     break;
@@ -59,10 +54,18 @@ impl Unusual<'_> {
             }
             found.into_iter().flatten().collect()
         };
-        Targets {
-            v4: of(false),
-            v6: of(true),
+        Self {
+            claim,
+            reference,
+            zone,
+            place,
+            addresses,
+            targets: [targets(false), targets(true)],
         }
+    }
+
+    fn name(&self) -> &str {
+        &self.claim.policy.zones[self.zone].name
     }
 
     fn rules(&self, to: IpAddr, packet: &Packet) -> Verdict {
@@ -73,7 +76,6 @@ impl Unusual<'_> {
 
     /// Proves which sources a zone may have.
     pub(super) fn sources(&self, kernel: &mut Kernel<'_>) -> Result<(), String> {
-        let targets = self.targets();
         let mut sources = Both::default();
         for net in self.reference.sources(self.zone).unwrap_or_default() {
             sources.add_with_neighbours(*net);
@@ -84,14 +86,15 @@ impl Unusual<'_> {
                 .for_each(|net| sources.add_with_neighbours(net));
         }
         let sources = sources.done();
-        for (v6, to_all) in [(false, &targets.v4), (true, &targets.v6)] {
-            let Some(to_this) = to_all.first() else {
+        for v6 in [false, true] {
+            let Some(to_this) = self.targets[usize::from(v6)].first() else {
                 continue;
             };
             let packet = ip(v6, 17, &transport(&Packet::PLAIN));
             let frame = Frame::new(self.place, &to(packet, *to_this));
             let mut inputs = sources.of(v6).to_vec();
-            inputs.extend(every(self.addresses.of(v6), SOURCES));
+            let addresses = every(&self.addresses[usize::from(v6)], SOURCES);
+            inputs.extend(addresses.map(|sample| sample.bytes));
             // The unspecified address.
             inputs.push([0; 16]);
             let said = kernel.batch(&frame, self.place.port, v6, Field::Source, &inputs)?;
@@ -116,14 +119,13 @@ impl Unusual<'_> {
     /// Proves what becomes of packets that are broken or hide where they go, and
     /// of what keeps a link alive.
     pub(super) fn settings(&self, kernel: &mut Kernel<'_>) -> Result<(), String> {
-        let targets = self.targets();
-        for address in &targets.v4 {
+        for address in &self.targets[0] {
             self.ipv4(kernel, *address)?;
         }
-        for address in &targets.v6 {
+        for address in &self.targets[1] {
             self.ipv6(kernel, *address)?;
         }
-        self.tunnels(kernel, &targets)?;
+        self.tunnels(kernel)?;
         self.unreadable(kernel)?;
         self.infrastructure(kernel)
     }
@@ -220,9 +222,9 @@ impl Unusual<'_> {
         Ok(())
     }
 
-    fn tunnels(&self, kernel: &mut Kernel<'_>, targets: &Targets) -> Result<(), String> {
+    fn tunnels(&self, kernel: &mut Kernel<'_>) -> Result<(), String> {
         let inspect = self.claim.policy.zones[self.zone].unparsable.tunnels == Tunnels::Inspect;
-        for outer in targets.v4.iter().chain(&targets.v6) {
+        for outer in self.targets.iter().flatten() {
             // EtherIP, which nobody looks into.
             let seen = Packet {
                 proto: Some(97),
@@ -230,7 +232,7 @@ impl Unusual<'_> {
             };
             let packet = to(ip(outer.is_ipv6(), 97, &[0; 20]), *outer);
             self.met(kernel, Reason::Tunnel, *outer, &seen, &packet)?;
-            for inner in &targets.v4 {
+            for inner in &self.targets[0] {
                 let data = transport(&Packet::PLAIN);
                 let inside = to(ip(false, 17, &data), *inner);
                 let packet = to(ip(outer.is_ipv6(), 4, &inside), *outer);
@@ -357,7 +359,7 @@ impl Unusual<'_> {
         }
         let router = &self.claim.environment.router;
         for address in router.iter().copied().chain(group("ff02::1:ff00:1")) {
-            if address.is_ipv6() && !super::naive::is_special(address) {
+            if address.is_ipv6() && !is_special(address) {
                 packets.push((address, solicit(address)));
             }
         }

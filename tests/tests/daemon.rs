@@ -18,7 +18,7 @@ use kordon_tests::{
 };
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
-    sys::signal::Signal,
+    sys::signal::{SigSet, Signal},
 };
 use serde_json::Value;
 
@@ -193,6 +193,8 @@ fn changes_come_and_go() -> Result<()> {
         return Ok(());
     };
     let router = Router::new("changes", binary)?;
+    // As a supervisor may leave it to what it starts.
+    SigSet::from(Signal::SIGTERM).thread_block()?;
     let (controller, _) = Controller::start(&router.place())?;
     assert!(drops(&router, BLOCKED)? && !drops(&router, OTHER)?);
 

@@ -45,6 +45,15 @@ fn text(value: &Value) -> String {
     }
 }
 
+/// A moment to the second.
+fn moment(value: &Value) -> String {
+    let text = text(value);
+    match text.parse::<jiff::Timestamp>() {
+        Ok(moment) => moment.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Err(_) => text,
+    }
+}
+
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
@@ -61,7 +70,10 @@ impl Page {
 pub(super) fn status(value: &Value) -> String {
     let mut page = Page(String::new());
     if value["enforcing"] == true {
-        page.line("enforcing", format!("since {}", text(&value["started_at"])));
+        page.line(
+            "enforcing",
+            format!("by a daemon since {}", moment(&value["started_at"])),
+        );
     } else {
         page.line("NOT ENFORCING", "");
         for reason in list(&value["reasons"]) {
@@ -93,10 +105,11 @@ pub(super) fn status(value: &Value) -> String {
             format!(
                 "hash {}, applied at {}",
                 hash.get(..16).unwrap_or(&hash),
-                text(&policy["applied_at"])
+                moment(&policy["applied_at"])
             ),
         );
-        if let Some(until) = policy["pending_confirm"].as_str() {
+        if !policy["pending_confirm"].is_null() {
+            let until = moment(&policy["pending_confirm"]);
             page.line(
                 "",
                 format!("ON TRIAL until {until}: `kordon confirm` keeps it"),
@@ -139,8 +152,8 @@ pub(super) fn status(value: &Value) -> String {
             text(&entry["target"]),
             text(&entry["zone"])
         );
-        if let Some(until) = entry["until"].as_str() {
-            let _ = write!(words, ", until {until}");
+        if !entry["until"].is_null() {
+            let _ = write!(words, ", until {}", moment(&entry["until"]));
         }
         if let Some(note) = entry["note"].as_str() {
             let _ = write!(words, " ({note})");
@@ -177,7 +190,7 @@ pub(super) fn history(value: &Value) -> String {
             out,
             "{:>5} {live:<4} {}  {:<6} {}  {}",
             entry["number"],
-            text(&entry["applied_at"]),
+            moment(&entry["applied_at"]),
             text(&entry["by"]),
             hash.get(..16).unwrap_or(&hash),
             text(&entry["path"]),

@@ -90,6 +90,11 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         .with_ansi(false)
         .try_init();
     let config = configuration(&options)?;
+    // Whoever started this may have blocked signals for itself, and a blocked SIGTERM
+    // ends nothing.
+    nix::sys::signal::SigSet::all()
+        .thread_unblock()
+        .context("cannot unblock signals")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

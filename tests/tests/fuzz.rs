@@ -74,17 +74,27 @@ fn campaign(mut corpus: Corpus, mut try_one: impl FnMut(&[u8]) -> String) {
             }
             Err(_) => panic!("input {done} of these bytes: {}", shown(&input)),
         }
-        slowest = slowest.max(began.elapsed());
+        let mut took = began.elapsed();
+        // A machine that does something else for a while says nothing of the input.
+        for _ in 0..2 {
+            if took > Duration::from_secs(1) {
+                let began = Instant::now();
+                let _ = catch_unwind(AssertUnwindSafe(|| try_one(&input)));
+                took = took.min(began.elapsed());
+            }
+        }
+        assert!(
+            took < Duration::from_secs(10),
+            "{took:?} for {}",
+            shown(&input)
+        );
+        slowest = slowest.max(took);
         done += 1;
     }
     println!(
         "{done} inputs, {} kinds, slowest {slowest:?}, {} MiB at most",
         seen.len(),
         peak_memory()
-    );
-    assert!(
-        slowest < Duration::from_secs(20),
-        "an input took {slowest:?}"
     );
 }
 
@@ -392,12 +402,11 @@ fn snapshots() {
         asn::save(&db, &path).unwrap();
         seeds.push(std::fs::read(&path).unwrap());
     }
-    let mut repaired = false;
     campaign(Corpus::new(seeds, [], 64 << 10), |input| {
         let mut input = input.to_vec();
         // Every second one with a header that fits: damage by somebody who knows.
-        repaired = !repaired;
-        if repaired && input.len() > 24 {
+        let is_even = input.iter().fold(0, |sum, byte| sum ^ byte) & 1 == 0;
+        if is_even && input.len() > 24 {
             let length = input.len() as u64 - 24;
             let mut crc = flate2::Crc::new();
             crc.update(&input[24..]);

@@ -19,7 +19,7 @@ use kordon::{
 };
 use kordon_ebpf::layout::{
     Action, GROUP_MASK, Reason, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_ROUTER,
-    VERDICT_SPOOFED, VERDICT_STEPS, VID_ZONE, ZONE_PPPOE, setting_shift,
+    VERDICT_SPOOFED, VERDICT_STEPS, VID_ZONE, ZONE_PPPOE, ZONE_SOURCES_UNCHECKED, setting_shift,
 };
 
 const POLICY: &str = r#"

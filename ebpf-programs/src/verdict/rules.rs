@@ -1,0 +1,270 @@
+//! Step 7: the rules, on every address that a destination leads to. Also what they
+//! compare with: the transport of a packet, in one word that the verifier does not
+//! have to take apart.
+
+use super::{Decision, NO_SLOT, Observer, Outcome, Tables, class_verdict, judged_from};
+use crate::{
+    layout::{
+        Action, Judged, MAX_NAT64, MAX_WALK, Reason, Step, VERDICT_ACTION_SHIFT, VERDICT_INDEX,
+        VERDICT_STEPS,
+    },
+    opaque::{in_memory, opaque},
+    packet::{Address, Fragment, Frame, Ip, PROTO_UNKNOWN, View},
+};
+
+impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
+    /// The addresses that one stands for, into `work.targets`: NAT64 (RFC 6052)
+    /// and v4-mapped ones for the embedded address alone, 6to4 (RFC 3056) and
+    /// Teredo (RFC 4380) also for themselves.
+    #[inline(never)]
+    pub(super) fn expand(&mut self, address: Address) {
+        let (hi, lo) = (address.hi, address.lo);
+        self.work.targets_len = 1;
+        self.work.targets[0] = address;
+        if !address.v6 {
+            return;
+        }
+        if (hi == 0x0064_ff9b << 32 && lo >> 32 == 0) || (hi == 0 && lo >> 32 == 0xffff) {
+            self.work.targets[0] = Address::v4(lo as u32);
+        } else if let Some(embedded) = self.nat64(hi, lo) {
+            self.work.targets[0] = Address::v4(embedded);
+        } else if hi >> 48 == 0x2002 {
+            self.work.targets[1] = Address::v4((hi >> 16) as u32);
+            self.work.targets_len = 2;
+        } else if hi >> 32 == 0x2001_0000 {
+            self.work.targets[1] = Address::v4(hi as u32);
+            self.work.targets[2] = Address::v4(!(lo as u32));
+            self.work.targets_len = 3;
+        }
+    }
+
+    /// RFC 6052 section 2.2: the address skips bits 64 to 71.
+    #[inline(always)]
+    fn nat64(&self, hi: u64, lo: u64) -> Option<u32> {
+        let count = self.tables.nat64_len();
+        for index in 0..MAX_NAT64 as u32 {
+            if index >= count {
+                break;
+            }
+            if let Some(nat64) = self.tables.nat64(index)
+                && (hi ^ nat64.prefix.hi) & nat64.prefix.hi_mask == 0
+                && (lo ^ nat64.prefix.lo) & nat64.prefix.lo_mask == 0
+            {
+                return Some(match nat64.length {
+                    32 => hi as u32,
+                    40 => ((hi << 8) as u32) | (lo >> 48) as u32 & 0xff,
+                    48 => ((hi << 16) as u32) | (lo >> 40) as u32 & 0xffff,
+                    56 => ((hi << 24) as u32) | (lo >> 32) as u32 & 0xff_ffff,
+                    64 => (lo >> 24) as u32,
+                    _ => lo as u32,
+                });
+            }
+        }
+        None
+    }
+
+    /// Judges every address that a packet's destination stands for, into
+    /// `work.outcome`; the strictest wins, the first of equals.
+    #[inline(never)]
+    pub(super) fn destinations(&mut self, inner: bool) {
+        self.work.outcome = Outcome::default();
+        let mut code = if inner {
+            Judged::Inner as u8
+        } else {
+            Judged::Destination as u8
+        };
+        self.expand(self.packet(inner).dst);
+        #[expect(
+            clippy::explicit_counter_loop,
+            reason = "the verifier knows loops like this"
+        )]
+        for index in 0..opaque(3) as u32 {
+            if index >= self.work.targets_len {
+                break;
+            }
+            let Some(&address) = self.work.targets.get(index as usize) else {
+                break;
+            };
+            self.rules(inner, address, judged_from(code));
+            if index == 0 || self.work.next.action > self.work.outcome.action {
+                self.work.outcome = self.work.next;
+            }
+            code += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn packet(&self, inner: bool) -> &Ip {
+        if inner {
+            &self.work.inner
+        } else {
+            &self.work.ip
+        }
+    }
+
+    /// Step 7 for one address, into `work.next`.
+    #[inline(always)]
+    fn rules(&mut self, inner: bool, address: Address, judged: Judged) {
+        let class = self.tables.class(address);
+        let word = class_verdict(self.tables, self.zone, class);
+        self.work.next = Outcome {
+            action: Action::from_bits(word >> VERDICT_ACTION_SHIFT & 3),
+            slot: word & VERDICT_INDEX,
+            class,
+            judged,
+            by_rules: true,
+        };
+        if word & VERDICT_STEPS != 0 {
+            self.read_transport(inner);
+            self.walk();
+        }
+        self.observer
+            .judged(judged, address, class, self.work.next.action);
+    }
+
+    /// The packet's side of a walk, into `work.transport`. A function of its own,
+    /// so that the walk reads it from memory, where the verifier knows nothing
+    /// of it, and follows the walk once.
+    #[inline(never)]
+    fn read_transport(&mut self, inner: bool) {
+        self.work.transport = Transport::new(self, inner);
+    }
+
+    /// Rules with protocol or ports, from step `work.next.slot` on.
+    #[inline(never)]
+    fn walk(&mut self) {
+        let first = self.work.next.slot;
+        let packet = self.work.transport;
+        let mut work = &mut *self.work;
+        work.audit = NO_SLOT;
+        work.needs_ports = 0;
+        // Every walk that is built ends in the zone's default.
+        let mut action = Action::Drop as u8;
+        let mut slot = self.zone.slot_base + Reason::Default.fixed_slot(Action::Drop);
+        for index in 0..MAX_WALK as u32 {
+            let Some(step) = self.tables.step(first + index) else {
+                break;
+            };
+            work = in_memory(work);
+            let (matches, absent) = packet.matches(step);
+            work.needs_ports |= absent;
+            if absent & packet.bits >> ABSENT_DROPS != 0 {
+                slot = self.zone.slot_base + Reason::Truncated.fixed_slot(Action::Drop);
+                work.next.by_rules = false;
+                break;
+            }
+            if matches != 0 {
+                if step.action & 1 == 0 {
+                    action = step.action;
+                    slot = step.slot;
+                    break;
+                }
+                if work.audit == NO_SLOT {
+                    work.audit = step.slot;
+                }
+            }
+        }
+        let (needs_ports, audit) = (work.needs_ports, work.audit);
+        if needs_ports & packet.bits >> HIDDEN != 0 {
+            // Not a drop: that setting ended the walk above.
+            self.drops(Reason::Truncated);
+        }
+        if action == Action::Pass as u8 && audit != NO_SLOT {
+            action = Action::Audit as u8;
+            slot = audit;
+        }
+        self.work.next.action = Action::from_bits(action as u32);
+        self.work.next.slot = slot;
+    }
+}
+
+/// A packet's side of the comparison with a step. Truth values are 0 and 1 and
+/// combined without branches: each branch in a walk multiplies what the verifier
+/// must follow.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Transport {
+    proto: u64,
+    port: u64,
+    /// One bit for each of the constants below.
+    bits: u64,
+}
+
+/// The transport is in another packet.
+const UNKNOWN: u64 = 0;
+/// ICMP of the packet's own family.
+const ICMP: u64 = 1;
+/// TCP or UDP.
+const HAS_PORTS: u64 = 2;
+/// The port was read.
+const KNOWN: u64 = 3;
+/// The port is in another packet, or its absence is to be ignored.
+const HIDDEN: u64 = 4;
+/// The port should be here and is not.
+const ABSENT: u64 = 5;
+/// And that ends the packet.
+const ABSENT_DROPS: u64 = 6;
+
+impl Transport {
+    #[inline(always)]
+    fn new<F: Frame + ?Sized, T: Tables, O: Observer>(
+        decision: &Decision<'_, F, T, O>,
+        inner: bool,
+    ) -> Self {
+        let ip = decision.packet(inner);
+        let icmp = if ip.dst.v6 { 58 } else { 1 };
+        let unknown = ip.proto == PROTO_UNKNOWN;
+        let mut port = 0;
+        let mut bits = (unknown as u64) << UNKNOWN
+            | ((ip.proto == icmp) as u64) << ICMP
+            | ((ip.proto == 6 || ip.proto == 17) as u64) << HAS_PORTS;
+        if ip.fragment == Fragment::Later || unknown {
+            bits |= 1 << HIDDEN;
+        } else if ip.at + 4 <= ip.end
+            && let Some(ports) = decision.frame.view::<4>(ip.at)
+        {
+            port = ports.u16(2) as u64;
+            bits |= 1 << KNOWN;
+        } else if decision.setting(Reason::Truncated) >= Action::Drop as u32 {
+            bits |= 1 << ABSENT | 1 << ABSENT_DROPS;
+        } else {
+            bits |= 1 << ABSENT | 1 << HIDDEN;
+        }
+        Self {
+            proto: ip.proto as u64,
+            port,
+            bits,
+        }
+    }
+
+    /// Whether a step matches, and whether it would need ports that are absent.
+    #[inline(always)]
+    fn matches(&self, step: &Step) -> (u64, u64) {
+        // Opaque: taken apart before the loop, they would fill the stack.
+        let bits = opaque64(self.bits);
+        let flags = step.flags as u64;
+        let action = step.action as u64;
+        let wants_proto = flags & 1;
+        let wants_icmp = flags >> 1 & 1;
+        let wants_ports = flags >> 2 & 1;
+        let strict = (action | action >> 1) & 1;
+        let has_ports = bits >> HAS_PORTS & 1;
+        let other_proto = opaque64((self.proto ^ step.proto as u64).wrapping_neg()) >> 63;
+        let outside = opaque64(
+            self.port.wrapping_sub(step.port_low as u64)
+                | (step.port_high as u64).wrapping_sub(self.port),
+        ) >> 63;
+        let proto = (wants_proto & other_proto | wants_icmp & (bits >> ICMP & 1 ^ 1)) ^ 1;
+        let port = bits >> KNOWN & 1 & (outside ^ 1) | bits >> HIDDEN & 1 & strict;
+        let ports = (wants_ports ^ 1) | has_ports & port;
+        let conditional = wants_proto | wants_icmp | wants_ports;
+        let unknown = bits >> UNKNOWN & 1;
+        let matches = unknown & (strict | (conditional ^ 1)) | (unknown ^ 1) & proto & ports;
+        let absent = (unknown ^ 1) & proto & wants_ports & has_ports & (bits >> ABSENT & 1);
+        (opaque64(matches), absent)
+    }
+}
+
+#[inline(always)]
+fn opaque64(value: u64) -> u64 {
+    opaque(value as usize) as u64
+}

@@ -1,0 +1,139 @@
+//! What a verdict reads: one generation and its table, in the kernel's maps or in
+//! this process.
+
+use crate::{
+    layout::{Generation, LAYOUT_VERSION, Nat64, Pair, Port, Prefix, Step, Zone},
+    opaque::opaque,
+    packet::Address,
+    table::{ReadTable, class_v4, class_v6},
+};
+
+/// One generation, as far as the choice of a zone reads it.
+pub trait Zones {
+    /// A policed interface.
+    fn port(&self, port: u32) -> Option<&Port>;
+    /// Word of a VID table.
+    fn vid(&self, table: u16, vid: u16) -> u16;
+    /// A QinQ pair; `slot` is below [`PAIR_SLOTS`].
+    fn pair(&self, slot: u32) -> Option<&Pair>;
+    /// A zone.
+    fn zone(&self, id: u32) -> Option<&Zone>;
+}
+
+impl<const CLASSES: usize> Zones for Generation<CLASSES> {
+    #[inline(always)]
+    fn port(&self, port: u32) -> Option<&Port> {
+        self.ports.get(opaque(port as usize))
+    }
+    #[inline(always)]
+    fn vid(&self, table: u16, vid: u16) -> u16 {
+        match self.vid_tables.get(table as usize) {
+            Some(table) => table[(vid & 0xfff) as usize],
+            None => 0,
+        }
+    }
+    #[inline(always)]
+    fn pair(&self, slot: u32) -> Option<&Pair> {
+        self.pairs.get(opaque(slot as usize))
+    }
+    #[inline(always)]
+    fn zone(&self, id: u32) -> Option<&Zone> {
+        self.zones.get(opaque(id as usize))
+    }
+}
+
+/// One generation, as far as a verdict reads it.
+pub trait Tables: Zones {
+    /// Whether there is one, in this layout.
+    fn is_live(&self) -> bool;
+    /// A source prefix.
+    fn source(&self, index: u32) -> Option<&Prefix>;
+    /// Configured NAT64 prefixes in use.
+    fn nat64_len(&self) -> u32;
+    /// A configured NAT64 prefix.
+    fn nat64(&self, index: u32) -> Option<&Nat64>;
+    /// A verdict word.
+    fn verdict(&self, index: u32) -> Option<u32>;
+    /// A step of a walk.
+    fn step(&self, index: u32) -> Option<&Step>;
+    /// First counter slot of a page, 0: none.
+    fn asn_page(&self, index: u32) -> u32;
+    /// Group and ordinal of a class.
+    fn class_word(&self, class: u32) -> Option<u32>;
+    /// The class of an address.
+    fn class(&self, address: Address) -> u32;
+}
+
+/// A generation and its table.
+#[derive(Clone, Copy, Debug)]
+pub struct Live<'a, G, T> {
+    /// From the policy.
+    pub generation: &'a G,
+    /// From the ASN database.
+    pub table: &'a T,
+}
+
+impl<const CLASSES: usize, T> Zones for Live<'_, Generation<CLASSES>, T> {
+    #[inline(always)]
+    fn port(&self, port: u32) -> Option<&Port> {
+        self.generation.port(port)
+    }
+    #[inline(always)]
+    fn vid(&self, table: u16, vid: u16) -> u16 {
+        self.generation.vid(table, vid)
+    }
+    #[inline(always)]
+    fn pair(&self, slot: u32) -> Option<&Pair> {
+        self.generation.pair(slot)
+    }
+    #[inline(always)]
+    fn zone(&self, id: u32) -> Option<&Zone> {
+        self.generation.zone(id)
+    }
+}
+
+impl<const CLASSES: usize, T: ReadTable> Tables for Live<'_, Generation<CLASSES>, T> {
+    #[inline(always)]
+    fn is_live(&self) -> bool {
+        self.generation.version == LAYOUT_VERSION
+    }
+    #[inline(always)]
+    fn source(&self, index: u32) -> Option<&Prefix> {
+        self.generation.sources.get(opaque(index as usize))
+    }
+    #[inline(always)]
+    fn nat64_len(&self) -> u32 {
+        self.generation.nat64_len
+    }
+    #[inline(never)]
+    fn nat64(&self, index: u32) -> Option<&Nat64> {
+        self.generation.nat64.get(opaque(index as usize))
+    }
+    #[inline(always)]
+    fn verdict(&self, index: u32) -> Option<u32> {
+        self.generation.verdicts.get(index as usize).copied()
+    }
+    #[inline(always)]
+    fn step(&self, index: u32) -> Option<&Step> {
+        self.generation.steps.get(opaque(index as usize))
+    }
+    #[inline(always)]
+    fn asn_page(&self, index: u32) -> u32 {
+        match self.generation.asn_pages.get(index as usize) {
+            Some(page) => *page,
+            None => 0,
+        }
+    }
+    #[inline(always)]
+    fn class_word(&self, class: u32) -> Option<u32> {
+        self.generation.class_words.get(class as usize).copied()
+    }
+    #[inline(always)]
+    fn class(&self, address: Address) -> u32 {
+        if address.v6 {
+            class_v6(self.table, address.hi, address.lo)
+        } else {
+            class_v4(self.table, address.lo as u32)
+        }
+    }
+}

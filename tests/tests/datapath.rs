@@ -14,7 +14,7 @@ use kordon::{
     judge::Image,
     policy::{self, Bundle, Context, Overlay},
 };
-use kordon_tests::lab::{Bpffs, Namespace, frame, programs::Witness, raw::RawSender};
+use kordon_tests::lab::{Bpffs, Wire, programs::Witness};
 
 const DATABASE: &str =
     "198.51.100.0,198.51.100.255,64500,Bad\n203.0.113.0,203.0.113.255,64501,Good\n";
@@ -76,37 +76,12 @@ impl Instance {
     }
 }
 
-/// A namespace with a pair of interfaces, of which `in` is policed.
-struct Wire {
-    namespace: Namespace,
-    sender: RawSender,
-}
-
-impl Wire {
-    fn new(name: &str) -> Result<Self> {
-        let namespace = Namespace::create(&format!("kordon-{}-{name}", std::process::id()))?;
-        namespace.ip("link add in type veth peer name out\nlink set in up\nlink set out up")?;
-        namespace.inline_tags("out")?;
-        let sender = RawSender::open(&namespace, "out")?;
-        Ok(Self { namespace, sender })
-    }
-
-    fn send(&self, destination: &str, times: usize) -> Result<()> {
-        let packet = frame::udp(
-            "10.20.0.5".parse()?,
-            destination.parse()?,
-            (4000, 4000),
-            b"x",
-        );
-        let frame = frame::Ethernet::new([2; 6], [4; 6])
-            .tag(0x8100, 20)
-            .packet(&packet);
-        for _ in 0..times {
-            self.sender.send(&frame)?;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        Ok(())
-    }
+/// Sends a camera's packets and waits until they have arrived.
+fn send(wire: &Wire, destination: &str, times: usize) -> Result<()> {
+    let packet = Wire::packet(20, "10.20.0.5".parse()?, destination.parse()?);
+    wire.send(&packet, times)?;
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    Ok(())
 }
 
 #[test]
@@ -138,13 +113,13 @@ fn enforcement_outlives_controllers() -> Result<()> {
             first.datapath.attach("in", 0, Mode::Native, false)?,
             Attached::Native
         );
-        wire.send("198.51.100.9", 10)?;
-        wire.send("203.0.113.9", 5)?;
+        send(&wire, "198.51.100.9", 10)?;
+        send(&wire, "203.0.113.9", 5)?;
         assert_eq!(drops(&first)?, 10, "{:?}", first.packets());
         Ok(())
     })?;
     // The controller is gone.
-    wire.send("198.51.100.9", 7)?;
+    send(&wire, "198.51.100.9", 7)?;
     run(&|| {
         let mut second = Instance::open(bpffs.path())?;
         assert_eq!(drops(&second)?, 17);
@@ -166,14 +141,14 @@ fn enforcement_outlives_controllers() -> Result<()> {
         let published = second.publish(64501, 1)?;
         assert!(!published.table_written);
         assert_eq!(published.number, 2);
-        wire.send("198.51.100.9", 3)?;
-        wire.send("203.0.113.9", 4)?;
+        send(&wire, "198.51.100.9", 3)?;
+        send(&wire, "203.0.113.9", 4)?;
         assert_eq!(drops(&second)?, 21, "{:?}", second.packets());
         // Other tables, back and forth.
         for key in 2..6 {
             assert!(second.publish(64500, key)?.table_written);
         }
-        wire.send("198.51.100.9", 3)?;
+        send(&wire, "198.51.100.9", 3)?;
         assert_eq!(drops(&second)?, 24);
         let pins = fs::read_dir(bpffs.path().join("v1-small"))?.count();
         assert_eq!(pins, 4, "two outer maps, one table, one generation");

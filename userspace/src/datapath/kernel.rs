@@ -5,12 +5,11 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
 use aya::{
-    EbpfLoader,
     maps::MapData,
     programs::{
         XdpMode,
@@ -19,17 +18,18 @@ use aya::{
     },
 };
 use aya_obj::generated::bpf_map_type;
-use kordon_ebpf::layout::{COUNTER_SLOTS, Counter, LAYOUT_VERSION, MAX_PORTS, TABLE_SLOTS};
+use kordon_ebpf::layout::{COUNTER_SLOTS, Counter, MAX_PORTS, TABLE_SLOTS};
 
 use super::{
-    Attached, DatapathError,
+    Attached, DatapathError, chain,
     interface::{self, Interface},
+    maps::Maps,
     memory::{Mapped, generation_size, table_size},
-    pins::{Pins, entries, remove_folder},
+    pins::{Pins, remove_folder},
     preload::{Preload, live_program},
     probe::{Prober, program},
-    programs,
-    system::{clear_slot, counters, detach_link, set_slot, slot},
+    shared::{self, DIRECTORY_HEAD, read_directory},
+    system::{clear_slot, counters, detach_link, set_slot},
 };
 use crate::compile::{
     directory::{Directory, MAX_LOG},
@@ -73,15 +73,6 @@ pub struct Published {
     pub swap: Duration,
 }
 
-/// The maps of one tier.
-struct Maps {
-    tier: Tier,
-    folder: PathBuf,
-    generations: MapData,
-    tables: MapData,
-    generation: Option<Mapped>,
-}
-
 /// Everything of one instance in the kernel.
 pub struct Datapath {
     pins: Pins,
@@ -97,11 +88,6 @@ pub struct Datapath {
     preload: Option<Preload>,
 }
 
-/// First word of the pinned directory: says what it is, and in which format.
-const DIRECTORY_MAGIC: u64 = u64::from_le_bytes(*b"kordon01");
-/// Magic and length.
-const DIRECTORY_HEAD: usize = 16;
-
 impl Datapath {
     /// Adopts what is pinned under `bpffs`, or makes the folder and what all
     /// versions share.
@@ -110,7 +96,7 @@ impl Datapath {
     /// When `bpffs` is not on a BPF file system, or what is there cannot be used.
     pub fn open(bpffs: &Path) -> Result<Self, DatapathError> {
         let pins = Pins::open(bpffs)?;
-        let counters = shared(
+        let counters = shared::open(
             &pins,
             "counters",
             bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY,
@@ -118,7 +104,7 @@ impl Datapath {
             COUNTER_SLOTS,
             0,
         )?;
-        let directory_map = shared(
+        let directory_map = shared::open(
             &pins,
             "directory",
             bpf_map_type::BPF_MAP_TYPE_ARRAY,
@@ -605,218 +591,4 @@ impl Datapath {
         Pins::remove(bpffs)
             .map_err(|e| DatapathError::new(format!("remove the pins in {}", bpffs.display()), e))
     }
-}
-
-impl Maps {
-    /// Opens the maps of a tier, or makes them.
-    fn open(pins: &Pins, tier: Tier) -> Result<Self, DatapathError> {
-        let folder = pins.tier(tier)?;
-        let what = || format!("open the maps in {}", folder.display());
-        if !folder.join("generations").exists() || !folder.join("tables").exists() {
-            // Loading the object makes and pins them as the program wants them.
-            EbpfLoader::new()
-                .map_pin_path("GENERATIONS", folder.join("generations"))
-                .map_pin_path("TABLES", folder.join("tables"))
-                .load(programs::object(tier))
-                .map_err(|e| DatapathError::new(what(), chain(&e)))?;
-        }
-        let open = |name: &str| {
-            MapData::from_pin(folder.join(name)).map_err(|e| DatapathError::new(what(), chain(&e)))
-        };
-        let mut maps = Self {
-            tier,
-            generations: open("generations")?,
-            tables: open("tables")?,
-            generation: None,
-            folder: folder.clone(),
-        };
-        maps.generation = maps
-            .pinned(&maps.generations, 0, "generation")?
-            .map(Mapped::of)
-            .transpose()?
-            .filter(|generation| {
-                generation.size() >= generation_size(tier)
-                    && generation.generation().version == LAYOUT_VERSION
-            });
-        Ok(maps)
-    }
-
-    fn number(&self) -> u64 {
-        self.generation
-            .as_ref()
-            .map_or(0, |g| g.generation().number)
-    }
-
-    /// The pinned map that is in a slot of an outer one.
-    fn pinned(
-        &self,
-        outer: &MapData,
-        index: u32,
-        prefix: &str,
-    ) -> Result<Option<MapData>, DatapathError> {
-        let id = slot(outer, index)
-            .map_err(|e| DatapathError::new(format!("look into {}", self.folder.display()), e))?;
-        let Some(id) = id else { return Ok(None) };
-        for path in self.inner_pins(prefix) {
-            let map = self.opened(&path)?;
-            if map.info().is_ok_and(|info| info.id() == id) {
-                return Ok(Some(map));
-            }
-        }
-        Ok(None)
-    }
-
-    fn table(&self, index: u32) -> Result<MapData, DatapathError> {
-        self.pinned(&self.tables, index, "table")?.ok_or_else(|| {
-            DatapathError::new(
-                "find the live table",
-                format!("no pin in {} is it", self.folder.display()),
-            )
-        })
-    }
-
-    fn inner_pins(&self, prefix: &str) -> Vec<PathBuf> {
-        let prefix = format!("{prefix}-");
-        let mut pins = entries(&self.folder);
-        pins.retain(|path| {
-            path.file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(|name| name.starts_with(&prefix))
-        });
-        pins
-    }
-
-    fn opened(&self, path: &Path) -> Result<MapData, DatapathError> {
-        MapData::from_pin(path)
-            .map_err(|e| DatapathError::new(format!("open {}", path.display()), chain(&e)))
-    }
-
-    fn pin(&self, prefix: &str, number: u64, map: Mapped) -> Result<PathBuf, DatapathError> {
-        let path = self.folder.join(format!("{prefix}-{number}"));
-        // Left by an update that was cut short: nobody uses it.
-        let _ = std::fs::remove_file(&path);
-        map.map
-            .pin(&path)
-            .map_err(|e| DatapathError::new(format!("pin {}", path.display()), chain(&e)))?;
-        Ok(path)
-    }
-
-    /// Unpins inner maps that are in no slot. Errors cost memory only.
-    fn remove_stale_pins(&self) {
-        let mut used = vec![slot(&self.generations, 0)];
-        used.extend((0..TABLE_SLOTS).map(|index| slot(&self.tables, index)));
-        let Ok(used) = used.into_iter().collect::<Result<Vec<_>, _>>() else {
-            return;
-        };
-        for prefix in ["generation", "table"] {
-            for path in self.inner_pins(prefix) {
-                let Ok(map) = self.opened(&path) else {
-                    continue;
-                };
-                if map
-                    .info()
-                    .is_ok_and(|info| !used.contains(&Some(info.id())))
-                {
-                    let _ = std::fs::remove_file(&path);
-                }
-            }
-        }
-    }
-}
-
-/// Opens a map that all versions share, or makes and pins it.
-fn shared(
-    pins: &Pins,
-    name: &str,
-    kind: bpf_map_type,
-    value_size: usize,
-    entries: u32,
-    flags: u32,
-) -> Result<MapData, DatapathError> {
-    let path = pins.shared(name);
-    let what = || format!("open {}", path.display());
-    if path.exists() {
-        let map = MapData::from_pin(&path).map_err(|e| DatapathError::new(what(), chain(&e)))?;
-        let info = map.info().map_err(|e| DatapathError::new(what(), e))?;
-        if info.value_size() as usize != value_size || info.max_entries() != entries {
-            return Err(DatapathError::new(
-                what(),
-                format!(
-                    "it has {} values of {} bytes, this version wants {entries} of {value_size}; \
-                     `kordon detach` and a start make it anew, with counters from zero",
-                    info.max_entries(),
-                    info.value_size(),
-                ),
-            ));
-        }
-        return Ok(map);
-    }
-    let map = aya_obj::Map::new_from_params(kind as u32, 4, value_size as u32, entries, flags);
-    let map =
-        MapData::create(map, name, None).map_err(|e| DatapathError::new(what(), chain(&e)))?;
-    map.pin(&path)
-        .map_err(|e| DatapathError::new(what(), chain(&e)))?;
-    MapData::from_pin(&path).map_err(|e| DatapathError::new(what(), chain(&e)))
-}
-
-fn word(bytes: &[u8]) -> u64 {
-    bytes
-        .first_chunk()
-        .map_or(0, |word| u64::from_le_bytes(*word))
-}
-
-fn read_directory(map: &mut Mapped, bpffs: &Path) -> Result<Directory, DatapathError> {
-    let bytes = map.bytes_mut();
-    if word(bytes) == 0 {
-        bytes[..8].copy_from_slice(&DIRECTORY_MAGIC.to_le_bytes());
-    }
-    let length = word(&bytes[8..]) as usize;
-    let what = || format!("read {}", bpffs.join("directory").display());
-    let cure = "`kordon detach` and a start make it anew, with counters from zero";
-    if word(bytes) != DIRECTORY_MAGIC || length > MAX_LOG {
-        return Err(DatapathError::new(
-            what(),
-            format!("it is not a counter directory of this version; {cure}"),
-        ));
-    }
-    Directory::read(&bytes[DIRECTORY_HEAD..][..length])
-        .map_err(|e| DatapathError::new(what(), format!("{e}; {cure}")))
-}
-
-impl Mapped {
-    /// Adds what a directory has more than the pinned one. The length comes last:
-    /// until it is written, nothing was added.
-    fn append(&mut self, directory: &Directory) -> Result<(), DatapathError> {
-        let log = directory.log();
-        let bytes = self.bytes_mut();
-        let old = word(&bytes[8..]) as usize;
-        let is_extension = log.len() >= old
-            && log.len() <= MAX_LOG
-            && bytes[DIRECTORY_HEAD..][..old] == log[..old];
-        if !is_extension {
-            return Err(DatapathError::new(
-                "extend the counter directory",
-                "another controller has changed it",
-            ));
-        }
-        bytes[DIRECTORY_HEAD + old..][..log.len() - old].copy_from_slice(&log[old..]);
-        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        bytes[8..16].copy_from_slice(&(log.len() as u64).to_le_bytes());
-        Ok(())
-    }
-}
-
-/// An error with all its causes; aya's first line alone says little.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -6,11 +6,13 @@
 
 pub mod interface;
 pub mod kernel;
+mod maps;
 pub mod memory;
 pub mod pins;
 mod preload;
 pub mod probe;
 pub mod programs;
+mod shared;
 pub mod system;
 
 /// How a program is attached to an interface.
@@ -52,4 +54,19 @@ impl DatapathError {
             source: source.into(),
         }
     }
+}
+
+/// An error with all its causes; aya's first line alone says little.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
 }

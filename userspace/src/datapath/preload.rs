@@ -11,8 +11,7 @@ use aya::{Ebpf, EbpfLoader};
 use kordon_ebpf::layout::{mode, trace};
 
 use super::{
-    DatapathError,
-    kernel::chain,
+    DatapathError, chain,
     pins::Pins,
     probe::{Prober, program},
     programs,

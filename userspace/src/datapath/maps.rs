@@ -1,0 +1,148 @@
+//! The maps of one size tier: the two arrays of maps that programs read, and the
+//! pinned maps in them. Inner maps are known by their id, so that a pin that is left
+//! over is told from one that is live.
+
+use std::path::{Path, PathBuf};
+
+use aya::{EbpfLoader, maps::MapData};
+use kordon_ebpf::layout::{LAYOUT_VERSION, TABLE_SLOTS};
+
+use super::{
+    DatapathError, chain,
+    memory::{Mapped, generation_size},
+    pins::{Pins, entries},
+    programs,
+    system::slot,
+};
+use crate::compile::table::Tier;
+
+/// The maps of one tier.
+pub(super) struct Maps {
+    pub(super) tier: Tier,
+    pub(super) folder: PathBuf,
+    pub(super) generations: MapData,
+    pub(super) tables: MapData,
+    pub(super) generation: Option<Mapped>,
+}
+
+impl Maps {
+    /// Opens the maps of a tier, or makes them.
+    pub(super) fn open(pins: &Pins, tier: Tier) -> Result<Self, DatapathError> {
+        let folder = pins.tier(tier)?;
+        let what = || format!("open the maps in {}", folder.display());
+        if !folder.join("generations").exists() || !folder.join("tables").exists() {
+            // Loading the object makes and pins them as the program wants them.
+            EbpfLoader::new()
+                .map_pin_path("GENERATIONS", folder.join("generations"))
+                .map_pin_path("TABLES", folder.join("tables"))
+                .load(programs::object(tier))
+                .map_err(|e| DatapathError::new(what(), chain(&e)))?;
+        }
+        let open = |name: &str| {
+            MapData::from_pin(folder.join(name)).map_err(|e| DatapathError::new(what(), chain(&e)))
+        };
+        let mut maps = Self {
+            tier,
+            generations: open("generations")?,
+            tables: open("tables")?,
+            generation: None,
+            folder: folder.clone(),
+        };
+        maps.generation = maps
+            .pinned(&maps.generations, 0, "generation")?
+            .map(Mapped::of)
+            .transpose()?
+            .filter(|generation| {
+                generation.size() >= generation_size(tier)
+                    && generation.generation().version == LAYOUT_VERSION
+            });
+        Ok(maps)
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.generation
+            .as_ref()
+            .map_or(0, |g| g.generation().number)
+    }
+
+    /// The pinned map that is in a slot of an outer one.
+    pub(super) fn pinned(
+        &self,
+        outer: &MapData,
+        index: u32,
+        prefix: &str,
+    ) -> Result<Option<MapData>, DatapathError> {
+        let id = slot(outer, index)
+            .map_err(|e| DatapathError::new(format!("look into {}", self.folder.display()), e))?;
+        let Some(id) = id else { return Ok(None) };
+        for path in self.inner_pins(prefix) {
+            let map = self.opened(&path)?;
+            if map.info().is_ok_and(|info| info.id() == id) {
+                return Ok(Some(map));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn table(&self, index: u32) -> Result<MapData, DatapathError> {
+        self.pinned(&self.tables, index, "table")?.ok_or_else(|| {
+            DatapathError::new(
+                "find the live table",
+                format!("no pin in {} is it", self.folder.display()),
+            )
+        })
+    }
+
+    pub(super) fn inner_pins(&self, prefix: &str) -> Vec<PathBuf> {
+        let prefix = format!("{prefix}-");
+        let mut pins = entries(&self.folder);
+        pins.retain(|path| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.starts_with(&prefix))
+        });
+        pins
+    }
+
+    pub(super) fn opened(&self, path: &Path) -> Result<MapData, DatapathError> {
+        MapData::from_pin(path)
+            .map_err(|e| DatapathError::new(format!("open {}", path.display()), chain(&e)))
+    }
+
+    pub(super) fn pin(
+        &self,
+        prefix: &str,
+        number: u64,
+        map: Mapped,
+    ) -> Result<PathBuf, DatapathError> {
+        let path = self.folder.join(format!("{prefix}-{number}"));
+        // Left by an update that was cut short: nobody uses it.
+        let _ = std::fs::remove_file(&path);
+        map.map
+            .pin(&path)
+            .map_err(|e| DatapathError::new(format!("pin {}", path.display()), chain(&e)))?;
+        Ok(path)
+    }
+
+    /// Unpins inner maps that are in no slot. Errors cost memory only.
+    pub(super) fn remove_stale_pins(&self) {
+        let mut used = vec![slot(&self.generations, 0)];
+        used.extend((0..TABLE_SLOTS).map(|index| slot(&self.tables, index)));
+        let Ok(used) = used.into_iter().collect::<Result<Vec<_>, _>>() else {
+            return;
+        };
+        for prefix in ["generation", "table"] {
+            for path in self.inner_pins(prefix) {
+                let Ok(map) = self.opened(&path) else {
+                    continue;
+                };
+                if map
+                    .info()
+                    .is_ok_and(|info| !used.contains(&Some(info.id())))
+                {
+                    let _ = std::fs::remove_file(&path);
+                }
+            }
+        }
+    }
+}

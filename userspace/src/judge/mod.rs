@@ -34,6 +34,10 @@ use crate::{
     policy::model::Policy,
 };
 
+/// Lengths of frames that the kernel runs. The upper bound is above every IP packet
+/// with tags; `BPF_PROG_TEST_RUN` has room for little more.
+const RUNNABLE: std::ops::RangeInclusive<usize> = 14..=(1 << 16) + 128;
+
 /// Who decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
@@ -198,7 +202,7 @@ impl<'a> Judge<'a> {
         let verdict = decide(frame, 0, &self.image, &mut self.work, &mut trace);
         let mut engine = None;
         match &mut self.prober {
-            Some(prober) if frame.len() >= 14 => {
+            Some(prober) if RUNNABLE.contains(&frame.len()) => {
                 let said = prober.run(frame, 0)?;
                 let library = (
                     verdict.slot,

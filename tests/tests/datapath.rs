@@ -133,10 +133,14 @@ fn enforcement_outlives_controllers() -> Result<()> {
         );
         assert_eq!(second.datapath.pinned_devices(), ["in"]);
         assert_eq!(second.datapath.attached("in"), None, "not yet taken over");
+        // Maps of another layout: not adopted, and gone once nothing can use them.
+        let older = bpffs.path().join("v0-small");
+        fs::create_dir(&older)?;
         assert_eq!(
             second.datapath.attach("in", 0, Mode::Native, false)?,
             Attached::Native
         );
+        assert!(!older.exists());
         // The same table, other verdicts.
         let published = second.publish(64501, 1)?;
         assert!(!published.table_written);

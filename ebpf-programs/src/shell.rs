@@ -178,8 +178,8 @@ macro_rules! kordon_program {
         };
         use $crate::{
             layout::{
-                Action, COUNTER_SLOTS, Counter, Judged, PROBE_BATCH, Probe, ProbeOutput, Reason,
-                TABLE_SLOTS, UNPARSABLE_REASONS, mode, trace,
+                Action, COUNTER_SLOTS, Counter, Judged, PROBE_BATCH, Probe, Reason, TABLE_SLOTS,
+                UNPARSABLE_REASONS, mode, trace,
             },
             packet::Frame,
             shell::{Linear, NO_GENERATION, Pieces, length, rewrite},
@@ -388,14 +388,7 @@ macro_rules! kordon_program {
                 // SAFETY: as in `port`.
                 let probe = unsafe { &mut *probe };
                 let next = probe.control.next;
-                probe.outputs[next as usize % PROBE_BATCH] = ProbeOutput {
-                    slot: verdict.slot,
-                    class: verdict.class,
-                    asn_slot: verdict.asn_slot,
-                    judged: verdict.judged as u8,
-                    action: verdict.action as u8,
-                    noted: verdict.noted,
-                };
+                probe.outputs[next as usize % PROBE_BATCH] = verdict.into();
                 probe.control.next = next.wrapping_add(1);
             }
         }

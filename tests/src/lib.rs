@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod controller;
+pub mod data;
 pub mod demo;
 pub mod generate;
 pub mod hostile;

@@ -84,14 +84,7 @@ impl Kernel {
             return Ok(());
         }
         let library = decide(frame, 0, image, &mut self.work, &mut ());
-        let library = ProbeOutput {
-            slot: library.slot,
-            class: library.class,
-            asn_slot: library.asn_slot,
-            judged: library.judged as u8,
-            action: library.action as u8,
-            noted: library.noted,
-        };
+        let library = ProbeOutput::from(&library);
         let prober = self.prober.as_mut().expect("an image was installed");
         let kernel = prober.run(frame, 0)?;
         anyhow::ensure!(

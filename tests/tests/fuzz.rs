@@ -194,14 +194,7 @@ fn frames() {
         let library = decide(frame, 0, judge.image(), &mut work, &mut ());
         if frame.len() >= 14 {
             let kernel = prober.run(frame, 0).unwrap();
-            let library = ProbeOutput {
-                slot: library.slot,
-                class: library.class,
-                asn_slot: library.asn_slot,
-                judged: library.judged as u8,
-                action: library.action as u8,
-                noted: library.noted,
-            };
+            let library = ProbeOutput::from(&library);
             assert_eq!(kernel, library, "left: the kernel, right: the library");
         }
         format!(

@@ -31,10 +31,7 @@ use sweep::{Answer, Sources};
 
 /// Folder with real data, or why a test is skipped.
 fn data() -> Option<PathBuf> {
-    let folder = std::env::var_os("KORDON_TEST_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        PathBuf::from,
-    );
+    let folder = kordon_tests::data::folder();
     if folder.join("asn-ipv4.csv.zst").is_file() {
         return Some(folder);
     }

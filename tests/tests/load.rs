@@ -4,6 +4,7 @@
 
 use std::{
     net::IpAddr,
+    process::Stdio,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
@@ -34,7 +35,11 @@ fn change(router: &Router, mut controller: Controller) -> Result<(Controller, Du
         let file = file.to_string_lossy();
         if round % (APPLIES / KILLS) == APPLIES / KILLS - 1 {
             // In the middle of it, at some point or other.
-            let mut apply = controller.command(&["apply", &file]).spawn()?;
+            let mut apply = controller
+                .command(&["apply", &file])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()?;
             thread::sleep(Duration::from_micros(rng.u64(..12_000)));
             controller.kill()?;
             apply.wait()?;

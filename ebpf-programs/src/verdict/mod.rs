@@ -24,7 +24,7 @@ pub use self::{
 use crate::{
     layout::{
         ASN_PAGE, Action, GROUP_BITS, GROUP_MASK, Judged, MAX_ZONE_SOURCES, NO_CLASS, PAIR_PROBES,
-        PAIR_SLOTS, Prefix, Reason, STEP_ICMP, STEP_PORTS, STEP_PROTO, TUNNEL_INSPECT,
+        PAIR_SLOTS, Prefix, ProbeOutput, Reason, STEP_ICMP, STEP_PORTS, STEP_PROTO, TUNNEL_INSPECT,
         VERDICT_ACTION_SHIFT, VERDICT_ROUTER, VERDICT_SPOOFED, VID_HAS_PAIRS, VID_ZONE, ZONE_PPPOE,
         ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED, Zone, pair_hash, pair_key, setting_shift,
     },
@@ -79,6 +79,21 @@ impl Verdict {
             slot: base + reason.fixed_slot(action),
             slot_base: base,
             ..Self::UNPOLICED
+        }
+    }
+}
+
+/// A verdict as a probe writes it.
+impl From<&Verdict> for ProbeOutput {
+    #[inline(always)]
+    fn from(verdict: &Verdict) -> Self {
+        Self {
+            slot: verdict.slot,
+            class: verdict.class,
+            asn_slot: verdict.asn_slot,
+            judged: verdict.judged as u8,
+            action: verdict.action as u8,
+            noted: verdict.noted,
         }
     }
 }

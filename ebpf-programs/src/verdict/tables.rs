@@ -2,7 +2,7 @@
 //! this process.
 
 use crate::{
-    layout::{Generation, LAYOUT_VERSION, Nat64, Pair, Port, Prefix, Step, Zone},
+    layout::{Generation, Nat64, Pair, Port, Prefix, Step, Zone},
     opaque::opaque,
     packet::Address,
     table::{ReadTable, class_v4, class_v6},
@@ -44,8 +44,6 @@ impl<const CLASSES: usize> Zones for Generation<CLASSES> {
 
 /// One generation, as far as a verdict reads it.
 pub trait Tables: Zones {
-    /// Whether there is one, in this layout.
-    fn is_live(&self) -> bool;
     /// A source prefix.
     fn source(&self, index: u32) -> Option<&Prefix>;
     /// Configured NAT64 prefixes in use.
@@ -93,10 +91,6 @@ impl<const CLASSES: usize, T> Zones for Live<'_, Generation<CLASSES>, T> {
 }
 
 impl<const CLASSES: usize, T: ReadTable> Tables for Live<'_, Generation<CLASSES>, T> {
-    #[inline(always)]
-    fn is_live(&self) -> bool {
-        self.generation.version == LAYOUT_VERSION
-    }
     #[inline(always)]
     fn source(&self, index: u32) -> Option<&Prefix> {
         self.generation.sources.get(opaque(index as usize))

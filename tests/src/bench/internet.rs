@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use fastrand::Rng;
@@ -169,10 +169,7 @@ fn ask(prober: &mut Prober, family: Family, inputs: &[Input]) -> Result<Vec<(u32
 
 /// Where the whole Internet's table is.
 pub(super) fn folder() -> Result<PathBuf> {
-    let folder = std::env::var_os("KORDON_TEST_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        PathBuf::from,
-    );
+    let folder = crate::data::folder();
     ensure!(
         folder.join("asn-ipv4.csv.zst").is_file(),
         "there is no asn-ipv4.csv.zst in `{}`; name the folder with the whole Internet's table \

@@ -95,7 +95,7 @@ pub(super) struct Status {
     #[command(flatten)]
     pub(super) instance: Instance,
     /// Fail unless enforcing, by the policy with this hash or beginning of one.
-    #[arg(long, value_name = "HASH")]
+    #[arg(long, value_name = "HASH", value_parser = hash)]
     pub(super) expect_policy: Option<String>,
 }
 
@@ -293,6 +293,15 @@ fn seconds(text: &str) -> Result<u64, String> {
         Ok(seconds) if seconds > 0 => Ok(seconds),
         _ => Err("it must be a second or more".to_owned()),
     }
+}
+
+/// A policy's hash or enough of its beginning.
+fn hash(text: &str) -> Result<String, String> {
+    // Anything shorter fits too many.
+    if text.len() < 8 {
+        return Err("it takes 8 characters or more; `kordon status --json` has all of it".into());
+    }
+    Ok(text.to_lowercase())
 }
 
 impl Instance {

@@ -1,10 +1,7 @@
 //! How a command fails: in words on standard error, as an object on standard
 //! output with `--json`, and by its exit code.
 
-use std::{
-    io::{self, Write},
-    path::Path,
-};
+use std::io::{self, Write};
 
 use serde_json::json;
 
@@ -12,7 +9,7 @@ use super::colour;
 use crate::{
     asn::ImportError,
     control::client::ClientError,
-    diagnostic::{Diagnostic, Diagnostics},
+    diagnostic::Diagnostics,
     judge::QueryError,
     policy::{Bundle, TargetError},
 };
@@ -71,6 +68,12 @@ impl Failure {
             code: WRONG_USAGE,
             ..Self::new(message, help)
         }
+    }
+
+    /// With what would cure it.
+    pub(super) fn with_help(mut self, help: &str) -> Self {
+        self.help = Some(help.to_owned());
+        self
     }
 
     /// A result that was printed, and is not a good one.
@@ -207,9 +210,4 @@ pub(super) fn warn(found: &Diagnostics) {
     };
     let text = warnings.render(|_| None, colour());
     let _ = io::stderr().write_all(text.as_bytes());
-}
-
-/// A finding about a file as a whole.
-pub(super) fn of_file(path: &Path, message: String, help: &str) -> Diagnostic {
-    Diagnostic::of_file(&path.display().to_string(), message, help)
 }

@@ -1,6 +1,6 @@
 //! `check` and `lookup`.
 
-use std::{io::Write as _, sync::Arc};
+use std::io::Write as _;
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use super::{
     Output,
     arguments::{Check, Databases, Lookup},
     colour,
-    failure::{Failure, of_file, warn},
+    failure::{Failure, warn},
     view,
 };
 use crate::{
@@ -53,7 +53,7 @@ pub(super) fn check(arguments: &Check, output: &mut Output) -> Result<(), Failur
         _ if !arguments.databases.given() => None,
         Ok((db, wrong)) => {
             found.extend(wrong);
-            Some(Arc::new(db))
+            Some(db)
         }
         Err(e) => {
             found.extend(e.0);
@@ -63,7 +63,7 @@ pub(super) fn check(arguments: &Check, output: &mut Output) -> Result<(), Failur
     let mut counts = (0, 0);
     let bundle = match Bundle::read(&arguments.policy) {
         Ok(bundle) => {
-            let context = Context::now(db.as_deref());
+            let context = Context::now(db.as_ref());
             let (policy, wrong) = policy::parse(&bundle, &Overlay::default(), &context);
             found.extend(wrong);
             if let (Some(policy), Some(db)) = (&policy, &db)
@@ -75,9 +75,8 @@ pub(super) fn check(arguments: &Check, output: &mut Output) -> Result<(), Failur
                 )
             {
                 let help = "a policy that does not fit cannot be applied; make it smaller";
-                found
-                    .errors
-                    .push(of_file(&arguments.policy, e.to_string(), help));
+                let refused = Diagnostic::of_file(&bundle.file, e.to_string(), help);
+                found.errors.push(refused);
             }
             counts = policy.map_or((0, 0), |p| (p.zones.len(), p.rules.len()));
             Some(bundle)

@@ -30,14 +30,11 @@ impl Offline {
 
 /// What to do where the kernel says no.
 fn kernel(error: &anyhow::Error) -> Failure {
-    let mut failure = Failure::from_error(error);
-    if !nix::unistd::geteuid().is_root() {
-        failure = Failure::new(
-            format!("{error:#}"),
-            "be root, or let the library decide: `--engine reference`",
-        );
+    let failure = Failure::from_error(error);
+    if nix::unistd::geteuid().is_root() {
+        return failure;
     }
-    failure
+    failure.with_help("be root, or let the library decide: `--engine reference`")
 }
 
 pub(super) fn explain(arguments: Explain, output: &mut Output) -> Result<(), Failure> {
@@ -66,14 +63,7 @@ pub(super) fn explain(arguments: Explain, output: &mut Output) -> Result<(), Fai
             ));
         }
         None => {
-            let request = Request::Explain {
-                interface: query.interface,
-                vlan: query.vlan,
-                src: query.src,
-                dst: query.dst,
-                proto: query.proto,
-                dport: query.dport,
-            };
+            let request = Request::Explain(query);
             client::ask(&arguments.instance.resolve()?.socket, &request)?
         }
     };

@@ -17,7 +17,7 @@ pub(super) fn counted(count: u64, what: &str) -> String {
     }
 }
 
-/// `5 m`, `3 d`: the largest unit that is not zero.
+/// `5 min`, `3 days`: in the unit that says enough.
 pub(super) fn duration(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),

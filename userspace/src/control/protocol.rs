@@ -2,11 +2,9 @@
 //! answer. The version is in every request, so that an old CLI and a new daemon
 //! part with a clear word.
 
-use std::net::IpAddr;
-
 use serde::{Deserialize, Serialize};
 
-use crate::diagnostic::Diagnostics;
+use crate::{diagnostic::Diagnostics, judge::ExplainQuery};
 
 /// Version of these messages.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -59,20 +57,7 @@ pub enum Request {
     /// Take a rule out of the overlay.
     Unblock(Change),
     /// The verdict on a packet, by the live policy.
-    Explain {
-        /// Logical interface; any when absent.
-        interface: Option<String>,
-        /// `20` or `100.5`; untagged when absent.
-        vlan: Option<String>,
-        /// Source.
-        src: IpAddr,
-        /// Destination.
-        dst: IpAddr,
-        /// `tcp`, `udp`, `icmp` or a number.
-        proto: Option<String>,
-        /// Destination port.
-        dport: Option<u16>,
-    },
+    Explain(ExplainQuery),
     /// An address, `AS…`, a country or text, in the live database.
     Lookup {
         /// What to look for.

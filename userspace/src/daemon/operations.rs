@@ -69,14 +69,14 @@ impl Core {
             }
             Request::Detach => self.detach(),
             // These are answered beside the core, from what is live.
-            Request::Explain { .. } | Request::Lookup { .. } => Err(Refusal::new(
+            Request::Explain(_) | Request::Lookup { .. } => Err(Refusal::new(
                 "this question is not for the core",
                 "report it",
             )),
         }
     }
 
-    fn count(&mut self, result: Result<Value, Refusal>) -> Result<Value, Refusal> {
+    pub(super) fn count(&mut self, result: Result<Value, Refusal>) -> Result<Value, Refusal> {
         match &result {
             Ok(_) => self.applies.ok += 1,
             Err(_) => self.applies.failed += 1,

@@ -20,24 +20,7 @@ pub(super) fn perform(core: &Shared, request: Request) -> Result<Value, Refusal>
             let db = Arc::clone(&lock(core).database.db);
             lookup(&db, &query).map_err(|e| Refusal::new(e.message, e.help))
         }
-        Request::Explain {
-            interface,
-            vlan,
-            src,
-            dst,
-            proto,
-            dport,
-        } => {
-            let query = ExplainQuery {
-                interface,
-                vlan,
-                src,
-                dst,
-                proto,
-                dport,
-            };
-            Asked::of(&lock(core))?.explain(&query)
-        }
+        Request::Explain(query) => Asked::of(&lock(core))?.explain(&query),
         request => lock(core).perform(request),
     }
 }

@@ -189,13 +189,11 @@ impl Core {
         let result = Bundle::read(&path)
             .map_err(Refusal::from_error)
             .and_then(|bundle| self.apply(bundle, "reload", None));
-        match result {
+        match self.count(result) {
             Ok(answer) => {
-                self.applies.ok += 1;
                 tracing::info!(changed = %answer["changed"], "reloaded {}", path.display());
             }
             Err(e) => {
-                self.applies.failed += 1;
                 tracing::error!("the policy stays as it was: {}", e.in_words());
             }
         }

@@ -54,6 +54,20 @@ struct Object {
     flags: u32,
 }
 
+/// One command; what it returns is a file descriptor or 0.
+///
+/// # Safety
+/// The attribute is what the command reads and writes, of its size, and what it
+/// points to lives and is large enough.
+unsafe fn bpf<T>(command: libc::c_int, attribute: *const T) -> io::Result<RawFd> {
+    // SAFETY: as the caller says.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attribute, size_of::<T>()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    RawFd::try_from(result).map_err(io::Error::other)
+}
+
 /// Takes the program of a pinned link off its interface, and returns when it is
 /// off. Removing the pin alone does that some time later.
 pub fn detach_link(pin: &Path) -> io::Result<()> {
@@ -65,37 +79,13 @@ pub fn detach_link(pin: &Path) -> io::Result<()> {
     };
     // SAFETY: the attribute has the layout that the command reads, and its string
     // lives as long as the call.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_OBJ_GET,
-            std::ptr::from_ref(&attribute),
-            size_of::<Object>(),
-        )
-    };
-    let Ok(fd) = RawFd::try_from(fd) else {
-        return Err(io::Error::other("the kernel returned no file descriptor"));
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let fd = unsafe { bpf(BPF_OBJ_GET, &raw const attribute) }?;
     // SAFETY: the call has just opened it for us alone.
     let link = unsafe { OwnedFd::from_raw_fd(fd) };
     let attribute = link.as_raw_fd();
     // SAFETY: the command reads the link's number and nothing else.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_LINK_DETACH,
-            std::ptr::from_ref(&attribute),
-            size_of::<RawFd>(),
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    unsafe { bpf(BPF_LINK_DETACH, &raw const attribute) }?;
+    Ok(())
 }
 
 fn number(map: &MapData) -> u32 {
@@ -112,19 +102,8 @@ fn element(command: libc::c_int, map: &MapData, slot: u32, value: *mut u32) -> i
     };
     // SAFETY: the attribute has the layout that the commands read; key and value
     // live as long as the call, and have four bytes in an array of maps.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_ref(&attribute),
-            size_of::<Element>(),
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    unsafe { bpf(command, &raw const attribute) }?;
+    Ok(())
 }
 
 /// Puts a map into a slot of an array of maps. Returns when no program can hold
@@ -192,20 +171,10 @@ pub fn counters(map: &MapData, count: usize) -> io::Result<Vec<Counter>> {
         // SAFETY: the attribute has the layout that the command reads; the
         // buffers have room for `count` keys, and for as many values for each
         // possible CPU, and live as long as the call.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                BPF_MAP_LOOKUP_BATCH,
-                &raw mut attribute,
-                size_of::<Batch>(),
-            )
-        };
-        if result != 0 {
-            let error = io::Error::last_os_error();
+        match unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &raw mut attribute) } {
             // What the kernel says at the end of the map.
-            if error.raw_os_error() != Some(libc::ENOENT) {
-                return Err(error);
-            }
+            Err(e) if e.raw_os_error() != Some(libc::ENOENT) => return Err(e),
+            _ => {}
         }
         let got = attribute.count as usize;
         if got == 0 {

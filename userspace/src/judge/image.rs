@@ -91,9 +91,6 @@ impl Zones for Image {
 
 /// As the kernel's, but for the class words, which stand beside the rest here.
 impl Tables for Image {
-    fn is_live(&self) -> bool {
-        self.live().is_live()
-    }
     fn source(&self, index: u32) -> Option<&Prefix> {
         self.rules.fixed.sources.get(index as usize)
     }

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 use kordon_ebpf::{
-    layout::{Action, Judged, NO_CLASS, Reason},
+    layout::{Action, Judged, NO_CLASS, ProbeOutput, Reason},
     packet::{Address, Ip, Tags},
     verdict::{NO_SLOT, Observer, Verdict, Work, decide},
 };
@@ -204,26 +204,10 @@ impl<'a> Judge<'a> {
         match &mut self.prober {
             Some(prober) if RUNNABLE.contains(&frame.len()) => {
                 let said = prober.run(frame, 0)?;
-                let library = (
-                    verdict.slot,
-                    verdict.action as u8,
-                    verdict.judged as u8,
-                    verdict.noted,
-                    verdict.asn_slot,
-                );
-                let kernel = (
-                    said.slot,
-                    said.action,
-                    said.judged,
-                    said.noted,
-                    said.asn_slot,
-                );
-                let class_differs = verdict.class != said.class;
+                let library = ProbeOutput::from(&verdict);
                 anyhow::ensure!(
-                    library == kernel && !class_differs,
-                    "the kernel says {kernel:?} (class {}), the library {library:?} (class {})",
-                    said.class,
-                    verdict.class,
+                    said == library,
+                    "the kernel says {said:?}, the library {library:?}"
                 );
             }
             Some(_) => engine = Some("reference"),

@@ -2,10 +2,12 @@
 
 use std::{fmt::Write as _, net::IpAddr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::diagnostic::quoted;
 
 /// A packet in an administrator's words.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExplainQuery {
     /// Logical interface; any when absent.
     pub interface: Option<String>,

@@ -126,7 +126,7 @@ fn traffic(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
         for action in [Action::Pass, Action::Audit, Action::Drop] {
             zones.add(&[zone, action.as_str()], &Counter::default());
         }
-        for reason in &Reason::ALL[usize::from(Reason::FIRST_UNPARSABLE)..] {
+        for reason in Reason::ALL.iter().filter(|reason| reason.is_unparsable()) {
             let labels = [zone, reason.as_str(), Action::Drop.as_str()];
             reasons.with_label_values(&labels);
             unparsable.with_label_values(&labels);
@@ -141,7 +141,7 @@ fn traffic(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
                 let labels = [zone, reason.as_str(), action.as_str()];
                 zones.add(&[zone, action.as_str()], count);
                 reasons.with_label_values(&labels).inc_by(count.packets);
-                if *reason as u8 >= Reason::FIRST_UNPARSABLE {
+                if reason.is_unparsable() {
                     unparsable.with_label_values(&labels).inc_by(count.packets);
                 }
             }

@@ -3,12 +3,13 @@
 //! Within one source the most specific row wins, as in routing: a row that
 //! strictly contains another row over the same address does not count there.
 //! Equal rows, and rows that overlap in part, all count (several origins). Between
-//! sources nothing wins: the answers are joined, in the order of the sources,
-//! because for an enforcer a missed origin is worse than one too many.
+//! sources nothing wins, unless that was chosen: the answers are joined, in the
+//! order of the sources, because for an enforcer a missed origin is worse than one
+//! too many.
 
 use std::collections::HashMap;
 
-use super::model::{CountryRange, OriginRange, OriginsId, Row};
+use super::model::{Combine, CountryRange, OriginRange, OriginsId, Row};
 use super::range::{Address, CountryRow, Crowded, Span, sweep};
 
 /// Numbers in all origin sets together; real tables need some hundred thousand.
@@ -45,6 +46,7 @@ impl Interner {
 /// Announced space, sorted, without overlaps, neighbours of equal origins joined.
 pub(super) fn origins<A: Address>(
     rows: &[Row<A>],
+    combine: Combine,
     interner: &mut Interner,
 ) -> Result<Vec<OriginRange<A>>, Crowded> {
     let mut found: Vec<(u16, u32)> = Vec::new();
@@ -54,8 +56,13 @@ pub(super) fn origins<A: Address>(
         if let [only] = active {
             set.push(only.asn);
         } else {
-            winners(active, &mut found);
-            for &(_, asn) in &found {
+            found.clear();
+            winners(active, |row| found.push((row.source, row.asn)));
+            found.sort_unstable();
+            for &(source, asn) in &found {
+                if combine == Combine::Priority && source != found[0].0 {
+                    break;
+                }
                 if !set.contains(&asn) {
                     set.push(asn);
                 }
@@ -73,9 +80,11 @@ pub(super) fn origins<A: Address>(
         .collect())
 }
 
-/// Fills `found` with (source, ASN) of the rows that count, in order.
-fn winners<A: Address>(covering: &mut [&Row<A>], found: &mut Vec<(u16, u32)>) {
-    found.clear();
+/// Calls `each` with the rows that count, of all that cover an address.
+pub(super) fn winners<'r, A: Address>(
+    covering: &mut [&'r Row<A>],
+    mut each: impl FnMut(&'r Row<A>),
+) {
     // Shortest end first, latest start first: whatever a row strictly contains
     // comes before it, so it wins only if it starts after all winners so far.
     covering.sort_unstable_by(|a, b| {
@@ -91,11 +100,10 @@ fn winners<A: Address>(covering: &mut [&Row<A>], found: &mut Vec<(u16, u32)>) {
                 || (row.start, row.end) == (last.start, last.end)
         });
         if wins {
-            found.push((row.source, row.asn));
+            each(row);
             last = Some(row);
         }
     }
-    found.sort_unstable();
 }
 
 /// Delegated space. A block has one country: the first source that covers an

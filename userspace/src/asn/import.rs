@@ -1,26 +1,23 @@
 //! Files to database. Reads leniently, because real sources have wrong rows, and
-//! says what it left out; refuses what cannot be what it was given as.
+//! says what it left out; refuses what cannot be a source at all. A file's content
+//! says what it is; its name and the list it was given in do not.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::flatten::{self, Interner};
-use super::line::{self, Addresses, Fault, Format, RowError, What};
-use super::model::{AsnDb, AsnInfo, Row, Source};
-use super::range::{Address, CountryRow, Crowded, MAX_DEPTH, exact_len};
-use super::source::{Lines, SourceError};
+use super::gather::{FORMATS, Gather, Located, Rows, whole_file};
+use super::line::{self, Fact};
+use super::model::{AsnDb, AsnInfo, Org};
+use super::range::{Crowded, MAX_DEPTH};
+use super::source::{Input, Lines, SourceError};
+use super::{Options, mmdb, mrt, vrps};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::policy::model::Country;
 
-/// Warnings that are listed for one file; more are counted.
-const MAX_WARNINGS: usize = 20;
-
-/// Rows of one file. All views of a route collector together have fewer.
-const MAX_ROWS: usize = 8_000_000;
-
-const FORMATS: &str = "ASN sources are range CSV (start,end,asn,name) or iptoasn TSV, country \
-     sources are start,end,CC; plain, gzip or zstd";
+/// Organisations and ASNs that files may name; the registries have a tenth.
+const MAX_FACTS: usize = 4_000_000;
 
 /// Nothing was imported: what is wrong with which file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,92 +49,175 @@ fn in_words(found: &Diagnostics) -> String {
     lines.join("\n")
 }
 
-/// What a file was given as.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Asn,
-    Country,
-}
-
 /// Reads all sources, in the order of their priority, and compiles them. The
 /// diagnostics are warnings: rows that were left out and files that look cut.
+/// Country files are sources as all others, and come last.
 ///
 /// # Errors
 ///
-/// Every file that cannot be read, is of the wrong kind, or has more unreadable
+/// Every file that cannot be read, is of no known format, or has more unreadable
 /// than readable rows; all of them at once.
-pub fn import(
+pub fn import_with(
     asn_files: &[PathBuf],
     country_files: &[PathBuf],
+    options: &Options,
 ) -> Result<(AsnDb, Diagnostics), ImportError> {
-    let mut build = Build::default();
-    let files = asn_files
-        .iter()
-        .map(|file| (file, Role::Asn))
-        .chain(country_files.iter().map(|file| (file, Role::Country)));
-    for (path, role) in files {
-        if let Err(error) = build.add(path, role) {
+    let mut build = Build {
+        db: AsnDb {
+            combine: options.combine,
+            ..AsnDb::default()
+        },
+        ..Build::default()
+    };
+    for path in asn_files.iter().chain(country_files) {
+        if let Err(error) = build.add(path, options) {
             build.found.errors.push(error);
         }
     }
     build.finish()
 }
 
+/// What files say that is not about addresses; the first that says something counts.
+#[derive(Default)]
+pub(super) struct Shared {
+    asns: HashMap<u32, AsnInfo>,
+    orgs: HashMap<String, Org>,
+    locations: HashMap<u32, Country>,
+    /// Which organisation an ASN is of, and its own name.
+    members: HashMap<u32, (String, String)>,
+}
+
+impl Shared {
+    pub(super) fn name(&mut self, asn: u32, name: &[u8], country: Option<Country>) {
+        let info = self.asns.entry(asn).or_default();
+        if info.name.is_empty() {
+            info.name = line::clean_name(name);
+        }
+        info.country = info.country.or(country);
+    }
+
+    /// Takes a fact in; the error is that there are too many.
+    pub(super) fn fact(&mut self, fact: Fact<'_>) -> Result<(), &'static str> {
+        match fact {
+            Fact::Location(id, country) => {
+                self.locations.entry(id).or_insert(country);
+            }
+            Fact::Registered(first, last, country) => {
+                for asn in first..=last {
+                    let info = self.asns.entry(asn).or_default();
+                    info.country = info.country.or(Some(country));
+                }
+            }
+            Fact::Named(asn, name, country) => self.name(asn, name, country),
+            Fact::Org(id, name, country) => {
+                let org = self.orgs.entry(id.to_owned()).or_default();
+                if org.name.is_empty() {
+                    org.name = line::clean_name(name.as_bytes());
+                }
+                org.country = org.country.or(country);
+            }
+            Fact::Member(asn, name, org) => {
+                self.members
+                    .entry(asn)
+                    .or_insert_with(|| (org.to_owned(), line::clean_name(name.as_bytes())));
+            }
+            Fact::Nothing => {}
+        }
+        let held =
+            self.asns.len() + self.orgs.len() + self.locations.len() + self.members.len();
+        if held > MAX_FACTS {
+            return Err("it names more ASNs and organisations than there are");
+        }
+        Ok(())
+    }
+
+    /// Puts ASNs into their organisations, and names into ASNs that have none.
+    fn resolve(self) -> (Vec<(u32, AsnInfo)>, Vec<Org>) {
+        let Self {
+            mut asns,
+            mut orgs,
+            members,
+            ..
+        } = self;
+        for (asn, (id, own_name)) in members {
+            let org = orgs.entry(id).or_default();
+            org.asns.push(asn);
+            let info = asns.entry(asn).or_default();
+            if info.name.is_empty() {
+                info.name = if org.name.is_empty() {
+                    own_name
+                } else {
+                    org.name.clone()
+                };
+            }
+            info.country = info.country.or(org.country);
+        }
+        let mut asns: Vec<_> = asns.into_iter().collect();
+        asns.sort_unstable_by_key(|&(asn, _)| asn);
+        let mut orgs: Vec<Org> = orgs
+            .into_iter()
+            .map(|(id, mut org)| {
+                org.id = line::clean_name(id.as_bytes());
+                org.asns.sort_unstable();
+                org
+            })
+            .filter(|org| !org.asns.is_empty())
+            .collect();
+        orgs.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        orgs.dedup_by(|b, a| a.id == b.id);
+        (asns, orgs)
+    }
+}
+
 /// Everything read so far.
 #[derive(Default)]
 struct Build {
     db: AsnDb,
-    countries_v4: Vec<CountryRow<u32>>,
-    countries_v6: Vec<CountryRow<u128>>,
-    asns: HashMap<u32, AsnInfo>,
+    rows: Rows,
+    shared: Shared,
     found: Diagnostics,
 }
 
 impl Build {
-    fn add(&mut self, path: &Path, role: Role) -> Result<(), Diagnostic> {
+    fn add(&mut self, path: &Path, options: &Options) -> Result<(), Diagnostic> {
         let file = path.display().to_string();
-        let unreadable = |error: &SourceError, line| Diagnostic {
+        let unreadable = |error: &SourceError, line: usize| Diagnostic {
             message: error.to_string(),
             help: Some(error.help().to_owned()),
             file: file.clone(),
             line,
-            column: 0,
+            column: usize::from(line > 0),
             text: String::new(),
         };
-        let lines = Lines::open(path).map_err(|error| unreadable(&error, 0))?;
-        self.add_lines(lines, &file, role, unreadable)
-    }
-
-    fn add_lines(
-        &mut self,
-        mut lines: Lines,
-        file: &str,
-        role: Role,
-        unreadable: impl Fn(&SourceError, usize) -> Diagnostic,
-    ) -> Result<(), Diagnostic> {
         let Ok(source) = u16::try_from(self.db.sources.len()) else {
-            return Err(whole_file(
-                file,
-                "there are more than 65536 sources",
-                "join them",
-            ));
+            let message = "there are more than 65536 sources";
+            return Err(whole_file(&file, message, "join them"));
         };
-        let mut reading = Reading::new(file, source, role);
-        loop {
-            let number = lines.number + 1;
-            match lines.next() {
-                Ok(Some(line)) => {
-                    if line.cut && !line.bytes.is_empty() {
-                        reading.cut = Some((number, line::printable(line.bytes)));
-                    }
-                    reading.line(number, line.bytes, line.too_long, &mut self.asns)?;
-                }
-                Ok(None) => break,
-                Err(error) => return Err(unreadable(&error, number)),
+        let input = Input::open(path).map_err(|error| unreadable(&error, 0))?;
+        let mut gather = Gather::new(&file, source, options);
+        let shared = &mut self.shared;
+        if mrt::is_mrt(input.head()) {
+            mrt::read(input.rib(), &mut gather, shared)
+                .map_err(|error| error.into_diagnostic(&file))?;
+        } else if vrps::is_document(input.head()) {
+            vrps::read(input.document(), &mut gather, shared)
+                .map_err(|error| error.into_diagnostic(&file))?;
+        } else if is_binary(input.head()) {
+            let bytes = input.whole().map_err(|error| unreadable(&error, 0))?;
+            if !mmdb::is_mmdb(&bytes) {
+                let message = "it is binary, and of no format that is known";
+                return Err(whole_file(&file, message, FORMATS));
             }
+            mmdb::read(&bytes, &mut gather, shared)
+                .map_err(|error| error.into_diagnostic(&file))?;
+        } else {
+            text(input.lines(), &mut gather, shared, unreadable)?;
         }
-        reading.judge()?;
-        reading.deliver(self);
+        gather.judge()?;
+        let (mut rows, source, mut warnings) = gather.finish();
+        self.rows.append(&mut rows);
+        self.db.sources.push(source);
+        self.found.warnings.append(&mut warnings);
         Ok(())
     }
 
@@ -145,27 +225,76 @@ impl Build {
         if !self.found.errors.is_empty() {
             return Err(ImportError(self.found));
         }
+        if let Err(error) = self.locate() {
+            self.found.errors.push(error);
+            return Err(ImportError(self.found));
+        }
         if let Err(crowded) = self.flatten() {
             let error = self.crowded(&crowded);
             self.found.errors.push(error);
             return Err(ImportError(self.found));
         }
-        let mut asns: Vec<_> = self.asns.into_iter().collect();
-        asns.sort_unstable_by_key(|&(asn, _)| asn);
-        self.db.asns = asns;
-        self.db.imported = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs().cast_signed());
-        Ok((self.db, self.found))
+        let Rows {
+            v4,
+            v6,
+            mut vrps_v4,
+            mut vrps_v6,
+            ..
+        } = self.rows;
+        vrps_v4.sort_by_key(|vrp| (vrp.start, vrp.len, vrp.asn, vrp.max));
+        vrps_v4.dedup_by_key(|vrp| (vrp.start, vrp.len, vrp.asn, vrp.max));
+        vrps_v6.sort_by_key(|vrp| (vrp.start, vrp.len, vrp.asn, vrp.max));
+        vrps_v6.dedup_by_key(|vrp| (vrp.start, vrp.len, vrp.asn, vrp.max));
+        let (asns, orgs) = self.shared.resolve();
+        let db = AsnDb {
+            rows_v4: v4,
+            rows_v6: v6,
+            vrps_v4,
+            vrps_v6,
+            asns,
+            orgs,
+            imported: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs().cast_signed()),
+            ..self.db
+        };
+        Ok((db, self.found))
+    }
+
+    /// Blocks that name a location get its country.
+    fn locate(&mut self) -> Result<(), Diagnostic> {
+        let located = std::mem::take(&mut self.rows.located);
+        if let Some(first) = located.first()
+            && self.shared.locations.is_empty()
+        {
+            return Err(whole_file(
+                &self.db.sources[usize::from(first.source)].file,
+                "its blocks name locations, and no source says which countries these are",
+                "give `GeoLite2-Country-Locations-en.csv` beside it",
+            ));
+        }
+        for Located {
+            addresses,
+            location,
+            source,
+            line,
+        } in located
+        {
+            if let Some(&country) = self.shared.locations.get(&location) {
+                self.rows.country(addresses, country, source, line);
+            }
+        }
+        Ok(())
     }
 
     fn flatten(&mut self) -> Result<(), Crowded> {
         let mut interner = Interner::default();
-        self.db.v4 = flatten::origins(&self.db.rows_v4, &mut interner)?;
-        self.db.v6 = flatten::origins(&self.db.rows_v6, &mut interner)?;
+        let combine = self.db.combine;
+        self.db.v4 = flatten::origins(&self.rows.v4, combine, &mut interner)?;
+        self.db.v6 = flatten::origins(&self.rows.v6, combine, &mut interner)?;
         self.db.origins = interner.into_sets();
-        self.db.countries_v4 = flatten::countries(&self.countries_v4)?;
-        self.db.countries_v6 = flatten::countries(&self.countries_v6)?;
+        self.db.countries_v4 = flatten::countries(&self.rows.countries_v4)?;
+        self.db.countries_v6 = flatten::countries(&self.rows.countries_v6)?;
         Ok(())
     }
 
@@ -182,334 +311,33 @@ impl Build {
             "this is no table of routes: one row per announced range is expected",
         );
         error.line = line as usize;
+        error.column = 1;
         error
     }
 }
 
-fn whole_file(file: &str, message: &str, help: &str) -> Diagnostic {
-    Diagnostic {
-        message: message.to_owned(),
-        help: Some(help.to_owned()),
-        file: file.to_owned(),
-        line: 0,
-        column: 0,
-        text: String::new(),
+fn text(
+    mut lines: Lines,
+    gather: &mut Gather<'_>,
+    shared: &mut Shared,
+    unreadable: impl Fn(&SourceError, usize) -> Diagnostic,
+) -> Result<(), Diagnostic> {
+    loop {
+        let number = lines.number + 1;
+        match lines.next() {
+            Ok(Some(line)) => {
+                if line.cut && !line.bytes.is_empty() {
+                    gather.cut = Some((number, line::printable(line.bytes)));
+                }
+                gather.line(number, line.bytes, line.too_long, shared)?;
+            }
+            Ok(None) => return Ok(()),
+            Err(error) => return Err(unreadable(&error, number)),
+        }
     }
 }
 
-/// One file while it is read.
-struct Reading<'a> {
-    file: &'a str,
-    source: u16,
-    role: Role,
-    format: Option<Format>,
-    /// Lines that should be rows.
-    seen: u64,
-    unreadable: u64,
-    reversed: u64,
-    defaults: u64,
-    first_fault: Option<Diagnostic>,
-    warnings: Vec<Diagnostic>,
-    cut: Option<(usize, String)>,
-    v4: Vec<Row<u32>>,
-    v6: Vec<Row<u128>>,
-    countries_v4: Vec<CountryRow<u32>>,
-    countries_v6: Vec<CountryRow<u128>>,
-}
-
-impl<'a> Reading<'a> {
-    fn new(file: &'a str, source: u16, role: Role) -> Self {
-        Self {
-            file,
-            source,
-            role,
-            format: None,
-            seen: 0,
-            unreadable: 0,
-            reversed: 0,
-            defaults: 0,
-            first_fault: None,
-            warnings: Vec::new(),
-            cut: None,
-            v4: Vec::new(),
-            v6: Vec::new(),
-            countries_v4: Vec::new(),
-            countries_v6: Vec::new(),
-        }
-    }
-
-    /// Takes one line in. An error is about the file as a whole.
-    fn line(
-        &mut self,
-        number: usize,
-        line: &[u8],
-        too_long: bool,
-        asns: &mut HashMap<u32, AsnInfo>,
-    ) -> Result<(), Diagnostic> {
-        if matches!(line.trim_ascii(), [] | [b'#', ..]) {
-            return Ok(());
-        }
-        self.seen += 1;
-        if too_long {
-            let fault = RowError {
-                fault: Fault::TooLong,
-                at: 0..line.len(),
-            };
-            self.fault(number, line, &fault);
-            return Ok(());
-        }
-        let row = match line::parse(line) {
-            Ok(row) => row,
-            Err(_) if self.seen == 1 && line::is_header(line) => {
-                self.seen = 0;
-                return Ok(());
-            }
-            Err(fault) => {
-                self.fault(number, line, &fault);
-                return Ok(());
-            }
-        };
-        if let Some(format) = row.format {
-            let expected = *self.format.get_or_insert(format);
-            if expected != format {
-                let fault = RowError {
-                    fault: Fault::OtherFormat(format, expected),
-                    at: row.third,
-                };
-                self.fault(number, line, &fault);
-                return Ok(());
-            }
-            if let Err((message, help)) = self.check_role(format) {
-                return Err(self.diagnostic(number, line, &row.third, message, help));
-            }
-        }
-        let held =
-            self.v4.len() + self.v6.len() + self.countries_v4.len() + self.countries_v6.len();
-        if held == MAX_ROWS {
-            let mut error = whole_file(
-                self.file,
-                &format!("it has more than {MAX_ROWS} rows"),
-                "one row per announced range is expected, not one per address or per path",
-            );
-            error.line = number;
-            return Err(error);
-        }
-        let place = u32::try_from(number).unwrap_or(u32::MAX);
-        match row.what {
-            What::Origin { asn, country, name } if asn != 0 => {
-                if self.is_default(row.addresses) {
-                    self.default_route(number, line, &row);
-                    return Ok(());
-                }
-                let info = asns.entry(asn).or_default();
-                if info.name.is_empty() {
-                    info.name = line::clean_name(name);
-                }
-                info.country = info.country.or(country);
-                let source = self.source;
-                match row.addresses {
-                    Addresses::V4(start, end) => self.v4.push(Row {
-                        start,
-                        end,
-                        asn,
-                        source,
-                        line: place,
-                    }),
-                    Addresses::V6(start, end) => self.v6.push(Row {
-                        start,
-                        end,
-                        asn,
-                        source,
-                        line: place,
-                    }),
-                }
-            }
-            What::Country(Some(country)) => {
-                let source = self.source;
-                match row.addresses {
-                    Addresses::V4(start, end) => self.countries_v4.push(CountryRow {
-                        start,
-                        end,
-                        country,
-                        source,
-                        line: place,
-                    }),
-                    Addresses::V6(start, end) => self.countries_v6.push(CountryRow {
-                        start,
-                        end,
-                        country,
-                        source,
-                        line: place,
-                    }),
-                }
-            }
-            What::Origin { .. } | What::Country(None) | What::Nothing => {}
-        }
-        Ok(())
-    }
-
-    fn check_role(&self, format: Format) -> Result<(), (String, &'static str)> {
-        match (self.role, format) {
-            (Role::Asn, Format::CountryCsv) => Err((
-                format!("it is {}, not an ASN source", format.described()),
-                "give it with `--country-db`",
-            )),
-            (Role::Country, Format::RangeCsv) => Err((
-                format!("it is {}, not a country source", format.described()),
-                "give it with `--asn-db`",
-            )),
-            // Its country is where the ASN is registered, not where the block is.
-            (Role::Country, Format::IpToAsn) => Err((
-                format!("it is {}, not a country source", format.described()),
-                "give it with `--asn-db`: its countries are those of the ASNs",
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// A row so wide that it can only be a default route.
-    fn is_default(&self, addresses: Addresses) -> bool {
-        let shorter = |len: Option<u8>, limit| len.is_some_and(|len| len < limit);
-        match addresses {
-            Addresses::V4(start, end) => shorter(exact_len(start, end), 8),
-            Addresses::V6(start, end) => shorter(exact_len(start, end), 16),
-        }
-    }
-
-    fn default_route(&mut self, number: usize, line: &[u8], row: &line::Parsed<'_>) {
-        self.defaults += 1;
-        let (prefix, limit) = match row.addresses {
-            Addresses::V4(start, end) => (exact_len(start, end).map(|len| start.net(len)), 8),
-            Addresses::V6(start, end) => (exact_len(start, end).map(|len| start.net(len)), 16),
-        };
-        let (Some(prefix), true) = (prefix, self.warnings.len() < MAX_WARNINGS) else {
-            return;
-        };
-        let at = row.range.clone();
-        let warning = self.diagnostic(
-            number,
-            line,
-            &at,
-            format!("`{prefix}` is ignored: shorter than /{limit}, it is a default route"),
-            "name its parts if it is really announced",
-        );
-        self.warnings.push(warning);
-    }
-
-    fn fault(&mut self, number: usize, line: &[u8], error: &RowError) {
-        self.unreadable += 1;
-        if matches!(error.fault, Fault::Reversed(..)) {
-            self.reversed += 1;
-        }
-        if self.warnings.len() >= MAX_WARNINGS && self.first_fault.is_some() {
-            return;
-        }
-        let mut warning = self.diagnostic(number, line, &error.at, error.fault.to_string(), "");
-        warning.help = error.fault.help().map(str::to_owned);
-        if self.first_fault.is_none() {
-            self.first_fault = Some(warning.clone());
-        }
-        if self.warnings.len() < MAX_WARNINGS {
-            warning.message = format!("row left out: {}", warning.message);
-            self.warnings.push(warning);
-        }
-    }
-
-    fn diagnostic(
-        &self,
-        number: usize,
-        line: &[u8],
-        at: &Range<usize>,
-        message: String,
-        help: &str,
-    ) -> Diagnostic {
-        Diagnostic {
-            message,
-            help: Some(help.to_owned()),
-            file: self.file.to_owned(),
-            line: number,
-            column: String::from_utf8_lossy(&line[..at.start]).chars().count() + 1,
-            text: line::printable(&line[at.clone()]),
-        }
-    }
-
-    /// Whether the file as a whole can be what it was given as.
-    fn judge(&mut self) -> Result<(), Diagnostic> {
-        if self.seen == 0 {
-            return Err(whole_file(self.file, "it holds no rows", FORMATS));
-        }
-        if let Some(mut error) = self.first_fault.take()
-            && self.unreadable * 2 > self.seen
-        {
-            let (bad, all) = (self.unreadable, self.seen);
-            if error.text.starts_with('<') {
-                error.message = "it is a web page (HTML or XML), not a table".to_owned();
-                error.help = Some("check the address it was fetched from".to_owned());
-            } else if self.reversed == all {
-                error.message = format!(
-                    "all rows end before they start; the first: {}",
-                    error.message
-                );
-            } else {
-                error.message = format!(
-                    "{bad} of {all} rows cannot be read; the first: {}",
-                    error.message
-                );
-                error.help = Some(FORMATS.to_owned());
-            }
-            return Err(error);
-        }
-        if self.v4.is_empty()
-            && self.v6.is_empty()
-            && self.countries_v4.is_empty()
-            && self.countries_v6.is_empty()
-        {
-            let what = match self.role {
-                Role::Asn => "no row names a network that an ASN announces",
-                Role::Country => "no row names a country",
-            };
-            return Err(whole_file(self.file, what, FORMATS));
-        }
-        Ok(())
-    }
-
-    fn deliver(mut self, build: &mut Build) {
-        let listed = self.warnings.len() as u64;
-        build.found.warnings.append(&mut self.warnings);
-        let left_out = self.unreadable + self.defaults;
-        if left_out > listed {
-            build.found.warnings.push(whole_file(
-                self.file,
-                &format!("{} more rows were left out", left_out - listed),
-                "the first ones are listed",
-            ));
-        }
-        if let Some((line, text)) = self.cut {
-            build.found.warnings.push(Diagnostic {
-                message: "the last line has no line end: the file may have been cut short"
-                    .to_owned(),
-                help: Some("fetch it again if it should go on".to_owned()),
-                file: self.file.to_owned(),
-                line,
-                column: 1,
-                text,
-            });
-        }
-        let repeated = flatten::dedup(&mut self.v4, |row| row.asn)
-            + flatten::dedup(&mut self.v6, |row| row.asn)
-            + flatten::dedup(&mut self.countries_v4, |row| row.country)
-            + flatten::dedup(&mut self.countries_v6, |row| row.country);
-        let rows =
-            self.v4.len() + self.v6.len() + self.countries_v4.len() + self.countries_v6.len();
-        build.db.sources.push(Source {
-            file: self.file.to_owned(),
-            format: self.format.map_or("", Format::name).to_owned(),
-            rows: rows as u64,
-            skipped: left_out + repeated,
-        });
-        build.db.rows_v4.append(&mut self.v4);
-        build.db.rows_v6.append(&mut self.v6);
-        build.countries_v4.append(&mut self.countries_v4);
-        build.countries_v6.append(&mut self.countries_v6);
-    }
+/// Text has no zero bytes; the tree of a MaxMind DB file begins with them.
+fn is_binary(head: &[u8]) -> bool {
+    head.iter().take(1024).any(|&b| b == 0)
 }

@@ -1,42 +1,15 @@
-//! One line of a source. The line itself says what it is: the first comma or tab
-//! is the separator, and the third field is an AS number or a country code. So
-//! there is one parser, and a file's format is that of its first readable row.
+//! One line of start, end and something. The line itself says what it is: the
+//! first comma or tab is the separator, and the third field is an AS number or a
+//! country code. What all formats share is here too: addresses, AS numbers,
+//! countries, names, and what can be wrong with a row.
 //!
 //! A name never costs a row: whatever stands there, the range and its ASN count.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 
+use super::format::Format;
 use crate::policy::model::Country;
-
-/// What a file holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    /// start,end,asn,name
-    RangeCsv,
-    /// start, end, asn, country, name, by tabs.
-    IpToAsn,
-    /// start,end,CC
-    CountryCsv,
-}
-
-impl Format {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::RangeCsv => "range-csv",
-            Self::IpToAsn => "iptoasn",
-            Self::CountryCsv => "country-csv",
-        }
-    }
-
-    pub(super) fn described(self) -> &'static str {
-        match self {
-            Self::RangeCsv => "range CSV (start,end,asn,name)",
-            Self::IpToAsn => "iptoasn TSV (start, end, asn, country, name)",
-            Self::CountryCsv => "a country list (start,end,CC)",
-        }
-    }
-}
 
 /// Addresses of a row; v4-mapped ones are IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +19,7 @@ pub(super) enum Addresses {
 }
 
 /// What a row says of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What<'a> {
     /// An origin; 0 is nobody. `name` is raw, see [`clean_name`].
     Origin {
@@ -58,6 +31,42 @@ pub(super) enum What<'a> {
     Country(Option<Country>),
     /// The word `None` where an ASN or a country would stand.
     Nothing,
+    /// Several origins, and how many peers see them, where the source says so.
+    Origins { asns: Vec<u32>, peers: Option<u32> },
+    /// An origin and the country of the block; either may be missing.
+    Network {
+        asn: Option<u32>,
+        name: &'a [u8],
+        block: Option<Country>,
+    },
+    /// A key into the locations of MaxMind.
+    Location(u32),
+    /// An authorisation: this origin, up to this length.
+    Vrp { asn: u32, max: u8 },
+}
+
+/// What a line says that is not about addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fact<'a> {
+    /// MaxMind's number of a country.
+    Location(u32, Country),
+    /// ASNs, first and last, that are registered in a country.
+    Registered(u32, u32, Country),
+    /// Name and country of an ASN; either may be missing.
+    Named(u32, &'a [u8], Option<Country>),
+    /// An organisation: its id, name and country.
+    Org(&'a str, &'a str, Option<Country>),
+    /// An ASN, its own name and the id of its organisation.
+    Member(u32, &'a str, &'a str),
+    /// Understood, and of no use.
+    Nothing,
+}
+
+/// A readable line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Record<'a> {
+    Row(Parsed<'a>),
+    Fact(Format, Fact<'a>),
 }
 
 /// A readable row.
@@ -90,6 +99,14 @@ pub(super) enum Fault {
     Reversed(IpAddr, IpAddr),
     #[error("`{0}` is neither an AS number nor a country code")]
     Third(String),
+    #[error("`{0}` is no prefix")]
+    NoPrefix(String),
+    #[error("`{0}` is not a list of origins")]
+    Origins(String),
+    #[error("a row of {} needs {}", .0.described(), .1)]
+    Shape(Format, &'static str),
+    #[error("record {0} is damaged: {1}")]
+    Damaged(u64, &'static str),
     #[error("this row is {}, the file is {}", .0.described(), .1.described())]
     OtherFormat(Format, Format),
 }
@@ -100,7 +117,8 @@ impl Fault {
         match self {
             Self::Prefix(_) => Some("ranges are written as two addresses: start and end"),
             Self::Reversed(..) => Some("start comes first, then end"),
-            Self::Third(_) => Some("AS numbers are 0 to 4294967295, with or without `AS`"),
+            Self::NoPrefix(_) => Some("a prefix is an address without host bits, and a length"),
+            Self::Third(_) | Self::Origins(_) => Some("AS numbers are 0 to 4294967295, with or without `AS`"),
             _ => None,
         }
     }
@@ -177,7 +195,7 @@ pub(super) fn clean_name(raw: &[u8]) -> String {
 
 /// The field that starts at `from`, without quotes and blanks, and where the next
 /// one starts.
-fn field(line: &[u8], from: usize, separator: u8) -> (Range<usize>, Option<usize>) {
+pub(super) fn field(line: &[u8], from: usize, separator: u8) -> (Range<usize>, Option<usize>) {
     let mut start = from;
     while line.get(start) == Some(&b' ') {
         start += 1;
@@ -216,22 +234,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Parsed<'_>, RowError> {
     let (third, next) = field(line, next, separator);
 
     let range = first.start..second.end;
-    let addresses = match (start, end) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => Addresses::V4(a.into(), b.into()),
-        (IpAddr::V6(a), IpAddr::V6(b)) => Addresses::V6(a.into(), b.into()),
-        (a, b) => {
-            return Err(RowError {
-                fault: Fault::Families(a, b),
-                at: range,
-            });
-        }
-    };
-    if start > end {
-        return Err(RowError {
-            fault: Fault::Reversed(start, end),
-            at: range,
-        });
-    }
+    let addresses = range_between(start, end, &range)?;
 
     let text = &line[third.clone()];
     let (what, format) = if text.eq_ignore_ascii_case(b"none") {
@@ -265,6 +268,29 @@ pub(super) fn parse(line: &[u8]) -> Result<Parsed<'_>, RowError> {
     })
 }
 
+fn range_between(start: IpAddr, end: IpAddr, at: &Range<usize>) -> Result<Addresses, RowError> {
+    let fault = match (start, end) {
+        _ if start > end && start.is_ipv4() == end.is_ipv4() => Fault::Reversed(start, end),
+        (IpAddr::V4(a), IpAddr::V4(b)) => return Ok(Addresses::V4(a.into(), b.into())),
+        (IpAddr::V6(a), IpAddr::V6(b)) => return Ok(Addresses::V6(a.into(), b.into())),
+        (a, b) => Fault::Families(a, b),
+    };
+    Err(RowError {
+        fault,
+        at: at.clone(),
+    })
+}
+
+/// The range between two addresses that stand at these places.
+pub(super) fn range_of(
+    line: &[u8],
+    start: &Range<usize>,
+    end: &Range<usize>,
+) -> Result<Addresses, RowError> {
+    let at = start.start.min(end.start)..end.end.max(start.end);
+    range_between(address(line, start)?, address(line, end)?, &at)
+}
+
 /// Whether a line that is not a row names columns.
 pub(super) fn is_header(line: &[u8]) -> bool {
     let Some(&separator) = line.iter().find(|&&b| b == b',' || b == b'\t') else {
@@ -289,9 +315,9 @@ fn first_fault(line: &[u8]) -> Fault {
     }
 }
 
-fn address(line: &[u8], at: &Range<usize>) -> Result<IpAddr, RowError> {
-    let bytes = &line[at.clone()];
-    let read = std::str::from_utf8(bytes).ok().and_then(|text| {
+/// v4-mapped ones are IPv4.
+pub(super) fn read_address(bytes: &[u8]) -> Option<IpAddr> {
+    std::str::from_utf8(bytes).ok().and_then(|text| {
         if text.contains(':') {
             text.parse::<Ipv6Addr>()
                 .ok()
@@ -299,7 +325,47 @@ fn address(line: &[u8], at: &Range<usize>) -> Result<IpAddr, RowError> {
         } else {
             text.parse().ok().map(IpAddr::V4)
         }
-    });
+    })
+}
+
+impl Addresses {
+    /// Of an address and a length. `None`: too long, or host bits are set. The
+    /// length of a v4-mapped prefix counts from its 96 bits.
+    pub(super) fn of_prefix(address: &[u8], len: &[u8]) -> Option<Self> {
+        let mapped = address.contains(&b':');
+        let address = read_address(address)?;
+        if len.is_empty() || len.len() > 3 || !len.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        let len: u8 = std::str::from_utf8(len).ok()?.parse().ok()?;
+        let len = match address {
+            IpAddr::V4(_) if mapped => len.checked_sub(96)?,
+            _ => len,
+        };
+        Self::of_net(address, len)
+    }
+
+    /// As [`Self::of_prefix`], with numbers.
+    pub(super) fn of_net(address: IpAddr, len: u8) -> Option<Self> {
+        match address {
+            IpAddr::V4(address) if len <= 32 => {
+                let start = u32::from(address);
+                let hosts = u32::MAX.checked_shr(len.into()).unwrap_or(0);
+                (start & hosts == 0).then_some(Self::V4(start, start | hosts))
+            }
+            IpAddr::V6(address) if len <= 128 => {
+                let start = u128::from(address);
+                let hosts = u128::MAX.checked_shr(len.into()).unwrap_or(0);
+                (start & hosts == 0).then_some(Self::V6(start, start | hosts))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn address(line: &[u8], at: &Range<usize>) -> Result<IpAddr, RowError> {
+    let bytes = &line[at.clone()];
+    let read = read_address(bytes);
     read.ok_or_else(|| RowError {
         fault: if bytes.contains(&b'/') {
             Fault::Prefix(printable(bytes))
@@ -311,7 +377,7 @@ fn address(line: &[u8], at: &Range<usize>) -> Result<IpAddr, RowError> {
 }
 
 /// Digits, with or without `AS` before them.
-fn as_number(text: &[u8]) -> Option<u32> {
+pub(super) fn as_number(text: &[u8]) -> Option<u32> {
     let digits = match text {
         [b'a' | b'A', b's' | b'S', digits @ ..] => digits,
         digits => digits,
@@ -324,7 +390,7 @@ fn as_number(text: &[u8]) -> Option<u32> {
 
 /// Outer `None`: not a country field. Inner `None`: it says "no country" (`ZZ` is
 /// what registries write for that).
-fn country(text: &[u8]) -> Option<Option<Country>> {
+pub(super) fn country(text: &[u8]) -> Option<Option<Country>> {
     let text = std::str::from_utf8(text).ok()?;
     if text.eq_ignore_ascii_case("zz") || text == "--" || text == "-" {
         return Some(None);

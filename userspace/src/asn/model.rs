@@ -42,8 +42,61 @@ pub struct Row<A> {
     pub asn: u32,
     /// Index into [`AsnDb::sources`].
     pub source: u16,
-    /// Line in that source's file, from 1.
+    /// Line or record in that source's file, from 1.
     pub line: u32,
+}
+
+/// A validated ROA payload: who may announce what (RFC 6811).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vrp<A> {
+    /// First address of the prefix.
+    pub start: A,
+    /// Its length.
+    pub len: u8,
+    /// Longest announcement that is allowed, at least `len`.
+    pub max: u8,
+    /// Who may announce it; 0: nobody (RFC 6483).
+    pub asn: u32,
+    /// Index into [`AsnDb::sources`].
+    pub source: u16,
+    /// Line or record in that source's file, from 1.
+    pub line: u32,
+}
+
+/// An organisation and its ASNs: siblings of each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Org {
+    /// The registry's handle, unique.
+    pub id: String,
+    /// As the source spells it; empty: not said.
+    pub name: String,
+    /// Where it is registered.
+    pub country: Option<Country>,
+    /// Its ASNs, lowest first.
+    pub asns: Vec<u32>,
+}
+
+/// What holds where several sources speak of one address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Combine {
+    /// The origins of all: for an enforcer a missed origin is worse than one too many.
+    #[default]
+    Union,
+    /// Those of the first source that knows the address.
+    Priority,
+}
+
+impl std::str::FromStr for Combine {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "union" => Ok(Self::Union),
+            "priority" => Ok(Self::Priority),
+            _ => Err("it is `union` or `priority`"),
+        }
+    }
 }
 
 /// What is known of one ASN.
@@ -60,11 +113,12 @@ pub struct AsnInfo {
 pub struct Source {
     /// Path as given.
     pub file: String,
-    /// `range-csv`, `iptoasn` or `country-csv`.
+    /// One of the names in the documentation, such as `range-csv` or `mmdb`.
     pub format: String,
     /// Rows that were used.
     pub rows: u64,
-    /// Rows that were left out (unreadable, default routes, duplicates). Rows
+    /// Rows that were left out (unreadable, default routes, duplicates, prefixes that
+    /// too few peers see). Rows
     /// that say "nobody announces this" are understood: neither used nor skipped.
     pub skipped: u64,
 }
@@ -86,8 +140,16 @@ pub struct AsnDb {
     pub rows_v4: Vec<Row<u32>>,
     /// Rows, sorted by (source, start, end).
     pub rows_v6: Vec<Row<u128>>,
-    /// Names and registrations, sorted by ASN.
+    /// Names and registrations, sorted by ASN; of ASNs that announce nothing too.
     pub asns: Vec<(u32, AsnInfo)>,
+    /// Organisations, sorted by id.
+    pub orgs: Vec<Org>,
+    /// RPKI payloads, sorted by (start, len, asn, max), each once.
+    pub vrps_v4: Vec<Vrp<u32>>,
+    /// RPKI payloads, likewise.
+    pub vrps_v6: Vec<Vrp<u128>>,
+    /// How the sources were combined.
+    pub combine: Combine,
     /// Where it comes from.
     pub sources: Vec<Source>,
     /// When it was imported, seconds since 1970.

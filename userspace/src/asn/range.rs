@@ -64,7 +64,7 @@ impl Address for u128 {
 }
 
 /// Host bits of a prefix of length `len`, all set.
-fn host_mask<A: Address>(len: u8) -> u128 {
+pub(super) fn host_mask<A: Address>(len: u8) -> u128 {
     match A::BITS - len {
         0 => 0,
         host => u128::MAX >> (128 - u32::from(host)),

@@ -22,12 +22,12 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::model::{AsnDb, AsnInfo, CountryRange, OriginRange, Row, Source};
+use super::model::{AsnDb, AsnInfo, Combine, CountryRange, Org, OriginRange, Row, Source, Vrp};
 use crate::policy::model::Country;
 
 /// First bytes of a snapshot.
 pub(super) const MAGIC: &[u8; 8] = b"kordonDB";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = 24;
 
 /// Why a snapshot cannot be written or read.
@@ -324,6 +324,20 @@ fn put_rows<A: Field>(rows: &[Row<A>], out: &mut Vec<u8>) {
     });
 }
 
+fn put_country(country: Option<Country>, out: &mut Vec<u8>) {
+    out.extend_from_slice(&country.map_or([0, 0], |country| country.0));
+}
+
+fn put_vrps<A: Field>(vrps: &[Vrp<A>], out: &mut Vec<u8>) {
+    put_list(vrps, out, |vrp, out| {
+        vrp.start.put(out);
+        out.extend_from_slice(&[vrp.len, vrp.max]);
+        vrp.asn.put(out);
+        vrp.source.put(out);
+        vrp.line.put(out);
+    });
+}
+
 fn encode(db: &AsnDb) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend_from_slice(MAGIC);
@@ -343,8 +357,20 @@ fn encode(db: &AsnDb) -> Vec<u8> {
     put_rows(&db.rows_v6, &mut out);
     put_list(&db.asns, &mut out, |(asn, info), out| {
         asn.put(out);
-        out.extend_from_slice(&info.country.map_or([0, 0], |country| country.0));
+        put_country(info.country, out);
         put_text(&info.name, out);
+    });
+    put_list(&db.orgs, &mut out, |org, out| {
+        put_text(&org.id, out);
+        put_text(&org.name, out);
+        put_country(org.country, out);
+        put_list(&org.asns, out, |asn, out| asn.put(out));
+    });
+    put_vrps(&db.vrps_v4, &mut out);
+    put_vrps(&db.vrps_v6, &mut out);
+    out.push(match db.combine {
+        Combine::Union => 0,
+        Combine::Priority => 1,
     });
     put_list(&db.sources, &mut out, |source, out| {
         put_text(&source.file, out);
@@ -433,6 +459,30 @@ impl<'a> Reader<'a> {
     }
 }
 
+fn country(from: &mut Reader<'_>) -> Read1<Option<Country>> {
+    match from.take(2)? {
+        [0, 0] => Ok(None),
+        code => Ok(Some(Country::of(code).ok_or("a country is not two letters")?)),
+    }
+}
+
+fn vrps<A: Field>(from: &mut Reader<'_>) -> Read1<Vec<Vrp<A>>> {
+    from.list(A::SIZE + 12, |from| {
+        let start = from.get()?;
+        let [len, max] = *from.take(2)? else {
+            return Err(SHORT);
+        };
+        Ok(Vrp {
+            start,
+            len,
+            max,
+            asn: from.get()?,
+            source: from.get()?,
+            line: from.get()?,
+        })
+    })
+}
+
 fn sections(from: &mut Reader<'_>) -> Read1<AsnDb> {
     let db = AsnDb {
         v4: from.ranges()?,
@@ -448,14 +498,25 @@ fn sections(from: &mut Reader<'_>) -> Read1<AsnDb> {
         rows_v6: from.rows()?,
         asns: from.list(10, |from| {
             let asn = from.get()?;
-            let code = from.take(2)?;
-            let country = match code {
-                [0, 0] => None,
-                code => Some(Country::of(code).ok_or("a country is not two letters")?),
-            };
+            let country = country(from)?;
             let name = from.text()?;
             Ok((asn, AsnInfo { name, country }))
         })?,
+        orgs: from.list(18, |from| {
+            Ok(Org {
+                id: from.text()?,
+                name: from.text()?,
+                country: country(from)?,
+                asns: from.list(4, Reader::get)?,
+            })
+        })?,
+        vrps_v4: vrps(from)?,
+        vrps_v6: vrps(from)?,
+        combine: match from.take(1)? {
+            [0] => Combine::Union,
+            [1] => Combine::Priority,
+            _ => return Err("its sources are combined in an unknown way"),
+        },
         sources: from.list(24, |from| {
             Ok(Source {
                 file: from.text()?,
@@ -505,6 +566,14 @@ fn check(db: &AsnDb) -> Read1<()> {
     }
     if !db.asns.is_sorted_by_key(|&(asn, _)| asn) {
         return Err("its ASNs are not in order");
+    }
+    if !db.orgs.iter().all(|org| org.asns.is_sorted()) {
+        return Err("the ASNs of an organisation are not in order");
+    }
+    if !(db.vrps_v4.is_sorted_by_key(|vrp| (vrp.start, vrp.len))
+        && db.vrps_v6.is_sorted_by_key(|vrp| (vrp.start, vrp.len)))
+    {
+        return Err("its RPKI payloads are not in order");
     }
     Ok(())
 }

@@ -9,9 +9,16 @@ use super::snapshot;
 /// Longest line that is kept.
 const MAX_LINE: u64 = 64 * 1024;
 
-/// Most bytes that are read from one file, after decompression. Real sources have
-/// some tens of megabytes; a small file that expands without end stops here.
-const MAX_BYTES: u64 = 2 << 30;
+/// Most bytes that are read from one file, after decompression. A small file that
+/// expands without end stops here. Text sources have some tens of megabytes; a RIB
+/// of a collector has some thousand.
+const MAX_TEXT: u64 = 2 << 30;
+const MAX_RIB: u64 = 32 << 30;
+/// A MaxMind DB file has to be in memory; the largest have some hundred megabytes.
+const MAX_MMDB: u64 = 512 << 20;
+
+/// Bytes that are looked at to tell what a file is.
+const HEAD: usize = 4096;
 
 /// Why a file cannot be read as lines.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +33,8 @@ pub(super) enum SourceError {
     Corrupt(&'static str, io::Error),
     #[error("cannot read it: {0}")]
     Read(io::Error),
-    #[error("it holds more than 2 GiB of text")]
-    TooMuch,
+    #[error("it holds more than {} MiB", .0 >> 20)]
+    TooMuch(u64),
 }
 
 impl SourceError {
@@ -37,14 +44,13 @@ impl SourceError {
             Self::Foreign(_, help) => help,
             Self::Truncated(_) => "the download was cut short: fetch it again",
             Self::Corrupt(..) => "fetch it again",
-            Self::TooMuch => "a source of the whole Internet has less than 200 MiB",
+            Self::TooMuch(_) => "a source of the whole Internet has less than 200 MiB",
         }
     }
 }
 
 /// Beginnings of files that are not sources: magic, what, cure.
 const FOREIGN: &[(&[u8], &str, &str)] = &[
-    (b"BZh", "bzip2", "decompress it first, or use gzip or zstd"),
     (
         b"\xfd7zXZ",
         "an xz file",
@@ -69,16 +75,14 @@ pub(super) struct Line<'a> {
     pub(super) cut: bool,
 }
 
-/// Reads lines.
-pub(super) struct Lines {
-    input: io::Take<Box<dyn BufRead>>,
+/// What is read, decompressed.
+pub(super) struct Input {
+    reader: Box<dyn BufRead>,
     encoding: Option<&'static str>,
-    buffer: Vec<u8>,
-    /// Number of the line last returned, from 1.
-    pub(super) number: usize,
+    head: Vec<u8>,
 }
 
-impl Lines {
+impl Input {
     /// Opens a file; its first bytes say how it is compressed.
     pub(super) fn open(path: &Path) -> Result<Self, SourceError> {
         let file = File::open(path).map_err(SourceError::Open)?;
@@ -98,38 +102,169 @@ impl Lines {
             }
         }
         let gzip = head.starts_with(b"\x1f\x8b");
+        let bzip2 = matches!(head[..], [b'B', b'Z', b'h', b'1'..=b'9', ..]);
         // Data frames and skippable frames (RFC 8878).
         let zstd = head.starts_with(b"\x28\xb5\x2f\xfd")
             || head.first().is_some_and(|b| b & 0xf0 == 0x50)
                 && head.get(1..4) == Some(b"\x2a\x4d\x18");
         let raw = Cursor::new(head).chain(file);
-        let (input, encoding): (Box<dyn BufRead>, _) = if gzip {
+        let (reader, encoding): (Box<dyn BufRead>, _) = if gzip {
             let decoder = flate2::read::MultiGzDecoder::new(raw);
             (buffered(decoder), Some("gzip stream"))
+        } else if bzip2 {
+            let decoder = bzip2::read::MultiBzDecoder::new(raw);
+            (buffered(decoder), Some("bzip2 stream"))
         } else if zstd {
             let decoder = zstd::Decoder::new(raw).map_err(SourceError::Read)?;
             (buffered(decoder), Some("zstd stream"))
         } else {
             (buffered(raw), None)
         };
-        Ok(Self {
-            input: input.take(MAX_BYTES),
+        let mut input = Self {
+            reader,
             encoding,
-            buffer: Vec::new(),
-            number: 0,
-        })
+            head: Vec::new(),
+        };
+        // What was read before the stream broke still says what it is.
+        let mut head = Vec::new();
+        let result = input
+            .reader
+            .by_ref()
+            .take(HEAD as u64)
+            .read_to_end(&mut head);
+        if let Err(error) = result {
+            if head.is_empty() {
+                return Err(fault(encoding, error));
+            }
+            let broken = Broken(Some(error));
+            input.reader = Box::new(BufReader::new(broken));
+        }
+        input.head = head;
+        Ok(input)
     }
 
+    /// The beginning.
+    pub(super) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// As text.
+    pub(super) fn lines(self) -> Lines {
+        Lines {
+            input: self.bytes(MAX_TEXT),
+            buffer: Vec::new(),
+            number: 0,
+        }
+    }
+
+    /// As a document of JSON.
+    pub(super) fn document(self) -> Bytes {
+        self.bytes(MAX_TEXT)
+    }
+
+    /// As a RIB.
+    pub(super) fn rib(self) -> Bytes {
+        self.bytes(MAX_RIB)
+    }
+
+    /// All of it, in memory.
+    pub(super) fn whole(self) -> Result<Vec<u8>, SourceError> {
+        let mut input = self.bytes(MAX_MMDB);
+        let mut bytes = Vec::new();
+        input
+            .read_to_end(&mut bytes)
+            .map_err(|error| input.fault(error))?;
+        if input.is_spent() {
+            return Err(SourceError::TooMuch(MAX_MMDB));
+        }
+        Ok(bytes)
+    }
+
+    fn bytes(self, most: u64) -> Bytes {
+        Bytes {
+            input: (Box::new(Cursor::new(self.head).chain(self.reader)) as Box<dyn BufRead>)
+                .take(most),
+            encoding: self.encoding,
+            most,
+        }
+    }
+}
+
+/// A stream that broke while its beginning was read.
+struct Broken(Option<io::Error>);
+
+impl Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
+    }
+}
+
+/// Bytes, and no more than there may be.
+pub(super) struct Bytes {
+    input: io::Take<Box<dyn BufRead>>,
+    encoding: Option<&'static str>,
+    most: u64,
+}
+
+impl Bytes {
+    /// Whether all was read that may be.
+    pub(super) fn is_spent(&self) -> bool {
+        self.input.limit() == 0
+    }
+
+    /// What an error of reading means.
+    pub(super) fn fault(&self, error: io::Error) -> SourceError {
+        if self.is_spent() {
+            SourceError::TooMuch(self.most)
+        } else {
+            fault(self.encoding, error)
+        }
+    }
+}
+
+impl Read for Bytes {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.input.read(buffer)
+    }
+}
+
+impl BufRead for Bytes {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.input.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.input.consume(amount);
+    }
+}
+
+fn fault(encoding: Option<&'static str>, error: io::Error) -> SourceError {
+    match encoding {
+        None => SourceError::Read(error),
+        Some(what) if error.kind() == io::ErrorKind::UnexpectedEof => SourceError::Truncated(what),
+        Some(what) => SourceError::Corrupt(what, error),
+    }
+}
+
+/// Reads lines.
+pub(super) struct Lines {
+    input: Bytes,
+    buffer: Vec<u8>,
+    /// Number of the line last returned, from 1.
+    pub(super) number: usize,
+}
+
+impl Lines {
     /// The next line.
     pub(super) fn next(&mut self) -> Result<Option<Line<'_>>, SourceError> {
         self.buffer.clear();
         let read = (&mut self.input)
             .take(MAX_LINE + 1)
             .read_until(b'\n', &mut self.buffer)
-            .map_err(|error| self.fault(error))?;
+            .map_err(|error| self.input.fault(error))?;
         if read == 0 {
-            return if self.input.limit() == 0 {
-                Err(SourceError::TooMuch)
+            return if self.input.is_spent() {
+                Err(SourceError::TooMuch(MAX_TEXT))
             } else {
                 Ok(None)
             };
@@ -140,7 +275,7 @@ impl Lines {
         if too_long {
             self.input
                 .skip_until(b'\n')
-                .map_err(|error| self.fault(error))?;
+                .map_err(|error| self.input.fault(error))?;
         }
         let mut bytes = self.buffer.as_slice();
         if self.number == 1 {
@@ -153,16 +288,6 @@ impl Lines {
             too_long,
             cut: !ended && !too_long,
         }))
-    }
-
-    fn fault(&self, error: io::Error) -> SourceError {
-        match self.encoding {
-            None => SourceError::Read(error),
-            Some(what) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                SourceError::Truncated(what)
-            }
-            Some(what) => SourceError::Corrupt(what, error),
-        }
     }
 }
 

@@ -15,7 +15,10 @@ const NAMES: &[(Column, &[&str])] = &[
         Column::Network,
         &["network", "prefix", "cidr", "ip_prefix", "ip prefix"],
     ),
-    (Column::Start, &["start", "start_ip", "ip_start", "range_start"]),
+    (
+        Column::Start,
+        &["start", "start_ip", "ip_start", "range_start"],
+    ),
     (Column::End, &["end", "end_ip", "ip_end", "range_end"]),
     (
         Column::Asn,
@@ -38,7 +41,10 @@ const NAMES: &[(Column, &[&str])] = &[
     ),
     (Column::Geoname, &["geoname_id"]),
     (Column::Registered, &["registered_country_geoname_id"]),
-    (Column::MaxLength, &["max length", "max_length", "maxlength"]),
+    (
+        Column::MaxLength,
+        &["max length", "max_length", "maxlength"],
+    ),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

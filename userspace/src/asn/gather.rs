@@ -407,7 +407,13 @@ impl<'a> Gather<'a> {
             return;
         }
         let mut warning = self.diagnostic(number, line, &error.at, error.fault.to_string(), "");
-        warning.help = Some(error.fault.help().unwrap_or("its row is left out").to_owned());
+        warning.help = Some(
+            error
+                .fault
+                .help()
+                .unwrap_or("its row is left out")
+                .to_owned(),
+        );
         if self.first_fault.is_none() {
             self.first_fault = Some(warning.clone());
         }

@@ -110,7 +110,7 @@ impl Shared {
             }
             Fact::Named(asn, name, country) => self.name(asn, name, country),
             Fact::Org(id, name, country) => {
-                let org = self.orgs.entry(id.to_owned()).or_default();
+                let org = self.orgs.entry(id.into_owned()).or_default();
                 if org.name.is_empty() {
                     org.name = line::clean_name(name.as_bytes());
                 }
@@ -119,12 +119,11 @@ impl Shared {
             Fact::Member(asn, name, org) => {
                 self.members
                     .entry(asn)
-                    .or_insert_with(|| (org.to_owned(), line::clean_name(name.as_bytes())));
+                    .or_insert_with(|| (org.into_owned(), line::clean_name(name.as_bytes())));
             }
             Fact::Nothing => {}
         }
-        let held =
-            self.asns.len() + self.orgs.len() + self.locations.len() + self.members.len();
+        let held = self.asns.len() + self.orgs.len() + self.locations.len() + self.members.len();
         if held > MAX_FACTS {
             return Err("it names more ASNs and organisations than there are");
         }
@@ -337,7 +336,11 @@ fn text(
     }
 }
 
-/// Text has no zero bytes; the tree of a MaxMind DB file begins with them.
+/// The first line of a text has no zero bytes; the tree of a MaxMind DB file begins
+/// with them.
 fn is_binary(head: &[u8]) -> bool {
-    head.iter().take(1024).any(|&b| b == 0)
+    head.iter()
+        .take(1024)
+        .take_while(|&&b| b != b'\n')
+        .any(|&b| b == 0)
 }

@@ -5,6 +5,7 @@
 //!
 //! A name never costs a row: whatever stands there, the range and its ASN count.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 
@@ -55,9 +56,9 @@ pub(super) enum Fact<'a> {
     /// Name and country of an ASN; either may be missing.
     Named(u32, &'a [u8], Option<Country>),
     /// An organisation: its id, name and country.
-    Org(&'a str, &'a str, Option<Country>),
+    Org(Cow<'a, str>, Cow<'a, str>, Option<Country>),
     /// An ASN, its own name and the id of its organisation.
-    Member(u32, &'a str, &'a str),
+    Member(u32, Cow<'a, str>, Cow<'a, str>),
     /// Understood, and of no use.
     Nothing,
 }
@@ -118,7 +119,9 @@ impl Fault {
             Self::Prefix(_) => Some("ranges are written as two addresses: start and end"),
             Self::Reversed(..) => Some("start comes first, then end"),
             Self::NoPrefix(_) => Some("a prefix is an address without host bits, and a length"),
-            Self::Third(_) | Self::Origins(_) => Some("AS numbers are 0 to 4294967295, with or without `AS`"),
+            Self::Third(_) | Self::Origins(_) => {
+                Some("AS numbers are 0 to 4294967295, with or without `AS`")
+            }
             _ => None,
         }
     }

@@ -67,9 +67,7 @@ impl MmdbError {
     pub(super) fn into_diagnostic(self, file: &str) -> Diagnostic {
         match self {
             Self::Refused(diagnostic) => diagnostic,
-            damaged @ Self::Damaged(_) => {
-                whole_file(file, &damaged.to_string(), "fetch it again")
-            }
+            damaged @ Self::Damaged(_) => whole_file(file, &damaged.to_string(), "fetch it again"),
         }
     }
 }
@@ -266,7 +264,10 @@ impl<'de> Deserialize<'de> for Scalar {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Scalar, E> {
-                let cut = text.char_indices().nth(1000).map_or(text.len(), |(at, _)| at);
+                let cut = text
+                    .char_indices()
+                    .nth(1000)
+                    .map_or(text.len(), |(at, _)| at);
                 Ok(Scalar::Text(text[..cut].to_owned()))
             }
         }

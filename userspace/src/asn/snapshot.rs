@@ -462,7 +462,9 @@ impl<'a> Reader<'a> {
 fn country(from: &mut Reader<'_>) -> Read1<Option<Country>> {
     match from.take(2)? {
         [0, 0] => Ok(None),
-        code => Ok(Some(Country::of(code).ok_or("a country is not two letters")?)),
+        code => Ok(Some(
+            Country::of(code).ok_or("a country is not two letters")?,
+        )),
     }
 }
 

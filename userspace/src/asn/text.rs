@@ -14,7 +14,6 @@ use super::format::Format;
 use super::line::{
     self, Addresses, Fact, Fault, Parsed, Record, RowError, What, as_number, country, printable,
 };
-use crate::policy::model::Country;
 
 /// Origins of one prefix, at most; what has more is no announcement.
 const MAX_ORIGINS: usize = 64;
@@ -386,11 +385,13 @@ fn as2org(line: &[u8]) -> Result<Record<'_>, Fault> {
     let format = Format::As2Org;
     let fields: Vec<&[u8]> = line.split(|&b| b == b'|').collect();
     let fact = match fields[..] {
-        [asn, _, name, org, _, ..] if as_number(asn).is_some() && !org.is_empty() => {
-            Fact::Member(as_number(asn).unwrap_or(0), text(name), text(org))
-        }
+        [asn, _, name, org, _, ..] if as_number(asn).is_some() && !org.is_empty() => Fact::Member(
+            as_number(asn).unwrap_or(0),
+            text(name).into(),
+            text(org).into(),
+        ),
         [id, _, name, code, _] if !text(id).is_empty() => {
-            Fact::Org(text(id), text(name), country(code).flatten())
+            Fact::Org(text(id).into(), text(name).into(), country(code).flatten())
         }
         _ => {
             return Err(Fault::Shape(
@@ -402,30 +403,26 @@ fn as2org(line: &[u8]) -> Result<Record<'_>, Fault> {
     Ok(Record::Fact(format, fact))
 }
 
+// Owned, because JSON may write any letter as an escape.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct OrgRow<'a> {
-    organization_id: &'a str,
-    #[serde(borrow)]
-    name: Option<std::borrow::Cow<'a, str>>,
-    asn: Option<&'a str>,
-    country: Option<&'a str>,
+struct OrgRow {
+    organization_id: String,
+    #[serde(default)]
+    name: String,
+    asn: Option<String>,
+    country: Option<String>,
 }
 
 fn as2org_json(line: &[u8]) -> Result<Record<'_>, Fault> {
     let format = Format::As2Org;
-    let read: OrgRow<'_> = serde_json::from_slice(line)
+    let read: OrgRow = serde_json::from_slice(line)
         .map_err(|_| Fault::Shape(format, "`organizationId`, and `asn` or `name`"))?;
-    // A name with escapes is given up rather than copied: the text format has it.
-    let name = match read.name {
-        Some(std::borrow::Cow::Borrowed(name)) => name,
-        _ => "",
-    };
-    let code: Option<Country> = read.country.and_then(|code| code.parse().ok());
+    let (id, name) = (read.organization_id.into(), read.name.into());
     let fact = match read.asn {
-        None => Fact::Org(read.organization_id, name, code),
+        None => Fact::Org(id, name, read.country.and_then(|code| code.parse().ok())),
         Some(asn) => match as_number(asn.as_bytes()) {
-            Some(asn) => Fact::Member(asn, name, read.organization_id),
+            Some(asn) => Fact::Member(asn, name, id),
             None => return Err(Fault::Third(printable(asn.as_bytes()))),
         },
     };

@@ -119,7 +119,10 @@ fn payload(
         _ => None,
     };
     let (Some(asn), Some(addresses), Some(max)) = (asn, prefix, max) else {
-        gather.damaged(number, "it has no `asn`, `prefix` and `maxLength` that can be");
+        gather.damaged(
+            number,
+            "it has no `asn`, `prefix` and `maxLength` that can be",
+        );
         return Ok(());
     };
     let what = What::Vrp { asn, max };

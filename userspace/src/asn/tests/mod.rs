@@ -1,5 +1,6 @@
 //! Tests of the whole module: files in, answers out.
 
+mod formats;
 mod hostile;
 mod properties;
 mod real;
@@ -42,6 +43,13 @@ impl Drop for Folder {
 fn gzip(content: &[u8]) -> Vec<u8> {
     use std::io::Write;
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn bz2(content: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
     encoder.write_all(content).unwrap();
     encoder.finish().unwrap()
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 
 use super::super::line;
-use super::super::source::Lines;
+use super::super::source::Input;
 use super::*;
 use crate::policy::model::Country;
 
@@ -210,7 +210,7 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 0..300),
     ) {
         let content = [magic, &bytes].concat();
-        if let Ok(mut lines) = Lines::new(std::io::Cursor::new(content.clone())) {
+        if let Ok(mut lines) = Input::new(std::io::Cursor::new(content.clone())).map(Input::lines) {
             while let Ok(Some(line)) = lines.next() {
                 let _ = line::parse(line.bytes);
             }

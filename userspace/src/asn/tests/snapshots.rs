@@ -7,6 +7,8 @@ fn sample() -> AsnDb {
         &[
             "1.0.0.0,1.0.0.255,1,Ünö\n1.0.0.0,1.0.0.255,2,\n2001:db8::,2001:db8::f,3,C\n",
             "1.0.0.0\t1.0.255.255\t4\tRU\tD\n",
+            "ORG-A|20260101|Org A|NO|RIPE\n4|20260101|D|ORG-A|x|RIPE\n",
+            "ASN,IP Prefix,Max Length,Trust Anchor\nAS4,1.0.0.0/16,24,x\nAS3,2001:db8::/32,48,x\n",
         ],
         &["1.0.0.0,1.0.0.255,AU\n2001:db8::,2001:db8::f,NO\n"],
     )
@@ -57,7 +59,7 @@ fn cut_or_changed_anywhere_it_is_refused() {
     assert!(
         error
             .to_string()
-            .ends_with("has version 9, this kordon reads version 1"),
+            .ends_with("has version 9, this kordon reads version 2"),
         "{error}"
     );
     assert!(error.help().contains("asndb import"));

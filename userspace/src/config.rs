@@ -11,6 +11,7 @@ use std::{
 use toml::de::DeTable;
 
 use crate::{
+    asn,
     datapath::kernel::Mode,
     diagnostic::{Diagnostic, Diagnostics, quoted},
     policy::text::{Report, Value},
@@ -39,6 +40,8 @@ pub struct Config {
     pub sources: Vec<PathBuf>,
     /// Sources of countries.
     pub countries: Vec<PathBuf>,
+    /// How sources become a database.
+    pub import: asn::Options,
     /// From when on a database is called old.
     pub max_age: Option<Duration>,
     /// Where metrics are served; `None`: nowhere.
@@ -171,6 +174,7 @@ impl Reader<'_, '_> {
             interfaces: Vec::new(),
             sources: Vec::new(),
             countries: Vec::new(),
+            import: asn::Options::default(),
             max_age: None,
             metrics: Some(METRICS),
             state_dir: STATE_DIR.into(),
@@ -198,10 +202,18 @@ impl Reader<'_, '_> {
         if let Some(value) = table.get("interface") {
             config.interfaces = self.interfaces(value);
         }
-        if let Some(table) = self.section(table, "asndb", &["sources", "countries", "max_age_days"])
-        {
+        let keys = [
+            "sources",
+            "countries",
+            "combine",
+            "min_peers",
+            "vrps",
+            "max_age_days",
+        ];
+        if let Some(table) = self.section(table, "asndb", &keys) {
             config.sources = self.paths(table, "sources");
             config.countries = self.paths(table, "countries");
+            config.import = self.import(table);
             config.max_age = self.days(table, "max_age_days");
         }
         if let Some(table) = self.section(table, "metrics", &["listen"]) {
@@ -265,6 +277,39 @@ impl Reader<'_, '_> {
             .into_iter()
             .map(|(_, name)| self.folder.join(name))
             .collect()
+    }
+
+    fn import(&mut self, table: &DeTable<'_>) -> asn::Options {
+        let mut options = asn::Options::default();
+        if let Some(value) = table.get("combine") {
+            let words = [
+                ("union", asn::Combine::Union),
+                ("priority", asn::Combine::Priority),
+            ];
+            let found = self.report.word(value, "`combine`", &words, &[]);
+            options.combine = found.unwrap_or_default();
+        }
+        if let Some(value) = table.get("vrps") {
+            let words = [("annotate", false), ("add", true)];
+            let found = self.report.word(value, "`vrps`", &words, &[]);
+            options.add_vrps = found.unwrap_or_default();
+        }
+        if let Some(value) = table.get("min_peers") {
+            let peers = value
+                .get_ref()
+                .as_integer()
+                .and_then(|peers| u32::from_str_radix(peers.as_str(), peers.radix()).ok())
+                .filter(|peers| (1..=10_000).contains(peers));
+            match peers {
+                Some(peers) => options.min_peers = peers,
+                None => self.report.error(
+                    &value.span(),
+                    "`min_peers` must be a number of peers, from 1",
+                    "write `min_peers = 10`, or remove the key",
+                ),
+            }
+        }
+        options
     }
 
     fn days(&mut self, table: &DeTable<'_>, key: &str) -> Option<Duration> {
@@ -433,7 +478,7 @@ mod tests {
         let text = "policy = \"p.toml\"\nstate_dir = \"/s\"\n[[interface]]\ndevice = \"eth1\"\n\
                     name = \"trunk\"\nmode = \"generic\"\nunknown_vlans = \"drop\"\n\
                     manage_offload = true\n[asndb]\nsources = [\"a.csv\", \"/b.csv\"]\n\
-                    max_age_days = 14\n[metrics]\nlisten = \"off\"\n";
+                    max_age_days = 14\ncombine = \"priority\"\nmin_peers = 3\nvrps = \"add\"\n[metrics]\nlisten = \"off\"\n";
         let (config, found) = parse(Path::new("/etc/kordon/kordon.toml"), text);
         let config = config.unwrap_or_else(|| panic!("{found:?}"));
         assert_eq!(config.policy, Path::new("/etc/kordon/p.toml"));
@@ -443,6 +488,12 @@ mod tests {
             config.sources,
             [Path::new("/etc/kordon/a.csv"), Path::new("/b.csv")]
         );
+        let options = asn::Options {
+            combine: asn::Combine::Priority,
+            min_peers: 3,
+            add_vrps: true,
+        };
+        assert_eq!(config.import, options);
         assert_eq!(config.max_age, Some(Duration::from_secs(14 * 86_400)));
         assert_eq!(config.metrics, None);
         assert_eq!(config.fail, Fail::Closed);
@@ -555,6 +606,19 @@ mod tests {
                 "file.csv",
             ),
             ("[asndb]\nmax_age_days = 0", 2, "number of days", "14"),
+            ("[asndb]\nmin_peers = 0", 2, "number of peers", "10"),
+            (
+                "[asndb]\ncombine = \"priorty\"",
+                2,
+                "`combine` cannot be `priorty`",
+                "priority",
+            ),
+            (
+                "[asndb]\nvrps = \"all\"",
+                2,
+                "`vrps` cannot be `all`",
+                "annotate",
+            ),
             (
                 "[metrics]\nlisten = \"9754\"",
                 2,

@@ -17,7 +17,7 @@ use crate::{
 /// When it is none of these, or nothing has such a name.
 pub fn lookup(db: &AsnDb, query: &str) -> Result<Value, TargetError> {
     if let Ok(address) = query.parse::<IpAddr>() {
-        return Ok(json!(db.lookup(address)));
+        return Ok(at(db, address));
     }
     let country = |country: Option<Country>| country.map(|country| country.to_string());
     match query.parse::<OverlayTarget>() {
@@ -27,6 +27,7 @@ pub fn lookup(db: &AsnDb, query: &str) -> Result<Value, TargetError> {
                 "asn": asn,
                 "name": info.map(|info| info.name.as_str()).filter(|name| !name.is_empty()),
                 "country": country(info.and_then(|info| info.country)),
+                "org": db.org_of(asn).map(|org| json!({"id": org.id, "name": org.name, "asns": org.asns})),
                 "prefixes": db.prefixes_of(asn),
             }))
         }
@@ -35,7 +36,7 @@ pub fn lookup(db: &AsnDb, query: &str) -> Result<Value, TargetError> {
             "asns": db.asns_in(code),
             "prefixes": db.prefixes_in(code),
         })),
-        Ok(OverlayTarget::Prefix(prefix)) => Ok(json!(db.lookup(prefix.addr()))),
+        Ok(OverlayTarget::Prefix(prefix)) => Ok(at(db, prefix.addr())),
         Err(error) if query.trim().is_empty() => Err(error),
         Err(_) => {
             let found: Vec<Value> = db
@@ -54,5 +55,60 @@ pub fn lookup(db: &AsnDb, query: &str) -> Result<Value, TargetError> {
             }
             Ok(json!({ "matches": found }))
         }
+    }
+}
+
+/// What is known of an address, and which rows of which sources say so.
+fn at(db: &AsnDb, address: IpAddr) -> Value {
+    let mut answer = json!(db.lookup(address));
+    answer["evidence"] = json!(db.evidence(address));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::asn;
+
+    #[test]
+    fn every_origin_with_its_row() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let files = [
+            file("table.txt", "203.0.113.0/24 64500\n"),
+            file("ranges.csv", "203.0.113.0,203.0.113.255,64501,Other\n"),
+            file(
+                "vrps.csv",
+                "ASN,IP Prefix,Max Length,Trust Anchor\nAS64500,203.0.113.0/24,24,x\n",
+            ),
+            file(
+                "org.txt",
+                "O-1|1|Org|NO|R\n64500|1|X|O-1||R\n64502|1|X|O-1||R\n",
+            ),
+        ];
+        let (db, _) = asn::import(&files, &[]).unwrap();
+        let answer = lookup(&db, "203.0.113.7").unwrap();
+        assert_eq!(answer["origins"], json!([64500, 64501]));
+        let source = |name: &str| dir.path().join(name).display().to_string();
+        assert_eq!(
+            answer["evidence"],
+            json!([
+                {"asn": 64500, "source": source("table.txt"), "line": 1, "record": 0,
+                 "prefix": "203.0.113.0/24", "rpki": "valid"},
+                {"asn": 64501, "source": source("ranges.csv"), "line": 1, "record": 0,
+                 "prefix": "203.0.113.0/24", "rpki": "invalid"},
+            ])
+        );
+        let answer = lookup(&db, "AS64502").unwrap();
+        assert_eq!(
+            answer["org"],
+            json!({"id": "O-1", "name": "Org", "asns": [64500, 64502]})
+        );
+        let answer = lookup(&db, "198.51.100.1").unwrap();
+        assert_eq!(answer["evidence"], json!([]));
     }
 }

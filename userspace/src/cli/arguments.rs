@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use crate::{config, judge::Engine};
+use crate::{asn, config, judge::Engine};
 
 /// Where `kordon.toml` is unless the command line says otherwise.
 pub(super) const CONFIG: &str = "/etc/kordon/kordon.toml";
@@ -102,12 +102,22 @@ pub(super) struct Status {
 /// Databases from files.
 #[derive(Debug, Default, Args)]
 pub(super) struct Databases {
-    /// Who announces what: range CSV, iptoasn TSV or a snapshot; the first has priority.
+    /// A source, of any format that is read, or a snapshot; the first has priority.
     #[arg(long = "asn-db", value_name = "FILE")]
     pub(super) asn: Vec<PathBuf>,
-    /// Which country a block is delegated to: range CSV.
+    /// As `--asn-db`, behind all of those.
     #[arg(long = "country-db", value_name = "FILE")]
     pub(super) countries: Vec<PathBuf>,
+    /// Where sources disagree: `union` (any origin counts) or `priority` (the first
+    /// that knows the address).
+    #[arg(long, value_name = "HOW", default_value = "union")]
+    pub(super) combine: asn::Combine,
+    /// Peers of a collector that have to see a prefix.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(super) min_peers: u32,
+    /// RPKI payloads count as announcements.
+    #[arg(long)]
+    pub(super) add_vrps: bool,
 }
 
 #[derive(Debug, Args)]

@@ -26,12 +26,21 @@ impl Databases {
         !(self.asn.is_empty() && self.countries.is_empty())
     }
 
+    pub(super) fn read(&self) -> Result<(AsnDb, Diagnostics), asn::ImportError> {
+        let options = asn::Options {
+            combine: self.combine,
+            min_peers: self.min_peers,
+            add_vrps: self.add_vrps,
+        };
+        asn::open_with(&self.asn, &self.countries, &options)
+    }
+
     /// Reads them; what was wrong with single rows is said on standard error.
     pub(super) fn open(&self) -> Result<AsnDb, Failure> {
         if !self.given() {
             return Ok(AsnDb::default());
         }
-        let (db, found) = asn::open(&self.asn, &self.countries)?;
+        let (db, found) = self.read()?;
         warn(&found);
         Ok(db)
     }
@@ -49,7 +58,7 @@ pub(super) fn load_policy(path: &std::path::Path, db: &AsnDb) -> Result<Policy, 
 
 pub(super) fn check(arguments: &Check, output: &mut Output) -> Result<(), Failure> {
     let mut found = Diagnostics::default();
-    let db = match asn::open(&arguments.databases.asn, &arguments.databases.countries) {
+    let db = match arguments.databases.read() {
         _ if !arguments.databases.given() => None,
         Ok((db, wrong)) => {
             found.extend(wrong);

@@ -218,6 +218,38 @@ pub(super) fn lookup(value: &Value) -> String {
                     page.line("", text(one));
                 }
             }
+            Value::Array(all) if name == "evidence" => {
+                for row in all {
+                    let place = if row["record"] == 0 {
+                        format!("line {}", row["line"])
+                    } else {
+                        format!("record {}", row["record"])
+                    };
+                    let rpki = match &row["rpki"] {
+                        Value::Null => String::new(),
+                        state => format!(", RPKI {}", text(state)),
+                    };
+                    page.line(
+                        &format!("AS{}", row["asn"]),
+                        format!(
+                            "{} in {} {place}{rpki}",
+                            text(&row["prefix"]),
+                            text(&row["source"])
+                        ),
+                    );
+                }
+            }
+            Value::Object(org) if name == "org" => {
+                let siblings = list(&org["asns"]).len();
+                page.line(
+                    name,
+                    format!(
+                        "{} ({}), {siblings} ASNs",
+                        text(&org["name"]),
+                        text(&org["id"])
+                    ),
+                );
+            }
             Value::Array(all) => {
                 let all: Vec<String> = all.iter().map(text).collect();
                 page.line(

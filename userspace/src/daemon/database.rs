@@ -91,7 +91,7 @@ pub(super) fn import(config: &Config) -> Result<Option<Database>, asn::ImportErr
         tracing::warn!("no ASN database: add sources to `[asndb]`, or run `kordon asndb import`");
         return Ok(None);
     }
-    let (db, found) = asn::open(&config.sources, &config.countries)?;
+    let (db, found) = asn::open_with(&config.sources, &config.countries, &config.import)?;
     for warning in &found.warnings {
         tracing::warn!(
             "{} line {}: {}",
@@ -151,6 +151,16 @@ fn id(db: &AsnDb) -> [u8; 32] {
     for (asn, info) in &db.asns {
         hash.update(asn.to_le_bytes());
         hash.update(code(info.country));
+    }
+    for org in &db.orgs {
+        for text in [&org.id, &org.name] {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        }
+        hash.update((org.asns.len() as u64).to_le_bytes());
+        for asn in &org.asns {
+            hash.update(asn.to_le_bytes());
+        }
     }
     hash.finalize().into()
 }

@@ -114,7 +114,10 @@ impl Core {
         };
         let mut reasons = Vec::new();
         let by_database = live.policy.sets.iter().find(|set| {
-            !(set.asns.is_empty() && set.asn_countries.is_empty() && set.countries.is_empty())
+            !(set.asns.is_empty()
+                && set.orgs.is_empty()
+                && set.asn_countries.is_empty()
+                && set.countries.is_empty())
         });
         if let Some(set) = by_database
             && self.database.age().is_none()

@@ -63,8 +63,8 @@ impl Core {
                 let path = |name: String| PathBuf::from(name);
                 let asn: Vec<_> = asn.into_iter().map(path).collect();
                 let countries: Vec<_> = countries.into_iter().map(path).collect();
-                let (db, found) =
-                    asn::open(&asn, &countries).map_err(|e| Refusal::found("the import", e.0))?;
+                let (db, found) = asn::open_with(&asn, &countries, &self.config.import)
+                    .map_err(|e| Refusal::found("the import", e.0))?;
                 self.replace_database(Database::new(db), &found)
             }
             Request::Detach => self.detach(),

@@ -126,12 +126,21 @@ impl Words<'_> {
             why.push(format!("nobody announces {address}"));
             return;
         };
-        let name = found.name.as_deref().unwrap_or("no name");
-        let mut words = format!("{address} is announced by AS{asn} ({name})");
-        if let (Some(prefix), Some(row)) = (&found.prefix, &found.decided_by) {
-            words.push_str(&format!(" in {prefix}: {} line {}", row.file, row.line));
+        for row in self.db.evidence(address) {
+            let name = self.db.asn_info(row.asn).map_or("", |info| &info.name);
+            let name = if name.is_empty() { "no name" } else { name };
+            let place = match row.record {
+                0 => format!("line {}", row.line),
+                record => format!("record {record}"),
+            };
+            let rpki = row.rpki.map_or(String::new(), |state| {
+                format!(" (RPKI: {})", state.as_str())
+            });
+            why.push(format!(
+                "{address} is announced by AS{} ({name}) in {}: {} {place}{rpki}",
+                row.asn, row.prefix, row.source
+            ));
         }
-        why.push(words);
         if let [_, _, ..] = found.origins[..] {
             let all: Vec<String> = found.origins.iter().map(|asn| format!("AS{asn}")).collect();
             why.push(format!(
@@ -282,7 +291,10 @@ impl Words<'_> {
             .iter()
             .find(|asn| set.asns.iter().any(|range| range.contains(asn)))
         {
-            format!("AS{asn}")
+            match set.orgs.iter().find(|org| org.asns.contains(asn)) {
+                Some(org) => format!("AS{asn}, of organisation {}", quoted(&org.name)),
+                None => format!("AS{asn}"),
+            }
         } else if let Some(country) = self
             .db
             .block_country(address)

@@ -142,8 +142,16 @@ fn set_line(set: &Set) -> String {
     let mut add = |part: &dyn std::fmt::Display| {
         write!(line, " {part}").expect("writing to a string cannot fail");
     };
-    for asns in &set.asns {
+    // As with countries it is the names that count: the database may change, and
+    // the policy is still the same.
+    for asns in &set.named_asns {
         add(&format_args!("{}-{}", asns.start(), asns.end()));
+    }
+    if !set.orgs.is_empty() {
+        add(&"orgs");
+    }
+    for org in &set.orgs {
+        add(&format_args!("{:?}", org.name));
     }
     add(&"asn_countries");
     for country in &set.asn_countries {

@@ -44,6 +44,7 @@ pub(super) fn check(report: &mut Report<'_>, policy: &Policy, places: &Places, d
 
 fn is_empty(set: &Set) -> bool {
     set.asns.is_empty()
+        && set.orgs.is_empty()
         && set.asn_countries.is_empty()
         && set.countries.is_empty()
         && set.prefixes.is_empty()
@@ -151,14 +152,18 @@ impl Content {
             Target::Multicast => self.has_all(&values::networks(&MULTICAST)),
             Target::Set(id) => {
                 let set = &policy.sets[id];
-                set.asns.iter().all(|asns| {
-                    self.sets.iter().any(|known| {
-                        known
-                            .asns
-                            .iter()
-                            .any(|k| k.start() <= asns.start() && k.end() >= asns.end())
+                // What an organisation has is not known without a database.
+                let known_orgs = set.orgs.iter().all(|org| !org.asns.is_empty());
+                known_orgs
+                    && set.asns.iter().all(|asns| {
+                        self.sets.iter().any(|known| {
+                            known
+                                .asns
+                                .iter()
+                                .any(|k| k.start() <= asns.start() && k.end() >= asns.end())
+                        })
                     })
-                }) && self.has_countries(&set.asn_countries, |known| &known.asn_countries)
+                    && self.has_countries(&set.asn_countries, |known| &known.asn_countries)
                     && self.has_countries(&set.countries, |known| &known.countries)
                     && self.has_all(&set.prefixes)
             }

@@ -47,8 +47,8 @@ use crate::diagnostic::{Diagnostic, Diagnostics, quoted};
 pub struct Context<'a> {
     /// Rules whose `until` is not after this do not exist.
     pub now: Timestamp,
-    /// For the warnings that need it: ASNs that announce nothing, countries
-    /// that no source knows.
+    /// Whose organisations `orgs` names. Also for the warnings that need it: ASNs
+    /// that announce nothing, countries that no source knows.
     pub db: Option<&'a AsnDb>,
 }
 
@@ -94,7 +94,7 @@ pub fn parse(
     let text = bundle.text.strip_prefix('\u{feff}').unwrap_or(&bundle.text);
     let mut report = Report::new(&bundle.file, text);
     let mut list_errors = Diagnostics::default();
-    let parsed = read(&mut report, bundle, &mut list_errors);
+    let parsed = read(&mut report, bundle, context.db, &mut list_errors);
     let mut policy = None;
     if let Some((mut parsed, mut places)) = parsed
         && report.found.ok()
@@ -122,6 +122,7 @@ pub fn parse(
 fn read(
     report: &mut Report<'_>,
     bundle: &Bundle,
+    db: Option<&AsnDb>,
     list_errors: &mut Diagnostics,
 ) -> Option<(Policy, Places)> {
     let table = report.toml()?;
@@ -130,7 +131,7 @@ fn read(
     let (zones, zone_places): (Vec<_>, _) = zones.unwrap_or_default().into_iter().unzip();
     let sets = table
         .get("set")
-        .map(|value| sets::read(report, value, bundle, list_errors));
+        .map(|value| sets::read(report, value, bundle, db, list_errors));
     let (sets, set_places): (Vec<_>, _) = sets.unwrap_or_default().into_iter().unzip();
     let names = Names {
         zones: zones.iter().map(|zone| zone.name.as_str()).collect(),

@@ -162,14 +162,27 @@ pub enum Tunnels {
 pub struct Set {
     /// Its name.
     pub name: String,
-    /// Origin ASNs, as ranges, sorted, not overlapping.
+    /// Origin ASNs, as ranges, sorted, not overlapping; those of `orgs` included.
     pub asns: Vec<RangeInclusive<u32>>,
+    /// The ASNs that were named as such, likewise.
+    pub named_asns: Vec<RangeInclusive<u32>>,
+    /// Organisations, sorted by name.
+    pub orgs: Vec<OrgAsns>,
     /// Every ASN that is registered in one of these.
     pub asn_countries: Vec<Country>,
     /// Every address block that is delegated to one of these.
     pub countries: Vec<Country>,
     /// Prefixes, host bits clear.
     pub prefixes: Vec<IpNet>,
+}
+
+/// An organisation that a set names, and what it had when the policy was read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OrgAsns {
+    /// As the policy names it.
+    pub name: String,
+    /// Its ASNs, lowest first.
+    pub asns: Vec<u32>,
 }
 
 /// What a rule is aimed at.

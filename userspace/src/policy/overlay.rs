@@ -334,7 +334,10 @@ impl Overlay {
                 ..Set::default()
             };
             match entry.target {
-                OverlayTarget::Asn(asn) => set.asns.push(asn..=asn),
+                OverlayTarget::Asn(asn) => {
+                    set.asns.push(asn..=asn);
+                    set.named_asns.push(asn..=asn);
+                }
                 OverlayTarget::Country(country) => set.countries.push(country),
                 OverlayTarget::Prefix(prefix) => set.prefixes.push(prefix),
             }

@@ -7,13 +7,15 @@ use toml::de::DeTable;
 
 use super::bundle::Bundle;
 use super::lists;
-use super::model::{Country, Set};
+use super::model::{Country, OrgAsns, Set};
 use super::text::{Report, Span, Value};
 use super::values;
+use crate::asn::{AsnDb, OrgError};
 use crate::diagnostic::{Diagnostics, did_you_mean, quoted};
 
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 7] = [
     "asns",
+    "orgs",
     "asn_countries",
     "countries",
     "prefixes",
@@ -44,6 +46,7 @@ pub(super) fn read(
     report: &mut Report<'_>,
     value: &Value<'_>,
     bundle: &Bundle,
+    db: Option<&AsnDb>,
     list_errors: &mut Diagnostics,
 ) -> Vec<(Set, SetPlaces)> {
     let Some(tables) = report.table(value, "`set`", "`[set.NAME]`") else {
@@ -81,6 +84,7 @@ pub(super) fn read(
             let mut reader = Reader {
                 report: &mut *report,
                 bundle,
+                db,
                 list_errors: &mut *list_errors,
                 names: &names,
                 owner: what,
@@ -99,6 +103,7 @@ pub(super) fn read(
 struct Reader<'r, 'a> {
     report: &'r mut Report<'a>,
     bundle: &'r Bundle,
+    db: Option<&'r AsnDb>,
     list_errors: &'r mut Diagnostics,
     names: &'r [&'r str],
     /// "set `hostile`".
@@ -114,6 +119,9 @@ impl Reader<'_, '_> {
         if let Some(value) = table.get("asns") {
             places.asns = self.asns(value);
             set.asns = places.asns.iter().flat_map(|(_, a)| a.clone()).collect();
+        }
+        if let Some(value) = table.get("orgs") {
+            set.orgs = self.orgs(value);
         }
         for (key, into, countries) in [
             (
@@ -158,6 +166,46 @@ impl Reader<'_, '_> {
             }
         }
         asns
+    }
+
+    /// Organisations, by id or name. Without a database that has sources, they stay
+    /// without ASNs, which is said.
+    fn orgs(&mut self, value: &Value<'_>) -> Vec<OrgAsns> {
+        let mut orgs = Vec::new();
+        let what = self.of("orgs");
+        let example = "`orgs = [\"ORG-EX1-RIPE\"]`";
+        for (span, name) in self.report.strings(value, &what, example) {
+            let unknown = self
+                .db
+                .is_none_or(|db| db.sources.is_empty() && db.origins.is_empty());
+            let found = self
+                .db
+                .map(|db| db.org(name))
+                .unwrap_or(Err(OrgError::NoSource));
+            let asns = match found {
+                Ok(org) => org.asns.clone(),
+                Err(_) if unknown => {
+                    self.report.warning(
+                        &span,
+                        format!(
+                            "which ASNs organisation {} has is not known here",
+                            quoted(name)
+                        ),
+                        "give an ASN database, with CAIDA's as2org among its sources",
+                    );
+                    Vec::new()
+                }
+                Err(error) => {
+                    self.report.error(&span, error.to_string(), error.help());
+                    continue;
+                }
+            };
+            orgs.push(OrgAsns {
+                name: name.to_owned(),
+                asns,
+            });
+        }
+        orgs
     }
 
     fn countries(&mut self, key: &str, value: &Value<'_>) -> Vec<(Span, Country)> {
@@ -319,10 +367,17 @@ fn fold(sets: &mut [(Set, SetPlaces)]) {
         let set = &mut sets[id].0;
         for inner in reach.iter().map(|(inner, _)| &own[*inner]) {
             set.asns.extend(inner.asns.iter().cloned());
+            set.orgs.extend(inner.orgs.iter().cloned());
             set.asn_countries.extend(&inner.asn_countries);
             set.countries.extend(&inner.countries);
             set.prefixes.extend(&inner.prefixes);
         }
+        set.named_asns = values::merge(std::mem::take(&mut set.asns));
+        set.orgs.sort_unstable();
+        set.orgs.dedup();
+        let of_orgs = set.orgs.iter().flat_map(|org| &org.asns);
+        set.asns = set.named_asns.clone();
+        set.asns.extend(of_orgs.map(|&asn| asn..=asn));
         set.asns = values::merge(std::mem::take(&mut set.asns));
         for countries in [&mut set.asn_countries, &mut set.countries] {
             countries.sort_unstable();

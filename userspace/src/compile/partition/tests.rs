@@ -150,7 +150,7 @@ prop_compose! {
         named in any::<bool>(),
     ) -> Set {
         let asns: Vec<RangeInclusive<u32>> = if named { vec![first..=first + more] } else { vec![] };
-        Set { name: "s".into(), asns, asn_countries, countries, prefixes }
+        Set { name: "s".into(), asns, asn_countries, countries, prefixes, ..Set::default() }
     }
 }
 

@@ -479,3 +479,83 @@ fn a_long_chain_of_sets_needs_no_stack() {
     text.push_str("[set.s2000]\nasns = [1]\n");
     assert_eq!(set(&good(&text), "s0").asns, [1..=1]);
 }
+
+#[test]
+fn organisations() {
+    use crate::asn::model::Org;
+    use crate::policy::{Context, canonical_text, parse};
+
+    let org = |id: &str, name: &str, asns: &[u32]| Org {
+        id: id.into(),
+        name: name.into(),
+        country: None,
+        asns: asns.to_vec(),
+    };
+    let mut db = small_db();
+    let read = |db: Option<&AsnDb>, orgs: &str| {
+        let text = format!(
+            "[zone.z]\nvlans = [20]\nsources = \"connected\"\n[set.x]\nasns = [7]\norgs = {orgs}\n\
+             [set.y]\nsets = [\"x\"]\n[[rule]]\nfrom = \"z\"\nto = \"y\"\naction = \"drop\"\n"
+        );
+        let bundle = Bundle::from_text("p.toml", &text);
+        let context = Context {
+            db,
+            ..context(None)
+        };
+        parse(&bundle, &Overlay::default(), &context)
+    };
+    let error = |db: &AsnDb, orgs: &str| {
+        let (policy, found) = read(Some(db), orgs);
+        assert!(policy.is_none());
+        let [error] = &found.errors[..] else {
+            panic!("{found:?}");
+        };
+        assert_eq!(
+            (error.line, &*error.text),
+            (6, orgs.trim_matches(['[', ']']))
+        );
+        format!("{}: {}", error.message, error.help.as_deref().unwrap())
+    };
+    // A set that would select nothing, in silence, is an error.
+    assert!(error(&db, "[\"Org A\"]").starts_with("no source says which organisations"));
+
+    db.orgs = vec![
+        org("O-A", "Org A", &[64500, 64505]),
+        org("O-B", "Twin", &[1]),
+        org("O-C", "Twin", &[2]),
+    ];
+    assert_eq!(
+        error(&db, "[\"Org\"]"),
+        "there is no organisation `Org`: did you mean `Org A` (`O-A`)"
+    );
+    assert_eq!(
+        error(&db, "[\"Twin\"]"),
+        "2 organisations are called `Twin`: name those that are meant by their ids: \
+         `O-B` (1 ASNs), `O-C` (1 ASNs)"
+    );
+    let with = |db: &AsnDb| read(Some(db), "[\"org a\", \"O-C\"]").0.unwrap();
+    let policy = with(&db);
+    for name in ["x", "y"] {
+        let asns = &set(&policy, name).asns;
+        assert_eq!(*asns, [2..=2, 7..=7, 64500..=64500, 64505..=64505]);
+    }
+    // One more sibling: another set of ASNs, and still the same policy.
+    let before = canonical_text(&policy);
+    db.orgs[0].asns.push(64506);
+    let policy = with(&db);
+    assert_eq!(set(&policy, "y").asns.last(), Some(&(64505..=64506)));
+    assert_eq!(canonical_text(&policy), before);
+    assert_ne!(
+        canonical_text(&read(Some(&db), "[\"O-C\"]").0.unwrap()),
+        before
+    );
+    // Without a database it is only said.
+    let (policy, found) = read(None, "[\"Org A\"]");
+    assert_eq!(*set(&policy.unwrap(), "y").asns, [7..=7]);
+    assert!(
+        found.warnings[0]
+            .message
+            .contains("`Org A` has is not known here"),
+        "{found:?}"
+    );
+}

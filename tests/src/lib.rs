@@ -4,6 +4,7 @@ pub mod bench;
 pub mod controller;
 pub mod data;
 pub mod demo;
+pub mod formats;
 pub mod generate;
 pub mod hostile;
 pub mod lab;

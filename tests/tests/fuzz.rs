@@ -404,7 +404,7 @@ fn snapshots() {
             let mut crc = flate2::Crc::new();
             crc.update(&input[24..]);
             input[..8].copy_from_slice(b"kordonDB");
-            input[8..12].copy_from_slice(&1u32.to_le_bytes());
+            input[8..12].copy_from_slice(&2u32.to_le_bytes());
             input[12..16].copy_from_slice(&crc.sum().to_le_bytes());
             input[16..24].copy_from_slice(&length.to_le_bytes());
         }

@@ -365,8 +365,11 @@ impl<'a> Gather<'a> {
             message,
             "one row per announced range is expected, not one per address or per path",
         );
-        error.line = number;
-        error.column = usize::from(number > 0);
+        // Records are no lines.
+        if !self.format.is_some_and(Format::has_records) {
+            error.line = number;
+            error.column = usize::from(number > 0);
+        }
         error
     }
 

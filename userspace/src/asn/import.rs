@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::flatten::{self, Interner};
+use super::format::Format;
 use super::gather::{FORMATS, Gather, Located, Rows, whole_file};
 use super::line::{self, Fact};
 use super::model::{AsnDb, AsnInfo, Org};
@@ -309,8 +310,12 @@ impl Build {
             &format!("more than {MAX_DEPTH} rows overlap, or too many in ever new ways"),
             "this is no table of routes: one row per announced range is expected",
         );
-        error.line = line as usize;
-        error.column = 1;
+        let format = self.db.sources.get(usize::from(source));
+        let format = format.and_then(|source| Format::of(&source.format));
+        if !format.is_some_and(Format::has_records) {
+            error.line = line as usize;
+            error.column = 1;
+        }
         error
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use maxminddb::{LookupResult, PathElement, Reader, WithinOptions};
 use serde::Deserialize;
@@ -92,7 +93,22 @@ struct Said {
 }
 
 /// Reads all networks into `gather`.
+///
+/// The library checks what it reads; should it ever miss something and panic, that
+/// is a damaged file and not the end of the controller. What was gathered until then
+/// is thrown away with the error.
 pub(super) fn read(
+    bytes: &[u8],
+    gather: &mut Gather<'_>,
+    shared: &mut Shared,
+) -> Result<(), MmdbError> {
+    catch_unwind(AssertUnwindSafe(|| networks(bytes, gather, shared))).unwrap_or_else(|_| {
+        let what = "its data cannot be read";
+        Err(MmdbError::Damaged(what.to_owned()))
+    })
+}
+
+fn networks(
     bytes: &[u8],
     gather: &mut Gather<'_>,
     shared: &mut Shared,

@@ -36,7 +36,7 @@ use kordon_ebpf::{
     verdict::{Work, decide},
 };
 use kordon_tests::{
-    generate,
+    formats, generate,
     hostile::{self, Case},
     reference::{Interpreter, Row, Table},
 };
@@ -333,25 +333,43 @@ fn sources() -> Vec<Vec<u8>> {
 
 #[test]
 fn databases() {
+    source(sources());
+}
+
+/// Damages sources, and compiles what is left of them in every way.
+fn source(seeds: Vec<Vec<u8>>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("source");
     let words = mutate::ROW_WORDS
         .iter()
         .map(|word| word.as_bytes().to_vec());
-    campaign(Corpus::new(sources(), words, 256 << 10), |input| {
+    let options = [
+        asn::Options {
+            min_peers: 1,
+            ..asn::Options::default()
+        },
+        asn::Options {
+            combine: asn::Combine::Priority,
+            add_vrps: true,
+            ..asn::Options::default()
+        },
+    ];
+    campaign(Corpus::new(seeds, words, 256 << 10), |input| {
         std::fs::write(&path, input).unwrap();
         let text = || std::str::from_utf8(input).ok().map(str::to_owned);
         let files = [path.clone()];
         let mut said = String::new();
-        for result in [asn::import(&files, &[]), asn::import(&[], &files)] {
-            let mut found = match result {
+        for options in &options {
+            let mut found = match asn::import_with(&files, &[], options) {
                 Ok((db, found)) => {
                     check_database(&db);
+                    check_evidence(&db);
                     said += if db.v4.is_empty() && db.v6.is_empty() {
                         "empty "
                     } else {
                         "good "
                     };
+                    said += &db.sources[0].format;
                     found
                 }
                 Err(error) => error.0,
@@ -361,16 +379,109 @@ fn databases() {
                 d.text.clear();
                 d.column = d.line.min(1);
             }
-            // One row more or less needs no cure.
-            for d in &mut found.warnings {
-                d.help.get_or_insert_with(|| "none".into());
-            }
             check(&found, |_| text());
             said += &kinds(&found);
         }
         said
     });
     assert!(peak_memory() < 1500, "{} MiB", peak_memory());
+}
+
+/// The rows that are named are those that made the origins.
+fn check_evidence(db: &AsnDb) {
+    let v4 = db.v4.iter().take(4).map(|range| range.end);
+    let v4 = v4.map(|addr| std::net::Ipv4Addr::from(addr).into());
+    let v6 = db.v6.iter().take(4).map(|range| range.start);
+    let v6 = v6.map(|addr| std::net::Ipv6Addr::from(addr).into());
+    for addr in v4.chain(v6) {
+        let addr: std::net::IpAddr = addr;
+        let mut named: Vec<u32> = db.evidence(addr).iter().map(|row| row.asn).collect();
+        named.dedup();
+        // Stored ranges of IPv4-mapped space cannot be asked for.
+        if addr.to_canonical() == addr {
+            assert_eq!(named, db.origins_at(addr), "{addr}");
+        }
+    }
+}
+
+/// A text as it is, with other line ends, and compressed.
+fn packed(text: &str) -> Vec<Vec<u8>> {
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bzip2.write_all(text.as_bytes()).unwrap();
+    vec![
+        text.as_bytes().to_vec(),
+        format!("\u{feff}{}", text.replace('\n', "\r\n")).into_bytes(),
+        bzip2.finish().unwrap(),
+        zstd::encode_all(text.as_bytes(), 3).unwrap(),
+    ]
+}
+
+/// The samples that a predicate chooses.
+fn samples(wanted: impl Fn(&str) -> bool) -> Vec<Vec<u8>> {
+    let chosen: Vec<_> = formats::SAMPLES
+        .iter()
+        .filter(|text| wanted(text))
+        .collect();
+    assert!(!chosen.is_empty());
+    chosen.into_iter().flat_map(|text| packed(text)).collect()
+}
+
+#[test]
+fn source_pfx2as() {
+    source(samples(|text| text.contains("\t24\t")));
+}
+
+#[test]
+fn source_riswhois() {
+    source(samples(|text| text.starts_with('%')));
+}
+
+#[test]
+fn source_prefixes() {
+    source(samples(|text| {
+        text.contains("/24 1") || text.contains("/32,NO")
+    }));
+}
+
+#[test]
+fn source_json_lines() {
+    source(samples(|text| {
+        text.starts_with("{\"CIDR") || text.starts_with("{\"name")
+    }));
+}
+
+#[test]
+fn source_columns() {
+    source(samples(|text| {
+        ["network,", "geoname_id", "ASN,"]
+            .iter()
+            .any(|start| text.starts_with(start))
+    }));
+}
+
+#[test]
+fn source_delegated() {
+    source(samples(|text| text.contains("|apnic|")));
+}
+
+#[test]
+fn source_organisations() {
+    source(samples(|text| text.contains("LVLT-ARIN|")));
+}
+
+#[test]
+fn source_vrp_json() {
+    source(samples(|text| text.contains("\"roas\"")));
+}
+
+#[test]
+fn source_mmdb() {
+    source([24, 28, 32].map(formats::small_mmdb).to_vec());
+}
+
+#[test]
+fn source_mrt() {
+    source([false, true].map(formats::small_rib).to_vec());
 }
 
 #[test]

@@ -74,7 +74,10 @@ fn trees_that_lead_in_circles() {
         file.insert("1.0.0.0/24".parse().unwrap(), &value);
         file.circle(circle.parse().unwrap());
         let error = import(&file.finish(28)).unwrap_err();
-        assert!(error.contains("its tree leads to one node twice"), "{error}");
+        assert!(
+            error.contains("its tree leads to one node twice"),
+            "{error}"
+        );
     }
     // A path to IPv4 from inside IPv4.
     let mut file = Mmdb::new(true);
@@ -84,7 +87,10 @@ fn trees_that_lead_in_circles() {
     );
     file.alias("128.0.0.0/1".parse().unwrap());
     let error = import(&file.finish(28)).unwrap_err();
-    assert!(error.contains("its tree leads to one node twice"), "{error}");
+    assert!(
+        error.contains("its tree leads to one node twice"),
+        "{error}"
+    );
 }
 
 /// Maps in maps through pointers, each twice as large as the one before: reading it
@@ -118,7 +124,10 @@ fn ribs() {
         assert_eq!(origins(&db, "1.0.12.1"), NOBODY);
         assert_eq!(origins(&db, "1.0.13.1"), NOBODY);
         assert_eq!(origins(&db, "2001:db8::1"), [4608]);
-        assert_eq!(db.sources[0].skipped, 2, "one peer's, and the default route");
+        assert_eq!(
+            db.sources[0].skipped, 2,
+            "one peer's, and the default route"
+        );
         assert_eq!(found.warnings.len(), 1, "{found:?}");
         let evidence = db.evidence("1.0.0.1".parse().unwrap());
         assert_eq!((evidence[0].line, evidence[0].record), (0, 2));
@@ -164,7 +173,10 @@ fn ribs_with_wrong_lengths() {
     let mut huge = good.clone();
     huge[header(3) + 8..header(3) + 12].copy_from_slice(&u32::MAX.to_be_bytes());
     let error = import(&huge).unwrap_err();
-    assert!(error.contains("record 3 is said to have 4294967295 bytes"), "{error}");
+    assert!(
+        error.contains("record 3 is said to have 4294967295 bytes"),
+        "{error}"
+    );
     let mut longer = good.clone();
     longer[header(3) + 11] += 1;
     assert!(import(&longer).is_err());
@@ -194,7 +206,10 @@ fn ribs_with_wrong_lengths() {
     let mut updates = good.clone();
     updates[5] = 16;
     let error = import(&updates).unwrap_err();
-    assert!(error.contains("it holds MRT messages (type 16), not a table"), "{error}");
+    assert!(
+        error.contains("it holds MRT messages (type 16), not a table"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -275,13 +290,15 @@ fn announced(net: IpNet) -> Vec<IpNet> {
 fn rib(prefixes: &[(IpNet, Vec<u32>)], all_origins: bool) -> Vec<u8> {
     let mut rib = Rib::new(2, false);
     for (net, origins) in prefixes {
-        let origins = if all_origins { &origins[..] } else { &origins[..1] };
+        let origins = if all_origins {
+            &origins[..]
+        } else {
+            &origins[..1]
+        };
         // Alone: what stands before a private one would count too.
         let paths: Vec<[u32; 1]> = origins.iter().map(|asn| [*asn]).collect();
-        let segments: Vec<[Segment<'_>; 1]> = paths
-            .iter()
-            .map(|path| [Segment::Sequence(path)])
-            .collect();
+        let segments: Vec<[Segment<'_>; 1]> =
+            paths.iter().map(|path| [Segment::Sequence(path)]).collect();
         let seen: Vec<(u16, &[Segment<'_>])> = segments
             .iter()
             .enumerate()
@@ -305,7 +322,11 @@ fn same_internet(base: &AsnDb) {
         std::fs::write(&path, bytes).unwrap();
         let start = Instant::now();
         let (db, _) = asn::import_with(&[path], &[], &Options::default()).unwrap();
-        println!("{name}: {} bytes, read in {:?}", bytes.len(), start.elapsed());
+        println!(
+            "{name}: {} bytes, read in {:?}",
+            bytes.len(),
+            start.elapsed()
+        );
         db
     };
     let first = read("csv", csv(base).as_bytes());

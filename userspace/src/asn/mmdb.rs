@@ -108,11 +108,7 @@ pub(super) fn read(
     })
 }
 
-fn networks(
-    bytes: &[u8],
-    gather: &mut Gather<'_>,
-    shared: &mut Shared,
-) -> Result<(), MmdbError> {
+fn networks(bytes: &[u8], gather: &mut Gather<'_>, shared: &mut Shared) -> Result<(), MmdbError> {
     let reader = Reader::from_source(bytes)?;
     let metadata = reader.metadata();
     Tree {

@@ -17,6 +17,10 @@ use crate::policy::model::Country;
 
 /// Warnings that are listed for one file; more are counted.
 const MAX_WARNINGS: usize = 20;
+/// What the gate looks for in warnings.
+pub(super) const DEFAULT_ROUTE: &str = "it is a default route";
+/// What the gate looks for in warnings.
+pub(super) const CUT: &str = "the last line has no line end";
 
 /// Rows of one file. All views of a route collector together have fewer.
 pub(super) const MAX_ROWS: usize = 8_000_000;
@@ -388,12 +392,15 @@ impl<'a> Gather<'a> {
                 (exact_len(start, end).map(|len| start.net(len)), limits.1)
             }
         };
-        if let (Some(prefix), true) = (prefix, self.warnings.len() < MAX_WARNINGS) {
+        // Said even where the list of warnings is full: the gate has to see the first.
+        if let Some(prefix) = prefix
+            && (self.defaults == 1 || self.warnings.len() < MAX_WARNINGS)
+        {
             let warning = self.diagnostic(
                 number,
                 line,
                 &row.range,
-                format!("`{prefix}` is ignored: shorter than /{limit}, it is a default route"),
+                format!("`{prefix}` is ignored: shorter than /{limit}, {DEFAULT_ROUTE}"),
                 "name its parts if it is really announced",
             );
             self.warnings.push(warning);
@@ -510,8 +517,7 @@ impl<'a> Gather<'a> {
         }
         if let Some((line, text)) = self.cut.take() {
             warnings.push(Diagnostic {
-                message: "the last line has no line end: the file may have been cut short"
-                    .to_owned(),
+                message: format!("{CUT}: the file may have been cut short"),
                 help: Some("fetch it again if it should go on".to_owned()),
                 file: self.file.to_owned(),
                 line,

@@ -12,9 +12,11 @@
 //! code type, nor of BPF.
 
 mod columns;
+pub mod diff;
 pub mod evidence;
 mod flatten;
 mod format;
+pub mod gate;
 mod gather;
 pub mod import;
 mod line;
@@ -33,7 +35,9 @@ mod vrps;
 
 use std::path::PathBuf;
 
+pub use diff::{Difference, Watched, compare};
 pub use evidence::{Evidence, Rpki};
+pub use gate::{Concern, judge};
 pub use import::{ImportError, import_with};
 pub use model::{AsnDb, Combine};
 pub use orgs::OrgError;

@@ -1,0 +1,402 @@
+//! What a new database changes for those that a policy names: the addresses that
+//! each of them gains and loses, as prefixes.
+//!
+//! Differences are those of address sets, not of rows: a source that writes two
+//! halves where it wrote a whole has changed nothing.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::model::{AsnDb, CountryRange, OriginRange};
+use super::range::{Address, prefix_count, push_cidrs};
+use crate::policy::model::Country;
+
+/// Who is looked at: what the sets of a policy name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// Origin ASNs, as ranges.
+    pub asns: Vec<RangeInclusive<u32>>,
+    /// Countries where ASNs are registered.
+    pub asn_countries: Vec<Country>,
+    /// Countries that blocks are delegated to.
+    pub countries: Vec<Country>,
+}
+
+/// One of those that are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// An origin.
+    Asn(u32),
+    /// All ASNs that are registered there.
+    AsnCountry(Country),
+    /// All blocks that are delegated there.
+    Country(Country),
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Asn(asn) => write!(f, "AS{asn}"),
+            Self::AsnCountry(country) => write!(f, "ASNs of {country}"),
+            Self::Country(country) => write!(f, "blocks of {country}"),
+        }
+    }
+}
+
+impl Serialize for Subject {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// A prefix that came or went, and whose it is on the other side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Moved {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// Of one that came: who had its first address before. Of one that went: who
+    /// has it now. Empty: nobody.
+    pub others: Vec<u32>,
+}
+
+/// What changed for one subject.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// Whom it concerns: `AS64500`, `ASNs of RU`, `blocks of RU`.
+    pub subject: Subject,
+    /// Of an ASN, where it is known; the new database's word, else the old one's.
+    pub name: Option<String>,
+    /// Prefixes before, the fewest that say it.
+    pub before: u64,
+    /// Prefixes after.
+    pub after: u64,
+    /// The share of the IPv4 and IPv6 addresses before that went, 0 to 1; the larger.
+    pub lost_share: f64,
+    /// Prefixes of `before` that lost an address.
+    pub damaged: u64,
+    /// Addresses that came, as prefixes, IPv4 first.
+    pub gained: Vec<Moved>,
+    /// Addresses that went.
+    pub lost: Vec<Moved>,
+}
+
+/// Both databases in numbers, and what changed for those that are looked at.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// IPv4 prefixes, before and after.
+    pub ipv4: (u64, u64),
+    /// IPv6 prefixes.
+    pub ipv6: (u64, u64),
+    /// Subjects that gained or lost something; ASNs first.
+    pub changes: Vec<Change>,
+}
+
+/// Addresses of one subject: sorted, apart from each other.
+#[derive(Default)]
+struct Space {
+    v4: Vec<(u32, u32)>,
+    v6: Vec<(u128, u128)>,
+}
+
+/// Compares two databases.
+#[must_use]
+pub fn compare(before: &AsnDb, after: &AsnDb, watched: &Watched) -> Difference {
+    let (mut old, mut new) = (spaces(before, watched), spaces(after, watched));
+    let mut subjects: Vec<Subject> = old.keys().chain(new.keys()).copied().collect();
+    subjects.sort_unstable();
+    subjects.dedup();
+    let changes = subjects.into_iter().filter_map(|subject| {
+        let old = old.remove(&subject).unwrap_or_default();
+        let new = new.remove(&subject).unwrap_or_default();
+        change(subject, &old, &new, before, after)
+    });
+    let (a, b) = (before.info(), after.info());
+    Difference {
+        ipv4: (a.ipv4.prefixes, b.ipv4.prefixes),
+        ipv6: (a.ipv6.prefixes, b.ipv6.prefixes),
+        changes: changes.collect(),
+    }
+}
+
+fn change(
+    subject: Subject,
+    old: &Space,
+    new: &Space,
+    before: &AsnDb,
+    after: &AsnDb,
+) -> Option<Change> {
+    let (lost_v4, lost_v6) = (minus(&old.v4, &new.v4), minus(&old.v6, &new.v6));
+    let (came_v4, came_v6) = (minus(&new.v4, &old.v4), minus(&new.v6, &old.v6));
+    let nothing =
+        lost_v4.is_empty() && lost_v6.is_empty() && came_v4.is_empty() && came_v6.is_empty();
+    if nothing {
+        return None;
+    }
+    let count = |space: &Space| prefixes(&space.v4) + prefixes(&space.v6);
+    let moved = |v4: &[(u32, u32)], v6: &[(u128, u128)], there: &AsnDb| {
+        let mut nets = Vec::new();
+        for &(start, end) in v4 {
+            push_cidrs(start, end, &mut nets);
+        }
+        for &(start, end) in v6 {
+            push_cidrs(start, end, &mut nets);
+        }
+        let moved = nets.into_iter().map(|prefix| Moved {
+            others: there.origins_at(prefix.network()).to_vec(),
+            prefix,
+        });
+        moved.collect::<Vec<_>>()
+    };
+    let name = match subject {
+        Subject::Asn(asn) => [after, before]
+            .into_iter()
+            .filter_map(|db| db.asn_info(asn))
+            .map(|info| info.name.clone())
+            .find(|name| !name.is_empty()),
+        _ => None,
+    };
+    Some(Change {
+        subject,
+        name,
+        before: count(old),
+        after: count(new),
+        lost_share: share(&lost_v4, &old.v4).max(share(&lost_v6, &old.v6)),
+        damaged: damaged(&old.v4, &lost_v4) + damaged(&old.v6, &lost_v6),
+        gained: moved(&came_v4, &came_v6, before),
+        lost: moved(&lost_v4, &lost_v6, after),
+    })
+}
+
+fn prefixes<A: Address>(ranges: &[(A, A)]) -> u64 {
+    ranges.iter().map(|&(a, b)| prefix_count(a, b)).sum()
+}
+
+fn addresses<A: Address>(ranges: &[(A, A)]) -> f64 {
+    let size = |&(start, end): &(A, A)| (end.wide() - start.wide()) as f64 + 1.0;
+    ranges.iter().map(size).sum()
+}
+
+fn share<A: Address>(part: &[(A, A)], whole: &[(A, A)]) -> f64 {
+    if whole.is_empty() {
+        0.0
+    } else {
+        addresses(part) / addresses(whole)
+    }
+}
+
+/// Prefixes that an address is missing of.
+fn damaged<A: Address>(ranges: &[(A, A)], lost: &[(A, A)]) -> u64 {
+    if lost.is_empty() {
+        return 0;
+    }
+    let mut nets = Vec::new();
+    for &(start, end) in ranges {
+        push_cidrs(start, end, &mut nets);
+    }
+    let mut holes = Vec::new();
+    for &(start, end) in lost {
+        push_cidrs(start, end, &mut holes);
+    }
+    // Both in order; prefixes nest or are apart.
+    let mut holes = holes.into_iter().peekable();
+    let mut count = 0;
+    for net in nets {
+        let mut hit = false;
+        while let Some(hole) = holes.peek() {
+            if hole.network() > net.broadcast() {
+                break;
+            }
+            hit |= hole.broadcast() >= net.network();
+            if hole.broadcast() > net.broadcast() {
+                break;
+            }
+            holes.next();
+        }
+        count += u64::from(hit);
+    }
+    count
+}
+
+/// What is in `a` and not in `b`; both sorted, each without overlaps.
+fn minus<A: Address>(a: &[(A, A)], b: &[(A, A)]) -> Vec<(A, A)> {
+    let mut out = Vec::new();
+    let mut b = b.iter().copied().peekable();
+    for &(start, end) in a {
+        let mut from = Some(start);
+        while let (Some(at), Some(&(b_start, b_end))) = (from, b.peek()) {
+            if b_end < at {
+                b.next();
+                continue;
+            }
+            if b_start > end {
+                break;
+            }
+            if b_start > at {
+                out.push((at, b_start.before()));
+            }
+            from = if b_end < end { b_end.next() } else { None };
+        }
+        if let Some(at) = from {
+            out.push((at, end));
+        }
+    }
+    out
+}
+
+fn spaces(db: &AsnDb, watched: &Watched) -> HashMap<Subject, Space> {
+    let of_set: Vec<Vec<Subject>> = db
+        .origins
+        .iter()
+        .map(|origins| subjects_of(db, origins, watched))
+        .collect();
+    let mut spaces: HashMap<Subject, Space> = HashMap::new();
+    let subjects = |id: u32| of_set.get(id as usize).map_or(&[][..], Vec::as_slice);
+    for &OriginRange {
+        start,
+        end,
+        origins,
+    } in &db.v4
+    {
+        for &subject in subjects(origins) {
+            add(&mut spaces.entry(subject).or_default().v4, start, end);
+        }
+    }
+    for &OriginRange {
+        start,
+        end,
+        origins,
+    } in &db.v6
+    {
+        for &subject in subjects(origins) {
+            add(&mut spaces.entry(subject).or_default().v6, start, end);
+        }
+    }
+    for &CountryRange {
+        start,
+        end,
+        country,
+    } in &db.countries_v4
+    {
+        if watched.countries.contains(&country) {
+            let space = spaces.entry(Subject::Country(country)).or_default();
+            add(&mut space.v4, start, end);
+        }
+    }
+    for &CountryRange {
+        start,
+        end,
+        country,
+    } in &db.countries_v6
+    {
+        if watched.countries.contains(&country) {
+            let space = spaces.entry(Subject::Country(country)).or_default();
+            add(&mut space.v6, start, end);
+        }
+    }
+    spaces
+}
+
+fn subjects_of(db: &AsnDb, origins: &[u32], watched: &Watched) -> Vec<Subject> {
+    let mut subjects = Vec::new();
+    for &asn in origins {
+        if watched.asns.iter().any(|range| range.contains(&asn)) {
+            subjects.push(Subject::Asn(asn));
+        }
+        let country = db.asn_info(asn).and_then(|info| info.country);
+        if let Some(country) = country
+            && watched.asn_countries.contains(&country)
+        {
+            subjects.push(Subject::AsnCountry(country));
+        }
+    }
+    subjects.sort_unstable();
+    subjects.dedup();
+    subjects
+}
+
+/// Adds a range behind all others, joined to its neighbour.
+fn add<A: Address>(ranges: &mut Vec<(A, A)>, start: A, end: A) {
+    match ranges.last_mut() {
+        Some(last) if last.1.next() == Some(start) => last.1 = end,
+        _ => ranges.push((start, end)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Against sets of single addresses.
+    #[test]
+    fn subtraction_is_that_of_sets() {
+        let mut random = fastrand::Rng::with_seed(4);
+        let mut some = || {
+            let mut ranges = Vec::new();
+            let mut at = random.u32(0..4);
+            while at < 60 {
+                let end = at + random.u32(0..6);
+                ranges.push((at, end));
+                at = end + 2 + random.u32(0..6);
+            }
+            ranges
+        };
+        for _ in 0..2000 {
+            let (a, b) = (some(), some());
+            let set = |ranges: &[(u32, u32)]| -> BTreeSet<u32> {
+                ranges.iter().flat_map(|&(a, b)| a..=b).collect()
+            };
+            let found = minus(&a, &b);
+            let expected: BTreeSet<u32> = set(&a).difference(&set(&b)).copied().collect();
+            assert_eq!(set(&found), expected, "{a:?} {b:?}");
+            let hurt = a.iter().flat_map(|&(start, end)| {
+                let mut nets = Vec::new();
+                push_cidrs(start, end, &mut nets);
+                nets
+            });
+            let hurt = hurt
+                .filter(|net| {
+                    let IpNet::V4(net) = net else { return false };
+                    expected
+                        .range(u32::from(net.network())..=u32::from(net.broadcast()))
+                        .next()
+                        .is_some()
+                })
+                .count();
+            assert_eq!(damaged(&a, &found), hurt as u64, "{a:?} {b:?}");
+        }
+        let all = [(0, u32::MAX)];
+        assert_eq!(minus(&all, &all), []);
+        assert_eq!(minus(&all, &[]), all);
+        assert_eq!(minus(&all, &[(u32::MAX, u32::MAX)]), [(0, u32::MAX - 1)]);
+    }
+
+    #[test]
+    fn what_moves_is_named() {
+        let one = |text| crate::asn::tests::import_texts(&[text], &[]).unwrap();
+        let (before, _) = one(
+            "198.51.100.0,198.51.100.255,64500,Bad\n203.0.113.0,203.0.113.255,64501,Good\n",
+        );
+        let (after, _) = one("198.51.100.0,198.51.100.127,64500,Bad\n198.51.100.128,198.51.100.255,64501,Good\n\
+             203.0.113.0,203.0.113.255,64501,Good\n");
+        let watched = Watched {
+            asns: vec![64500..=64500],
+            ..Watched::default()
+        };
+        let found = compare(&before, &after, &watched);
+        assert_eq!(found.changes.len(), 1);
+        let change = &found.changes[0];
+        assert_eq!(change.subject.to_string(), "AS64500");
+        assert_eq!(change.name.as_deref(), Some("Bad"));
+        assert_eq!((change.before, change.after, change.damaged), (1, 1, 1));
+        assert!((change.lost_share - 0.5).abs() < 1e-9);
+        assert_eq!(change.lost[0].prefix.to_string(), "198.51.100.128/25");
+        assert_eq!(change.lost[0].others, [64501]);
+        assert!(change.gained.is_empty());
+        assert!(compare(&after, &after, &watched).changes.is_empty());
+    }
+}

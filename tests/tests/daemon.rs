@@ -271,7 +271,7 @@ fn changes_come_and_go() -> Result<()> {
     // A new database: the address is somebody else's now.
     router.write("new.csv", "192.0.2.0,192.0.2.255,64777,New\n")?;
     let new = router.path("new.csv");
-    let said = controller.cli(&["asndb", "import", &new.to_string_lossy()])?;
+    let said = controller.cli(&["asndb", "import", "--accept", &new.to_string_lossy()])?;
     assert_eq!(
         (&said["changed"], &said["table_written"]),
         (&true.into(), &true.into()),

@@ -10,6 +10,10 @@ use std::{
 
 use toml::de::DeTable;
 
+mod asndb;
+
+pub use self::asndb::Updates;
+
 use crate::{
     asn,
     datapath::kernel::Mode,
@@ -42,6 +46,8 @@ pub struct Config {
     pub countries: Vec<PathBuf>,
     /// How sources become a database.
     pub import: asn::Options,
+    /// How the database is kept up to date.
+    pub updates: Updates,
     /// From when on a database is called old.
     pub max_age: Option<Duration>,
     /// Where metrics are served; `None`: nowhere.
@@ -175,6 +181,7 @@ impl Reader<'_, '_> {
             sources: Vec::new(),
             countries: Vec::new(),
             import: asn::Options::default(),
+            updates: Updates::default(),
             max_age: None,
             metrics: Some(METRICS),
             state_dir: STATE_DIR.into(),
@@ -209,11 +216,13 @@ impl Reader<'_, '_> {
             "min_peers",
             "vrps",
             "max_age_days",
+            "max_change",
         ];
         if let Some(table) = self.section(table, "asndb", &keys) {
             config.sources = self.paths(table, "sources");
             config.countries = self.paths(table, "countries");
             config.import = self.import(table);
+            config.updates = self.updates(table);
             config.max_age = self.days(table, "max_age_days");
         }
         if let Some(table) = self.section(table, "metrics", &["listen"]) {

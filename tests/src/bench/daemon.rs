@@ -110,7 +110,7 @@ pub(super) fn measure() -> Result<Vec<Measured>> {
         if round % 2 == 0 {
             files.push(router.path("more.csv").to_string_lossy().into_owned());
         }
-        let mut arguments = vec!["asndb", "import"];
+        let mut arguments = vec!["asndb", "import", "--accept"];
         arguments.extend(files.iter().map(String::as_str));
         let (took, said) = timed(&controller, &arguments)?;
         ensure!(

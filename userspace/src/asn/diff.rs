@@ -23,10 +23,12 @@ pub struct Watched {
     pub asn_countries: Vec<Country>,
     /// Countries that blocks are delegated to.
     pub countries: Vec<Country>,
+    /// Organisations, by id or name.
+    pub orgs: Vec<String>,
 }
 
 /// One of those that are looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// An origin.
     Asn(u32),
@@ -34,6 +36,8 @@ pub enum Subject {
     AsnCountry(Country),
     /// All blocks that are delegated there.
     Country(Country),
+    /// All ASNs of an organisation, as the policy names it.
+    Org(String),
 }
 
 impl std::fmt::Display for Subject {
@@ -42,6 +46,7 @@ impl std::fmt::Display for Subject {
             Self::Asn(asn) => write!(f, "AS{asn}"),
             Self::AsnCountry(country) => write!(f, "ASNs of {country}"),
             Self::Country(country) => write!(f, "blocks of {country}"),
+            Self::Org(name) => write!(f, "organisation {name}"),
         }
     }
 }
@@ -105,7 +110,7 @@ struct Space {
 #[must_use]
 pub fn compare(before: &AsnDb, after: &AsnDb, watched: &Watched) -> Difference {
     let (mut old, mut new) = (spaces(before, watched), spaces(after, watched));
-    let mut subjects: Vec<Subject> = old.keys().chain(new.keys()).copied().collect();
+    let mut subjects: Vec<Subject> = old.keys().chain(new.keys()).cloned().collect();
     subjects.sort_unstable();
     subjects.dedup();
     let changes = subjects.into_iter().filter_map(|subject| {
@@ -247,10 +252,15 @@ fn minus<A: Address>(a: &[(A, A)], b: &[(A, A)]) -> Vec<(A, A)> {
 }
 
 fn spaces(db: &AsnDb, watched: &Watched) -> HashMap<Subject, Space> {
+    let orgs: Vec<(&str, &[u32])> = watched
+        .orgs
+        .iter()
+        .filter_map(|name| Some((name.as_str(), db.org(name).ok()?.asns.as_slice())))
+        .collect();
     let of_set: Vec<Vec<Subject>> = db
         .origins
         .iter()
-        .map(|origins| subjects_of(db, origins, watched))
+        .map(|origins| subjects_of(db, origins, watched, &orgs))
         .collect();
     let mut spaces: HashMap<Subject, Space> = HashMap::new();
     let subjects = |id: u32| of_set.get(id as usize).map_or(&[][..], Vec::as_slice);
@@ -260,8 +270,12 @@ fn spaces(db: &AsnDb, watched: &Watched) -> HashMap<Subject, Space> {
         origins,
     } in &db.v4
     {
-        for &subject in subjects(origins) {
-            add(&mut spaces.entry(subject).or_default().v4, start, end);
+        for subject in subjects(origins) {
+            add(
+                &mut spaces.entry(subject.clone()).or_default().v4,
+                start,
+                end,
+            );
         }
     }
     for &OriginRange {
@@ -270,8 +284,12 @@ fn spaces(db: &AsnDb, watched: &Watched) -> HashMap<Subject, Space> {
         origins,
     } in &db.v6
     {
-        for &subject in subjects(origins) {
-            add(&mut spaces.entry(subject).or_default().v6, start, end);
+        for subject in subjects(origins) {
+            add(
+                &mut spaces.entry(subject.clone()).or_default().v6,
+                start,
+                end,
+            );
         }
     }
     for &CountryRange {
@@ -299,7 +317,12 @@ fn spaces(db: &AsnDb, watched: &Watched) -> HashMap<Subject, Space> {
     spaces
 }
 
-fn subjects_of(db: &AsnDb, origins: &[u32], watched: &Watched) -> Vec<Subject> {
+fn subjects_of(
+    db: &AsnDb,
+    origins: &[u32],
+    watched: &Watched,
+    orgs: &[(&str, &[u32])],
+) -> Vec<Subject> {
     let mut subjects = Vec::new();
     for &asn in origins {
         if watched.asns.iter().any(|range| range.contains(&asn)) {
@@ -310,6 +333,11 @@ fn subjects_of(db: &AsnDb, origins: &[u32], watched: &Watched) -> Vec<Subject> {
             && watched.asn_countries.contains(&country)
         {
             subjects.push(Subject::AsnCountry(country));
+        }
+        for (name, asns) in orgs {
+            if asns.binary_search(&asn).is_ok() {
+                subjects.push(Subject::Org((*name).to_owned()));
+            }
         }
     }
     subjects.sort_unstable();
@@ -378,11 +406,12 @@ mod tests {
     #[test]
     fn what_moves_is_named() {
         let one = |text| crate::asn::tests::import_texts(&[text], &[]).unwrap();
-        let (before, _) = one(
-            "198.51.100.0,198.51.100.255,64500,Bad\n203.0.113.0,203.0.113.255,64501,Good\n",
+        let (before, _) =
+            one("198.51.100.0,198.51.100.255,64500,Bad\n203.0.113.0,203.0.113.255,64501,Good\n");
+        let (after, _) = one(
+            "198.51.100.0,198.51.100.127,64500,Bad\n198.51.100.128,198.51.100.255,64501,Good\n\
+             203.0.113.0,203.0.113.255,64501,Good\n",
         );
-        let (after, _) = one("198.51.100.0,198.51.100.127,64500,Bad\n198.51.100.128,198.51.100.255,64501,Good\n\
-             203.0.113.0,203.0.113.255,64501,Good\n");
         let watched = Watched {
             asns: vec![64500..=64500],
             ..Watched::default()

@@ -138,11 +138,13 @@ fn totals(
         sizes.sum()
     };
     let blocks = |db: &AsnDb| (db.countries_v4.len() + db.countries_v6.len()) as u64;
-    for (what, (old, new)) in [
-        ("IPv4 prefixes", difference.ipv4),
-        ("IPv6 prefixes", difference.ipv6),
-        ("announced IPv4 addresses", (space(before), space(after))),
-        ("country blocks", (blocks(before), blocks(after))),
+    let addresses = (space(before), space(after));
+    let blocks = (blocks(before), blocks(after));
+    for (what, (old, new), small) in [
+        ("IPv4 prefixes", difference.ipv4, SMALL_GROWTH),
+        ("IPv6 prefixes", difference.ipv6, SMALL_GROWTH),
+        ("announced IPv4 addresses", addresses, SMALL_GROWTH << 8),
+        ("country blocks", blocks, SMALL_GROWTH),
     ] {
         let allowed = u128::from(old) * u128::from(percent);
         let change = u128::from(old.abs_diff(new)) * 100;
@@ -151,7 +153,7 @@ fn totals(
         }
         let (kind, word) = if new < old {
             (Kind::Shrunk, "shrinks")
-        } else if new - old > SMALL_GROWTH {
+        } else if new - old > small {
             (Kind::Grown, "grows")
         } else {
             continue;
@@ -336,6 +338,10 @@ mod tests {
         let base = table(1000);
         let cut = &base[..base.len() - 3];
         assert_eq!(kinds(&base, cut), [Kind::Truncated]);
-        assert_eq!(kinds("", &base), [] as [Kind; 0]);
+        // What comes first is taken.
+        let (first, found) = import_texts(&[cut], &[]).unwrap();
+        let none = AsnDb::default();
+        let difference = compare(&none, &first, &Watched::default());
+        assert_eq!(judge(&none, &first, &difference, &found, MAX_CHANGE), []);
     }
 }

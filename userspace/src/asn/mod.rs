@@ -6,7 +6,8 @@
 //! reads lines, `mmdb`, `mrt` and `vrps` read the rest; `gather` takes what they
 //! find), `flatten` turns rows that overlap as they like into sorted ranges that do
 //! not, and [`snapshot`] keeps the result on disk so that a start needs no sources.
-//! [`query`], [`evidence`] and [`orgs`] answer from it.
+//! [`query`], [`evidence`] and [`orgs`] answer from it; [`diff`] compares two, and
+//! [`gate`] says whether one may replace the other by itself.
 //!
 //! Architecture invariant: nothing here knows of policies beyond the country
 //! code type, nor of BPF.

@@ -259,6 +259,10 @@ pub(super) enum Asndb {
     Info(AsndbInfo),
     /// Import sources; a running daemon uses them at once.
     Import(AsndbImport),
+    /// Read the configured sources again and use what they hold.
+    Update(AsndbUpdate),
+    /// Show what an update would change for the policy that is live.
+    Diff(AsndbDiff),
 }
 
 #[derive(Debug, Args)]
@@ -276,9 +280,35 @@ pub(super) struct AsndbImport {
     pub(super) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) databases: Databases,
+    /// Take it even where it differs too much from what is in use.
+    #[arg(long)]
+    pub(super) accept: bool,
     /// Write the snapshot here, and tell no daemon.
     #[arg(long, short, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) instance: Instance,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AsndbUpdate {
+    /// Take what is held back, else whatever the sources hold.
+    #[arg(long)]
+    pub(super) accept: bool,
+    #[command(flatten)]
+    pub(super) instance: Instance,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AsndbDiff {
+    /// Compare with these sources instead of the update that is held back.
+    #[arg(value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) databases: Databases,
+    /// Show every prefix, not only the first ones.
+    #[arg(long)]
+    pub(super) all: bool,
     #[command(flatten)]
     pub(super) instance: Instance,
 }

@@ -26,6 +26,24 @@ pub(super) fn asndb(command: Asndb, output: &mut Output) -> Result<(), Failure> 
             let value = import(arguments)?;
             Ok(output.answer(&value, view::database)?)
         }
+        Asndb::Update(arguments) => {
+            let instance = arguments.instance.resolve()?;
+            let request = Request::AsndbUpdate {
+                accept: arguments.accept,
+            };
+            let value = client::ask(&instance.socket, &request)?;
+            Ok(output.answer(&value, view::database)?)
+        }
+        Asndb::Diff(arguments) => {
+            let instance = arguments.instance.resolve()?;
+            let asn = [arguments.files, arguments.databases.asn].concat();
+            let request = Request::AsndbDiff {
+                asn: absolute(&asn)?,
+                countries: absolute(&arguments.databases.countries)?,
+            };
+            let value = client::ask(&instance.socket, &request)?;
+            Ok(output.answer(&value, |value| view::difference(value, arguments.all))?)
+        }
     }
 }
 
@@ -54,6 +72,12 @@ fn info(arguments: &AsndbInfo) -> Result<Value, Failure> {
     Ok(json!(db.info()))
 }
 
+/// The daemon is in another folder.
+fn absolute(paths: &[PathBuf]) -> std::io::Result<Vec<String>> {
+    let paths = paths.iter().map(std::path::absolute);
+    paths.map(|p| Ok(p?.display().to_string())).collect()
+}
+
 fn import(arguments: AsndbImport) -> Result<Value, Failure> {
     let mut databases = arguments.databases;
     databases.asn = [arguments.files, databases.asn].concat();
@@ -69,13 +93,10 @@ fn import(arguments: AsndbImport) -> Result<Value, Failure> {
     let instance = arguments.instance.resolve()?;
     let given = &arguments.instance;
     if given.state_dir.is_none() || given.socket.is_some() {
-        let absolute = |paths: &[PathBuf]| -> std::io::Result<Vec<String>> {
-            let paths = paths.iter().map(std::path::absolute);
-            paths.map(|p| Ok(p?.display().to_string())).collect()
-        };
         let request = Request::AsndbImport {
             asn: absolute(&databases.asn)?,
             countries: absolute(&databases.countries)?,
+            accept: arguments.accept,
         };
         match client::ask(&instance.socket, &request) {
             Ok(value) => return Ok(value),

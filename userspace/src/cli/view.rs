@@ -132,6 +132,27 @@ pub(super) fn status(value: &Value) -> String {
             db["prefixes_v4"], db["prefixes_v6"], db["asns"]
         ),
     );
+    let update = &db["update"];
+    for concern in list(&update["held"]["concerns"]) {
+        page.line("HELD BACK", text(&concern["message"]));
+    }
+    if !update["held"].is_null() {
+        page.line(
+            "",
+            "`kordon asndb diff` shows what changes, `kordon asndb update --accept` takes it",
+        );
+    }
+    if !update["failure"].is_null() {
+        let failure = &update["failure"];
+        page.line(
+            "FAILED",
+            format!(
+                "update at {}: {}",
+                moment(&failure["at"]),
+                text(&failure["message"])
+            ),
+        );
+    }
     for zone in list(&value["zones"]) {
         let mut words = format!("{}:", text(&zone["name"]));
         for action in ["drop", "audit", "pass"] {
@@ -303,6 +324,55 @@ pub(super) fn database(value: &Value) -> String {
         page.0.push_str(&changed(value));
     }
     page.0
+}
+
+/// Prefixes of one kind that are shown unless all are asked for.
+const SHOWN: usize = 8;
+
+/// What an update changes, in words.
+pub(super) fn difference(value: &Value, all: bool) -> String {
+    let mut out = String::new();
+    for (name, totals) in [("IPv4", &value["ipv4"]), ("IPv6", &value["ipv6"])] {
+        let _ = writeln!(out, "{name}: {} prefixes become {}", totals[0], totals[1]);
+    }
+    if list(&value["changes"]).is_empty() {
+        out.push_str("nobody whom the policy names gains or loses an address\n");
+    }
+    for change in list(&value["changes"]) {
+        let _ = write!(out, "{}", text(&change["subject"]));
+        if let Some(name) = change["name"].as_str() {
+            let _ = write!(out, " ({name})");
+        }
+        let lost = change["lost_share"].as_f64().unwrap_or(0.0) * 100.0;
+        let _ = writeln!(
+            out,
+            ": {} prefixes become {}, {lost:.1} % of its addresses go",
+            change["before"], change["after"]
+        );
+        for (kind, none, word) in [
+            ("lost", "nobody's", "now of"),
+            ("gained", "nobody's", "was of"),
+        ] {
+            let moved = list(&change[kind]);
+            let shown = if all { moved.len() } else { SHOWN };
+            for one in moved.iter().take(shown) {
+                let others: Vec<String> = list(&one["others"])
+                    .iter()
+                    .map(|asn| format!("AS{asn}"))
+                    .collect();
+                let others = if others.is_empty() {
+                    none.to_owned()
+                } else {
+                    format!("{word} {}", others.join(", "))
+                };
+                let _ = writeln!(out, "  {kind} {}, {others}", text(&one["prefix"]));
+            }
+            if moved.len() > shown {
+                let _ = writeln!(out, "  {kind} {} more: `--all`", moved.len() - shown);
+            }
+        }
+    }
+    out
 }
 
 pub(super) fn explain(value: &Value) -> String {

@@ -71,6 +71,23 @@ pub enum Request {
         asn: Vec<String>,
         /// Country sources.
         countries: Vec<String>,
+        /// Whatever the gate says.
+        #[serde(default)]
+        accept: bool,
+    },
+    /// Fetch the configured sources and use what they hold.
+    AsndbUpdate {
+        /// Whatever the gate says; what is held back is taken without fetching.
+        accept: bool,
+    },
+    /// What an update that is under way does.
+    AsndbProgress,
+    /// What these files, or else the update that is held back, would change.
+    AsndbDiff {
+        /// ASN sources, paths as the daemon sees them.
+        asn: Vec<String>,
+        /// Country sources.
+        countries: Vec<String>,
     },
     /// Stop enforcing: take programs and maps off.
     Detach,

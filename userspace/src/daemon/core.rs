@@ -21,6 +21,7 @@ use super::{
     refusal::Refusal,
     state::{Current, Record, StateDir},
     trace::Traces,
+    updates::Updates,
 };
 use crate::{
     compile::{
@@ -72,6 +73,7 @@ pub(super) struct Core {
     pub(super) state: StateDir,
     pub(super) datapath: Datapath,
     pub(super) database: Database,
+    pub(super) updates: Updates,
     pub(super) overlay: Overlay,
     pub(super) current: Current,
     pub(super) record: Option<Record>,

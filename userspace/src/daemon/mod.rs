@@ -7,7 +7,7 @@
 //! - [`start`]: from nothing to enforcing, and what time brings.
 //! - [`operations`]: what can be asked for.
 //! - [`interfaces`], [`network`]: programs on interfaces; links and addresses.
-//! - [`state`], [`database`]: what is on disk.
+//! - [`state`], [`database`]: what is on disk; [`updates`]: another database.
 //! - [`status`], [`questions`]: answers.
 //! - [`trace`]: what the programs log when they are asked to.
 //!
@@ -25,6 +25,7 @@ mod start;
 mod state;
 mod status;
 mod trace;
+mod updates;
 
 use std::{
     net::SocketAddr,
@@ -298,27 +299,10 @@ async fn after_start(core: Shared, later: Later) {
             core.warm_up();
         }
         if import {
-            import_again(&core);
+            updates::renew(&core, "start");
         }
     });
     let _ = job.await;
-}
-
-/// The sources are read without holding up anything else.
-fn import_again(core: &Shared) {
-    let config = lock(core).config.clone();
-    let result = match database::import(&config) {
-        Ok(Some(database)) => {
-            let found = crate::diagnostic::Diagnostics::default();
-            lock(core).replace_database(database, &found).map(drop)
-        }
-        Ok(None) => Ok(()),
-        Err(e) => Err(Refusal::from_error(e)),
-    };
-    match result {
-        Ok(()) => tracing::info!("newer database sources were imported"),
-        Err(e) => tracing::error!("the database stays as it was: {}", e.in_words()),
-    }
 }
 
 async fn answer(core: Shared, done: Arc<Notify>, request: Request) -> Answer {

@@ -1,7 +1,7 @@
 //! What can be asked for, one thing at a time. Each either happens whole or is
 //! refused with nothing changed.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -59,17 +59,14 @@ impl Core {
             Request::Allow(change) => self.add(OverlayAction::Allow, &change),
             Request::Unblock(change) => self.unblock(&change),
             Request::AsndbInfo => self.asndb_info(),
-            Request::AsndbImport { asn, countries } => {
-                let path = |name: String| PathBuf::from(name);
-                let asn: Vec<_> = asn.into_iter().map(path).collect();
-                let countries: Vec<_> = countries.into_iter().map(path).collect();
-                let (db, found) = asn::open_with(&asn, &countries, &self.config.import)
-                    .map_err(|e| Refusal::found("the import", e.0))?;
-                self.replace_database(Database::new(db), &found)
-            }
             Request::Detach => self.detach(),
             // These are answered beside the core, from what is live.
-            Request::Explain(_) | Request::Lookup { .. } => Err(Refusal::new(
+            Request::Explain(_)
+            | Request::Lookup { .. }
+            | Request::AsndbImport { .. }
+            | Request::AsndbUpdate { .. }
+            | Request::AsndbProgress
+            | Request::AsndbDiff { .. } => Err(Refusal::new(
                 "this question is not for the core",
                 "report it",
             )),

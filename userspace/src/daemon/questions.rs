@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use serde_json::Value;
 
-use super::{Core, Shared, core::Live, lock, refusal::Refusal};
+use super::{Core, Shared, core::Live, lock, refusal::Refusal, updates};
 use crate::{
     asn::AsnDb,
     control::protocol::Request,
@@ -20,6 +20,14 @@ pub(super) fn perform(core: &Shared, request: Request) -> Result<Value, Refusal>
             let db = Arc::clone(&lock(core).database.db);
             lookup(&db, &query).map_err(|e| Refusal::new(e.message, e.help))
         }
+        Request::AsndbImport {
+            asn,
+            countries,
+            accept,
+        } => updates::import(core, &asn, &countries, accept),
+        Request::AsndbUpdate { accept } => updates::update(core, accept),
+        Request::AsndbProgress => Ok(updates::progress(core)),
+        Request::AsndbDiff { asn, countries } => updates::diff(core, &asn, &countries),
         Request::Explain(query) => Asked::of(&lock(core))?.explain(&query),
         request => lock(core).perform(request),
     }

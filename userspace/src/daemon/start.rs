@@ -14,6 +14,7 @@ use super::{
     refusal::Refusal,
     state::{Current, StateDir, lock},
     trace::Traces,
+    updates::Updates,
 };
 use crate::{
     compile::table::Tier,
@@ -88,6 +89,7 @@ impl Core {
         });
         let devices = config.interfaces.iter().cloned().map(Device::new).collect();
         let mut core = Self {
+            updates: Updates::load(&state),
             config,
             state,
             datapath,

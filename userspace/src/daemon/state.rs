@@ -193,6 +193,16 @@ impl StateDir {
         snapshot_path(&self.root)
     }
 
+    /// The database that the gate holds back.
+    pub(super) fn held(&self) -> PathBuf {
+        self.root.join("asndb.held.snapshot")
+    }
+
+    /// Since when and why.
+    pub(super) fn held_reasons(&self) -> PathBuf {
+        self.root.join("asndb.held.json")
+    }
+
     pub(super) fn overlay(&self) -> PathBuf {
         self.root.join("overlay.toml")
     }

@@ -43,6 +43,11 @@ pub struct Snapshot {
     pub database_age: Option<i64>,
     /// Whether it is older than the configured maximum; `None`: there is none.
     pub database_old: Option<bool>,
+    /// Why an update of the database is held back: each reason there is, and whether
+    /// it is one.
+    pub database_held: Vec<(&'static str, bool)>,
+    /// Updates since the start of the daemon, by what became of them.
+    pub database_updates: [(&'static str, u64); 3],
     /// Configured interfaces: logical name, mode, attached.
     pub interfaces: Vec<(String, &'static str, bool)>,
 }

@@ -238,6 +238,27 @@ fn state(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
             truth(old),
         )?;
     }
+    let held = gauges(
+        registry,
+        "kordon_asndb_update_held",
+        "Whether an update of the ASN database is held back for this reason.",
+        &["reason"],
+    )?;
+    for (reason, holds) in &snapshot.database_held {
+        held.with_label_values(&[reason]).set(truth(*holds));
+    }
+    let updates = counter(
+        registry,
+        "kordon_asndb_updates_total",
+        "Updates of the ASN database since the daemon started.",
+        &["result"],
+    )?;
+    for (result, count) in &snapshot.database_updates {
+        // Without a name there is nothing to show.
+        if !result.is_empty() {
+            updates.with_label_values(&[result]).inc_by(*count);
+        }
+    }
     let attached = gauges(
         registry,
         "kordon_interface_attached",

@@ -69,6 +69,8 @@ fn sample() -> Snapshot {
         applies: (2, 0),
         prefixes: (10, 20),
         database_age: Some(60),
+        database_held: vec![("shrunk", true), ("wide", false)],
+        database_updates: [("taken", 2), ("held", 1), ("failed", 0)],
         database_old: Some(false),
         interfaces: vec![("trunk".into(), "native", true)],
     }

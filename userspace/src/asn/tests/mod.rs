@@ -59,7 +59,10 @@ fn zst(content: &[u8]) -> Vec<u8> {
 }
 
 /// Imports texts: ASN sources by priority, then country sources.
-pub(super) fn import_texts(asn: &[&str], country: &[&str]) -> Result<(AsnDb, Diagnostics), ImportError> {
+pub(super) fn import_texts(
+    asn: &[&str],
+    country: &[&str],
+) -> Result<(AsnDb, Diagnostics), ImportError> {
     let folder = Folder::new();
     let files = |kind: &str, texts: &[&str]| -> Vec<PathBuf> {
         texts

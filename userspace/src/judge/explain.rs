@@ -46,6 +46,8 @@ pub fn explain(
     .all();
     let mut answer = serde_json::to_value(&row)?;
     answer["prefix"] = serde_json::to_value(found.and_then(|found| found.prefix))?;
+    let evidence = row.judged.map(|address| db.evidence(address));
+    answer["evidence"] = serde_json::to_value(evidence.unwrap_or_default())?;
     answer["why"] = why.into();
     Ok(answer)
 }

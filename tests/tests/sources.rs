@@ -93,8 +93,8 @@ fn trees_that_lead_in_circles() {
     );
 }
 
-/// Maps in maps through pointers, each twice as large as the one before: reading it
-/// all would take for ever.
+/// Pointers that lead to themselves or out of the file cost what they stand for, and
+/// neither time nor memory.
 #[test]
 fn data_that_refers_to_itself() {
     let good = small_mmdb(28);

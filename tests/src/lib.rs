@@ -10,3 +10,4 @@ pub mod hostile;
 pub mod lab;
 pub mod reference;
 pub mod router;
+pub mod server;

@@ -14,6 +14,7 @@ use kordon_tests::{
     controller::{Controller, Metrics, binary},
     lab::Wire,
     router::Router,
+    server::{Mood, Server},
 };
 use serde_json::Value;
 
@@ -198,7 +199,10 @@ fn what_loses_too_much_is_held_back() -> Result<()> {
                 "web page",
             ),
             ("", "holds no rows"),
-            ("a,b,c\nd,e,f\ng,h,i\n", "cannot be read"),
+            (
+                "10.0.0.0,what,64500\n10.0.1.0,what,64500\n",
+                "cannot be read",
+            ),
         ] {
             router.write("asn.csv", content)?;
             refused(&controller, &["asndb", "update"])?;
@@ -260,5 +264,221 @@ fn what_is_held_back_can_be_looked_at_and_taken() -> Result<()> {
     assert!(!drops(&router, BLOCKED)?);
     assert_eq!(status(&controller)?["update"]["held"], Value::Null);
     assert!(!router.path("state/asndb.held.snapshot").exists());
+    Ok(())
+}
+
+/// The router's configuration with one source that is fetched.
+fn fetching(router: &Router, url: &str, every: &str) -> Result<()> {
+    let text = fs::read_to_string(router.path("kordon.toml"))?;
+    let (text, _) = text.split_once("[asndb]").unwrap_or((&text, ""));
+    router.write(
+        "kordon.toml",
+        format!(
+            "{text}[asndb]\nretries = 0\ntimeout = \"2s\"\nmax_mib = 4\n\
+             [[asndb.source]]\nurl = \"{url}\"\nevery = \"{every}\"\n\
+             [metrics]\nlisten = \"127.0.0.1:9754\"\n"
+        ),
+    )
+}
+
+/// Each bad day of a server, and then a good one.
+#[test]
+fn downloads_that_fail_change_nothing() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("fetch", binary)?;
+    let good = whole(2000).into_bytes();
+    let server = Server::start(&router.wire.namespace, Mood::Serve(good.clone()))?;
+    fetching(&router, &server.url("asn.csv"), "24h")?;
+    let (controller, _) = Controller::start(&router.place())?;
+    // Nothing was there; the daemon fetches by itself.
+    until("the first download", || drops(&router, BLOCKED))?;
+    assert!(!drops(&router, OTHER)?);
+    let heads = server.requests();
+    assert!(
+        heads[0].to_lowercase().contains("user-agent: kordon/"),
+        "{heads:?}"
+    );
+
+    let html = b"<!DOCTYPE html>\n<html><body>Please log in</body></html>\n";
+    let cases = [
+        (Mood::Status(404), "404"),
+        (Mood::Status(500), "500"),
+        (Mood::Status(403), "403"),
+        (Mood::Silent, "timeout"),
+        (Mood::Cut(good.clone()), "broke off"),
+        (Mood::CutChunks(good.clone()), "broke off"),
+        (Mood::Garbage, "cannot fetch"),
+        (Mood::Endless, "larger than 4 MiB"),
+        (Mood::Circle, "redirect"),
+        (Mood::Closed, "cannot fetch"),
+        (Mood::Serve(html.to_vec()), "web page"),
+        (Mood::Serve(Vec::new()), "holds no rows"),
+        (Mood::Serve(vec![0; 1000]), "binary"),
+        (Mood::Serve(good[..good.len() - 5].to_vec()), "held back"),
+    ];
+    let before = status(&controller)?["prefixes_v4"].clone();
+    under_traffic(&router, || {
+        for (mood, words) in &cases {
+            server.set(mood.clone());
+            let said = refused(&controller, &["asndb", "update"])?;
+            ensure!(said.contains(words), "no {words:?} in {said}");
+            let asndb = status(&controller)?;
+            let update = asndb["update"].to_string();
+            ensure!(
+                update.contains(words) || *words == "held back",
+                "no {words:?} in {update}"
+            );
+            ensure!(asndb["prefixes_v4"] == before, "{asndb}");
+            let log = fs::read_to_string(router.path("kordon.log"))?;
+            ensure!(log.contains(words), "no {words:?} in the log");
+        }
+        Ok(())
+    })?;
+    let metrics = Metrics::scrape(&router.wire.namespace)?;
+    let failed = metrics.sum("kordon_asndb_updates_total", &[("result", "failed")]);
+    assert_eq!(failed, cases.len() as u64 - 1);
+
+    // A good day; and the next time the server need not send it again.
+    let more = whole(2010).into_bytes();
+    server.set(Mood::Serve(more.clone()));
+    server.requests();
+    under_traffic(&router, || controller.cli(&["asndb", "update"]).map(drop))?;
+    let asndb = status(&controller)?;
+    assert_eq!(asndb["update"]["failure"], Value::Null);
+    assert_ne!(asndb["prefixes_v4"], before);
+    controller.cli(&["asndb", "update"])?;
+    let heads = server.requests();
+    assert!(
+        heads[1].to_lowercase().contains("if-none-match: "),
+        "{heads:?}"
+    );
+
+    // What is held back needs no server to be accepted.
+    let moved = String::from_utf8(more)?.replace("100.255,64500,Bad", "100.255,64777,New");
+    server.set(Mood::Serve(moved.clone().into_bytes()));
+    under_traffic(&router, || {
+        let said = refused(&controller, &["asndb", "update"])?;
+        ensure!(said.contains("held back"), "{said}");
+        Ok(())
+    })?;
+    server.set(Mood::Status(500));
+    server.requests();
+    controller.cli(&["asndb", "update", "--accept"])?;
+    assert!(server.requests().is_empty());
+    assert!(!drops(&router, BLOCKED)?);
+    // And what was accepted is what the next update begins with.
+    server.set(Mood::Serve(moved.into_bytes()));
+    controller.cli(&["asndb", "update"])?;
+    assert!(
+        server.requests()[0]
+            .to_lowercase()
+            .contains("if-none-match: ")
+    );
+
+    // A server that is not there, and a start without one.
+    controller.kill()?;
+    fetching(&router, "http://127.0.0.1:1/asn.csv", "24h")?;
+    let (controller, _) = Controller::start(&router.place())?;
+    until("it is said", || {
+        Ok(!status(&controller)?["update"]["failure"].is_null())
+    })?;
+    let said = refused(&controller, &["asndb", "update"])?;
+    assert!(said.to_lowercase().contains("refused"), "{said}");
+    assert!(!drops(&router, BLOCKED)?);
+    Ok(())
+}
+
+#[test]
+fn sources_are_fetched_by_the_clock_and_checked() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("clock", binary)?;
+    let good = whole(2000).into_bytes();
+    let wrong = Mood::Wrong(good.clone(), format!("{}  asn.csv\n", "0".repeat(64)));
+    let server = Server::start(&router.wire.namespace, wrong)?;
+    let checksum = format!("1s\"\nchecksum_url = \"{}", server.url("sum"));
+    fetching(&router, &server.url("asn.csv"), &checksum)?;
+    let controller = Controller::spawn(&router.place())?;
+    until("the checksum is wrong", || {
+        Ok(status(&controller).is_ok_and(|asndb| {
+            let failure = asndb["update"]["failure"].to_string();
+            failure.contains("wrong checksum")
+        }))
+    })?;
+    assert!(!drops(&router, BLOCKED)?);
+    let with_sum = |body: Vec<u8>| {
+        use sha2::Digest as _;
+        let sum = sha2::Sha256::digest(&body);
+        let sum: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+        Mood::Wrong(body, format!("{sum}  asn.csv\n"))
+    };
+    server.set(with_sum(good));
+    until("it is right", || drops(&router, BLOCKED))?;
+    // The file changes, and nobody says so.
+    let other = whole(2000).replace("192.0.2.255,64502,Other", "192.0.2.255,64500,Bad");
+    server.set(with_sum(other.into_bytes()));
+    until("the clock", || drops(&router, OTHER))?;
+    Ok(())
+}
+
+#[test]
+fn bundles_are_taken_from_whom_is_trusted() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("bundle", binary)?;
+    router.write("asn.csv", whole(1000))?;
+    let path = |name: &str| router.path(name).to_string_lossy().into_owned();
+    let kordon = |arguments: &[&str]| -> Result<Value> {
+        let output = std::process::Command::new(router.place().binary)
+            .args(arguments)
+            .arg("--json")
+            .output()?;
+        ensure!(output.status.success(), "{arguments:?}: {output:?}");
+        Ok(serde_json::from_slice(&output.stdout)?)
+    };
+    let mine = kordon(&["asndb", "keygen", &path("mine")])?["key"].clone();
+    kordon(&["asndb", "keygen", &path("other")])?;
+    for name in ["mine", "other"] {
+        router.write("new.csv", whole(1005))?;
+        let bundle = path(&format!("{name}.bundle"));
+        let (new, key) = (path("new.csv"), path(name));
+        kordon(&["asndb", "export", &bundle, "--key", &key, "--asn-db", &new])?;
+    }
+    let text = fs::read_to_string(router.path("kordon.toml"))?;
+    router.write(
+        "kordon.toml",
+        text.replace("[asndb]", &format!("[asndb]\nkeys = [{mine}]")),
+    )?;
+    let (controller, _) = Controller::start(&router.place())?;
+    let whole_bundle = fs::read(path("mine.bundle"))?;
+    let mut changed = whole_bundle.clone();
+    changed[whole_bundle.len() / 2] ^= 1;
+    router.write("changed.bundle", changed)?;
+    router.write("cut.bundle", &whole_bundle[..whole_bundle.len() - 9])?;
+    let before = status(&controller)?["prefixes_v4"].clone();
+    under_traffic(&router, || {
+        for (name, words) in [
+            ("other.bundle", "not trusted"),
+            ("changed.bundle", "signature"),
+            ("cut.bundle", "signature"),
+            ("new.csv", "not a signed bundle"),
+        ] {
+            let said = refused(&controller, &["asndb", "import", &path(name), "--accept"])?;
+            ensure!(said.contains(words), "{name}: no {words:?} in {said}");
+        }
+        ensure!(status(&controller)?["prefixes_v4"] == before);
+        // It was exported before this router imported what it has.
+        let said = refused(&controller, &["asndb", "import", &path("mine.bundle")]);
+        if let Ok(said) = said {
+            ensure!(said.contains("it was made"), "{said}");
+        }
+        controller.cli(&["asndb", "import", &path("mine.bundle"), "--accept"])?;
+        Ok(())
+    })?;
+    assert_ne!(status(&controller)?["prefixes_v4"], before);
     Ok(())
 }

@@ -217,6 +217,13 @@ impl Reader<'_, '_> {
             "vrps",
             "max_age_days",
             "max_change",
+            "source",
+            "proxy",
+            "timeout",
+            "retries",
+            "max_mib",
+            "ca",
+            "keys",
         ];
         if let Some(table) = self.section(table, "asndb", &keys) {
             config.sources = self.paths(table, "sources");

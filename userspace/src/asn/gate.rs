@@ -46,17 +46,20 @@ pub enum Kind {
     Wide,
     /// A file seems to end in the middle.
     Truncated,
+    /// It was made before what is in use.
+    Older,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Shrunk,
         Self::Grown,
         Self::Vanished,
         Self::Halved,
         Self::Wide,
         Self::Truncated,
+        Self::Older,
     ];
 
     /// The label in metrics, and the word in `--json`.
@@ -69,6 +72,7 @@ impl Kind {
             Self::Halved => "halved",
             Self::Wide => "wide",
             Self::Truncated => "truncated",
+            Self::Older => "older",
         }
     }
 }
@@ -88,6 +92,14 @@ pub fn judge(
         return Vec::new();
     }
     let mut concerns = Vec::new();
+    // Sources are imported now; a snapshot or a bundle was at some time.
+    if after.imported < before.imported {
+        let hours = (before.imported - after.imported) / 3600;
+        concerns.push(Concern {
+            kind: Kind::Older,
+            message: format!("it was made {hours} hours before the database in use"),
+        });
+    }
     totals(before, after, difference, percent, &mut concerns);
     let (mut named, mut more) = (Vec::new(), 0);
     for change in &difference.changes {

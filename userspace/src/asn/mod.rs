@@ -7,14 +7,17 @@
 //! find), `flatten` turns rows that overlap as they like into sorted ranges that do
 //! not, and [`snapshot`] keeps the result on disk so that a start needs no sources.
 //! [`query`], [`evidence`] and [`orgs`] answer from it; [`diff`] compares two, and
-//! [`gate`] says whether one may replace the other by itself.
+//! [`gate`] says whether one may replace the other by itself. [`fetch`] brings sources from the network,
+//! [`bundle`] carries a database to where there is none.
 //!
 //! Architecture invariant: nothing here knows of policies beyond the country
 //! code type, nor of BPF.
 
+pub mod bundle;
 mod columns;
 pub mod diff;
 pub mod evidence;
+pub mod fetch;
 mod flatten;
 mod format;
 pub mod gate;

@@ -194,7 +194,7 @@ pub fn load(path: &Path) -> Result<AsnDb, SnapshotError> {
     decode(&bytes, path)
 }
 
-fn decode(bytes: &[u8], path: &Path) -> Result<AsnDb, SnapshotError> {
+pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<AsnDb, SnapshotError> {
     // The version first: another one may check itself in another way.
     if bytes.len() >= 12 && bytes.starts_with(MAGIC) {
         let found = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
@@ -338,7 +338,7 @@ fn put_vrps<A: Field>(vrps: &[Vrp<A>], out: &mut Vec<u8>) {
     });
 }
 
-fn encode(db: &AsnDb) -> Vec<u8> {
+pub(super) fn encode(db: &AsnDb) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend_from_slice(MAGIC);
     VERSION.put(&mut out);

@@ -261,6 +261,10 @@ pub(super) enum Asndb {
     Import(AsndbImport),
     /// Read the configured sources again and use what they hold.
     Update(AsndbUpdate),
+    /// Write the database into one signed file, for routers without Internet.
+    Export(AsndbExport),
+    /// Make a key that signs bundles.
+    Keygen(AsndbKeygen),
     /// Show what an update would change for the policy that is live.
     Diff(AsndbDiff),
 }
@@ -283,6 +287,9 @@ pub(super) struct AsndbImport {
     /// Take it even where it differs too much from what is in use.
     #[arg(long)]
     pub(super) accept: bool,
+    /// Take files without a signature although `keys` asks for one.
+    #[arg(long)]
+    pub(super) unsigned: bool,
     /// Write the snapshot here, and tell no daemon.
     #[arg(long, short, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
@@ -297,6 +304,25 @@ pub(super) struct AsndbUpdate {
     pub(super) accept: bool,
     #[command(flatten)]
     pub(super) instance: Instance,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AsndbExport {
+    /// The bundle.
+    pub(super) file: PathBuf,
+    /// The secret key, from `kordon asndb keygen`.
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: PathBuf,
+    #[command(flatten)]
+    pub(super) databases: Databases,
+    #[command(flatten)]
+    pub(super) instance: Instance,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AsndbKeygen {
+    /// Where the secret key goes; the public one is printed.
+    pub(super) file: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -373,6 +399,7 @@ impl Instance {
                 config::STATE_DIR,
             ),
             policy: config.map(|config| config.policy.clone()),
+            keys: config.map_or_else(Vec::new, |config| config.updates.keys.clone()),
         })
     }
 }
@@ -385,6 +412,8 @@ pub(super) struct Resolved {
     pub(super) state_dir: PathBuf,
     /// The configured policy.
     pub(super) policy: Option<PathBuf>,
+    /// Whose bundles are trusted.
+    pub(super) keys: Vec<asn::bundle::PublicKey>,
 }
 
 #[cfg(test)]

@@ -1,7 +1,12 @@
 //! `asndb`: from files, in a state directory, or in the daemon.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::{
@@ -11,7 +16,11 @@ use super::{
     view,
 };
 use crate::{
-    asn,
+    asn::{
+        self,
+        bundle::{PublicKey, is_bundle},
+        fetch::Transfer,
+    },
     control::{client, protocol::Request},
     daemon,
 };
@@ -31,8 +40,30 @@ pub(super) fn asndb(command: Asndb, output: &mut Output) -> Result<(), Failure> 
             let request = Request::AsndbUpdate {
                 accept: arguments.accept,
             };
-            let value = client::ask(&instance.socket, &request)?;
+            let value = watch(&instance.socket, &request, output)?;
             Ok(output.answer(&value, view::database)?)
+        }
+        Asndb::Export(arguments) => {
+            let db = if arguments.databases.given() {
+                arguments.databases.open()?
+            } else {
+                let snapshot = daemon::snapshot_path(&arguments.instance.resolve()?.state_dir);
+                asn::load(&snapshot).map_err(|e| Failure::new(e.to_string(), e.help()))?
+            };
+            let key = asn::bundle::export(&db, &arguments.file, &arguments.key)
+                .map_err(|e| Failure::new(e.to_string(), e.help()))?;
+            let value =
+                json!({ "bundle": arguments.file.display().to_string(), "key": key.to_string() });
+            Ok(output.answer(&value, |_| {
+                format!("signed; routers take it with `keys = [\"{key}\"]` in `[asndb]`\n")
+            })?)
+        }
+        Asndb::Keygen(arguments) => {
+            let key = asn::bundle::keygen(&arguments.file)
+                .map_err(|e| Failure::new(e.to_string(), e.help()))?;
+            let value =
+                json!({ "secret": arguments.file.display().to_string(), "key": key.to_string() });
+            Ok(output.answer(&value, |_| format!("{key}\n"))?)
         }
         Asndb::Diff(arguments) => {
             let instance = arguments.instance.resolve()?;
@@ -72,6 +103,49 @@ fn info(arguments: &AsndbInfo) -> Result<Value, Failure> {
     Ok(json!(db.info()))
 }
 
+/// Asks for an update, and shows how its downloads go where somebody looks on.
+fn watch(socket: &Path, request: &Request, output: &Output) -> Result<Value, Failure> {
+    if output.json || !std::io::stderr().is_terminal() {
+        return Ok(client::ask(socket, request)?);
+    }
+    std::thread::scope(|scope| {
+        let job = scope.spawn(|| client::ask(socket, request));
+        let bars = MultiProgress::new();
+        let mut shown: Vec<ProgressBar> = Vec::new();
+        while !job.is_finished() {
+            std::thread::sleep(Duration::from_millis(200));
+            let Ok(answer) = client::ask(socket, &Request::AsndbProgress) else {
+                continue;
+            };
+            let transfers: Vec<Transfer> =
+                serde_json::from_value(answer["sources"].clone()).unwrap_or_default();
+            for (i, transfer) in transfers.iter().enumerate() {
+                if shown.len() <= i {
+                    let style = "{msg} {bytes} of {total_bytes}, {bytes_per_sec} {wide_bar}";
+                    let bar = bars.add(ProgressBar::no_length());
+                    if let Ok(style) = ProgressStyle::with_template(style) {
+                        bar.set_style(style);
+                    }
+                    bar.set_message(transfer.url.clone());
+                    shown.push(bar);
+                }
+                if let Some(total) = transfer.total {
+                    shown[i].set_length(total);
+                }
+                shown[i].set_position(transfer.received);
+                if transfer.done {
+                    shown[i].abandon();
+                }
+            }
+        }
+        let _ = bars.clear();
+        match job.join() {
+            Ok(result) => Ok(result?),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
 /// The daemon is in another folder.
 fn absolute(paths: &[PathBuf]) -> std::io::Result<Vec<String>> {
     let paths = paths.iter().map(std::path::absolute);
@@ -88,7 +162,8 @@ fn import(arguments: AsndbImport) -> Result<Value, Failure> {
         ));
     }
     if let Some(output) = arguments.output {
-        return write(&databases, &output);
+        let keys = arguments.instance.resolve()?.keys;
+        return write(&databases, &output, &keys, arguments.unsigned);
     }
     let instance = arguments.instance.resolve()?;
     let given = &arguments.instance;
@@ -97,6 +172,7 @@ fn import(arguments: AsndbImport) -> Result<Value, Failure> {
             asn: absolute(&databases.asn)?,
             countries: absolute(&databases.countries)?,
             accept: arguments.accept,
+            unsigned: arguments.unsigned,
         };
         match client::ask(&instance.socket, &request) {
             Ok(value) => return Ok(value),
@@ -115,11 +191,26 @@ fn import(arguments: AsndbImport) -> Result<Value, Failure> {
             "`--socket` names the socket of a daemon that runs",
         )
     })?;
-    write(&databases, &daemon::snapshot_path(&instance.state_dir))
+    let snapshot = daemon::snapshot_path(&instance.state_dir);
+    write(&databases, &snapshot, &instance.keys, arguments.unsigned)
 }
 
-fn write(databases: &Databases, snapshot: &Path) -> Result<Value, Failure> {
-    let db = databases.open()?;
+fn write(
+    databases: &Databases,
+    snapshot: &Path,
+    keys: &[PublicKey],
+    unsigned: bool,
+) -> Result<Value, Failure> {
+    let db = match databases.asn.iter().find(|file| is_bundle(file)) {
+        Some(_) => databases.open_trusted(keys)?,
+        None if !keys.is_empty() && !unsigned => {
+            return Err(Failure::new(
+                "this is not a signed bundle, and `keys` in `[asndb]` asks for one",
+                "`kordon asndb export` makes one; `--unsigned` imports other files all the same",
+            ));
+        }
+        None => databases.open()?,
+    };
     asn::save(&db, snapshot).map_err(|e| Failure::new(e.to_string(), e.help()))?;
     let mut value = json!(db.info());
     value["snapshot"] = json!(snapshot.display().to_string());

@@ -35,6 +35,13 @@ impl Databases {
         asn::open_with(&self.asn, &self.countries, &options)
     }
 
+    /// Reads a bundle that one of these has signed.
+    pub(super) fn open_trusted(&self, keys: &[asn::bundle::PublicKey]) -> Result<AsnDb, Failure> {
+        let options = asn::Options::default();
+        let (db, _) = asn::bundle::open_trusted(&self.asn, &self.countries, &options, keys)?;
+        Ok(db)
+    }
+
     /// Reads them; what was wrong with single rows is said on standard error.
     pub(super) fn open(&self) -> Result<AsnDb, Failure> {
         if !self.given() {

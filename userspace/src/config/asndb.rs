@@ -1,22 +1,45 @@
 //! `[asndb]` as far as updates go: where they come from, and what may become live
 //! by itself.
 
+use std::{collections::BTreeSet, time::Duration};
+
 use toml::de::DeTable;
+use url::Url;
 
 use super::Reader;
-use crate::asn::gate;
+use crate::{
+    asn::{
+        bundle::PublicKey,
+        fetch::{Fetching, Remote},
+        gate,
+    },
+    diagnostic::quoted,
+    policy::text::Value,
+};
+
+/// A source is asked for so often unless the file says otherwise.
+const EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// How the database is kept up to date.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Updates {
     /// By how much a total may change before an update is held back, percent.
     pub max_change: u8,
+    /// Sources that are fetched, behind those that are paths.
+    pub remotes: Vec<Remote>,
+    /// How they are fetched.
+    pub fetching: Fetching,
+    /// Whose bundles are trusted.
+    pub keys: Vec<PublicKey>,
 }
 
 impl Default for Updates {
     fn default() -> Self {
         Self {
             max_change: gate::MAX_CHANGE,
+            remotes: Vec::new(),
+            fetching: Fetching::default(),
+            keys: Vec::new(),
         }
     }
 }
@@ -39,6 +62,219 @@ impl Reader<'_, '_> {
                 ),
             }
         }
+        if let Some(value) = table.get("source") {
+            updates.remotes = self.remotes(value);
+        }
+        self.fetching(table, &mut updates.fetching);
+        if let Some(value) = table.get("keys") {
+            let example = "`keys = [\"ed25519:…\"]`";
+            for (span, text) in self.report.strings(value, "`keys`", example) {
+                match text.parse() {
+                    Ok(key) => updates.keys.push(key),
+                    Err(wrong) => self.report.error(
+                        &span,
+                        format!("{} is no key: {wrong}", quoted(text)),
+                        "`kordon asndb keygen FILE` makes a pair and prints the public one",
+                    ),
+                }
+            }
+        }
         updates
+    }
+
+    fn fetching(&mut self, table: &DeTable<'_>, fetching: &mut Fetching) {
+        if let Some(value) = table.get("proxy")
+            && let Some(proxy) =
+                self.report
+                    .string(value, "`proxy`", "`proxy = \"http://proxy.example:3128\"`")
+        {
+            match ureq::Proxy::new(proxy) {
+                Ok(_) => fetching.proxy = Some(proxy.to_owned()),
+                Err(_) => self.report.error(
+                    &value.span(),
+                    format!("{} is no address of a proxy", quoted(proxy)),
+                    "write `proxy = \"http://proxy.example:3128\"`, or with `socks5://`",
+                ),
+            }
+        }
+        if let Some(time) = self.time(table, "timeout", Duration::from_secs(600)) {
+            fetching.timeout = time;
+        }
+        if let Some(retries) = self.count(table, "retries", 0, 20) {
+            fetching.retries = retries;
+        }
+        if let Some(mib) = self.count(table, "max_mib", 1, 1 << 20) {
+            fetching.max_bytes = u64::from(mib) << 20;
+        }
+        fetching.ca = self.path(table, "ca");
+    }
+
+    fn count(&mut self, table: &DeTable<'_>, key: &str, from: u32, to: u32) -> Option<u32> {
+        let value = table.get(key)?;
+        let count = value
+            .get_ref()
+            .as_integer()
+            .and_then(|count| u32::from_str_radix(count.as_str(), count.radix()).ok())
+            .filter(|count| (from..=to).contains(count));
+        if count.is_none() {
+            self.report.error(
+                &value.span(),
+                format!("`{key}` must be a number from {from} to {to}"),
+                "write one, or remove the key",
+            );
+        }
+        count
+    }
+
+    /// `30s`, `24h`, `7d`: a second or more.
+    fn time(&mut self, table: &DeTable<'_>, key: &str, most: Duration) -> Option<Duration> {
+        let value = table.get(key)?;
+        let text = value.get_ref().as_str();
+        let time = text
+            .and_then(|text| text.parse::<jiff::Span>().ok())
+            .and_then(|span| {
+                span.to_duration(jiff::SpanRelativeTo::days_are_24_hours())
+                    .ok()
+            })
+            .and_then(|time| Duration::try_from(time).ok())
+            .filter(|time| *time >= Duration::from_secs(1) && *time <= most);
+        if time.is_none() {
+            self.report.error(
+                &value.span(),
+                format!(
+                    "`{key}` must be a time from `\"1s\"` to `\"{}s\"`",
+                    most.as_secs()
+                ),
+                format!("write one like `{key} = \"30s\"` or `\"24h\"`, or remove the key"),
+            );
+        }
+        time
+    }
+
+    fn remotes(&mut self, value: &Value<'_>) -> Vec<Remote> {
+        const EXAMPLE: &str = "`[[asndb.source]]` above each source";
+        let mut known = BTreeSet::new();
+        let mut remotes = Vec::new();
+        for value in self
+            .report
+            .list(value, "`source`", EXAMPLE)
+            .unwrap_or_default()
+        {
+            let Some(table) = self.report.table(value, "a source", EXAMPLE) else {
+                continue;
+            };
+            let keys = ["url", "checksum_url", "every"];
+            self.report.known_keys(table, &keys, " of a source");
+            if !table.contains_key("url") {
+                self.report.error(
+                    &value.span(),
+                    "a source has no `url`",
+                    "write where it is, for example `url = \"https://example.org/asn.csv.gz\"`",
+                );
+            }
+            let url = self.url(table, "url");
+            let checksum = self.url(table, "checksum_url");
+            let every = self.time(table, "every", Duration::from_secs(366 * 24 * 3600));
+            let Some(url) = url else { continue };
+            if !known.insert(url.clone()) {
+                self.report.error(
+                    &value.span(),
+                    "two sources have the same `url`",
+                    "remove one of them",
+                );
+            }
+            remotes.push(Remote {
+                url,
+                checksum,
+                every: every.unwrap_or(EVERY),
+            });
+        }
+        remotes
+    }
+
+    fn url(&mut self, table: &DeTable<'_>, key: &str) -> Option<Url> {
+        let value = table.get(key)?;
+        let what = format!("`{key}` of a source");
+        let example = format!("`{key} = \"https://example.org/asn.csv.gz\"`");
+        let text = self.report.string(value, &what, &example)?;
+        let url = Url::parse(text).ok().filter(|url| match url.scheme() {
+            "http" | "https" => url.has_host(),
+            "file" => url.to_file_path().is_ok(),
+            _ => false,
+        });
+        if url.is_none() {
+            self.report.error(
+                &value.span(),
+                format!("{} is no address that can be fetched", quoted(text)),
+                "it begins with `https://`, `http://` or `file:///`",
+            );
+        }
+        url
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::parse;
+
+    #[test]
+    fn all_of_it() {
+        let key = format!("ed25519:{}", "0".repeat(64));
+        let text = format!(
+            "[[interface]]\ndevice = \"e\"\n[asndb]\nmax_change = \"25%\"\nproxy = \"http://p:3128\"\n\
+             timeout = \"5s\"\nretries = 0\nmax_mib = 100\nca = \"ca.pem\"\nkeys = [\"{key}\"]\n\
+             [[asndb.source]]\nurl = \"https://a.example/x.csv\"\n\
+             checksum_url = \"https://a.example/x.sha256\"\nevery = \"7d\"\n\
+             [[asndb.source]]\nurl = \"file:///x.csv\"\n"
+        );
+        let (config, found) = parse(Path::new("/etc/kordon.toml"), &text);
+        let updates = config.unwrap_or_else(|| panic!("{found:?}")).updates;
+        assert_eq!(updates.max_change, 25);
+        assert_eq!(updates.keys[0].to_string(), key);
+        let fetching = &updates.fetching;
+        assert_eq!(fetching.timeout, Duration::from_secs(5));
+        assert_eq!((fetching.retries, fetching.max_bytes), (0, 100 << 20));
+        assert_eq!(fetching.ca.as_deref(), Some(Path::new("/etc/ca.pem")));
+        let remotes = &updates.remotes;
+        assert_eq!(remotes[0].every, Duration::from_secs(7 * 86_400));
+        assert_eq!(remotes[1].every, EVERY);
+        assert!(remotes[0].checksum.is_some() && remotes[1].checksum.is_none());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, message) in [
+            ("max_change = 10", "must be a percentage"),
+            ("max_change = \"0%\"", "must be a percentage"),
+            ("timeout = \"0s\"", "`timeout` must be a time"),
+            ("retries = 21", "`retries` must be a number from 0 to 20"),
+            ("keys = [\"x\"]", "`x` is no key"),
+            ("proxy = \"ftp://x\"", "no address of a proxy"),
+            ("[[asndb.source]]", "a source has no `url`"),
+            (
+                "[[asndb.source]]\nurl = \"ftp://x/y\"",
+                "no address that can be fetched",
+            ),
+            (
+                "[[asndb.source]]\nurl = \"a.csv\"",
+                "no address that can be fetched",
+            ),
+            (
+                "[[asndb.source]]\nurl = \"http://x/y\"\nevery = 3",
+                "`every` must be a time",
+            ),
+            ("[[asndb.source]]\nurll = \"http://x/y\"", "unknown key"),
+        ] {
+            let text = format!("[[interface]]\ndevice = \"e\"\n[asndb]\n{text}\n");
+            let (_, found) = parse(Path::new("/k.toml"), &text);
+            let all: Vec<&str> = found.errors.iter().map(|e| e.message.as_str()).collect();
+            assert!(
+                all.iter().any(|m| m.contains(message)),
+                "{message}: {all:?}"
+            );
+        }
     }
 }

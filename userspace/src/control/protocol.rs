@@ -74,6 +74,9 @@ pub enum Request {
         /// Whatever the gate says.
         #[serde(default)]
         accept: bool,
+        /// Although signatures are asked for.
+        #[serde(default)]
+        unsigned: bool,
     },
     /// Fetch the configured sources and use what they hold.
     AsndbUpdate {

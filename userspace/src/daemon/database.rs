@@ -10,6 +10,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
+use super::{fetched::Slot, refusal::in_words, state::StateDir};
 use crate::{
     asn::{self, AsnDb, Info},
     config::Config,
@@ -55,7 +56,8 @@ pub(super) struct Found {
 }
 
 /// The snapshot, else the one before it, else the sources, else nothing.
-pub(super) fn find(snapshot: &Path, config: &Config) -> Found {
+pub(super) fn find(state: &StateDir, config: &Config) -> Found {
+    let snapshot: &Path = &state.snapshot();
     for path in [snapshot.to_owned(), asn::previous_path(snapshot)] {
         if !path.exists() {
             continue;
@@ -71,7 +73,7 @@ pub(super) fn find(snapshot: &Path, config: &Config) -> Found {
             Err(e) => tracing::error!("{e} ({})", e.help()),
         }
     }
-    let imported = match import(config) {
+    let imported = match import(state, config) {
         Ok(imported) => imported,
         Err(e) => {
             tracing::error!("{e}");
@@ -85,20 +87,30 @@ pub(super) fn find(snapshot: &Path, config: &Config) -> Found {
     }
 }
 
-/// Imports what the configuration names; `None`: it names nothing.
-pub(super) fn import(config: &Config) -> Result<Option<Database>, asn::ImportError> {
-    if config.sources.is_empty() && config.countries.is_empty() {
+/// Imports what the configuration names and what was fetched; `None`: there is
+/// nothing, or not all of it was fetched yet.
+fn import(state: &StateDir, config: &Config) -> Result<Option<Database>, asn::ImportError> {
+    let mut sources = config.sources.clone();
+    for remote in &config.updates.remotes {
+        let slot = Slot::of(&state.sources(), remote);
+        if !slot.path().exists() {
+            tracing::warn!("no ASN database until {} is fetched", slot.url());
+            return Ok(None);
+        }
+        sources.push(slot.path().to_owned());
+    }
+    if sources.is_empty() && config.countries.is_empty() {
         tracing::warn!("no ASN database: add sources to `[asndb]`, or run `kordon asndb import`");
         return Ok(None);
     }
-    let (db, found) = asn::open_with(&config.sources, &config.countries, &config.import)?;
+    let (db, found) = asn::bundle::open_trusted(
+        &sources,
+        &config.countries,
+        &config.import,
+        &config.updates.keys,
+    )?;
     for warning in &found.warnings {
-        tracing::warn!(
-            "{} line {}: {}",
-            warning.file,
-            warning.line,
-            warning.message
-        );
+        tracing::warn!("{}", in_words(warning));
     }
     Ok(Some(Database::new(db)))
 }

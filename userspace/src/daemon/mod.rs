@@ -7,7 +7,8 @@
 //! - [`start`]: from nothing to enforcing, and what time brings.
 //! - [`operations`]: what can be asked for.
 //! - [`interfaces`], [`network`]: programs on interfaces; links and addresses.
-//! - [`state`], [`database`]: what is on disk; [`updates`]: another database.
+//! - [`state`], [`database`]: what is on disk; [`updates`]: another database;
+//!   [`fetched`]: files from the network.
 //! - [`status`], [`questions`]: answers.
 //! - [`trace`]: what the programs log when they are asked to.
 //!
@@ -16,6 +17,7 @@
 
 mod core;
 mod database;
+mod fetched;
 mod interfaces;
 mod network;
 mod operations;
@@ -166,6 +168,7 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
     let done = Arc::new(Notify::new());
     notify(&[NotifyState::Ready]);
     tokio::spawn(after_start(Arc::clone(&core), later));
+    tokio::spawn(fetch_in_time(Arc::clone(&core)));
     if let Some(address) = address {
         tokio::spawn(serve_metrics(address, Arc::clone(&core)));
     }
@@ -303,6 +306,20 @@ async fn after_start(core: Shared, later: Later) {
         }
     });
     let _ = job.await;
+}
+
+/// Fetches sources when they are due.
+async fn fetch_in_time(core: Shared) {
+    loop {
+        let Some(wait) = updates::next_due(&core) else {
+            return;
+        };
+        sleep(wait).await;
+        let core = Arc::clone(&core);
+        if let Err(e) = spawn_blocking(move || updates::fetch_due(&core)).await {
+            tracing::error!("an update of the ASN database failed inside the daemon: {e}");
+        }
+    }
 }
 
 async fn answer(core: Shared, done: Arc<Notify>, request: Request) -> Answer {

@@ -73,7 +73,7 @@ impl Core {
             database,
             outdated,
             imported,
-        } = database::find(&state.snapshot(), &config);
+        } = database::find(&state, &config);
         let mut problems = Vec::new();
         let overlay = Overlay::load(&state.overlay()).unwrap_or_else(|e| {
             // The next `block` writes the file anew; what it held is not lost with it.

@@ -6,6 +6,8 @@
 //! history/<n>.json   every applied policy with its list files, whole
 //! overlay.toml       what `block` and `allow` added
 //! asndb.snapshot     the ASN database
+//! asndb.held.*       one that is held back, and why
+//! sources/           what was fetched
 //! ```
 //!
 //! A policy is written to `history/` before it goes live and named by
@@ -130,6 +132,14 @@ impl Prepared {
         })
     }
 
+    /// A file that was written and synced by somebody else.
+    pub(super) fn of(file: NamedTempFile, path: &Path) -> Self {
+        Self {
+            file,
+            path: path.to_owned(),
+        }
+    }
+
     pub(super) fn commit(self) -> Result<(), StateError> {
         let Self { file, path } = self;
         let folder = path.parent().unwrap_or(Path::new("."));
@@ -175,6 +185,7 @@ impl StateDir {
     /// Makes the folder if need be, and takes it.
     pub(crate) fn open(root: &Path) -> Result<Self, StateError> {
         make_folder(&root.join("history"))?;
+        make_folder(&root.join("sources"))?;
         let path = root.join("lock");
         let file = File::options()
             .create(true)
@@ -191,6 +202,11 @@ impl StateDir {
 
     pub(crate) fn snapshot(&self) -> PathBuf {
         snapshot_path(&self.root)
+    }
+
+    /// Where files that were fetched are.
+    pub(super) fn sources(&self) -> PathBuf {
+        self.root.join("sources")
     }
 
     /// The database that the gate holds back.

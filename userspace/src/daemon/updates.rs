@@ -9,28 +9,41 @@
 //! ```
 
 use std::{
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use super::{
     Shared,
     core::Core,
     database::Database,
+    fetched::Slot,
     lock,
     refusal::{Refusal, in_words},
     state::{Prepared, StateDir},
 };
 use crate::{
-    asn::{self, AsnDb, Concern, Watched, gate::Kind},
+    asn::{
+        self, AsnDb, Concern, Watched,
+        fetch::{Fetched, Known, Progress, Remote, fetch},
+        gate::Kind,
+    },
     diagnostic::Diagnostics,
     policy::Policy,
 };
+
+/// Who wants an update that the timer began.
+const BY_CLOCK: &str = "clock";
+/// Before a source that failed is asked for again by the clock; doubles each time.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// An update that waits for somebody who looks at it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +67,10 @@ pub(super) struct Updates {
     pub(super) taken: u64,
     pub(super) stopped: u64,
     pub(super) failed: u64,
+    /// Attempts by the clock that came to nothing, since the last that did.
+    in_a_row: u32,
+    /// What is on its way.
+    progress: Arc<Progress>,
     /// Why the last one failed, and when; a later success clears it.
     pub(super) failure: Option<(Timestamp, String)>,
 }
@@ -127,8 +144,17 @@ pub(super) fn import(
     asn: &[String],
     countries: &[String],
     accept: bool,
+    unsigned: bool,
 ) -> Result<Value, Refusal> {
     in_turn(core, || {
+        let signed = lock(core).config.updates.keys.is_empty()
+            || paths(asn).iter().any(|path| asn::bundle::is_bundle(path));
+        if !signed && !unsigned {
+            return Err(Refusal::new(
+                "this is not a signed bundle, and `keys` in `[asndb]` asks for one",
+                "`kordon asndb export` makes one; `--unsigned` imports other files all the same",
+            ));
+        }
         let (db, found) = open(core, asn, countries)?;
         offer(core, Database::new(db), &found, "import", accept)
     })
@@ -139,8 +165,11 @@ fn open(
     asn: &[String],
     countries: &[String],
 ) -> Result<(AsnDb, Diagnostics), Refusal> {
-    let options = lock(core).config.import;
-    asn::open_with(&paths(asn), &paths(countries), &options)
+    let (options, keys) = {
+        let core = lock(core);
+        (core.config.import, core.config.updates.keys.clone())
+    };
+    asn::bundle::open_trusted(&paths(asn), &paths(countries), &options, &keys)
         .map_err(|e| Refusal::found("the import", e.0))
 }
 
@@ -180,25 +209,177 @@ fn refresh(core: &Shared, by: &str, accept: bool) -> Result<Value, Refusal> {
     result
 }
 
+/// What was asked for from one address.
+struct Download {
+    slot: Slot,
+    /// `None`: what is there stays.
+    file: Option<(NamedTempFile, Known)>,
+}
+
 fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Refusal> {
-    let config = lock(core).config.clone();
-    if config.sources.is_empty() && config.countries.is_empty() {
+    let (config, folder, progress) = {
+        let core = lock(core);
+        let progress = Arc::clone(&core.updates.progress);
+        (core.config.clone(), core.state.sources(), progress)
+    };
+    let remotes = &config.updates.remotes;
+    if config.sources.is_empty() && config.countries.is_empty() && remotes.is_empty() {
         return Err(Refusal::new(
             "no source is configured",
-            "add `sources` to `[asndb]` in `kordon.toml`, or give files to `kordon asndb import`",
+            "add `sources` or `[[asndb.source]]` to `kordon.toml`, or give files to `kordon asndb import`",
         ));
     }
-    let (db, found) = asn::open_with(&config.sources, &config.countries, &config.import)
-        .map_err(|e| Refusal::found("the update", e.0))?;
+    progress.clear();
+    let by_clock = by == BY_CLOCK;
+    let mut downloads = Vec::new();
+    let mut failures = Vec::new();
+    for remote in remotes {
+        let slot = Slot::of(&folder, remote);
+        let mut file = None;
+        if !(by_clock && slot.path().exists() && until_due(&slot, remote) > Duration::ZERO) {
+            let known = slot.known();
+            match fetch(
+                remote,
+                known.as_ref(),
+                &folder,
+                &config.updates.fetching,
+                &progress,
+            ) {
+                Ok(Fetched::New(new, known)) => file = Some((new, known)),
+                Ok(Fetched::Unchanged) => {
+                    if let Some(known) = known {
+                        slot.confirm(known)?;
+                    }
+                }
+                Err(e) => {
+                    // Said once, with what comes of it.
+                    tracing::debug!("{e}");
+                    failures.push(e);
+                }
+            }
+        }
+        downloads.push(Download { slot, file });
+    }
+    let missing = |d: &Download| d.file.is_none() && !d.slot.path().exists();
+    let nothing_new = downloads.iter().all(|d| d.file.is_none());
+    // An older file of one source is better than none, but alone no reason to
+    // return to it.
+    if let Some(first) = failures.first()
+        && (nothing_new || downloads.iter().any(missing))
+    {
+        let mut message = first.to_string();
+        for more in &failures[1..] {
+            let _ = write!(message, "; {more}");
+        }
+        return Err(Refusal::new(message, first.help()));
+    }
+    if by_clock && nothing_new {
+        tracing::info!("the sources of the ASN database have not changed");
+        return Ok(json!({ "changed": false }));
+    }
+    let mut sources = config.sources.clone();
+    sources.extend(downloads.iter().map(|download| match &download.file {
+        Some((file, _)) => file.path().to_owned(),
+        None => download.slot.path().to_owned(),
+    }));
+    let keys = &config.updates.keys;
+    let (mut db, mut found) =
+        asn::bundle::open_trusted(&sources, &config.countries, &config.import, keys)
+            .map_err(|e| Refusal::found("the update", renamed(e.0, &downloads)))?;
+    found = renamed(found, &downloads);
+    for source in &mut db.sources {
+        rename(&mut source.file, &downloads);
+    }
     for warning in &found.warnings {
         tracing::warn!("{}", in_words(warning));
     }
-    offer(core, Database::new(db), &found, by, accept)
+    let stopped = lock(core).updates.stopped;
+    let result = offer(core, Database::new(db), &found, by, accept);
+    let held = lock(core).updates.stopped > stopped;
+    for Download { slot, file } in downloads {
+        let Some((file, known)) = file else { continue };
+        match &result {
+            Ok(_) => slot.keep(file, known)?,
+            Err(_) if held => slot.hold(file, known)?,
+            Err(_) => {}
+        }
+    }
+    let result = result?;
+    if let Some(first) = failures.first() {
+        // The rest is live; this one is not.
+        return Err(Refusal::new(
+            format!("the other sources are live, but {first}"),
+            first.help(),
+        ));
+    }
+    Ok(result)
 }
 
-/// Nothing is under way that could be shown.
-pub(super) fn progress(_core: &Shared) -> Value {
-    json!({ "sources": [] })
+/// Temporary names mean nothing to anybody.
+fn rename(file: &mut String, downloads: &[Download]) {
+    for download in downloads {
+        if let Some((temporary, _)) = &download.file
+            && temporary.path().as_os_str() == file.as_str()
+        {
+            *file = download.slot.url().to_owned();
+        } else if download.slot.path().as_os_str() == file.as_str() {
+            *file = download.slot.url().to_owned();
+        }
+    }
+}
+
+fn renamed(mut found: Diagnostics, downloads: &[Download]) -> Diagnostics {
+    for diagnostic in found.errors.iter_mut().chain(&mut found.warnings) {
+        rename(&mut diagnostic.file, downloads);
+    }
+    found
+}
+
+/// How long until a source is to be asked for again.
+fn until_due(slot: &Slot, remote: &Remote) -> Duration {
+    let Some(checked) = slot.checked() else {
+        return Duration::ZERO;
+    };
+    // The clock may have been set back.
+    let since = Timestamp::now().duration_since(checked).unsigned_abs();
+    remote.every.saturating_sub(since)
+}
+
+/// How long until some source is due; `None`: none is fetched.
+pub(super) fn next_due(core: &Shared) -> Option<Duration> {
+    let core = lock(core);
+    let folder = core.state.sources();
+    let remotes = &core.config.updates.remotes;
+    let wait = |remote: &Remote| until_due(&Slot::of(&folder, remote), remote);
+    let due = remotes.iter().map(wait).min()?;
+    let shortest = remotes.iter().map(|remote| remote.every).min()?;
+    // What failed or is held back is asked for again sooner than usual, but ever later.
+    let again = match core.updates.in_a_row {
+        0 => Duration::ZERO,
+        n => shortest.min(AGAIN * 2_u32.pow(n.min(10) - 1)),
+    };
+    // Many routers have the same clock.
+    let wait = due.max(again);
+    Some(wait + wait.mul_f64(fastrand::f64() / 10.0))
+}
+
+/// By the clock.
+pub(super) fn fetch_due(core: &Shared) {
+    let result = in_turn(core, || refresh(core, BY_CLOCK, false));
+    let mut core = lock(core);
+    match result {
+        Ok(_) => core.updates.in_a_row = 0,
+        Err(e) => {
+            core.updates.in_a_row += 1;
+            tracing::error!("the ASN database was not updated: {}", e.in_words());
+        }
+    }
+}
+
+/// What is on its way.
+pub(super) fn progress(core: &Shared) -> Value {
+    let progress = Arc::clone(&lock(core).updates.progress);
+    json!({ "sources": progress.transfers() })
 }
 
 fn accept_held(core: &Shared) -> Result<Value, Refusal> {
@@ -207,6 +388,7 @@ fn accept_held(core: &Shared) -> Result<Value, Refusal> {
     let mut core = lock(core);
     let answer = core.replace_database(Database::new(db), &Diagnostics::default())?;
     tracing::warn!("the update that was held back was accepted");
+    core.settle(true);
     core.taken();
     Ok(answer)
 }
@@ -276,11 +458,19 @@ impl Core {
         Ok(())
     }
 
+    /// What becomes of the files of an update that was held back.
+    fn settle(&self, accepted: bool) {
+        for remote in &self.config.updates.remotes {
+            Slot::of(&self.state.sources(), remote).settle(accepted);
+        }
+    }
+
     /// A database went live: what was held back is older than it.
     fn taken(&mut self) {
         self.updates.taken += 1;
         self.updates.failure = None;
         if self.updates.held.take().is_some() {
+            self.settle(false);
             let remove = |path: &Path| {
                 let _ = fs::remove_file(path);
             };

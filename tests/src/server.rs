@@ -87,7 +87,6 @@ impl Server {
     }
 
     /// What was asked since the last call, heads as they came.
-    #[must_use]
     pub fn requests(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.shared).requests)
     }

@@ -610,9 +610,9 @@ mod tests {
                 "another",
             ),
             (
-                "[asndb]\nsource = []",
+                "[asndb]\nsourcs = []",
                 2,
-                "unknown key `source` in `[asndb]`",
+                "unknown key `sourcs` in `[asndb]`",
                 "did you mean `sources`",
             ),
             (

@@ -5,6 +5,7 @@
 //! together and `cli` talks to `control`.
 
 pub mod asn;
+pub mod bmp;
 pub mod capture;
 pub mod cli;
 pub mod compile;

@@ -62,6 +62,19 @@ impl AsnDb {
         }
     }
 
+    /// What the RPKI says of an announcement (RFC 6811); `None`: no payloads are loaded.
+    #[must_use]
+    pub fn rpki(&self, prefix: IpNet, asn: u32) -> Option<Rpki> {
+        if self.vrps_v4.is_empty() && self.vrps_v6.is_empty() {
+            return None;
+        }
+        let len = Some(prefix.prefix_len());
+        Some(match prefix {
+            IpNet::V4(net) => validate(&self.vrps_v4, net.network().to_bits(), len, asn),
+            IpNet::V6(net) => validate(&self.vrps_v6, net.network().to_bits(), len, asn),
+        })
+    }
+
     fn rows_at<A: Address>(&self, rows: &[Row<A>], vrps: &[Vrp<A>], addr: A) -> Vec<Evidence> {
         let mut covering: Vec<&Row<A>> = rows
             .iter()

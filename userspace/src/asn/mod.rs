@@ -28,8 +28,9 @@ mod mmdb;
 pub mod model;
 mod mrt;
 pub mod orgs;
+pub(crate) mod path;
 pub mod query;
-mod range;
+pub(crate) mod range;
 pub mod snapshot;
 mod source;
 #[cfg(test)]

@@ -6,11 +6,7 @@
 //! parser builds all attributes of some ten million paths for that.
 //!
 //! The origins of a prefix are those that enough peers see; if they differ, all
-//! count. Paths are read as follows: segments of confederations (RFC 5065) are
-//! skipped; each member of a last AS_SET counts (RFC 9774 has it that nobody should
-//! send one, and an enforcer must not miss it); AS0 (RFC 7607), AS_TRANS (RFC 6793)
-//! and the last ASNs (RFC 7300) are nobody; behind a private ASN (RFC 6996) stands
-//! whoever let it out: the last public ASN before it counts beside it.
+//! count. How a path is read, `path` says.
 
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,6 +15,7 @@ use super::format::Format;
 use super::gather::{Gather, whole_file};
 use super::import::Shared;
 use super::line::{Addresses, What};
+use super::path::{Origins, Reader};
 use super::source::{Bytes, SourceError};
 use crate::diagnostic::Diagnostic;
 
@@ -30,9 +27,6 @@ const HEADER: usize = 12;
 
 /// Longest record that is read: all paths of one prefix.
 const MAX_RECORD: u32 = 16 << 20;
-
-/// Members of an AS_SET that are looked at.
-const MAX_SET: usize = 64;
 
 /// Why a RIB cannot be read on.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +84,7 @@ pub(super) fn read(
     let mut rib = Rib {
         min_peers: gather.options.min_peers,
         seen: Vec::new(),
-        path: Path::default(),
+        path: Origins::default(),
     };
     let mut record = Vec::new();
     let mut number = 0;
@@ -162,10 +156,8 @@ struct Rib {
     min_peers: u32,
     /// (origin, peer) of the prefix at hand.
     seen: Vec<(u32, u16)>,
-    path: Path,
+    path: Origins,
 }
-
-const SHORT: &str = "it is shorter than it says";
 
 impl Rib {
     /// `PEER_INDEX_TABLE`: only how many there are. A router has few peers, and
@@ -245,7 +237,7 @@ impl Rib {
             left.take(if path_ids { 8 } else { 4 })?;
             let size = left.u16()?;
             self.path.read(left.take(size.into())?)?;
-            for &asn in &self.path.origins {
+            for &asn in self.path.asns() {
                 self.seen.push((asn, peer));
             }
         }
@@ -255,102 +247,5 @@ impl Rib {
         self.seen.sort_unstable();
         self.seen.dedup();
         Ok(addresses)
-    }
-}
-
-/// The origins of one path.
-#[derive(Default)]
-struct Path {
-    origins: Vec<u32>,
-}
-
-impl Path {
-    /// Of the attributes of an entry.
-    fn read(&mut self, attributes: &[u8]) -> Result<(), &'static str> {
-        self.origins.clear();
-        let mut left = Reader(attributes);
-        while !left.0.is_empty() {
-            let [flags, kind] = [left.take(1)?[0], left.take(1)?[0]];
-            let size = if flags & 0x10 == 0 {
-                left.take(1)?[0].into()
-            } else {
-                left.u16()?
-            };
-            let value = left.take(size.into())?;
-            if kind == 2 {
-                self.as_path(value)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn as_path(&mut self, value: &[u8]) -> Result<(), &'static str> {
-        let mut left = Reader(value);
-        let mut public = None;
-        while !left.0.is_empty() {
-            let [kind, count] = [left.take(1)?[0], left.take(1)?[0]];
-            let members = left.take(usize::from(count) * 4)?;
-            let members = members
-                .chunks_exact(4)
-                .map(|asn| u32::from_be_bytes([asn[0], asn[1], asn[2], asn[3]]));
-            match kind {
-                // AS_SET and AS_SEQUENCE.
-                1 | 2 => {
-                    let members: Vec<u32> = members.collect();
-                    public = members
-                        .iter()
-                        .rfind(|&&asn| !is_nobody(asn) && !is_private(asn))
-                        .copied()
-                        .or(public);
-                    if !members.is_empty() {
-                        self.origins.clear();
-                    }
-                    let last = if kind == 1 {
-                        &members[..members.len().min(MAX_SET)]
-                    } else {
-                        &members[members.len().saturating_sub(1)..]
-                    };
-                    self.origins.extend_from_slice(last);
-                }
-                // AS_CONFED_SEQUENCE and AS_CONFED_SET.
-                3 | 4 => {}
-                _ => return Err("its AS path has a segment of an unknown kind"),
-            }
-        }
-        let sure = self
-            .origins
-            .iter()
-            .all(|&asn| !is_nobody(asn) && !is_private(asn));
-        self.origins.retain(|&asn| !is_nobody(asn));
-        if !sure {
-            self.origins.extend(public);
-        }
-        Ok(())
-    }
-}
-
-/// Numbers that no network has: AS0 (RFC 7607), AS_TRANS (RFC 6793), the last ones
-/// (RFC 7300).
-fn is_nobody(asn: u32) -> bool {
-    matches!(asn, 0 | 23456 | 65535 | u32::MAX)
-}
-
-/// RFC 6996.
-fn is_private(asn: u32) -> bool {
-    matches!(asn, 64512..=65534 | 4_200_000_000..=4_294_967_294)
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, size: usize) -> Result<&'a [u8], &'static str> {
-        let (bytes, left) = self.0.split_at_checked(size).ok_or(SHORT)?;
-        self.0 = left;
-        Ok(bytes)
-    }
-
-    fn u16(&mut self) -> Result<u16, &'static str> {
-        let bytes = self.take(2)?;
-        Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 }

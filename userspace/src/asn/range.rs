@@ -9,7 +9,7 @@ use super::model::Row;
 use crate::policy::model::Country;
 
 /// An address as an integer in host order.
-pub(super) trait Address: Copy + Ord + std::fmt::Debug {
+pub(crate) trait Address: Copy + Ord + std::hash::Hash + std::fmt::Debug {
     /// 32 or 128.
     const BITS: u8;
     /// Zero-extended.
@@ -64,7 +64,7 @@ impl Address for u128 {
 }
 
 /// Host bits of a prefix of length `len`, all set.
-pub(super) fn host_mask<A: Address>(len: u8) -> u128 {
+pub(crate) fn host_mask<A: Address>(len: u8) -> u128 {
     match A::BITS - len {
         0 => 0,
         host => u128::MAX >> (128 - u32::from(host)),

@@ -287,7 +287,7 @@ impl Partition {
         Ok(Question {
             bit,
             countries: &set.countries,
-            asns: asns(set, db),
+            asns: asns_of(set, db),
             ..Question::default()
         })
     }
@@ -315,7 +315,7 @@ impl Question<'_> {
 }
 
 /// The ASNs of a set: those named and those registered in its countries.
-fn asns(set: &Set, db: &AsnDb) -> Vec<(u32, u32)> {
+pub(crate) fn asns_of(set: &Set, db: &AsnDb) -> Vec<(u32, u32)> {
     let mut ranges: Vec<_> = set.asns.iter().map(|r| (*r.start(), *r.end())).collect();
     if !set.asn_countries.is_empty() {
         let registered = db.asns.iter().filter(|(_, info)| {

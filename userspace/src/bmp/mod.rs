@@ -1,0 +1,27 @@
+//! Live BGP over BMP (RFC 7854, Loc-RIB of RFC 9069): what the router's own BGP
+//! daemon has in its tables, as it changes.
+//!
+//! [`message`] cuts a stream into messages and [`update`] reads the routes of one; both
+//! take every byte as hostile. A [`rib`] keeps the routes of each peer, [`overlay`]
+//! decides when a change takes effect (what tightens at once, what loosens after the
+//! hold time), [`combine`] lays the outcome over the imported database, and [`feed`]
+//! ties them together behind one lock.
+//!
+//! The parser is not a general one: of each path only its origin is read, and routes
+//! of sessions with several paths for a prefix (RFC 7911) have to be told apart. The
+//! libraries that there are build all attributes, and take no notice of path
+//! identifiers.
+//!
+//! Architecture invariant: nothing here knows of sockets, of BPF, or of what a policy
+//! says beyond [`overlay::Stakes`].
+
+pub mod combine;
+pub mod feed;
+pub mod message;
+pub mod overlay;
+pub mod rib;
+mod routes;
+mod sets;
+#[cfg(test)]
+mod tests;
+pub mod update;

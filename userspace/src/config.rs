@@ -11,8 +11,9 @@ use std::{
 use toml::de::DeTable;
 
 mod asndb;
+mod bmp;
 
-pub use self::asndb::Updates;
+pub use self::{asndb::Updates, bmp::Bmp};
 
 use crate::{
     asn,
@@ -50,6 +51,8 @@ pub struct Config {
     pub updates: Updates,
     /// From when on a database is called old.
     pub max_age: Option<Duration>,
+    /// Live BGP; `None`: nothing listens.
+    pub bmp: Option<Bmp>,
     /// Where metrics are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
     /// Where state is kept.
@@ -164,10 +167,11 @@ struct Reader<'r, 't> {
 
 impl Reader<'_, '_> {
     fn config(&mut self, table: &DeTable<'_>) -> Config {
-        const KEYS: [&str; 8] = [
+        const KEYS: [&str; 9] = [
             "policy",
             "interface",
             "asndb",
+            "bmp",
             "metrics",
             "state_dir",
             "bpffs",
@@ -183,6 +187,7 @@ impl Reader<'_, '_> {
             import: asn::Options::default(),
             updates: Updates::default(),
             max_age: None,
+            bmp: None,
             metrics: Some(METRICS),
             state_dir: STATE_DIR.into(),
             bpffs: BPFFS.into(),
@@ -232,6 +237,7 @@ impl Reader<'_, '_> {
             config.updates = self.updates(table);
             config.max_age = self.days(table, "max_age_days");
         }
+        config.bmp = self.bmp(table);
         if let Some(table) = self.section(table, "metrics", &["listen"]) {
             config.metrics = self.listen(table);
         }

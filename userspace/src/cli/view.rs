@@ -153,6 +153,9 @@ pub(super) fn status(value: &Value) -> String {
             ),
         );
     }
+    if value["bgp"].is_object() {
+        bgp(&mut page, &value["bgp"]);
+    }
     for zone in list(&value["zones"]) {
         let mut words = format!("{}:", text(&zone["name"]));
         for action in ["drop", "audit", "pass"] {
@@ -182,6 +185,64 @@ pub(super) fn status(value: &Value) -> String {
         page.line("command", words);
     }
     page.0
+}
+
+fn origins(value: &Value) -> String {
+    let all: Vec<String> = list(value).iter().map(|asn| format!("AS{asn}")).collect();
+    if all.is_empty() {
+        "nobody".to_owned()
+    } else {
+        all.join(", ")
+    }
+}
+
+fn bgp(page: &mut Page, bgp: &Value) {
+    page.line(
+        "live BGP",
+        format!(
+            "{} IPv4 and {} IPv6 prefixes, {} sessions at {}, {} changes wait",
+            bgp["prefixes_v4"],
+            bgp["prefixes_v6"],
+            list(&bgp["sessions"]).len(),
+            text(&bgp["listen"]),
+            bgp["waiting"],
+        ),
+    );
+    if bgp["behind"] == true {
+        page.line(
+            "BEHIND",
+            "what BGP says now is not enforced yet: see the log",
+        );
+    }
+    for peer in list(&bgp["peers"]) {
+        page.line(
+            "",
+            format!(
+                "{} AS{} ({}) {} since {}: {} IPv4 and {} IPv6 routes",
+                text(&peer["address"]),
+                peer["asn"],
+                text(&peer["table"]),
+                text(&peer["state"]),
+                moment(&peer["since"]),
+                peer["routes_v4"],
+                peer["routes_v6"],
+            ),
+        );
+    }
+    for wait in list(&bgp["waits"]) {
+        page.line("waits", waiting(wait));
+    }
+}
+
+fn waiting(wait: &Value) -> String {
+    format!(
+        "{}: {} in effect, {} since {}, for another {}",
+        text(&wait["prefix"]),
+        origins(&wait["current"]),
+        origins(&wait["wanted"]),
+        moment(&wait["since"]),
+        duration(wait["seconds_left"].as_u64().unwrap_or(0)),
+    )
 }
 
 pub(super) fn changed(value: &Value) -> String {
@@ -258,6 +319,25 @@ pub(super) fn lookup(value: &Value) -> String {
                             text(&row["source"])
                         ),
                     );
+                }
+            }
+            Value::Object(live) if name == "live" => {
+                if !live["prefix"].is_null() {
+                    let peers: Vec<String> = list(&live["peers"]).iter().map(text).collect();
+                    page.line(
+                        "live BGP",
+                        format!(
+                            "{} by {} from {}, live since {}{}",
+                            text(&live["prefix"]),
+                            origins(&live["origins"]),
+                            peers.join(", "),
+                            moment(&live["since"]),
+                            if live["stale"] == true { ", STALE" } else { "" }
+                        ),
+                    );
+                }
+                if !live["waiting"].is_null() {
+                    page.line("waits", waiting(&live["waiting"]));
                 }
             }
             Value::Object(org) if name == "org" => {

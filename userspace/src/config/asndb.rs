@@ -127,7 +127,12 @@ impl Reader<'_, '_> {
     }
 
     /// `30s`, `24h`, `7d`: a second or more.
-    fn time(&mut self, table: &DeTable<'_>, key: &str, most: Duration) -> Option<Duration> {
+    pub(super) fn time(
+        &mut self,
+        table: &DeTable<'_>,
+        key: &str,
+        most: Duration,
+    ) -> Option<Duration> {
         let value = table.get(key)?;
         let text = value.get_ref().as_str();
         let time = text

@@ -15,6 +15,7 @@ use kordon_ebpf::layout::LAYOUT_VERSION;
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    bgp::Bgp,
     database::Database,
     interfaces::Device,
     network::Facts,
@@ -74,6 +75,8 @@ pub(super) struct Core {
     pub(super) datapath: Datapath,
     pub(super) database: Database,
     pub(super) updates: Updates,
+    /// Live BGP; `None`: not configured.
+    pub(super) bgp: Option<Bgp>,
     pub(super) overlay: Overlay,
     pub(super) current: Current,
     pub(super) record: Option<Record>,
@@ -134,6 +137,7 @@ impl Core {
         });
         self.database = next.database;
         self.facts = next.facts;
+        self.tell_bgp();
         Ok(Outcome {
             published,
             took: start.elapsed(),
@@ -189,7 +193,7 @@ impl Core {
         database: &Database,
         environment: &Environment,
     ) -> Result<Option<Published>, Refusal> {
-        let table_key = partition_key(policy, &database.id, &environment.router);
+        let table_key = partition_key(policy, database.id(), &environment.router);
         let hash = inputs_hash(policy, &table_key, database, environment);
         let live = self.datapath.live();
         if live.is_some_and(|live| live.hash == hash && live.table_key == table_key) {
@@ -212,7 +216,7 @@ impl Core {
         hash: [u8; 32],
     ) -> Result<Published, Refusal> {
         let mut directory = self.datapath.directory().clone();
-        let db = &database.db;
+        let db = &**database.effective();
         let mut rules = compile(policy, db, environment, &table.partition, &mut directory)
             .map_err(Refusal::from_error)?;
         rules.fixed.hash = hash;
@@ -256,7 +260,7 @@ impl Core {
         if let Some(table) = self.table.take_if(|table| table.key == key) {
             return Ok(table);
         }
-        let partition = Partition::new(policy, &database.db, &environment.router)
+        let partition = Partition::new(policy, database.effective(), &environment.router)
             .map_err(Refusal::from_error)?;
         let flat = FlatTable::build(&partition).map_err(Refusal::from_error)?;
         let tier = choose_tier(&flat.usage()).map_err(Refusal::from_error)?;
@@ -279,7 +283,7 @@ impl Core {
         }
         let Some(live) = self.live.take() else { return };
         let database = self.database.clone();
-        let key = partition_key(&live.policy, &database.id, &live.environment.router);
+        let key = partition_key(&live.policy, database.id(), &live.environment.router);
         match self.table_for(&live.policy, &database, &live.environment, key) {
             Ok(table) => self.table = Some(table),
             Err(e) => tracing::warn!("cannot build the table again: {e}"),
@@ -311,7 +315,7 @@ fn inputs_hash(
     hash.update(LAYOUT_VERSION.to_le_bytes());
     hash.update(policy_hash(policy));
     hash.update(table_key);
-    hash.update(database.id);
+    hash.update(database.id());
     // The order of zones is their number.
     for zone in &policy.zones {
         hash.update(&zone.name);

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::{fetched::Slot, refusal::in_words, state::StateDir};
 use crate::{
     asn::{self, AsnDb, Info},
+    bmp::feed::Feed,
     config::Config,
     policy::model::Country,
 };
@@ -20,10 +21,12 @@ use crate::{
 /// A database, and what it is known by.
 #[derive(Clone, Debug)]
 pub(super) struct Database {
+    /// As it was imported.
     pub(super) db: Arc<AsnDb>,
-    /// Equal ids, equal verdicts.
-    pub(super) id: [u8; 32],
+    id: [u8; 32],
     info: Arc<OnceLock<Info>>,
+    /// With live BGP over it.
+    live: Option<(Arc<AsnDb>, [u8; 32])>,
 }
 
 impl Database {
@@ -32,7 +35,28 @@ impl Database {
             id: id(&db),
             db: Arc::new(db),
             info: Arc::default(),
+            live: None,
         }
+    }
+
+    /// Equal ids, equal verdicts.
+    pub(super) fn id(&self) -> &[u8; 32] {
+        self.live.as_ref().map_or(&self.id, |(_, id)| id)
+    }
+
+    /// What is enforced: with live BGP over it.
+    pub(super) fn effective(&self) -> &Arc<AsnDb> {
+        self.live.as_ref().map_or(&self.db, |(db, _)| db)
+    }
+
+    /// With what is in effect of a feed over it.
+    pub(super) fn under(mut self, feed: &Feed) -> Self {
+        self.live = (!feed.is_empty()).then(|| {
+            let db = feed.overlaid(&self.db);
+            let id = id(&db);
+            (Arc::new(db), id)
+        });
+        self
     }
 
     pub(super) fn info(&self) -> &Info {

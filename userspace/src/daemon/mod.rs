@@ -9,12 +9,14 @@
 //! - [`interfaces`], [`network`]: programs on interfaces; links and addresses.
 //! - [`state`], [`database`]: what is on disk; [`updates`]: another database;
 //!   [`fetched`]: files from the network.
+//! - [`bgp`]: live BGP, from the router's sessions to the kernel's table.
 //! - [`status`], [`questions`]: answers.
 //! - [`trace`]: what the programs log when they are asked to.
 //!
 //! Architecture invariant: ending the daemon, however, changes nothing in the
 //! kernel. Only [`operations`]' `detach` does.
 
+mod bgp;
 mod core;
 mod database;
 mod fetched;
@@ -169,6 +171,7 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
     notify(&[NotifyState::Ready]);
     tokio::spawn(after_start(Arc::clone(&core), later));
     tokio::spawn(fetch_in_time(Arc::clone(&core)));
+    tokio::spawn(bgp::serve(Arc::clone(&core)));
     if let Some(address) = address {
         tokio::spawn(serve_metrics(address, Arc::clone(&core)));
     }

@@ -334,6 +334,7 @@ impl Core {
         database: Database,
         found: &Diagnostics,
     ) -> Result<Value, Refusal> {
+        let database = self.with_bgp(database);
         let mut answer = serde_json::to_value(database.info()).map_err(Refusal::from_error)?;
         let snapshot = self.state.snapshot();
         let db = Arc::clone(&database.db);

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use serde_json::Value;
 
-use super::{Core, Shared, core::Live, lock, refusal::Refusal, updates};
+use super::{Core, Shared, bgp::Bgp, core::Live, lock, refusal::Refusal, updates};
 use crate::{
     asn::AsnDb,
     control::protocol::Request,
@@ -17,8 +17,15 @@ use crate::{
 pub(super) fn perform(core: &Shared, request: Request) -> Result<Value, Refusal> {
     match request {
         Request::Lookup { query } => {
-            let db = Arc::clone(&lock(core).database.db);
-            lookup(&db, &query).map_err(|e| Refusal::new(e.message, e.help))
+            let (db, bgp) = {
+                let core = lock(core);
+                (Arc::clone(core.database.effective()), core.bgp.clone())
+            };
+            let mut answer = lookup(&db, &query).map_err(|e| Refusal::new(e.message, e.help))?;
+            if let (Some(bgp), Some(address)) = (bgp, address(&query)) {
+                answer["live"] = bgp.at(address);
+            }
+            Ok(answer)
         }
         Request::AsndbImport {
             asn,
@@ -29,15 +36,25 @@ pub(super) fn perform(core: &Shared, request: Request) -> Result<Value, Refusal>
         Request::AsndbUpdate { accept } => updates::update(core, accept),
         Request::AsndbProgress => Ok(updates::progress(core)),
         Request::AsndbDiff { asn, countries } => updates::diff(core, &asn, &countries),
-        Request::Explain(query) => Asked::of(&lock(core))?.explain(&query),
+        Request::Explain(query) => {
+            let asked = Asked::of(&lock(core))?;
+            asked.explain(&query)
+        }
         request => lock(core).perform(request),
     }
+}
+
+/// The address that a question is about.
+fn address(query: &str) -> Option<IpAddr> {
+    let prefix = || Some(query.parse::<ipnet::IpNet>().ok()?.addr());
+    query.parse().ok().or_else(prefix)
 }
 
 /// What a verdict depends on, taken at one moment.
 struct Asked {
     policy: Arc<Policy>,
     db: Arc<AsnDb>,
+    bgp: Option<Bgp>,
     addresses: Vec<IpAddr>,
     connected: std::collections::BTreeMap<String, Vec<ipnet::IpNet>>,
 }
@@ -57,7 +74,8 @@ impl Asked {
         };
         Ok(Self {
             policy: Arc::clone(policy),
-            db: Arc::clone(&core.database.db),
+            db: Arc::clone(core.database.effective()),
+            bgp: core.bgp.clone(),
             addresses: environment.router.clone(),
             connected: environment.connected.clone(),
         })
@@ -70,6 +88,17 @@ impl Asked {
             connected: self.connected.clone(),
         };
         let answer = explain(&self.policy, &self.db, &router, query, Engine::Kernel);
+        let answer = answer.map(|mut answer| {
+            let judged = answer["judged"].as_str().and_then(|a| a.parse().ok());
+            if let Some(bgp) = &self.bgp {
+                let live = bgp.at(judged.unwrap_or(query.dst));
+                if let Value::Array(why) = &mut answer["why"] {
+                    why.extend(super::bgp::in_words(&live).map(Value::from));
+                }
+                answer["live"] = live;
+            }
+            answer
+        });
         answer.map_err(|e| match e.downcast::<QueryError>() {
             Ok(error) => Refusal::new(error.message, error.help),
             Err(e) => Refusal::from_error(format!("{e:#}")),

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 
 use super::{
+    bgp::Bgp,
     core::{Applies, Core},
     database::{self, Found},
     interfaces::Device,
@@ -90,6 +91,7 @@ impl Core {
         let devices = config.interfaces.iter().cloned().map(Device::new).collect();
         let mut core = Self {
             updates: Updates::load(&state),
+            bgp: config.bmp.as_ref().map(|bmp| Bgp::new(bmp, &database)),
             config,
             state,
             datapath,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kordon_ebpf::layout::{Action, Counter};
 use serde_json::{Map, Value, json};
 
-use super::{core::Core, operations::hex, refusal::Refusal};
+use super::{bgp::Bgp, core::Core, operations::hex, refusal::Refusal};
 use crate::{
     compile::directory::Identity,
     config::mode_word,
@@ -104,6 +104,7 @@ impl Core {
             ],
             database_old: self.config.max_age.map(|_| self.database_is_old()),
             interfaces: self.attachments().collect(),
+            bgp: self.bgp.as_ref().map(Bgp::snapshot),
             counters,
         })
     }
@@ -179,6 +180,7 @@ impl Core {
                 "sources": info.sources,
                 "update": self.updates.status(),
             },
+            "bgp": self.bgp.as_ref().map(Bgp::status),
             "zones": self.zones()?,
             "overlay": overlay,
             "started_at": self.started_at,

@@ -50,4 +50,27 @@ pub struct Snapshot {
     pub database_updates: [(&'static str, u64); 3],
     /// Configured interfaces: logical name, mode, attached.
     pub interfaces: Vec<(String, &'static str, bool)>,
+    /// Live BGP; `None`: not configured.
+    pub bgp: Option<Bgp>,
+}
+
+/// Live BGP.
+#[derive(Clone, Debug, Default)]
+pub struct Bgp {
+    /// Routers that are connected.
+    pub sessions: usize,
+    /// Tables of peers by state: up, down, stale.
+    pub peers: [(&'static str, usize); 3],
+    /// Routes of all peers: IPv4, IPv6.
+    pub routes: (usize, usize),
+    /// Prefixes in effect: IPv4, IPv6.
+    pub prefixes: (usize, usize),
+    /// Changes that wait.
+    pub waiting: usize,
+    /// Since the start of the daemon.
+    pub counts: crate::bmp::feed::Counts,
+    /// How long the last change took from here to the kernel.
+    pub apply: Option<Duration>,
+    /// Changes that could not be brought to the kernel.
+    pub failures: u64,
 }

@@ -5,7 +5,7 @@ use prometheus::{
     Encoder as _, Gauge, GaugeVec, IntCounterVec, Opts, Registry, Result, TextEncoder,
 };
 
-use super::Snapshot;
+use super::{Bgp, Snapshot};
 use crate::compile::directory::Identity;
 
 /// What ASNs without a counter of their own are called.
@@ -269,6 +269,9 @@ fn state(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
         let labels = [interface.as_str(), mode];
         attached.with_label_values(&labels).set(truth(*is_attached));
     }
+    if let Some(live) = &snapshot.bgp {
+        bgp(registry, live)?;
+    }
     let build = gauges(
         registry,
         "kordon_build_info",
@@ -277,5 +280,108 @@ fn state(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
     )?;
     let version = env!("CARGO_PKG_VERSION");
     build.with_label_values(&[version]).set(1.0);
+    Ok(())
+}
+
+fn bgp(registry: &Registry, bgp: &Bgp) -> Result<()> {
+    let number = |name: &str, help: &str, value: usize| gauge(registry, name, help, value as f64);
+    number(
+        "kordon_bmp_sessions",
+        "Routers that are connected.",
+        bgp.sessions,
+    )?;
+    let peers = gauges(
+        registry,
+        "kordon_bmp_peers",
+        "Tables of BGP peers, by whether they are up; stale ones were silent too long.",
+        &["state"],
+    )?;
+    for (state, count) in bgp.peers {
+        if !state.is_empty() {
+            peers.with_label_values(&[state]).set(count as f64);
+        }
+    }
+    for (name, help, (v4, v6)) in [
+        ("kordon_bmp_routes", "Routes of all BGP peers.", bgp.routes),
+        (
+            "kordon_bmp_prefixes",
+            "Prefixes of live BGP that are in effect.",
+            bgp.prefixes,
+        ),
+    ] {
+        let gauge = gauges(registry, name, help, &["family"])?;
+        gauge.with_label_values(&["ipv4"]).set(v4 as f64);
+        gauge.with_label_values(&["ipv6"]).set(v6 as f64);
+    }
+    number(
+        "kordon_bmp_waiting",
+        "Changes of live BGP that would loosen and wait for the hold time.",
+        bgp.waiting,
+    )?;
+    if let Some(apply) = bgp.apply {
+        gauge(
+            registry,
+            "kordon_bmp_apply_seconds",
+            "How long the last changes of live BGP took to be in the kernel.",
+            apply.as_secs_f64(),
+        )?;
+    }
+    let counts = &bgp.counts;
+    for (name, help, value) in [
+        (
+            "kordon_bmp_messages_total",
+            "BMP messages.",
+            counts.messages,
+        ),
+        (
+            "kordon_bmp_updates_total",
+            "BGP UPDATEs in BMP messages.",
+            counts.updates,
+        ),
+        (
+            "kordon_bmp_changes_total",
+            "Changes of prefixes by live BGP that took effect.",
+            counts.changes,
+        ),
+        (
+            "kordon_bmp_held_total",
+            "Changes of live BGP that had to wait.",
+            counts.held,
+        ),
+        (
+            "kordon_bmp_apply_failures_total",
+            "Times that changes of live BGP could not be brought to the kernel at once.",
+            bgp.failures,
+        ),
+    ] {
+        let counter = prometheus::IntCounter::new(name, help)?;
+        counter.inc_by(value);
+        registry.register(Box::new(counter))?;
+    }
+    let sessions = counter(
+        registry,
+        "kordon_bmp_sessions_total",
+        "BMP sessions since the daemon started, by what became of them.",
+        &["result"],
+    )?;
+    for (result, value) in [
+        ("accepted", counts.sessions),
+        ("refused", counts.refused),
+        ("malformed", counts.errors),
+    ] {
+        sessions.with_label_values(&[result]).inc_by(value);
+    }
+    let ignored = counter(
+        registry,
+        "kordon_bmp_ignored_total",
+        "What came by BMP and does not count: UPDATEs of Adj-RIB-Out, other routes.",
+        &["kind"],
+    )?;
+    for (kind, value) in [
+        ("adj-rib-out", counts.adj_rib_out),
+        ("other-routes", counts.other_routes),
+    ] {
+        ignored.with_label_values(&[kind]).inc_by(value);
+    }
     Ok(())
 }

@@ -69,6 +69,12 @@ fn sample() -> Snapshot {
         applies: (2, 0),
         prefixes: (10, 20),
         database_age: Some(60),
+        bgp: Some(Bgp {
+            sessions: 1,
+            peers: [("up", 2), ("down", 0), ("stale", 1)],
+            apply: Some(Duration::from_millis(2)),
+            ..Bgp::default()
+        }),
         database_held: vec![("shrunk", true), ("wide", false)],
         database_updates: [("taken", 2), ("held", 1), ("failed", 0)],
         database_old: Some(false),

@@ -1,0 +1,169 @@
+//! `[bmp]`: where the router's BGP daemon tells what it has, who may, and how long
+//! what loosens waits.
+
+use std::{net::SocketAddr, time::Duration};
+
+use ipnet::IpNet;
+use toml::de::DeTable;
+
+use super::Reader;
+use crate::diagnostic::quoted;
+
+/// Where sessions are accepted unless the file says otherwise.
+pub(super) const LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 11019);
+/// Longest time that can be given.
+const MOST: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// The BMP listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bmp {
+    /// Where sessions are accepted.
+    pub listen: SocketAddr,
+    /// From where. Empty: from this machine.
+    pub peers: Vec<IpNet>,
+    /// A peer of which nothing was heard for so long is stale.
+    pub stale_after: Duration,
+    /// How long a change that loosens waits.
+    pub hold: Duration,
+}
+
+impl Bmp {
+    /// Whether a session may come from an address.
+    #[must_use]
+    pub fn allows(&self, address: std::net::IpAddr) -> bool {
+        let address = address.to_canonical();
+        if self.peers.is_empty() {
+            return address.is_loopback();
+        }
+        self.peers.iter().any(|peers| peers.contains(&address))
+    }
+}
+
+impl Reader<'_, '_> {
+    /// `None`: there is no such section.
+    pub(super) fn bmp(&mut self, table: &DeTable<'_>) -> Option<Bmp> {
+        let keys = ["listen", "peers", "stale_after", "hold_time"];
+        let section = table.get("bmp")?;
+        let table = self.section(table, "bmp", &keys)?;
+        let listen = self.bmp_address(table);
+        let peers = self.bmp_peers(table);
+        if let Some(listen) = listen
+            && !listen.ip().is_loopback()
+            && !table.contains_key("peers")
+        {
+            self.report.error(
+                &table.get("listen").unwrap_or(section).span(),
+                format!("`{listen}` can be reached from elsewhere, and no `peers` are named"),
+                "add `peers = [\"192.0.2.1\"]`, the routers that may connect, or listen on 127.0.0.1",
+            );
+        }
+        let stale_after = self.time(table, "stale_after", MOST);
+        let hold = self.time(table, "hold_time", MOST);
+        Some(Bmp {
+            listen: listen?,
+            peers,
+            stale_after: stale_after.unwrap_or(Duration::from_secs(600)),
+            hold: hold.unwrap_or(Duration::from_secs(3600)),
+        })
+    }
+
+    fn bmp_address(&mut self, table: &DeTable<'_>) -> Option<SocketAddr> {
+        const EXAMPLE: &str = "`listen = \"127.0.0.1:11019\"`";
+        let Some(value) = table.get("listen") else {
+            return Some(LISTEN);
+        };
+        let text = self.report.string(value, "`listen`", EXAMPLE)?;
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.report.error(
+                &value.span(),
+                format!("{} is not an address with a port", quoted(text)),
+                format!("write {EXAMPLE}, or remove `[bmp]`"),
+            );
+        }
+        address
+    }
+
+    fn bmp_peers(&mut self, table: &DeTable<'_>) -> Vec<IpNet> {
+        let Some(value) = table.get("peers") else {
+            return Vec::new();
+        };
+        let example = "`peers = [\"192.0.2.1\", \"2001:db8::/64\"]`";
+        let mut peers = Vec::new();
+        let texts = self.report.strings(value, "`peers`", example);
+        if texts.is_empty() {
+            self.report.error(
+                &value.span(),
+                "`peers` names nobody",
+                "name the routers that may connect, or remove the key: then it is this machine",
+            );
+        }
+        for (span, text) in texts {
+            let net = text.parse::<IpNet>().ok();
+            let host = text.parse::<std::net::IpAddr>().ok();
+            match net.or(host.map(IpNet::from)) {
+                Some(net) => peers.push(net.trunc()),
+                None => self.report.error(
+                    &span,
+                    format!("{} is neither an address nor a prefix", quoted(text)),
+                    format!("write {example}"),
+                ),
+            }
+        }
+        peers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::parse;
+
+    fn read(text: &str) -> (Option<crate::config::Config>, Vec<String>) {
+        let text = format!("[[interface]]\ndevice = \"e\"\n{text}\n");
+        let (config, found) = parse(Path::new("/k.toml"), &text);
+        let errors = found.errors.into_iter().map(|e| e.message).collect();
+        (config, errors)
+    }
+
+    #[test]
+    fn all_of_it() {
+        assert_eq!(read("").0.unwrap().bmp, None);
+        let bmp = read("[bmp]").0.unwrap().bmp.unwrap();
+        assert_eq!(bmp.listen, LISTEN);
+        assert_eq!(bmp.hold, Duration::from_secs(3600));
+        assert!(bmp.allows("127.0.0.9".parse().unwrap()));
+        assert!(bmp.allows("::ffff:127.0.0.1".parse().unwrap()));
+        assert!(!bmp.allows("192.0.2.1".parse().unwrap()));
+        let text = "[bmp]\nlisten = \"[::]:5000\"\npeers = [\"192.0.2.1\", \"2001:db8::1/64\"]\n\
+                    stale_after = \"2h\"\nhold_time = \"1s\"\n";
+        let bmp = read(text).0.unwrap().bmp.unwrap();
+        assert_eq!(bmp.listen, "[::]:5000".parse().unwrap());
+        assert_eq!(bmp.stale_after, Duration::from_secs(7200));
+        assert_eq!(bmp.hold, Duration::from_secs(1));
+        assert!(bmp.allows("2001:db8::9".parse().unwrap()));
+        assert!(bmp.allows("::ffff:192.0.2.1".parse().unwrap()));
+        assert!(!bmp.allows("127.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, message) in [
+            ("listen = \"11019\"", "not an address with a port"),
+            ("listen = \"0.0.0.0:11019\"", "no `peers` are named"),
+            ("peers = []", "names nobody"),
+            ("peers = [\"router\"]", "neither an address nor a prefix"),
+            ("peers = \"127.0.0.1\"", "`peers` must be a list"),
+            ("hold_time = 5", "`hold_time` must be a time"),
+            ("stale_after = \"0s\"", "`stale_after` must be a time"),
+            ("hold = \"5s\"", "unknown key `hold`"),
+        ] {
+            let (config, errors) = read(&format!("[bmp]\n{text}"));
+            assert!(config.is_none(), "{text}");
+            assert!(errors.iter().any(|e| e.contains(message)), "{errors:?}");
+        }
+    }
+}

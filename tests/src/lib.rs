@@ -1,10 +1,12 @@
 //! What the end-to-end tests, the demo and the benchmarks share. None of it ships.
 
 pub mod bench;
+pub mod bmp;
 pub mod controller;
 pub mod data;
 pub mod demo;
 pub mod formats;
+pub mod frr;
 pub mod generate;
 pub mod hostile;
 pub mod lab;

@@ -285,6 +285,7 @@ fn every_policy_is_proven() {
             db: &case.db,
             environment: &environment,
             directory: &directory,
+            changed: &[],
         };
         let prober = kernel.prober.as_mut().expect("an image was installed");
         // With every table there is more of the same.

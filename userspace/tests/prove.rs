@@ -196,6 +196,7 @@ impl Candidate {
             db: &self.db,
             environment: &self.environment,
             directory: &self.directory,
+            changed: &[],
         };
         prove(&claim, budget, prober)
     }

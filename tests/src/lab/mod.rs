@@ -18,6 +18,7 @@
 //! The tests' only way to the network, so that a change here is one change.
 
 pub mod bpffs;
+pub mod flow;
 pub mod frame;
 pub mod namespace;
 pub mod programs;

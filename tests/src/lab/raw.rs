@@ -67,7 +67,7 @@ impl RawSender {
     }
 }
 
-fn bind(socket: &OwnedFd, index: u32) -> nix::Result<()> {
+pub(super) fn bind(socket: &OwnedFd, index: u32) -> nix::Result<()> {
     let on: libc::c_int = 1;
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,

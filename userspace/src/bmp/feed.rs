@@ -147,6 +147,8 @@ pub struct Feed {
     /// Of peers that have only begun: in effect when they have sent all, so that a blocked
     /// prefix is not there without the shorter ones of others inside it.
     beginning: Dirty,
+    /// One of them has sent all.
+    begun: bool,
     update: Update,
     touched: Touched,
     counts: Counts,
@@ -169,6 +171,7 @@ impl Feed {
             sets: Sets::default(),
             dirty: Dirty::default(),
             beginning: Dirty::default(),
+            begun: false,
             update: Update::default(),
             touched: Touched::default(),
             counts: Counts::default(),
@@ -263,8 +266,10 @@ impl Feed {
                 self.counts.other_routes += self.update.ignored;
                 self.rib
                     .update(table, &self.update, &mut self.sets, now, &mut self.touched);
-                if self.rib.tables[table].first {
+                let from = &self.rib.tables[table];
+                if from.first {
                     self.beginning.add(&mut self.touched);
+                    self.begun |= !from.is_syncing();
                 } else {
                     self.dirty.add(&mut self.touched);
                 }
@@ -280,6 +285,7 @@ impl Feed {
 
     /// Whether peers that had nothing before have sent all they have.
     fn end_beginnings(&mut self, now: Moment) {
+        self.begun = false;
         let mut beginning = false;
         for table in self.rib.tables.iter_mut().filter(|table| table.first) {
             let waited = |from: Moment, long| now.steady.saturating_sub(from.steady) >= long;
@@ -297,7 +303,7 @@ impl Feed {
     /// Whether [`Self::settle`] has something to do now.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        self.begun || !self.dirty.is_empty()
     }
 
     /// Decides on all that has come, and on what has waited long enough: what is to be in

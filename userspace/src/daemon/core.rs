@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use kordon_ebpf::layout::LAYOUT_VERSION;
 use sha2::{Digest as _, Sha256};
@@ -77,6 +78,8 @@ pub(super) struct Core {
     pub(super) updates: Updates,
     /// Live BGP; `None`: not configured.
     pub(super) bgp: Option<Bgp>,
+    /// In what the next table differs from the live one, where that is all.
+    pub(super) changed: Vec<IpNet>,
     pub(super) overlay: Overlay,
     pub(super) current: Current,
     pub(super) record: Option<Record>,
@@ -222,8 +225,10 @@ impl Core {
         rules.fixed.hash = hash;
         rules.fixed.table_key = table.key;
         let live = self.datapath.live();
+        let changed = std::mem::take(&mut self.changed);
         let budget = match live {
             Some(live) if live.table_key == table.key && live.tier == table.tier => Budget::Rules,
+            Some(live) if !changed.is_empty() && live.tier == table.tier => Budget::Rules,
             _ => Budget::Table,
         };
         let claim = Claim {
@@ -231,6 +236,7 @@ impl Core {
             db,
             environment,
             directory: &directory,
+            changed: &changed,
         };
         self.datapath
             .publish(

@@ -96,6 +96,7 @@ impl Core {
             state,
             datapath,
             database,
+            changed: Vec::new(),
             overlay,
             current: Current::default(),
             record: None,

@@ -23,6 +23,7 @@ mod unusual;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use ipnet::IpNet;
 use kordon_ebpf::layout::PROBE_BATCH;
 
 pub(crate) use self::naive::{is_multicast, is_private, is_special};
@@ -46,7 +47,8 @@ const CONDITIONS: usize = 256;
 /// How much is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Budget {
-    /// The table is the one that is live, and was proven: what the rules name.
+    /// The table is the one that is live, and was proven, or that one but for `changed`:
+    /// what the rules name.
     Rules,
     /// The table is new: its ranges too.
     Table,
@@ -98,6 +100,8 @@ pub struct Claim<'a> {
     pub environment: &'a Environment,
     /// Whose the counters are.
     pub directory: &'a Directory,
+    /// Prefixes that live BGP has changed, which are tried with every budget.
+    pub changed: &'a [IpNet],
 }
 
 /// What was shown.

@@ -16,6 +16,7 @@ pub(super) const BUILD: &[&str] = &["gcc", "libc6-dev"];
 pub(super) const LAB: &[&str] = &[
     "curl",
     "ethtool",
+    "frr",
     "iproute2",
     "ipset",
     "iputils-ping",

@@ -1,0 +1,203 @@
+//! A router's side of BMP (RFC 7854), written from the RFC and sharing nothing with
+//! what reads it.
+
+use std::{
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use ipnet::IpNet;
+
+use crate::lab::Namespace;
+
+/// Where the daemon listens in tests.
+pub const PORT: u16 = 11019;
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = vec![3];
+    out.extend((body.len() as u32 + 6).to_be_bytes());
+    out.push(kind);
+    out.extend(body);
+    out
+}
+
+/// The header of messages about the peer 192.0.2.N in AS 64600+N, after the filters.
+fn peer(n: u8) -> Vec<u8> {
+    let mut out = vec![0, 0x40];
+    out.extend([0; 20]);
+    out.extend([192, 0, 2, n]);
+    out.extend((64600 + u32::from(n)).to_be_bytes());
+    out.extend([192, 0, 2, n]);
+    out.extend([0; 8]);
+    out
+}
+
+fn bgp(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = vec![0xff; 16];
+    out.extend((body.len() as u16 + 19).to_be_bytes());
+    out.push(kind);
+    out.extend(body);
+    out
+}
+
+fn nlri(prefix: IpNet, out: &mut Vec<u8>) {
+    let len = prefix.prefix_len();
+    out.push(len);
+    let octets = usize::from(len.div_ceil(8));
+    match prefix.addr() {
+        IpAddr::V4(address) => out.extend(&address.octets()[..octets]),
+        IpAddr::V6(address) => out.extend(&address.octets()[..octets]),
+    }
+}
+
+fn attribute(kind: u8, value: &[u8], out: &mut Vec<u8>) {
+    out.extend([0x50, kind]);
+    out.extend((value.len() as u16).to_be_bytes());
+    out.extend(value);
+}
+
+fn update(gone: &[u8], attributes: &[u8], here: &[u8]) -> Vec<u8> {
+    let mut body = (gone.len() as u16).to_be_bytes().to_vec();
+    body.extend(gone);
+    body.extend((attributes.len() as u16).to_be_bytes());
+    body.extend(attributes);
+    body.extend(here);
+    bgp(2, &body)
+}
+
+/// Who is there.
+#[must_use]
+pub fn initiation(name: &str) -> Vec<u8> {
+    let mut body = vec![0, 2];
+    body.extend((name.len() as u16).to_be_bytes());
+    body.extend(name.as_bytes());
+    message(4, &body)
+}
+
+/// Peer N came up.
+#[must_use]
+pub fn peer_up(n: u8) -> Vec<u8> {
+    let mut body = peer(n);
+    body.extend([0; 20]);
+    let open = bgp(1, &[4, 0xfc, 0x58, 0, 180, 192, 0, 2, n, 0]);
+    body.extend(&open);
+    body.extend(&open);
+    message(3, &body)
+}
+
+/// Peer N went down.
+#[must_use]
+pub fn peer_down(n: u8) -> Vec<u8> {
+    let mut body = peer(n);
+    body.push(4);
+    message(2, &body)
+}
+
+/// Peer N announces a prefix with an AS path.
+#[must_use]
+pub fn announce(n: u8, prefix: IpNet, path: &[u32]) -> Vec<u8> {
+    let mut segment = vec![2, path.len() as u8];
+    segment.extend(path.iter().flat_map(|asn| asn.to_be_bytes()));
+    let (mut attributes, mut here) = (Vec::new(), Vec::new());
+    attribute(1, &[0], &mut attributes);
+    attribute(2, &segment, &mut attributes);
+    match prefix {
+        IpNet::V4(_) => {
+            attribute(3, &[192, 0, 2, n], &mut attributes);
+            nlri(prefix, &mut here);
+        }
+        IpNet::V6(_) => {
+            let mut value = vec![0, 2, 1, 16];
+            value.extend([0; 17]);
+            nlri(prefix, &mut value);
+            attribute(14, &value, &mut attributes);
+        }
+    }
+    let mut body = peer(n);
+    body.extend(update(&[], &attributes, &here));
+    message(0, &body)
+}
+
+/// Peer N withdraws a prefix.
+#[must_use]
+pub fn withdraw(n: u8, prefix: IpNet) -> Vec<u8> {
+    let (mut gone, mut attributes) = (Vec::new(), Vec::new());
+    match prefix {
+        IpNet::V4(_) => nlri(prefix, &mut gone),
+        IpNet::V6(_) => {
+            let mut value = vec![0, 2, 1];
+            nlri(prefix, &mut value);
+            attribute(15, &value, &mut attributes);
+        }
+    }
+    let mut body = peer(n);
+    body.extend(update(&gone, &attributes, &[]));
+    message(0, &body)
+}
+
+/// Peer N has sent all it has, in both families.
+#[must_use]
+pub fn ends(n: u8) -> Vec<u8> {
+    let mut v6 = Vec::new();
+    attribute(15, &[0, 2, 1], &mut v6);
+    let mut out = Vec::new();
+    for update in [update(&[], &[], &[]), update(&[], &v6, &[])] {
+        let mut body = peer(n);
+        body.extend(update);
+        out.extend(message(0, &body));
+    }
+    out
+}
+
+/// A session to the daemon in a namespace.
+#[derive(Debug)]
+pub struct Speaker(TcpStream);
+
+impl Speaker {
+    /// Connects, and says who it is.
+    ///
+    /// # Errors
+    /// If nobody listens.
+    pub fn connect(namespace: &Namespace) -> Result<Self> {
+        let stream = namespace.run(|| {
+            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT));
+            stream.context("cannot connect to the BMP listener")
+        })?;
+        stream.set_nodelay(true).context("cannot set an option")?;
+        let timeout = Some(Duration::from_secs(20));
+        stream
+            .set_write_timeout(timeout)
+            .context("cannot set a timeout")?;
+        let mut speaker = Self(stream);
+        speaker.send(&initiation("speaker"))?;
+        Ok(speaker)
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// If the other side has closed.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.0.write_all(bytes).context("cannot send by BMP")
+    }
+
+    /// Whether the other side closes within some seconds.
+    ///
+    /// # Errors
+    /// If the connection breaks in another way.
+    pub fn is_closed(&mut self) -> Result<bool> {
+        use std::io::Read as _;
+        let timeout = Some(Duration::from_secs(5));
+        self.0
+            .set_read_timeout(timeout)
+            .context("cannot set a timeout")?;
+        match self.0.read(&mut [0; 1]) {
+            Ok(read) => Ok(read == 0),
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => Ok(true),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
+            Err(e) => Err(e).context("the BMP session broke"),
+        }
+    }
+}

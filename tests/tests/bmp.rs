@@ -1,0 +1,359 @@
+//! Live BGP, from a router's session to the packets of a camera.
+
+use std::{
+    net::IpAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use ipnet::IpNet;
+use kordon_tests::{
+    bmp::{self, Speaker},
+    controller::{Controller, Metrics, binary},
+    frr::{self, Frr},
+    lab::{Namespace, flow::until_dropped},
+    router::Router,
+};
+use serde_json::Value;
+
+/// AS64500 is blocked.
+const BLOCKED: u32 = 64500;
+
+fn configuration(more: &str) -> String {
+    format!(
+        "policy = \"policy.toml\"\n[[interface]]\nname = \"trunk\"\ndevice = \"in\"\nmode = \"native\"\n\
+         [asndb]\nsources = [\"asn.csv\"]\n[metrics]\nlisten = \"127.0.0.1:9754\"\n\
+         [bmp]\nlisten = \"127.0.0.1:11019\"\n{more}\n"
+    )
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(15);
+    while !holds()? {
+        ensure!(Instant::now() < end, "still not: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn start(name: &str, more: &str) -> Result<Option<(Router, Controller)>> {
+    let Some(binary) = binary() else {
+        return Ok(None);
+    };
+    let router = Router::new(name, binary)?;
+    router.write("kordon.toml", configuration(more))?;
+    let (controller, _) = Controller::start(&router.place())?;
+    Ok(Some((router, controller)))
+}
+
+fn prefix(text: &str) -> IpNet {
+    text.parse().expect("a prefix of this file")
+}
+
+/// A session with a peer that has sent all it had: nothing.
+fn speaker(namespace: &Namespace, controller: &Controller) -> Result<Speaker> {
+    let mut speaker = Speaker::connect(namespace)?;
+    speaker.send(&bmp::peer_up(1))?;
+    // The table is there with its first route; an IPv6 default never counts.
+    speaker.send(&bmp::ends(1))?;
+    until("the peer is there", || {
+        let status = controller.cli(&["status"])?;
+        let peers = status["bgp"]["peers"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        Ok(peers
+            .iter()
+            .any(|p| p["table"] == "post-policy" && p["state"] == "up"))
+    })?;
+    Ok(speaker)
+}
+
+fn live(controller: &Controller, address: &str) -> Result<Value> {
+    Ok(controller.cli(&["lookup", address])?["live"].clone())
+}
+
+#[derive(Debug)]
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn median(&mut self) -> Duration {
+        self.0.sort_unstable();
+        self.0[self.0.len() / 2]
+    }
+
+    fn worst(&self) -> Duration {
+        self.0.iter().max().copied().unwrap_or_default()
+    }
+}
+
+#[test]
+fn what_a_router_says_is_enforced() -> Result<()> {
+    let Some((router, controller)) = start("bmp", "hold_time = \"3s\"")? else {
+        return Ok(());
+    };
+    let wire = &router.wire;
+    let mut speaker = speaker(&wire.namespace, &controller)?;
+    let patience = Duration::from_secs(15);
+
+    // What tightens: 192.0.2.0/24 is AS64502's in the files.
+    let target: IpAddr = "192.0.2.9".parse()?;
+    until_dropped(wire, target, patience, || {
+        speaker.send(&bmp::announce(1, prefix("192.0.2.0/24"), &[64601, BLOCKED]))
+    })?;
+    let said = live(&controller, "192.0.2.9")?;
+    ensure!(said["origins"] == serde_json::json!([BLOCKED]), "{said}");
+    ensure!(said["peers"] == serde_json::json!(["192.0.2.1"]), "{said}");
+    ensure!(
+        said["since"].is_string() && said["stale"] == false,
+        "{said}"
+    );
+    let explained = controller.cli(&[
+        "explain",
+        "--vlan",
+        "20",
+        "--src",
+        "10.20.0.5",
+        "--dst",
+        "192.0.2.9",
+    ])?;
+    ensure!(explained["action"] == "drop", "{explained}");
+    ensure!(
+        explained["why"].to_string().contains("live since"),
+        "{explained}"
+    );
+
+    // What loosens waits, and is shown.
+    speaker.send(&bmp::announce(1, prefix("192.0.2.0/24"), &[64601, 65540]))?;
+    until("it waits", || {
+        let status = controller.cli(&["status"])?;
+        Ok(status["bgp"]["waiting"] == 1)
+    })?;
+    let status = controller.cli(&["status"])?;
+    let wait = &status["bgp"]["waits"][0];
+    ensure!(wait["wanted"] == serde_json::json!([65540]), "{wait}");
+    ensure!(
+        wait["current"] == serde_json::json!([BLOCKED, 65540]),
+        "{wait}"
+    );
+    let said = live(&controller, "192.0.2.9")?;
+    ensure!(said["waiting"]["prefix"] == "192.0.2.0/24", "{said}");
+    ensure!(drops(&router, target)?, "it passes while it waits");
+    let metrics = Metrics::scrape(&wire.namespace)?;
+    ensure!(metrics.0.contains("\nkordon_bmp_waiting 1\n"));
+    until("the hold time is over", || Ok(!drops(&router, target)?))?;
+
+    // IPv6.
+    until_dropped(wire, "2001:db8:600d::9".parse()?, patience, || {
+        let part = prefix("2001:db8:600d::/48");
+        speaker.send(&bmp::announce(1, part, &[64601, BLOCKED]))
+    })?;
+
+    // The session is lost: what was said stays.
+    drop(speaker);
+    until("the session is gone", || {
+        let status = controller.cli(&["status"])?;
+        Ok(status["bgp"]["sessions"] == serde_json::json!([]))
+    })?;
+    ensure!(drops(&router, "2001:db8:600d::9".parse()?)?);
+    ensure!(live(&controller, "2001:db8:600d::9")?["origins"][0] == BLOCKED);
+    Ok(())
+}
+
+/// Whether a camera's packets to an address are dropped, by the counters.
+fn drops(router: &Router, to: IpAddr) -> Result<bool> {
+    let count = || -> Result<u64> {
+        let metrics = Metrics::scrape(&router.wire.namespace)?;
+        Ok(metrics.sum("kordon_packets_total", &[("action", "drop")]))
+    };
+    let from = match to {
+        IpAddr::V4(_) => "10.20.0.5".parse()?,
+        IpAddr::V6(_) => "fd00:20::5".parse()?,
+    };
+    let before = count()?;
+    let packet = kordon_tests::lab::Wire::packet(20, from, to);
+    router.wire.send(&packet, 10)?;
+    thread::sleep(Duration::from_millis(50));
+    let dropped = count()? - before;
+    ensure!(dropped == 0 || dropped == 10, "{dropped} of 10 dropped");
+    Ok(dropped == 10)
+}
+
+#[test]
+fn what_cannot_be_read_ends_the_session_and_nothing_else() -> Result<()> {
+    let Some((router, controller)) = start("bmpbad", "")? else {
+        return Ok(());
+    };
+    let namespace = &router.wire.namespace;
+    let mut good = speaker(namespace, &controller)?;
+    good.send(&bmp::announce(1, prefix("192.0.2.0/24"), &[64601, BLOCKED]))?;
+    until("it is live", || drops(&router, "192.0.2.9".parse()?))?;
+    let announcement = bmp::announce(1, prefix("203.0.113.0/24"), &[64601, BLOCKED]);
+    let mut cut = announcement.clone();
+    let length = cut.len() - 3;
+    cut.truncate(length);
+    cut[1..5].copy_from_slice(&(length as u32).to_be_bytes());
+    for bytes in [
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        vec![3, 0xff, 0xff, 0xff, 0xff, 0],
+        vec![3, 0, 0, 0, 0, 0],
+        vec![3, 0, 0, 0, 7, 0, 0],
+        cut,
+    ] {
+        let mut bad = Speaker::connect(namespace)?;
+        bad.send(&bytes)?;
+        ensure!(bad.is_closed()?, "{bytes:?} is taken");
+    }
+    let metrics = Metrics::scrape(namespace)?;
+    let malformed = [("result", "malformed")];
+    ensure!(metrics.sum("kordon_bmp_sessions_total", &malformed) == 5);
+    ensure!(drops(&router, "192.0.2.9".parse()?)?);
+    ensure!(!drops(&router, "203.0.113.9".parse()?)?);
+    // The good one goes on.
+    good.send(&announcement)?;
+    until("it is live", || drops(&router, "203.0.113.9".parse()?))
+}
+
+#[test]
+fn who_is_not_named_is_refused() -> Result<()> {
+    let Some((router, _controller)) = start("bmpwho", "peers = [\"192.0.2.1\"]")? else {
+        return Ok(());
+    };
+    let namespace = &router.wire.namespace;
+    let mut stranger = Speaker::connect(namespace)?;
+    ensure!(stranger.is_closed()?, "a stranger is heard");
+    let metrics = Metrics::scrape(namespace)?;
+    let refused = [("result", "refused")];
+    ensure!(metrics.sum("kordon_bmp_sessions_total", &refused) == 1);
+    Ok(())
+}
+
+/// From a message of BMP to the first dropped packet: kordon's own share.
+#[test]
+fn how_long_an_update_takes() -> Result<()> {
+    let Some((router, controller)) = start("bmptime", "")? else {
+        return Ok(());
+    };
+    let mut speaker = speaker(&router.wire.namespace, &controller)?;
+    let mut times = Times(Vec::new());
+    for n in 0..100_u8 {
+        let to: IpAddr = format!("198.18.{n}.9").parse()?;
+        let part = prefix(&format!("198.18.{n}.0/24"));
+        let time = until_dropped(&router.wire, to, Duration::from_secs(15), || {
+            speaker.send(&bmp::announce(1, part, &[64601, BLOCKED]))
+        })?;
+        times.0.push(time);
+    }
+    println!(
+        "from a BMP message to the first dropped packet, 100 times: median {:?}, worst {:?}",
+        times.median(),
+        times.worst()
+    );
+    ensure!(
+        times.worst() < Duration::from_secs(1),
+        "{:?}",
+        times.worst()
+    );
+    Ok(())
+}
+
+/// A peer's FRR, the router's FRR, BMP, and the camera's packets.
+#[test]
+fn from_a_peers_announcement_to_the_first_dropped_packet() -> Result<()> {
+    if !frr::is_there() {
+        return Ok(());
+    }
+    let Some((router, controller)) = start("frr", "")? else {
+        return Ok(());
+    };
+    let here = &router.wire.namespace;
+    let peer = Namespace::create(&format!("kordon-{}-peer", std::process::id()))?;
+    here.ip(&format!(
+        "link add bgp0 type veth peer name bgp0 netns {}\naddr add 172.31.0.1/30 dev bgp0\n\
+         link set bgp0 up",
+        peer.name()
+    ))?;
+    peer.ip("addr add 172.31.0.2/30 dev bgp0\nlink set bgp0 up\nlink set lo up")?;
+    let away = Frr::start(
+        &peer,
+        "router bgp 64601\n bgp router-id 172.31.0.2\n no bgp ebgp-requires-policy\n \
+         no bgp network import-check\n neighbor 172.31.0.1 remote-as 64496\n \
+         neighbor 172.31.0.1 timers connect 1\nexit\n\
+         route-map blocked permit 10\n set as-path prepend 64500\nexit\n",
+    )?;
+    let own = Frr::start(here, ROUTER_FRR)?;
+    until("the peers talk", || {
+        Ok(own
+            .show(&["show bgp summary json"])?
+            .contains("\"Established\""))
+    })?;
+    until("the router's FRR is heard", || {
+        let status = controller.cli(&["status"])?;
+        Ok(!status["bgp"]["sessions"]
+            .as_array()
+            .context("sessions")?
+            .is_empty())
+    })?;
+    let announce = |network: &str| {
+        let line = format!("network {network} route-map blocked");
+        let family = "address-family ipv4 unicast";
+        away.show(&["configure terminal", "router bgp 64601", family, &line])?;
+        Ok(())
+    };
+    // The first routes of a peer wait until they are all there.
+    announce("198.51.101.0/24")?;
+    until("the first route is live", || {
+        drops(&router, "198.51.101.9".parse()?)
+    })?;
+    let mut times = Times(Vec::new());
+    for n in 0..100_u8 {
+        let to: IpAddr = format!("198.18.{n}.9").parse()?;
+        let time = until_dropped(&router.wire, to, Duration::from_secs(20), || {
+            announce(&format!("198.18.{n}.0/24"))
+        })?;
+        times.0.push(time);
+    }
+    println!(
+        "from the announcement at the peer to the first dropped packet, 100 times: median {:?}, \
+         worst {:?}",
+        times.median(),
+        times.worst()
+    );
+    // What FRR has is what kordon has.
+    let table: Value = serde_json::from_str(&own.show(&["show bgp ipv4 unicast json"])?)?;
+    let routes = table["routes"].as_object().context("routes of FRR")?;
+    ensure!(routes.len() == 101, "{} routes", routes.len());
+    for (network, paths) in routes {
+        let path = paths[0]["path"].as_str().context("a path")?;
+        let origin: u32 = path.rsplit(' ').next().context("an origin")?.parse()?;
+        let address = prefix(network).addr().to_string();
+        let said = live(&controller, &address)?;
+        ensure!(said["prefix"] == *network, "{network}: {said}");
+        ensure!(
+            said["origins"] == serde_json::json!([origin]),
+            "{network}: {said}"
+        );
+    }
+    ensure!(
+        times.worst() < Duration::from_secs(1),
+        "{:?}",
+        times.worst()
+    );
+    Ok(())
+}
+
+/// As in the documentation.
+const ROUTER_FRR: &str = "\
+router bgp 64496
+ bgp router-id 172.31.0.1
+ no bgp ebgp-requires-policy
+ neighbor 172.31.0.2 remote-as 64601
+ neighbor 172.31.0.2 timers connect 1
+ bmp targets kordon
+  bmp monitor ipv4 unicast post-policy
+  bmp monitor ipv6 unicast post-policy
+  bmp connect 127.0.0.1 port 11019 min-retry 100 max-retry 10000
+ exit
+exit
+";

@@ -139,10 +139,10 @@ pub struct Feed {
     imported: Arc<AsnDb>,
     sessions: Vec<Session>,
     last_session: u64,
-    rib: Rib,
-    v4: Layer<u32>,
-    v6: Layer<u128>,
-    sets: Sets,
+    pub(super) rib: Rib,
+    pub(super) v4: Layer<u32>,
+    pub(super) v6: Layer<u128>,
+    pub(super) sets: Sets,
     dirty: Dirty,
     /// Of peers that have only begun: in effect when they have sent all, so that a blocked
     /// prefix is not there without the shorter ones of others inside it.
@@ -188,6 +188,14 @@ impl Feed {
         self.imported = imported;
         self.dirty.v4.extend(self.v4.all_waiting());
         self.dirty.v6.extend(self.v6.all_waiting());
+    }
+
+    /// Decides on everything again with the next changes.
+    pub(super) fn look_again(&mut self) {
+        self.dirty.v4.extend(self.rib.v4.prefixes());
+        self.dirty.v6.extend(self.rib.v6.prefixes());
+        self.dirty.v4.extend(self.v4.entries.keys());
+        self.dirty.v6.extend(self.v6.entries.keys());
     }
 
     /// A router has connected; returns what to call the session.

@@ -17,6 +17,7 @@
 
 pub mod combine;
 pub mod feed;
+mod keep;
 pub mod message;
 pub mod overlay;
 pub mod rib;

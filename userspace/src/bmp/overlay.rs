@@ -329,28 +329,32 @@ impl<A: Address> Layer<A> {
             return;
         };
         let set = sets.hold(&now);
-        if let Some(before) = before {
-            sets.release(before.set);
-            if (before.set, before.beside) == (set, decision.beside) {
-                return;
-            }
+        if before.is_some_and(|b| (b.set, b.beside) == (set, decision.beside)) {
+            sets.release(set);
+            return;
         }
         let entry = Entry {
             set,
             since: ground.now.wall,
             beside: decision.beside,
         };
-        self.entries.insert(decision.prefix, entry);
-        if len == 128 {
-            self.longest = true;
-        } else {
-            self.lengths |= 1 << len;
-        }
+        self.insert(decision.prefix, entry, sets);
         changes.push(Change {
             prefix: start.net(len),
             origins: Some(now),
             beside: decision.beside,
         });
+    }
+
+    /// Puts a prefix into effect; the entry brings a hold of its set.
+    pub(super) fn insert(&mut self, prefix: (A, u8), entry: Entry, sets: &mut Sets) {
+        if let Some(before) = self.entries.insert(prefix, entry) {
+            sets.release(before.set);
+        }
+        match prefix.1 {
+            128 => self.longest = true,
+            len => self.lengths |= 1 << len,
+        }
     }
 
     /// Begins a wait, lets it go on, or ends it.

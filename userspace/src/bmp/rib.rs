@@ -119,6 +119,30 @@ impl Rib {
         Some(self.tables.len() - 1)
     }
 
+    /// A table of an earlier daemon.
+    pub(super) fn restored(
+        &mut self,
+        router: IpAddr,
+        peer: Peer,
+        asn: u32,
+        post_policy: bool,
+        now: Moment,
+    ) {
+        self.tables.push(Table {
+            router,
+            peer,
+            asn,
+            post_policy,
+            since: now,
+            up: false,
+            stale: false,
+            add_path: AddPath::default(),
+            syncing: [true; 2],
+            first: false,
+            heard: now,
+        });
+    }
+
     /// How to read the routes of a table.
     pub(super) fn session(&self, table: usize, header: &PeerHeader) -> Session {
         Session {

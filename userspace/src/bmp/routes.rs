@@ -39,6 +39,18 @@ impl<A: Address> Routes<A> {
         self.peers.get(peer).map_or(0, BTreeMap::len)
     }
 
+    /// All routes of one peer, with the numbers of their origins.
+    pub(super) fn all_of(&self, peer: usize) -> impl Iterator<Item = (&Key<A>, SetId)> {
+        let routes = self.peers.get(peer).into_iter().flatten();
+        routes.map(|(key, set)| (key, set & !OLD))
+    }
+
+    /// The prefixes of all routes; some more than once.
+    pub(super) fn prefixes(&self) -> impl Iterator<Item = (A, u8)> {
+        let all = self.peers.iter().flat_map(BTreeMap::keys);
+        all.map(|&(start, len, _)| (start, len))
+    }
+
     fn peer(&mut self, peer: usize) -> &mut BTreeMap<Key<A>, u32> {
         if self.peers.len() <= peer {
             self.peers.resize_with(peer + 1, BTreeMap::new);

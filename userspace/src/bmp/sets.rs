@@ -53,6 +53,11 @@ impl Sets {
         &self.all[id as usize].0
     }
 
+    /// All by their ids; those that nobody holds are empty.
+    pub(super) fn all(&self) -> impl ExactSizeIterator<Item = &[u32]> {
+        self.all.iter().map(|(set, _)| &**set)
+    }
+
     /// How many there are.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {

@@ -7,6 +7,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -25,7 +26,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Shared, core::Core, database::Database, lock, refusal::Refusal};
+use super::{
+    Shared,
+    core::Core,
+    database::Database,
+    lock,
+    refusal::Refusal,
+    state::{Prepared, StateDir},
+};
 use crate::{
     bmp::{
         feed::{Feed, FeedError, Settings, Wait},
@@ -42,6 +50,8 @@ const MAX_SESSIONS: usize = 16;
 const CHUNK: usize = 64 << 10;
 /// Waits that `status` lists, of each family.
 const SHOWN: usize = 50;
+/// What there is is kept on disk so often, if it has changed.
+const KEEP: Duration = Duration::from_secs(30);
 /// More changes than this are a new table to the proof.
 const MANY: usize = 4096;
 /// Time brings something at most this much later.
@@ -82,6 +92,8 @@ pub(super) struct Bgp {
     /// Changes have not come to the kernel.
     behind: Arc<AtomicBool>,
     failures: Arc<AtomicU64>,
+    /// What had come when it was kept last.
+    kept: Arc<AtomicU64>,
     /// Microseconds of the last one; 0: there was none.
     took: Arc<AtomicU64>,
 }
@@ -101,13 +113,55 @@ impl Bgp {
             news: Arc::default(),
             behind: Arc::default(),
             failures: Arc::default(),
+            kept: Arc::default(),
             took: Arc::default(),
+        }
+    }
+
+    /// Takes over what an earlier daemon had.
+    pub(super) fn restore(&self, state: &StateDir) {
+        let path = state.bgp();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return,
+            Err(e) => {
+                tracing::error!("cannot read {}: {e}", path.display());
+                return;
+            }
+        };
+        let now = self.now();
+        if let Err(e) = self.feed().restore(&bytes, now) {
+            tracing::error!(
+                "{} cannot be used: {e}; live BGP begins when a router connects",
+                path.display()
+            );
+        }
+    }
+
+    /// Keeps it for the next daemon, unless nothing has come since.
+    fn keep(&self, path: &Path) {
+        let (bytes, updates) = {
+            let feed = self.feed();
+            let updates = feed.counts().updates + feed.revision();
+            if self.kept.load(Ordering::Relaxed) == updates {
+                return;
+            }
+            (feed.to_bytes(), updates)
+        };
+        match Prepared::write(path, &bytes).and_then(Prepared::commit) {
+            Ok(()) => self.kept.store(updates, Ordering::Relaxed),
+            Err(e) => tracing::error!("what BGP says cannot be kept: {e}"),
         }
     }
 
     /// Whatever panicked with it: routes are replaced one by one.
     fn feed(&self) -> MutexGuard<'_, Feed> {
         self.feed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A database with what is in effect over it.
+    pub(super) fn over(&self, database: Database) -> Database {
+        database.under(&self.feed())
     }
 
     fn now(&self) -> Moment {
@@ -289,8 +343,15 @@ impl Core {
     /// A database as it is with what is in effect over it.
     pub(super) fn with_bgp(&self, database: Database) -> Database {
         match &self.bgp {
-            Some(bgp) => database.under(&bgp.feed()),
+            Some(bgp) => bgp.over(database),
             None => database,
+        }
+    }
+
+    /// Keeps what live BGP has: the daemon ends.
+    pub(super) fn keep_bgp(&self) {
+        if let Some(bgp) = &self.bgp {
+            bgp.keep(&self.state.bgp());
         }
     }
 
@@ -328,10 +389,13 @@ impl Core {
 
 /// Accepts sessions and follows what they say, where that is configured.
 pub(super) async fn serve(core: Shared) {
-    let Some(bgp) = lock(&core).bgp.clone() else {
-        return;
+    let (bgp, path) = {
+        let core = lock(&core);
+        (core.bgp.clone(), core.state.bgp())
     };
+    let Some(bgp) = bgp else { return };
     tokio::spawn(accept(bgp.clone()));
+    tokio::spawn(keep(bgp.clone(), path));
     loop {
         let _ = timeout(TICK, bgp.news.notified()).await;
         let start = Instant::now();
@@ -341,6 +405,15 @@ pub(super) async fn serve(core: Shared) {
         }
         // What comes meanwhile is one change, and others have their turn.
         sleep((start.elapsed() / 4).min(TICK)).await;
+    }
+}
+
+/// A daemon that is killed has it, too, but for the last moments.
+async fn keep(bgp: Bgp, path: PathBuf) {
+    loop {
+        sleep(KEEP).await;
+        let (bgp, path) = (bgp.clone(), path.clone());
+        let _ = spawn_blocking(move || bgp.keep(&path)).await;
     }
 }
 

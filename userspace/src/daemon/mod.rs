@@ -208,6 +208,7 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
         }
     }
     notify(&[NotifyState::Stopping]);
+    lock(&core).keep_bgp();
     if lock(&core).detached {
         tracing::warn!("the controller ends, and nothing is enforced");
     } else {

@@ -75,6 +75,14 @@ impl Core {
             outdated,
             imported,
         } = database::find(&state, &config);
+        let bgp = config.bmp.as_ref().map(|bmp| Bgp::new(bmp, &database));
+        let database = match &bgp {
+            Some(bgp) => {
+                bgp.restore(&state);
+                bgp.over(database)
+            }
+            None => database,
+        };
         let mut problems = Vec::new();
         let overlay = Overlay::load(&state.overlay()).unwrap_or_else(|e| {
             // The next `block` writes the file anew; what it held is not lost with it.
@@ -91,7 +99,7 @@ impl Core {
         let devices = config.interfaces.iter().cloned().map(Device::new).collect();
         let mut core = Self {
             updates: Updates::load(&state),
-            bgp: config.bmp.as_ref().map(|bmp| Bgp::new(bmp, &database)),
+            bgp,
             config,
             state,
             datapath,

@@ -8,6 +8,7 @@
 //! asndb.snapshot     the ASN database
 //! asndb.held.*       one that is held back, and why
 //! sources/           what was fetched
+//! bgp.routes         what live BGP had
 //! ```
 //!
 //! A policy is written to `history/` before it goes live and named by
@@ -212,6 +213,11 @@ impl StateDir {
     /// The database that the gate holds back.
     pub(super) fn held(&self) -> PathBuf {
         self.root.join("asndb.held.snapshot")
+    }
+
+    /// What live BGP had.
+    pub(super) fn bgp(&self) -> PathBuf {
+        self.root.join("bgp.routes")
     }
 
     /// Since when and why.

@@ -354,3 +354,36 @@ fn sets_are_given_back() {
     lab.settle();
     assert_eq!(lab.feed.held_sets(), 0);
 }
+
+#[test]
+fn a_restart_loosens_nothing() {
+    let mut lab = lab();
+    lab.announce(1, PREFIX, 64500);
+    lab.announce(1, "2001:db8::/32", 64500);
+    lab.settle();
+    lab.announce(1, PREFIX, 65540);
+    lab.withdraw(1, "2001:db8::/32");
+    lab.settle();
+    let bytes = lab.feed.to_bytes();
+    let mut next = Lab::new(stakes(&AsnDb::default()), AsnDb::default());
+    next.feed.lost(next.session, at(0));
+    for cut in 0..bytes.len() {
+        assert!(next.feed.restore(&bytes[..cut], at(0)).is_err());
+    }
+    assert!(next.feed.is_empty());
+    next.feed.restore(&bytes, at(0)).unwrap();
+    assert_eq!(next.origins(INSIDE), [64500, 65540]);
+    assert_eq!(next.origins("2001:db8::1"), [64500]);
+    assert!(next.settle().is_empty());
+    assert_eq!(next.feed.waiting(), 2);
+    // The router is back, and has what it had.
+    next.session = next.feed.open(ROUTER, at(1));
+    next.send(&peer_up(1, &[], &[]));
+    next.announce(1, PREFIX, 65540);
+    next.send(&ends(1));
+    assert!(next.settle().is_empty());
+    next.wait(600);
+    let mut expected = gone("2001:db8::/32");
+    expected.splice(0..0, change(PREFIX, &[65540]));
+    assert_eq!(next.settle(), expected);
+}

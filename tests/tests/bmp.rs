@@ -12,7 +12,10 @@ use kordon_tests::{
     bmp::{self, Speaker},
     controller::{Controller, Metrics, binary},
     frr::{self, Frr},
-    lab::{Namespace, flow::until_dropped},
+    lab::{
+        Namespace,
+        flow::{passes, until_dropped},
+    },
     router::Router,
 };
 use serde_json::Value;
@@ -158,6 +161,13 @@ fn what_a_router_says_is_enforced() -> Result<()> {
     })?;
     ensure!(drops(&router, "2001:db8:600d::9".parse()?)?);
     ensure!(live(&controller, "2001:db8:600d::9")?["origins"][0] == BLOCKED);
+
+    // So it does when the daemon ends, whoever is back first.
+    controller.signal(nix::sys::signal::Signal::SIGTERM)?;
+    controller.ended()?;
+    let (controller, _) = Controller::start(&router.place())?;
+    ensure!(drops(&router, "2001:db8:600d::9".parse()?)?);
+    ensure!(live(&controller, "2001:db8:600d::9")?["origins"][0] == BLOCKED);
     Ok(())
 }
 
@@ -255,6 +265,79 @@ fn how_long_an_update_takes() -> Result<()> {
         "{:?}",
         times.worst()
     );
+    Ok(())
+}
+
+/// Ten thousand UPDATEs a second for half a minute, and then what packets say of each
+/// prefix; two that nothing changes are asked for all the time.
+#[test]
+fn a_storm_of_updates() -> Result<()> {
+    const PREFIXES: u32 = 20_000;
+    const RATE: u32 = 10_000;
+    const SECONDS: u32 = 30;
+    let Some((router, controller)) = start("bmpstorm", "hold_time = \"1s\"")? else {
+        return Ok(());
+    };
+    let net = |n: u32| {
+        let address = std::net::Ipv4Addr::from_bits(0x2d00_0000 + (n << 8));
+        IpNet::new(address.into(), 24).expect("24 is a length")
+    };
+    let mut speaker = speaker(&router.wire.namespace, &controller)?;
+    let mut random = fastrand::Rng::with_seed(1);
+    // Who has each prefix in the end.
+    let mut table: Vec<Option<u32>> = vec![None; PREFIXES as usize];
+    let still: [IpAddr; 2] = ["198.51.100.9".parse()?, "203.0.113.9".parse()?];
+    let begin = Instant::now();
+    let (mut rounds, mut late) = (0_u32, Duration::ZERO);
+    while rounds < SECONDS * 100 {
+        let mut bytes = Vec::new();
+        for _ in 0..RATE / 100 {
+            let n = random.u32(..PREFIXES);
+            let origin = [None, Some(BLOCKED), Some(65540), Some(65541)][random.usize(..4)];
+            table[n as usize] = origin;
+            bytes.extend(match origin {
+                Some(origin) => bmp::announce(1, net(n), &[64601, origin]),
+                None => bmp::withdraw(1, net(n)),
+            });
+        }
+        speaker.send(&bytes)?;
+        rounds += 1;
+        if rounds.is_multiple_of(20) {
+            let passed = passes(&router.wire, &still)?;
+            ensure!(
+                passed == [false, true],
+                "{passed:?} while the table changes"
+            );
+        }
+        let due = Duration::from_millis(10) * rounds;
+        late = late.max(begin.elapsed().saturating_sub(due));
+        thread::sleep(due.saturating_sub(begin.elapsed()));
+    }
+    let took = begin.elapsed();
+    let sent = Instant::now();
+    let everywhere: Vec<IpAddr> = (0..PREFIXES).map(|n| net(n).addr()).collect();
+    let expected: Vec<bool> = table
+        .iter()
+        .map(|origin| *origin != Some(BLOCKED))
+        .collect();
+    until("the table is what was said", || {
+        Ok(passes(&router.wire, &everywhere)? == expected)
+    })?;
+    println!(
+        "{} UPDATEs in {took:?}, {late:?} late at most; the table was right for all {PREFIXES} \
+         prefixes {:?} after the last (hold time 1 s)",
+        SECONDS * RATE,
+        sent.elapsed()
+    );
+    ensure!(
+        took < Duration::from_secs(u64::from(SECONDS) + 3),
+        "{took:?}"
+    );
+    let status = controller.cli(&["status"])?;
+    let announced = table.iter().flatten().count();
+    ensure!(status["bgp"]["prefixes_v4"] == announced, "{status}");
+    let metrics = Metrics::scrape(&router.wire.namespace)?;
+    ensure!(metrics.0.contains("\nkordon_bmp_apply_failures_total 0\n"));
     Ok(())
 }
 

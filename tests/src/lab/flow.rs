@@ -102,6 +102,40 @@ pub fn until_dropped(
     })
 }
 
+/// Sends one packet to each address; says which pass.
+///
+/// # Errors
+/// If one cannot be sent or what passes cannot be seen.
+pub fn passes(wire: &Wire, to: &[IpAddr]) -> Result<Vec<bool>> {
+    let arrivals = listen(wire)?;
+    let mut passed = vec![false; to.len()];
+    let mut collect = || -> Result<()> {
+        while let Some(number) = next(&arrivals)? {
+            *passed
+                .get_mut(usize::try_from(number).context("it fits")?)
+                .context("a number that was not sent")? = true;
+        }
+        Ok(())
+    };
+    for (number, &to) in to.iter().enumerate() {
+        let from: IpAddr = match to {
+            IpAddr::V4(_) => "10.20.0.5".parse()?,
+            IpAddr::V6(_) => "fd00:20::5".parse()?,
+        };
+        let packet = frame::udp(from, to, (4000, 4000), &(number as u64).to_be_bytes());
+        let ethernet = frame::Ethernet::new([2; 6], [4; 6]).tag(0x8100, 20);
+        wire.sender.send(&ethernet.packet(&packet))?;
+        if number % 64 == 63 {
+            // A veth with XDP queues 256 frames.
+            thread::sleep(Duration::from_millis(2));
+            collect()?;
+        }
+    }
+    thread::sleep(Duration::from_millis(100));
+    collect()?;
+    Ok(passed)
+}
+
 /// What passes the policed interface of a wire.
 fn listen(wire: &Wire) -> Result<OwnedFd> {
     let index = wire.namespace.ifindex("in")?;

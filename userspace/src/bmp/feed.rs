@@ -179,15 +179,17 @@ impl Feed {
         }
     }
 
-    /// Another policy or database: what waits is judged again with the next changes.
-    pub fn ground(&mut self, stakes: Stakes, imported: Arc<AsnDb>) {
+    /// Another policy or database: what waits is judged again with the next changes. Says
+    /// whether it is another one.
+    pub fn ground(&mut self, stakes: Stakes, imported: Arc<AsnDb>) -> bool {
         if stakes == self.stakes && Arc::ptr_eq(&imported, &self.imported) {
-            return;
+            return false;
         }
         self.stakes = stakes;
         self.imported = imported;
         self.dirty.v4.extend(self.v4.all_waiting());
         self.dirty.v6.extend(self.v6.all_waiting());
+        true
     }
 
     /// Decides on everything again with the next changes.
@@ -303,8 +305,14 @@ impl Feed {
             beginning |= !ended;
         }
         if !beginning && !self.beginning.is_empty() {
-            self.dirty.v4.extend(self.beginning.v4.drain());
-            self.dirty.v6.extend(self.beginning.v6.drain());
+            // As large as a table: the memory goes with it.
+            let all = std::mem::take(&mut self.beginning);
+            if self.dirty.is_empty() {
+                self.dirty = all;
+            } else {
+                self.dirty.v4.extend(all.v4);
+                self.dirty.v6.extend(all.v6);
+            }
         }
     }
 
@@ -333,7 +341,7 @@ impl Feed {
         let waiting = self.waiting();
         let mut changes = Vec::new();
         let mut found = Vec::new();
-        let dirty: Vec<(u32, u8)> = self.dirty.v4.drain().collect();
+        let dirty = std::mem::take(&mut self.dirty.v4);
         let wanted: Vec<_> = dirty
             .into_iter()
             .map(|(start, len)| {
@@ -343,7 +351,7 @@ impl Feed {
             .collect();
         self.v4
             .change(wanted.into_iter(), &ground, &mut self.sets, &mut changes);
-        let dirty: Vec<(u128, u8)> = self.dirty.v6.drain().collect();
+        let dirty = std::mem::take(&mut self.dirty.v6);
         let wanted: Vec<_> = dirty
             .into_iter()
             .map(|(start, len)| {

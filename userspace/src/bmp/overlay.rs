@@ -73,6 +73,13 @@ impl Stakes {
         stakes
     }
 
+    /// Whether a rule names one of these, or asks whether there is one.
+    fn touch(&self, asns: &[u32]) -> bool {
+        self.drops_unrouted
+            || self.passes_unrouted
+            || asns.iter().any(|&asn| self.drops(asn) || self.passes(asn))
+    }
+
     fn drops(&self, asn: u32) -> bool {
         within(&self.drops, asn)
     }
@@ -96,6 +103,13 @@ pub(super) struct Ground<'a> {
     pub(super) now: Moment,
 }
 
+impl Ground<'_> {
+    /// Where the RIB has priority it takes the place of imported origins, whoever they are.
+    fn names_imported(&self) -> bool {
+        self.imported.combine == Combine::Priority
+    }
+}
+
 /// A prefix of the RIB that has other origins now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -106,6 +120,9 @@ pub struct Change {
     pub origins: Option<Vec<u32>>,
     /// The imported origins count beside these, even where sources have priority.
     pub beside: bool,
+    /// A rule names who had or has it: verdicts may change, not only whose packets are
+    /// said to be.
+    pub urgent: bool,
 }
 
 /// A prefix that is in effect.
@@ -158,6 +175,7 @@ struct Decision<A> {
     beside: bool,
     /// What it waits for; the inner `None`: to go.
     waits: Option<Option<Vec<u32>>>,
+    urgent: bool,
 }
 
 impl<A: Address> Layer<A> {
@@ -241,11 +259,13 @@ impl<A: Address> Layer<A> {
         let old: &[u32] = before.map_or(&[], |entry| sets.get(entry.set));
         let above: &[u32] = parent.map_or(&[], |entry| sets.get(entry.set));
         let new = wanted.as_deref().unwrap_or(above);
+        let urgent = stakes.touch(old) || stakes.touch(new) || ground.names_imported();
         let at_once = |wanted| Decision {
             prefix,
             now: wanted,
             beside: false,
             waits: None,
+            urgent,
         };
         if (own.is_none() && wanted.is_none()) || self.has_stood(prefix, &wanted, ground, sets) {
             return at_once(wanted);
@@ -288,6 +308,7 @@ impl<A: Address> Layer<A> {
             now: Some(now).filter(|now| !now.is_empty() || before.is_some()),
             beside,
             waits: Some(wanted),
+            urgent,
         }
     }
 
@@ -324,6 +345,7 @@ impl<A: Address> Layer<A> {
                     prefix: start.net(len),
                     origins: None,
                     beside: false,
+                    urgent: decision.urgent,
                 });
             }
             return;
@@ -343,6 +365,7 @@ impl<A: Address> Layer<A> {
             prefix: start.net(len),
             origins: Some(now),
             beside: decision.beside,
+            urgent: decision.urgent,
         });
     }
 

@@ -52,6 +52,9 @@ const CHUNK: usize = 64 << 10;
 const SHOWN: usize = 50;
 /// What there is is kept on disk so often, if it has changed.
 const KEEP: Duration = Duration::from_secs(30);
+/// Changes that no rule asks about come into the kernel so often: only whose packets are
+/// said to be depends on them, and a new table costs more than they are worth.
+const LAZY: Duration = Duration::from_secs(5);
 /// More changes than this are a new table to the proof.
 const MANY: usize = 4096;
 /// Time brings something at most this much later.
@@ -81,12 +84,23 @@ impl Follow for Core {
     }
 }
 
+/// Changes that are not in the kernel yet.
+#[derive(Debug, Default)]
+struct Pending {
+    changes: Vec<Change>,
+    /// A verdict depends on one of them.
+    urgent: bool,
+    /// When others were brought there last.
+    last: Option<Instant>,
+}
+
 /// What the daemon has of live BGP; shared.
 #[derive(Clone, Debug)]
 pub(super) struct Bgp {
     config: config::Bmp,
     feed: Arc<Mutex<Feed>>,
     start: Instant,
+    pending: Arc<Mutex<Pending>>,
     /// Something has come.
     news: Arc<Notify>,
     /// Changes have not come to the kernel.
@@ -110,6 +124,7 @@ impl Bgp {
             config: config.clone(),
             feed: Arc::new(Mutex::new(feed)),
             start: Instant::now(),
+            pending: Arc::default(),
             news: Arc::default(),
             behind: Arc::default(),
             failures: Arc::default(),
@@ -157,6 +172,10 @@ impl Bgp {
     /// Whatever panicked with it: routes are replaced one by one.
     fn feed(&self) -> MutexGuard<'_, Feed> {
         self.feed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A database with what is in effect over it.
@@ -336,8 +355,10 @@ impl Core {
             return;
         };
         let stakes = Stakes::of(&live.policy, &self.database.db);
-        bgp.feed().ground(stakes, Arc::clone(&self.database.db));
-        bgp.news.notify_one();
+        if bgp.feed().ground(stakes, Arc::clone(&self.database.db)) {
+            bgp.pending().urgent = true;
+            bgp.news.notify_one();
+        }
     }
 
     /// A database as it is with what is in effect over it.
@@ -362,10 +383,20 @@ impl Core {
             return;
         }
         let start = Instant::now();
-        let changes = bgp.feed().settle(bgp.now());
-        if changes.is_empty() && !bgp.behind.load(Ordering::Relaxed) {
+        let mut pending = bgp.pending();
+        let new = bgp.feed().settle(bgp.now());
+        pending.urgent |= new.iter().any(|change| change.urgent);
+        pending.changes.extend(new);
+        let behind = bgp.behind.load(Ordering::Relaxed);
+        let waits = !pending.urgent && pending.last.is_some_and(|last| last.elapsed() < LAZY);
+        if !behind && (pending.changes.is_empty() || waits) {
             return;
         }
+        let changes = std::mem::take(&mut pending.changes);
+        pending.urgent = false;
+        pending.last = Some(start);
+        // The change asks for it as well.
+        drop(pending);
         match self.follow(&changes, &bgp) {
             Ok(()) => {
                 bgp.behind.store(false, Ordering::Relaxed);

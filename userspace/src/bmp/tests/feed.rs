@@ -387,3 +387,20 @@ fn a_restart_loosens_nothing() {
     expected.splice(0..0, change(PREFIX, &[65540]));
     assert_eq!(next.settle(), expected);
 }
+
+#[test]
+fn only_what_rules_name_is_urgent() {
+    let mut lab = lab();
+    let urgent = |lab: &mut Lab| -> Vec<bool> {
+        let changes = lab.feed.settle(at(lab.now));
+        changes.iter().map(|change| change.urgent).collect()
+    };
+    lab.announce(1, PREFIX, 65540);
+    assert_eq!(urgent(&mut lab), [false]);
+    lab.announce(1, PREFIX, 64500);
+    assert_eq!(urgent(&mut lab), [true]);
+    lab.announce(1, PREFIX, 65540);
+    assert_eq!(urgent(&mut lab), [true]);
+    lab.announce(1, "198.51.100.128/25", 65541);
+    assert_eq!(urgent(&mut lab), [true]);
+}

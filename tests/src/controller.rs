@@ -34,10 +34,13 @@ pub struct Place<'a> {
     pub binary: &'a Path,
 }
 
+/// Names the release binary.
+pub const BINARY: &str = "KORDON_BINARY";
+
 /// The release binary under test; says that the test is skipped where there is none.
 #[must_use]
 pub fn binary() -> Option<PathBuf> {
-    let binary = std::env::var_os("KORDON_BINARY").map(PathBuf::from);
+    let binary = std::env::var_os(BINARY).map(PathBuf::from);
     if binary.is_none() {
         println!("SKIPPED: KORDON_BINARY does not name the binary; `cargo xtask test` builds it");
     }

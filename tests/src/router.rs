@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     controller::Place,
-    lab::{Bpffs, Wire},
+    lab::{Bpffs, Wire, namespace::folder},
 };
 
 const DATABASE: &str = "\
@@ -61,7 +61,7 @@ impl Router {
     /// # Errors
     /// If the network or the files cannot be made.
     pub fn new(name: &str, binary: PathBuf) -> Result<Self> {
-        let directory = tempfile::tempdir().context("cannot make a directory")?;
+        let directory = folder()?;
         let router = Self {
             wire: Wire::new(name)?,
             bpffs: Bpffs::new()?,

@@ -34,7 +34,10 @@ Tasks:
                      --down   take down what --keep left up
   test [filter]    set up, then check formatting, lints, and run all tests (root); a filter
                    goes to the test runner
-  bench [group]    set up, build, and measure; --json prints one object per line (root)
+  bench [groups]   set up, build, and measure kordon beside its peers (root)
+                     --json           one object per line
+                     --asn-db FILE    a real table instead of a generated one
+                     --quick          whether it works, not how fast it is
   lab down         take down what a kept demo left up
   help             this text
 
@@ -123,7 +126,7 @@ fn test(filter: &[OsString]) -> Result<(), Failed> {
 fn bench(arguments: &[OsString]) -> Result<(), Failed> {
     let workspace = Workspace::find()?;
     setup::for_building()?;
-    setup::for_the_lab()?;
+    setup::for_the_bench()?;
     let kordon = workspace.build_kordon()?;
     let bench = workspace.build_tool("kordon-bench")?;
     command::run_tool(

@@ -1,12 +1,14 @@
-//! BPF programs that kordon's is measured against: one that does nothing, and the
-//! least that a filter on the kernel's own trie can do.
+//! BPF programs that kordon's is measured against: those that do nothing, and the least
+//! that a filter on the kernel's own trie, or on a DIR-24-8 table, can do.
 //!
-//! Both write the next destination into the packet by the very function that
-//! kordon's program uses when it is measured, so that the difference is the work.
+//! In a test run they write the next destination into the packet by the very function
+//! that kordon's program uses when it is measured, so that the difference is the work.
+//! On a wire they do not ([`REWRITE`]): packets come with their destinations.
 #![no_std]
 #![no_main]
 
 use aya_ebpf::{
+    Global,
     bindings::{BPF_F_MMAPABLE, xdp_action},
     macros::{map, xdp},
     maps::{Array, LpmTrie, PerCpuArray, lpm_trie::Key},
@@ -40,12 +42,35 @@ static TRIE6: LpmTrie<[u32; 4], u32> = LpmTrie::with_max_entries(1 << 20, 0);
 #[map]
 static VERDICTS: Array<u32> = Array::with_max_entries(CLASSES, 0);
 
+/// DIR-24-8 (Gupta, Lin and McKeown, 1998): by the first 24 bits of an IPv4 address a
+/// counter slot as in [`VERDICTS`], or [`LONGER`] and a block of [`DIR8`]. One large
+/// value: elements of their own would be eight bytes each.
+#[map]
+static DIR24: Array<[u32; 1 << 24]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Blocks of 256 addresses.
+#[map]
+static DIR8: Array<[u32; DIR8_SLOTS as usize]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Slots of [`DIR8`].
+const DIR8_SLOTS: u32 = 1 << 20;
+
+/// In [`DIR24`]: the rest is the number of a block.
+const LONGER: u32 = 1 << 31;
+
+/// Whether destinations are written into packets.
+#[unsafe(no_mangle)]
+static REWRITE: Global<u32> = Global::new(1);
+
 /// Packets and bytes.
 #[map]
 static COUNTS: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(2, 0);
 
 #[inline(always)]
 fn prepare(ctx: &XdpContext) {
+    if REWRITE.load() == 0 {
+        return;
+    }
     if let Some(probe) = PROBE.get_ptr_mut(0) {
         // SAFETY: one test runs at a time, and userspace waits for it.
         let probe = unsafe { &mut *probe };
@@ -61,15 +86,37 @@ fn empty(ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
+/// The least that a filter can cost: every packet goes.
+#[xdp(frags)]
+fn xdp_drop(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_DROP
+}
+
+/// The least that a program can cost.
+#[xdp(frags)]
+fn xdp_pass(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
 /// One tag, the fixed header, the trie, the verdict, a counter; no check of anything.
 #[xdp(frags)]
 fn lpm(ctx: XdpContext) -> u32 {
     prepare(&ctx);
-    judge(&ctx).unwrap_or(xdp_action::XDP_PASS)
+    judge(&ctx, by_trie).unwrap_or(xdp_action::XDP_PASS)
 }
 
+/// As `lpm`, with the table DIR-24-8; IPv4 alone.
+#[xdp(frags)]
+fn dir_24_8(ctx: XdpContext) -> u32 {
+    prepare(&ctx);
+    judge(&ctx, by_dir).unwrap_or(xdp_action::XDP_PASS)
+}
+
+/// The frame, where its header is, and whether that is IPv4: counter slot.
+type Lookup = fn(&Linear, u32, bool) -> Option<u32>;
+
 #[inline(always)]
-fn judge(ctx: &XdpContext) -> Option<u32> {
+fn judge(ctx: &XdpContext, lookup: Lookup) -> Option<u32> {
     let frame = Linear {
         data: ctx.data(),
         end: ctx.data_end(),
@@ -78,17 +125,7 @@ fn judge(ctx: &XdpContext) -> Option<u32> {
     if link.u16(12) != 0x8100 || link.u16(14) & 0xfff != VID {
         return None;
     }
-    let class = if link.u16(16) == 0x0800 {
-        let ip = frame.view::<20>(18)?;
-        TRIE4.get(Key::new(32, ip.u32(16).to_be()))
-    } else {
-        let ip = frame.view::<40>(18)?;
-        let destination = [24, 28, 32, 36].map(|at| ip.u32(at).to_be());
-        TRIE6.get(Key::new(128, destination))
-    }
-    .copied()
-    .unwrap_or(0);
-    let slot = *VERDICTS.get(class)?;
+    let slot = lookup(&frame, 18, link.u16(16) == 0x0800)?;
     let counts = COUNTS.get_ptr_mut(slot)?;
     // SAFETY: the value of this CPU; XDP does not nest.
     unsafe {
@@ -100,6 +137,39 @@ fn judge(ctx: &XdpContext) -> Option<u32> {
     } else {
         xdp_action::XDP_DROP
     })
+}
+
+#[inline(always)]
+fn by_dir(frame: &Linear, at: u32, v4: bool) -> Option<u32> {
+    if !v4 {
+        return None;
+    }
+    let destination = frame.view::<20>(at)?.u32(16);
+    let slots = DIR24.get_ptr(0)?.cast::<u32>();
+    // SAFETY: 24 bits are an index into 2^24 slots, and the verifier knows it.
+    let slot = unsafe { *slots.add((destination >> 8) as usize) };
+    if slot & LONGER == 0 {
+        return Some(slot);
+    }
+    let index = (slot << 8 | destination & 0xff) & (DIR8_SLOTS - 1);
+    let slots = DIR8.get_ptr(0)?.cast::<u32>();
+    // SAFETY: masked to the number of slots.
+    Some(unsafe { *slots.add(index as usize) })
+}
+
+#[inline(always)]
+fn by_trie(frame: &Linear, at: u32, v4: bool) -> Option<u32> {
+    let class = if v4 {
+        let ip = frame.view::<20>(at)?;
+        TRIE4.get(Key::new(32, ip.u32(16).to_be()))
+    } else {
+        let ip = frame.view::<40>(at)?;
+        let destination = [24, 28, 32, 36].map(|at| ip.u32(at).to_be());
+        TRIE6.get(Key::new(128, destination))
+    }
+    .copied()
+    .unwrap_or(0);
+    VERDICTS.get(class).copied()
 }
 
 #[panic_handler]

@@ -2,34 +2,30 @@
 //! Internet's table and the release binary.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::Measured;
-use super::internet::folder;
-use crate::controller::{Controller, binary};
+use super::Wanted;
+use super::internet;
+use super::measured::{Measured, Values};
+use super::table::Table;
+use crate::controller::{BINARY, Controller};
 use crate::router::{Router, policy};
-
-/// How often everything is done; a start takes a second.
-const ROUNDS: u32 = 9;
-
-/// The sources, uncompressed: reading them is kordon's work, unpacking is zstd's.
-const SOURCES: [&str; 2] = ["asn-ipv4.csv.zst", "asn-ipv6.csv.zst"];
 
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// Peak of resident memory so far, in MB.
-fn peak(pid: u32) -> Result<f64> {
+/// Resident memory in MB: now (`VmRSS:`) or its peak so far (`VmHWM:`).
+fn held(pid: u32, key: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
-    let kib: f64 = kib.context("no VmHWM")?.trim().parse()?;
-    Ok(kib / 1e3)
+    let kib = status.lines().find_map(|line| line.strip_prefix(key));
+    let kib = kib.and_then(|line| line.trim().strip_suffix("kB"));
+    let kib: f64 = kib.with_context(|| format!("no {key}"))?.trim().parse()?;
+    Ok(kib * 1024.0 / 1e6)
 }
 
 fn timed(controller: &Controller, arguments: &[&str]) -> Result<(f64, Value)> {
@@ -38,34 +34,66 @@ fn timed(controller: &Controller, arguments: &[&str]) -> Result<(f64, Value)> {
     Ok((ms(start.elapsed()), said))
 }
 
-/// Measures starts, applies and imports.
-pub(super) fn measure() -> Result<Vec<Measured>> {
-    let binary = binary().context("KORDON_BINARY does not name the binary to measure")?;
+/// A router whose sources are the table, not yet started.
+fn router(table: &Table) -> Result<Router> {
+    let binary = std::env::var_os(BINARY)
+        .map(PathBuf::from)
+        .with_context(|| {
+            format!("{BINARY} does not name the release binary; `cargo xtask bench` builds it")
+        })?;
     let router = Router::new("bench", binary)?;
-    let data = folder()?;
-    let sources: Vec<String> = SOURCES
+    let sources: Vec<String> = table
+        .files
         .iter()
-        .map(|name| format!("{:?}", data.join(name).to_string_lossy()))
-        .collect();
+        .map(|file| Ok(format!("{:?}", file.canonicalize()?.to_string_lossy())))
+        .collect::<Result<_>>()?;
     let configuration = fs::read_to_string(router.path("kordon.toml"))?;
     let configuration = configuration.replace("\"asn.csv\"", &sources.join(", "));
     router.write("kordon.toml", configuration)?;
-    router.write("one.toml", policy("12695"))?;
-    router.write("two.toml", policy("12695, 12389"))?;
+    Ok(router)
+}
+
+/// What the daemon holds after a start from the snapshot, for group `memory`.
+pub(super) fn memory(table: &Table, wanted: Wanted<'_>) -> Result<Vec<Measured>> {
+    let names = ["daemon/after-start", "daemon/peak-of-start"];
+    if !names.iter().any(|name| wanted.case(name)) {
+        return Ok(Vec::new());
+    }
+    let router = router(table)?;
+    router.write(
+        "policy.toml",
+        policy(&internet::some_asns(table)?[0].to_string()),
+    )?;
+    let mut values = Values::default();
+    // The first one makes the snapshot.
+    Controller::start(&router.place())?.0.kill()?;
+    for _ in 0..wanted.rounds.min(3) {
+        let (controller, _) = Controller::start(&router.place())?;
+        for (name, key) in names.into_iter().zip(["VmRSS:", "VmHWM:"]) {
+            values.note(name, "MB", held(controller.pid(), key)?);
+        }
+        // Nothing is adopted by the next.
+        controller.cli(&["detach", "--yes"])?;
+        controller.ended()?;
+    }
+    Ok(values.measured("memory"))
+}
+
+/// Measures starts, applies and imports.
+pub(super) fn measure(table: &Table, wanted: Wanted<'_>) -> Result<Vec<Measured>> {
+    let asns = internet::some_asns(table)?;
+    let router = router(table)?;
+    router.write("one.toml", policy(&asns[0].to_string()))?;
+    router.write("two.toml", policy(&format!("{}, {}", asns[0], asns[1])))?;
     // A table of the same size that is another one: somebody announces one network more.
     router.write("more.csv", "198.18.0.0,198.18.0.255,64500,More\n")?;
 
-    let mut cases: Vec<(&str, &str, Vec<f64>)> = Vec::new();
-    let mut note = |case: &'static str, unit: &'static str, value: f64| match cases
-        .iter_mut()
-        .find(|(name, ..)| *name == case)
-    {
-        Some((_, _, values)) => values.push(value),
-        None => cases.push((case, unit, vec![value])),
-    };
+    let mut values = Values::default();
+    let mut note = |case: &str, unit, value| values.note(case, unit, value);
+    let blocked = format!("AS{}", asns[2]);
     let (mut controller, took) = Controller::start(&router.place())?;
     note("start/from-sources", "ms", ms(took));
-    for round in 0..ROUNDS {
+    for round in 0..wanted.rounds {
         // What was live is in the kernel: adopted.
         controller.kill()?;
         let took;
@@ -77,7 +105,11 @@ pub(super) fn measure() -> Result<Vec<Measured>> {
         let took;
         (controller, took) = Controller::start(&router.place())?;
         note("start/from-snapshot", "ms", ms(took));
-        note("memory/after-start", "MB", peak(controller.pid())?);
+        note(
+            "memory/after-start",
+            "MB",
+            held(controller.pid(), "VmHWM:")?,
+        );
 
         for name in ["two.toml", "one.toml"] {
             let path = router.path(name);
@@ -98,15 +130,15 @@ pub(super) fn measure() -> Result<Vec<Measured>> {
                 said["swap_us"].as_f64().unwrap_or(f64::NAN) / 1e3,
             );
         }
-        let (took, _) = timed(&controller, &["block", "AS15169", "--zone", "cameras"])?;
+        let (took, _) = timed(&controller, &["block", &blocked, "--zone", "cameras"])?;
         note("block/command", "ms", took);
-        let (took, _) = timed(&controller, &["unblock", "AS15169", "--zone", "cameras"])?;
+        let (took, _) = timed(&controller, &["unblock", &blocked, "--zone", "cameras"])?;
         note("unblock/command", "ms", took);
 
-        let mut files: Vec<String> = SOURCES
-            .iter()
-            .map(|name| data.join(name).to_string_lossy().into_owned())
-            .collect();
+        let mut files: Vec<String> = Vec::new();
+        for file in &table.files {
+            files.push(file.canonicalize()?.to_string_lossy().into_owned());
+        }
         if round % 2 == 0 {
             files.push(router.path("more.csv").to_string_lossy().into_owned());
         }
@@ -123,33 +155,20 @@ pub(super) fn measure() -> Result<Vec<Measured>> {
             "ms",
             said["apply_ms"].as_f64().unwrap_or(f64::NAN),
         );
-        note("memory/after-import", "MB", peak(controller.pid())?);
+        note(
+            "memory/after-import",
+            "MB",
+            held(controller.pid(), "VmHWM:")?,
+        );
     }
     note(
         "snapshot",
         "MB",
         size(&router.path("state/asndb.snapshot"))?,
     );
-    Ok(cases
-        .into_iter()
-        .map(|(case, unit, values)| Measured::of("daemon", case, unit, values))
-        .collect())
+    Ok(values.measured("daemon"))
 }
 
 fn size(path: &Path) -> Result<f64> {
     Ok(fs::metadata(path)?.len() as f64 / 1e6)
-}
-
-/// For people.
-pub(super) fn print(rows: &[Measured]) {
-    println!(
-        "{:<24} {:>10} {:>10} {:>10}",
-        "daemon", "median", "min", "max"
-    );
-    for row in rows {
-        println!(
-            "{:<24} {:>10.1} {:>10.1} {:>10.1} {}",
-            row.case, row.median, row.min, row.max, row.unit
-        );
-    }
 }

@@ -1,11 +1,11 @@
-//! The whole Internet's table, a policy that drops about a twentieth of its
-//! prefixes, and destinations: a prefix of the table by chance, then an address in it.
+//! A table, a policy that drops a part of its prefixes, and destinations: a prefix of
+//! the table by chance, then an address in it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use fastrand::Rng;
 use ipnet::IpNet;
 use kordon::asn::{self, AsnDb};
@@ -13,10 +13,11 @@ use kordon::compile::directory::Directory;
 use kordon::compile::generation::{Environment, PortSpec};
 use kordon::datapath::probe::Prober;
 use kordon::judge::Image;
-use kordon::policy::{self, Bundle, Context, Overlay};
+use kordon::policy::{self, Bundle, Context, Overlay, Policy};
 use kordon_ebpf::layout::{Action, PROBE_BATCH};
 
-use super::packet::{Family, frame, octets};
+use super::packet::{CAMERAS, Family, frame, octets};
+use super::table::Table;
 
 /// Destinations of one kind: each is used once before the first comes again. More
 /// than any cache holds of the table.
@@ -25,51 +26,94 @@ const POOL: usize = 64 * PROBE_BATCH;
 /// The same table, policy and destinations in every run.
 const SEED: u64 = 0x6b6f_7264_6f6e;
 
+/// What cameras send as.
+const SOURCES: &str = "sources = [\"10.20.0.0/16\", \"fd00:20::/48\"]\n";
+
 /// Rewritten over the destination of a frame.
 pub(super) type Input = [u8; 16];
+
+/// What of the table the policy drops.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Blocked {
+    /// ASNs by chance that together announce a twentieth of the prefixes.
+    Part,
+    /// So many ASNs, those first that announce both families.
+    Asns(usize),
+}
+
+/// A policy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    /// Zones, of a VLAN each; no two have equal rules.
+    pub(super) zones: usize,
+    /// What all of them drop.
+    pub(super) blocked: Blocked,
+}
+
+impl Plan {
+    /// What is measured where nothing else is said.
+    pub(super) const USUAL: Self = Self {
+        zones: 1,
+        blocked: Blocked::Part,
+    };
+}
 
 /// Table, policy and destinations.
 pub(super) struct Internet {
     /// What kordon's program is given.
     pub(super) image: Image,
+    /// What it was compiled from.
+    pub(super) policy: Policy,
+    /// As `policy`.
+    pub(super) db: AsnDb,
+    /// As `policy`.
+    pub(super) environment: Environment,
+    /// As `policy`.
+    pub(super) directory: Directory,
     /// Prefixes of the table with class and action, for the kernel's trie.
     pub(super) prefixes: Vec<(IpNet, u32, Action)>,
+    /// The ASNs that are dropped, sorted by chance.
+    pub(super) blocked: Vec<u32>,
     pools: HashMap<(Family, Action), Vec<Input>>,
-    blocked: usize,
+    what: String,
 }
 
 impl Internet {
     /// Reads and compiles everything, and asks kordon's program what becomes of
     /// each prefix.
-    pub(super) fn load() -> Result<Self> {
-        let data = folder()?;
-        let files = ["asn-ipv4.csv.zst", "asn-ipv6.csv.zst"].map(|name| data.join(name));
-        let (db, _) = asn::import(&files, &[]).context("cannot import the table")?;
+    pub(super) fn load(table: &Table, plan: Plan) -> Result<Self> {
+        let (db, _) = asn::import(&table.files, &[]).context("cannot import the table")?;
         let mut rng = Rng::with_seed(SEED);
         let nets = prefixes(&db);
-        let blocked = hostile(&db, &nets, &mut rng);
-        let text = policy_text(&blocked);
-        let (policy, found) = policy::parse(
-            &Bundle::from_text("bench.toml", &text),
-            &Overlay::default(),
-            &Context::now(Some(&db)),
+        let blocked = hostile(&db, &nets, plan.blocked, &mut rng);
+        let named: HashSet<u32> = blocked.iter().copied().collect();
+        let others = db.asns.iter().map(|(asn, _)| *asn);
+        let others: Vec<u32> = others.filter(|asn| !named.contains(asn)).collect();
+        ensure!(
+            others.len() + 1 >= plan.zones,
+            "the table has too few ASNs for {} zones of their own",
+            plan.zones
         );
-        let Some(policy) = policy else {
-            bail!("the policy is not valid: {found:?}");
-        };
+        let policy = parsed(&db, &policy_text(plan.zones, &blocked, &others))?;
         let environment = Environment {
             ports: vec![PortSpec::default()],
             ..Environment::default()
         };
-        let image = Image::compile(&policy, &db, &environment, &mut Directory::default())?;
+        let mut directory = Directory::default();
+        let image = Image::compile(&policy, &db, &environment, &mut directory)?;
         let mut prober = Prober::load(image.tier)?;
         prober.install(&image.rules, &image.table)?;
 
         let mut internet = Self {
             image,
+            policy,
+            db,
+            environment,
+            directory,
             prefixes: Vec::with_capacity(nets.len()),
+            blocked,
             pools: HashMap::new(),
-            blocked: blocked.len(),
+            what: table.what.clone(),
         };
         for family in Family::ALL {
             let nets: Vec<IpNet> = nets
@@ -86,11 +130,10 @@ impl Internet {
                     .filter(|(_, (_, said))| *said == action)
                     .map(|(net, _)| *net)
                     .collect();
-                ensure!(
-                    !of_action.is_empty(),
-                    "no {family:?} prefix is to {}",
-                    action.as_str()
-                );
+                // A policy may drop all there is of a family.
+                if of_action.is_empty() {
+                    continue;
+                }
                 let mut pool: Vec<Input> = (0..POOL)
                     .map(|_| {
                         octets(address_in(
@@ -124,7 +167,7 @@ impl Internet {
         Ok(internet)
     }
 
-    /// Destinations with this fate.
+    /// Destinations with this fate; none where no prefix has it.
     pub(super) fn pool(&self, family: Family, action: Action) -> &[Input] {
         self.pools.get(&(family, action)).map_or(&[], Vec::as_slice)
     }
@@ -146,8 +189,10 @@ impl Internet {
         };
         let ((v4, v4_dropped), (v6, v6_dropped)) = (of(Family::V4), of(Family::V6));
         format!(
-            "{v4} IPv4 and {v6} IPv6 prefixes; {} ASNs blocked: {v4_dropped} and {v6_dropped} prefixes dropped",
-            self.blocked
+            "{}; {v4} IPv4 and {v6} IPv6 prefixes; {} ASNs blocked: {v4_dropped} and {v6_dropped} \
+             prefixes dropped",
+            self.what,
+            self.blocked.len()
         )
     }
 }
@@ -155,7 +200,7 @@ impl Internet {
 /// Class and action of each destination, in a frame of a camera.
 fn ask(prober: &mut Prober, family: Family, inputs: &[Input]) -> Result<Vec<(u32, Action)>> {
     let said = prober.batch(
-        &frame(family, super::packet::CAMERAS),
+        &frame(family, Some(CAMERAS)),
         0,
         family.number(),
         family.destination(),
@@ -167,16 +212,32 @@ fn ask(prober: &mut Prober, family: Family, inputs: &[Input]) -> Result<Vec<(u32
         .collect())
 }
 
-/// Where the whole Internet's table is.
-pub(super) fn folder() -> Result<PathBuf> {
-    let folder = crate::data::folder();
-    ensure!(
-        folder.join("asn-ipv4.csv.zst").is_file(),
-        "there is no asn-ipv4.csv.zst in `{}`; name the folder with the whole Internet's table \
-         in KORDON_TEST_DATA",
-        folder.display()
+/// A policy that must be valid.
+pub(super) fn parsed(db: &AsnDb, text: &str) -> Result<Policy> {
+    let (policy, found) = policy::parse(
+        &Bundle::from_text("bench.toml", text),
+        &Overlay::default(),
+        &Context::now(Some(db)),
     );
-    Ok(folder)
+    match policy {
+        Some(policy) => Ok(policy),
+        None => bail!("the policy is not valid: {found:?}"),
+    }
+}
+
+/// Three ASNs that announce some prefixes and not many.
+pub(super) fn some_asns(table: &Table) -> Result<[u32; 3]> {
+    let (db, _) = asn::import(&table.files, &[]).context("cannot import the table")?;
+    let mut announced: BTreeMap<u32, usize> = BTreeMap::new();
+    for (_, origin) in prefixes(&db) {
+        *announced.entry(origin).or_default() += 1;
+    }
+    let some = announced
+        .iter()
+        .filter(|(_, count)| (2..50).contains(*count));
+    let some: Vec<u32> = some.map(|(asn, _)| *asn).take(3).collect();
+    some.try_into()
+        .map_err(|_| anyhow!("the table has too few ASNs of some prefixes"))
 }
 
 /// Prefixes of the table and who announces them first.
@@ -209,40 +270,56 @@ fn prefixes(db: &AsnDb) -> Vec<(IpNet, u32)> {
         .collect()
 }
 
-/// ASNs by chance, until they announce a twentieth of the prefixes.
-fn hostile(db: &AsnDb, nets: &[(IpNet, u32)], rng: &mut Rng) -> Vec<u32> {
-    let mut announced: HashMap<u32, usize> = HashMap::new();
-    for (_, origin) in nets {
-        *announced.entry(*origin).or_default() += 1;
+/// The ASNs to be dropped.
+fn hostile(db: &AsnDb, nets: &[(IpNet, u32)], blocked: Blocked, rng: &mut Rng) -> Vec<u32> {
+    // IPv4 and IPv6 prefixes.
+    let mut announced: HashMap<u32, [usize; 2]> = HashMap::new();
+    for (net, origin) in nets {
+        announced.entry(*origin).or_default()[usize::from(net.addr().is_ipv6())] += 1;
     }
     let mut asns: Vec<u32> = db.asns.iter().map(|(asn, _)| *asn).collect();
     rng.shuffle(&mut asns);
-    let mut left = nets.len() / 20;
-    asns.retain(|asn| match announced.get(asn) {
-        Some(count) if *count <= left => {
-            left -= count;
-            true
+    match blocked {
+        Blocked::Part => {
+            let mut left = nets.len() / 20;
+            asns.retain(|asn| match announced.get(asn) {
+                Some([v4, v6]) if v4 + v6 <= left => {
+                    left -= v4 + v6;
+                    true
+                }
+                _ => false,
+            });
         }
-        _ => false,
-    });
+        Blocked::Asns(count) => {
+            asns.sort_by_key(|asn| !announced.get(asn).is_some_and(|n| n[0] > 0 && n[1] > 0));
+            asns.truncate(count);
+        }
+    }
     asns
 }
 
-fn policy_text(asns: &[u32]) -> String {
+/// Zones in the VLANs from [`CAMERAS`] on; the first also has frames without a tag. What
+/// makes the rules of the others their own is one of `others` more.
+pub(super) fn policy_text(zones: usize, asns: &[u32], others: &[u32]) -> String {
     let asns: Vec<String> = asns.iter().map(u32::to_string).collect();
-    format!(
-        "[zone.cameras]\n\
-         vlans = [20]\n\
-         sources = [\"10.20.0.0/16\", \"fd00:20::/48\"]\n\
-         [set.hostile]\n\
-         asns = [{}]\n\
-         [[rule]]\n\
-         name = \"hostile\"\n\
-         from = \"cameras\"\n\
-         to = \"hostile\"\n\
-         action = \"drop\"\n",
+    let mut text = format!(
+        "[set.hostile]\nasns = [{}]\n\
+         [zone.cameras]\nvlans = [{CAMERAS}, \"untagged\"]\n{SOURCES}\
+         [[rule]]\nname = \"hostile\"\nfrom = \"cameras\"\nto = \"hostile\"\naction = \"drop\"\n",
         asns.join(", ")
-    )
+    );
+    for (zone, other) in (1..zones).zip(others) {
+        let vlan = usize::from(CAMERAS) + zone;
+        write!(
+            text,
+            "[zone.cameras-{zone}]\nvlans = [{vlan}]\n{SOURCES}\
+             [set.own-{zone}]\nasns = [{other}]\n\
+             [[rule]]\nname = \"hostile-{zone}\"\nfrom = \"cameras-{zone}\"\n\
+             to = [\"hostile\", \"own-{zone}\"]\naction = \"drop\"\n"
+        )
+        .expect("writing to a string cannot fail");
+    }
+    text
 }
 
 fn address_in(net: IpNet, rng: &mut Rng) -> IpAddr {

@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use fastrand::Rng;
 use kordon_ebpf::layout::{Action, PROBE_BATCH, ProbeControl};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 
-use super::Measured;
+use super::Wanted;
 use super::internet::{Input, Internet};
+use super::measured::Measured;
+use super::processors::bind;
 use super::subject::{Subject, Subjects, Work};
 use crate::lab::frame::{Ethernet, udp};
 
@@ -54,7 +54,7 @@ impl Family {
         address.is_ipv4() == (self == Self::V4)
     }
 
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::V4 => "ipv4",
             Self::V6 => "ipv6",
@@ -74,8 +74,8 @@ pub(super) fn octets(address: IpAddr) -> Input {
     }
 }
 
-/// A camera's datagram with one tag; the destination is to be written.
-pub(super) fn frame(family: Family, vid: u16) -> Vec<u8> {
+/// A camera's datagram, with one tag or none; the destination is to be written.
+pub(super) fn frame(family: Family, vid: Option<u16>) -> Vec<u8> {
     let (source, destination): (IpAddr, IpAddr) = match family {
         Family::V4 => ([10, 20, 0, 5].into(), [192, 0, 2, 1].into()),
         Family::V6 => (
@@ -84,13 +84,15 @@ pub(super) fn frame(family: Family, vid: u16) -> Vec<u8> {
         ),
     };
     let packet = udp(source, destination, (40_000, 443), &[0; 64]);
-    Ethernet::new([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
-        .tag(0x8100, vid)
-        .packet(&packet)
+    let link = Ethernet::new([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+    match vid {
+        Some(vid) => link.tag(0x8100, vid).packet(&packet),
+        None => link.packet(&packet),
+    }
 }
 
-struct Case {
-    name: String,
+pub(super) struct Case {
+    pub(super) name: String,
     subject: Subject,
     frame: Vec<u8>,
     family: Family,
@@ -98,7 +100,7 @@ struct Case {
     verdict: u32,
     /// Next batch of `inputs`.
     next: usize,
-    means: Vec<f64>,
+    pub(super) means: Vec<f64>,
 }
 
 impl Case {
@@ -106,7 +108,7 @@ impl Case {
         Self {
             name: name.into(),
             subject,
-            frame: frame(family, CAMERAS),
+            frame: frame(family, Some(CAMERAS)),
             family,
             inputs,
             verdict: XDP_PASS,
@@ -137,13 +139,14 @@ impl Case {
         Ok(duration.as_nanos() as f64)
     }
 
-    fn round(&mut self, subjects: &mut Subjects) -> Result<()> {
+    pub(super) fn round(&mut self, subjects: &mut Subjects, wanted: Wanted<'_>) -> Result<()> {
         self.batch(subjects)?;
+        let batches = if wanted.quick { 1 } else { BATCHES };
         let mut sum = 0.0;
-        for _ in 0..BATCHES {
+        for _ in 0..batches {
             sum += self.batch(subjects)?;
         }
-        self.means.push(sum / BATCHES as f64);
+        self.means.push(sum / batches as f64);
         Ok(())
     }
 }
@@ -164,7 +167,7 @@ fn cases(internet: &Internet) -> Vec<Case> {
             random(Family::V6, Action::Pass),
         ),
         Case {
-            frame: frame(Family::V4, OFFICE),
+            frame: frame(Family::V4, Some(OFFICE)),
             ..Case::new(
                 "no-zone",
                 Subject::Kordon,
@@ -173,93 +176,65 @@ fn cases(internet: &Internet) -> Vec<Case> {
             )
         },
     ];
-    for (subject, before) in [(Subject::Kordon, ""), (Subject::Lpm, "lpm/")] {
-        for family in Family::ALL {
-            for action in [Action::Pass, Action::Drop] {
-                let pool = internet.pool(family, action);
-                let name = format!("{before}{}/{}", family.word(), action.as_str());
-                let hot = pool
-                    .first()
-                    .map_or_else(Vec::new, |input| vec![*input; PROBE_BATCH]);
-                for (kind, inputs) in [("hot", hot), ("random", pool.to_vec())] {
-                    cases.push(Case {
-                        verdict: if action == Action::Drop {
-                            XDP_DROP
-                        } else {
-                            XDP_PASS
-                        },
-                        ..Case::new(format!("{name}/{kind}"), subject, family, inputs)
-                    });
-                }
+    for (subject, before) in [
+        (Subject::Kordon, ""),
+        (Subject::Lpm, "lpm/"),
+        (Subject::Dir, "dir-24-8/"),
+    ] {
+        cases.extend(of_subject(internet, subject, before));
+    }
+    cases
+}
+
+/// Each family and verdict, hot and random, as far as the policy has such destinations.
+pub(super) fn of_subject(internet: &Internet, subject: Subject, before: &str) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for family in Family::ALL {
+        if subject == Subject::Dir && family == Family::V6 {
+            continue;
+        }
+        for action in [Action::Pass, Action::Drop] {
+            let pool = internet.pool(family, action);
+            let Some(first) = pool.first() else {
+                continue;
+            };
+            let name = format!("{before}{}/{}", family.word(), action.as_str());
+            let hot = vec![*first; PROBE_BATCH];
+            for (kind, inputs) in [("hot", hot), ("random", pool.to_vec())] {
+                cases.push(Case {
+                    verdict: if action == Action::Drop {
+                        XDP_DROP
+                    } else {
+                        XDP_PASS
+                    },
+                    ..Case::new(format!("{name}/{kind}"), subject, family, inputs)
+                });
             }
         }
     }
     cases
 }
 
-/// Measures all cases whose names contain a text.
+/// Measures all cases that are wanted.
 pub(super) fn measure(
     internet: &Internet,
     subjects: &mut Subjects,
-    rounds: u32,
-    part: &str,
+    wanted: Wanted<'_>,
 ) -> Result<Vec<Measured>> {
-    stay_on_one_processor()?;
+    bind(0, wanted.processors.last)?;
     let mut cases = cases(internet);
-    cases.retain(|case| case.name.contains(part));
-    ensure!(!cases.is_empty(), "no case has `{part}` in its name");
+    cases.retain(|case| wanted.case(&case.name));
     let mut order: Vec<usize> = (0..cases.len()).collect();
     let mut rng = Rng::with_seed(1);
-    for _ in 0..rounds {
+    for _ in 0..wanted.rounds {
         // None always follows the same other.
         rng.shuffle(&mut order);
         for case in &order {
-            cases[*case].round(subjects)?;
+            cases[*case].round(subjects, wanted)?;
         }
     }
     Ok(cases
         .into_iter()
         .map(|case| Measured::of("packet", case.name, "ns", case.means))
         .collect())
-}
-
-/// On the last one: the first has the most interrupts.
-fn stay_on_one_processor() -> Result<()> {
-    let this = Pid::from_raw(0);
-    let allowed = sched_getaffinity(this).context("cannot ask for this process's processors")?;
-    let last = (0..CpuSet::count())
-        .rev()
-        .find(|cpu| allowed.is_set(*cpu).unwrap_or(false))
-        .unwrap_or(0);
-    let mut one = CpuSet::new();
-    one.set(last).context("cannot name a processor")?;
-    sched_setaffinity(this, &one).context("cannot stay on one processor")
-}
-
-/// For people: with the difference to the empty program of the family.
-pub(super) fn print(rows: &[Measured]) {
-    let median = |name: &str| {
-        rows.iter()
-            .find(|row| row.case == name)
-            .map_or(0.0, |row| row.median)
-    };
-    println!(
-        "{:<24} {:>8} {:>8} {:>8} {:>12}",
-        "case (ns per packet)", "median", "min", "max", "over empty"
-    );
-    for row in rows {
-        let empty = if row.case.contains("ipv6") {
-            median("empty/ipv6")
-        } else {
-            median("empty")
-        };
-        println!(
-            "{:<24} {:>8.1} {:>8.1} {:>8.1} {:>12.1}",
-            row.case,
-            row.median,
-            row.min,
-            row.max,
-            row.median - empty
-        );
-    }
 }

@@ -1,5 +1,7 @@
-//! Programs in the kernel: kordon's as it is attached to an interface, one that
-//! does nothing, and a minimal one on the kernel's own trie.
+//! Programs in the kernel: kordon's as it is attached to an interface, one that does
+//! nothing, and minimal ones on the kernel's own trie and on a DIR-24-8 table.
+//!
+//! With [`super::build`], the only place that knows how kordon's maps are filled.
 
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, LpmTrie, Map, MapData};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kordon::datapath::memory::{Mapped, generation_size, table_size};
 use kordon::datapath::{programs, system};
 use kordon_ebpf::layout::{Action, ProbeControl, mode};
@@ -17,10 +19,11 @@ use super::internet::{Input, Internet};
 
 static BENCH: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench"));
 
-/// All three.
+/// All of them.
 pub(super) struct Subjects {
     pub(super) kordon: Kordon,
-    pub(super) bench: Bench,
+    /// Where kordon is compared with nothing else, there is none.
+    pub(super) bench: Option<Bench>,
 }
 
 /// kordon's program, and the maps inside its maps.
@@ -34,6 +37,8 @@ pub(super) struct Kordon {
 /// The programs that kordon's is measured against.
 pub(super) struct Bench {
     pub(super) ebpf: Ebpf,
+    /// Both levels of the table DIR-24-8.
+    pub(super) dir: [Mapped; 2],
     probe: Mapped,
 }
 
@@ -46,6 +51,8 @@ pub(super) enum Subject {
     Kordon,
     /// The kernel's trie.
     Lpm,
+    /// DIR-24-8.
+    Dir,
 }
 
 /// What a program is given.
@@ -65,17 +72,31 @@ impl Subjects {
     /// Loads the programs and fills their maps.
     pub(super) fn load(internet: &Internet) -> Result<Self> {
         Ok(Self {
-            kordon: Kordon::load(internet)?,
-            bench: Bench::load(internet)?,
+            kordon: Kordon::load(internet, mode::BENCH)?,
+            bench: Some(Bench::load(internet, Held::Everything)?),
+        })
+    }
+
+    /// kordon's program alone.
+    pub(super) fn alone(internet: &Internet) -> Result<Self> {
+        Ok(Self {
+            kordon: Kordon::load(internet, mode::BENCH)?,
+            bench: None,
         })
     }
 
     /// Mean time of one packet, as the kernel says: whole nanoseconds, rounded down.
     pub(super) fn run(&mut self, subject: Subject, work: Work<'_>) -> Result<Duration> {
-        let (ebpf, probe, name) = match subject {
-            Subject::Kordon => (&mut self.kordon.ebpf, &mut self.kordon.probe, "kordon"),
-            Subject::Empty => (&mut self.bench.ebpf, &mut self.bench.probe, "empty"),
-            Subject::Lpm => (&mut self.bench.ebpf, &mut self.bench.probe, "lpm"),
+        let name = match subject {
+            Subject::Kordon => "kordon",
+            Subject::Empty => "empty",
+            Subject::Lpm => "lpm",
+            Subject::Dir => "dir_24_8",
+        };
+        let (ebpf, probe) = match (subject, &mut self.bench) {
+            (Subject::Kordon, _) => (&mut self.kordon.ebpf, &mut self.kordon.probe),
+            (_, Some(bench)) => (&mut bench.ebpf, &mut bench.probe),
+            (_, None) => bail!("`{name}` is not loaded"),
         };
         let memory = probe.probe();
         memory.inputs[..work.inputs.len()].copy_from_slice(work.inputs);
@@ -99,10 +120,11 @@ impl Subjects {
 }
 
 impl Kordon {
-    fn load(internet: &Internet) -> Result<Self> {
+    /// Loads the program of port 0, for test runs (`mode::BENCH`) or to be attached.
+    pub(super) fn load(internet: &Internet, mode: u32) -> Result<Self> {
         let image = &internet.image;
         let mut ebpf = EbpfLoader::new()
-            .override_global("MODE", &mode::BENCH, true)
+            .override_global("MODE", &mode, true)
             .override_global("PORT", &0u32, true)
             .load(programs::object(image.tier))
             .context("cannot load kordon's maps")?;
@@ -125,38 +147,123 @@ impl Kordon {
     }
 }
 
+/// What is put into the tables that kordon's is measured against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// The whole table, as kordon's has it.
+    Everything,
+    /// What is blocked and nothing else, as a firewall's set would.
+    Blocked,
+}
+
 impl Bench {
-    fn load(internet: &Internet) -> Result<Self> {
-        let mut ebpf = Ebpf::load(BENCH).context("cannot load the maps to measure against")?;
+    /// Loads the programs and fills their tables. With everything they are for test
+    /// runs, else to be attached.
+    pub(super) fn load(internet: &Internet, held: Held) -> Result<Self> {
+        let mut ebpf = EbpfLoader::new()
+            .override_global("REWRITE", &u32::from(held == Held::Everything), true)
+            .load(BENCH)
+            .context("cannot load the maps to measure against")?;
         let probe = probe_of(&mut ebpf)?;
-        fill(&mut ebpf, internet)?;
-        for name in ["empty", "lpm"] {
+        let mut verdicts: Array<_, u32> = map(&mut ebpf, "VERDICTS")?.try_into()?;
+        let nets = internet.prefixes.iter();
+        let nets = nets.filter(|(.., action)| held == Held::Everything || *action == Action::Drop);
+        for (_, class, action) in nets.clone() {
+            verdicts.set(*class, u32::from(*action == Action::Drop), 0)?;
+        }
+        put_into_tries(
+            &mut ebpf,
+            nets.clone().map(|(net, class, _)| (*net, *class)),
+        )?;
+        let blocked = nets.filter(|(.., action)| *action == Action::Drop);
+        let mut dir = [mapped(&mut ebpf, "DIR24")?, mapped(&mut ebpf, "DIR8")?];
+        put_into_dir(&mut dir, blocked.map(|(net, ..)| *net))?;
+        for name in ["empty", "lpm", "dir_24_8", "xdp_drop", "xdp_pass"] {
             program(&mut ebpf, name)?
                 .load()
                 .with_context(|| format!("cannot load `{name}`"))?;
         }
-        Ok(Self { ebpf, probe })
+        Ok(Self { ebpf, dir, probe })
     }
 }
 
-/// Puts the whole table into the kernel's tries.
-fn fill(ebpf: &mut Ebpf, internet: &Internet) -> Result<()> {
-    let mut verdicts: Array<_, u32> = map(ebpf, "VERDICTS")?.try_into()?;
-    for (_, class, action) in &internet.prefixes {
-        verdicts.set(*class, u32::from(*action == Action::Drop), 0)?;
-    }
+/// Puts prefixes with their classes into the kernel's tries.
+pub(super) fn put_into_tries(
+    ebpf: &mut Ebpf,
+    nets: impl Iterator<Item = (IpNet, u32)> + Clone,
+) -> Result<()> {
     let mut trie: LpmTrie<_, u32, u32> = map(ebpf, "TRIE4")?.try_into()?;
-    for (net, class, _) in &internet.prefixes {
+    for (net, class) in nets.clone() {
         if let IpNet::V4(net) = net {
-            let key = u32::from_ne_bytes(net.addr().octets());
-            trie.insert(&Key::new(u32::from(net.prefix_len()), key), class, 0)?;
+            trie.insert(&key4(net), class, 0)?;
         }
     }
     let mut trie: LpmTrie<_, [u8; 16], u32> = map(ebpf, "TRIE6")?.try_into()?;
-    for (net, class, _) in &internet.prefixes {
+    for (net, class) in nets {
         if let IpNet::V6(net) = net {
-            let key = Key::new(u32::from(net.prefix_len()), net.addr().octets());
-            trie.insert(&key, class, 0)?;
+            trie.insert(&key6(net), class, 0)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes prefixes out of the kernel's tries.
+pub(super) fn take_from_tries(ebpf: &mut Ebpf, nets: &[IpNet]) -> Result<()> {
+    for net in nets {
+        match net {
+            IpNet::V4(net) => {
+                let mut trie: LpmTrie<_, u32, u32> = map(ebpf, "TRIE4")?.try_into()?;
+                trie.remove(&key4(*net))?;
+            }
+            IpNet::V6(net) => {
+                let mut trie: LpmTrie<_, [u8; 16], u32> = map(ebpf, "TRIE6")?.try_into()?;
+                trie.remove(&key6(*net))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn key4(net: Ipv4Net) -> Key<u32> {
+    let address = u32::from_ne_bytes(net.addr().octets());
+    Key::new(u32::from(net.prefix_len()), address)
+}
+
+fn key6(net: Ipv6Net) -> Key<[u8; 16]> {
+    Key::new(u32::from(net.prefix_len()), net.addr().octets())
+}
+
+/// Counter slot of what is dropped, and the mark of a block, as the program has them.
+const DROPPED: u32 = 1;
+const LONGER: u32 = 1 << 31;
+
+/// Writes the IPv4 ones among disjoint prefixes into the table DIR-24-8.
+fn put_into_dir(dir: &mut [Mapped; 2], nets: impl Iterator<Item = IpNet>) -> Result<()> {
+    let [first, second] = dir;
+    let word = |index: usize| 4 * index..4 * index + 4;
+    let mut blocks = 0;
+    for net in nets {
+        let IpNet::V4(net) = net else { continue };
+        let (start, end) = (u32::from(net.network()), u32::from(net.broadcast()));
+        if net.prefix_len() <= 24 {
+            for index in start >> 8..=end >> 8 {
+                first.bytes_mut()[word(index as usize)].copy_from_slice(&DROPPED.to_ne_bytes());
+            }
+            continue;
+        }
+        let slot = word((start >> 8) as usize);
+        let mut block = u32::from_ne_bytes(first.bytes()[slot.clone()].try_into()?);
+        if block & LONGER == 0 {
+            // What is not named is not dropped: prefixes are disjoint.
+            block = LONGER | blocks;
+            blocks += 1;
+            first.bytes_mut()[slot].copy_from_slice(&block.to_ne_bytes());
+        }
+        for address in start..=end {
+            let index = ((block & !LONGER) << 8 | address & 0xff) as usize;
+            let slot = second.bytes_mut().get_mut(word(index));
+            let slot = slot.context("DIR-24-8 has too few blocks for prefixes longer than /24")?;
+            slot.copy_from_slice(&DROPPED.to_ne_bytes());
         }
     }
     Ok(())
@@ -167,7 +274,7 @@ fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map> {
         .with_context(|| format!("no map `{name}`"))
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = ebpf
         .program_mut(name)
         .with_context(|| format!("no program `{name}`"))?;
@@ -175,9 +282,14 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
 }
 
 fn probe_of(ebpf: &mut Ebpf) -> Result<Mapped> {
-    match ebpf.take_map("PROBE") {
+    mapped(ebpf, "PROBE")
+}
+
+/// A map of one value, taken out of its object.
+pub(super) fn mapped(ebpf: &mut Ebpf, name: &str) -> Result<Mapped> {
+    match ebpf.take_map(name) {
         Some(Map::Array(data)) => Ok(Mapped::of(data)?),
-        _ => bail!("no map `PROBE`"),
+        _ => bail!("no map `{name}`"),
     }
 }
 

@@ -10,11 +10,9 @@ mod story;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use nix::sys::signal::{SigSet, Signal};
 
 use report::Report;
 use stage::Stage;
@@ -81,7 +79,14 @@ fn demo(kordon: &Path, arguments: &Arguments) -> Result<bool> {
     let kordon = kordon
         .canonicalize()
         .with_context(|| format!("cannot find the binary {}", kordon.display()))?;
-    leave_nothing_on_signals(arguments.keep)?;
+    let keep = arguments.keep;
+    namespace::on_signals(move || {
+        if keep {
+            stage::down()
+        } else {
+            namespace::remove_own().map(drop)
+        }
+    })?;
     let mut report = Report::new(arguments.json);
     let outcome = tell(&kordon, arguments.keep, &mut report);
     report.finish(&outcome);
@@ -93,27 +98,4 @@ fn tell(kordon: &Path, keep: bool, report: &mut Report) -> Result<Option<String>
     let mut stage = Stage::new(keep)?;
     let controller = story::tell(&stage, kordon, report)?;
     keep.then(|| stage.keep(controller)).transpose()
-}
-
-/// Ctrl-C must not leave namespaces and a controller behind.
-fn leave_nothing_on_signals(keep: bool) -> Result<()> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    // Blocked here and so in every thread; children start with none blocked.
-    signals.thread_block().context("cannot block signals")?;
-    thread::spawn(move || {
-        if let Ok(signal) = signals.wait() {
-            let removed = if keep {
-                stage::down()
-            } else {
-                namespace::remove_own().map(drop)
-            };
-            if let Err(error) = removed {
-                eprintln!("error: {error:#}");
-            }
-            std::process::exit(128 + signal as i32);
-        }
-    });
-    Ok(())
 }

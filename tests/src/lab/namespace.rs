@@ -12,13 +12,14 @@ use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
+use tempfile::TempDir;
 
 /// Where `ip netns` keeps the names.
 const RUN_NETNS: &str = "/run/netns";
 /// First part of the name of everything that belongs to a process and dies with it.
-pub(crate) const OWNED: &str = "kordon-lab";
+pub const OWNED: &str = "kordon-lab";
 
 /// A network namespace. Deleted on drop unless [`Namespace::keep`] was called.
 #[derive(Debug)]
@@ -224,6 +225,18 @@ pub(crate) fn owned_prefix() -> Result<String> {
     Ok(format!("{OWNED}-{pid}-{started}"))
 }
 
+/// A directory that this process owns.
+///
+/// # Errors
+///
+/// If it cannot be made.
+pub fn folder() -> Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix(&format!("{}-", owned_prefix()?))
+        .tempdir()
+        .context("cannot make a temporary directory")
+}
+
 /// When a process started, in clock ticks since boot, or nothing if it does not run.
 #[must_use]
 pub fn started(pid: u32) -> Option<u64> {
@@ -274,6 +287,29 @@ pub fn cleanup() -> Result<Vec<String>> {
 pub fn remove_own() -> Result<Vec<String>> {
     let own = owned_prefix()? + "-";
     remove(|name| name.starts_with(&own))
+}
+
+/// On Ctrl-C and SIGTERM runs `clean`, which must not leave namespaces and controllers
+/// behind, and ends the process. To be called before other threads are started.
+///
+/// # Errors
+///
+/// If signals cannot be blocked.
+pub fn on_signals(clean: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    // Blocked here and so in every thread; children start with none blocked.
+    signals.thread_block().context("cannot block signals")?;
+    thread::spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            if let Err(error) = clean() {
+                eprintln!("error: {error:#}");
+            }
+            std::process::exit(128 + signal as i32);
+        }
+    });
+    Ok(())
 }
 
 fn remove(goes: impl Fn(&str) -> bool) -> Result<Vec<String>> {

@@ -2,11 +2,11 @@
 //! `out` arrives on `in`, which is the one to police; nothing is lost in between,
 //! however fast.
 
-use std::{net::IpAddr, process};
+use std::net::IpAddr;
 
 use anyhow::Result;
 
-use super::{Namespace, frame, raw::RawSender};
+use super::{Namespace, frame, namespace::owned_prefix, raw::RawSender};
 
 /// A pair of interfaces in a namespace of its own.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl Wire {
     /// # Errors
     /// If the name is taken or the process may not.
     pub fn new(name: &str) -> Result<Self> {
-        let namespace = Namespace::create(&format!("kordon-{}-{name}", process::id()))?;
+        let namespace = Namespace::create(&format!("{}-{name}", owned_prefix()?))?;
         namespace.ip("link set lo up\nlink add in type veth peer name out\n\
                       link set in up\nlink set out up")?;
         namespace.inline_tags("out")?;

@@ -11,7 +11,7 @@ mod linker;
 mod packages;
 mod toolchain;
 
-use crate::command::Failed;
+use crate::command::{Failed, say};
 use crate::workspace::Workspace;
 
 /// The toolchain that compiles the BPF programs: `core` is built for the BPF
@@ -34,4 +34,13 @@ pub(crate) fn for_testing(workspace: &Workspace) -> Result<(), Failed> {
 /// For networks in namespaces, and for the tools that tests compare with.
 pub(crate) fn for_the_lab() -> Result<(), Failed> {
     packages::install(packages::LAB)
+}
+
+/// For benchmarks: firewalls to compare with. They go on without those that cannot be had.
+pub(crate) fn for_the_bench() -> Result<(), Failed> {
+    for_the_lab()?;
+    if let Err(failed) = packages::install(packages::PEERS) {
+        say(format_args!("going on without: {failed}"));
+    }
+    Ok(())
 }

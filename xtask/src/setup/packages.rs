@@ -27,6 +27,10 @@ pub(super) const LAB: &[&str] = &[
     "tcpdump",
 ];
 
+/// What `cargo xtask bench` compares with, beside those of [`LAB`]. `iptables` is the one
+/// of nftables.
+pub(super) const PEERS: &[&str] = &["iptables", "xdp-tools"];
+
 /// Installs those that are missing.
 pub(super) fn install(packages: &[&str]) -> Result<(), Failed> {
     let mut question = Command::new("dpkg-query");

@@ -1,0 +1,161 @@
+//! From ranges to a live generation, step by step: what an administrator or a new
+//! database waits for. Each step is timed where it happens, in this process.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use kordon::asn;
+use kordon::compile::directory::Directory;
+use kordon::compile::generation::compile;
+use kordon::compile::partition::{Partition, partition_key};
+use kordon::compile::table::{FlatTable, choose_tier};
+use kordon::datapath::kernel::Datapath;
+use kordon::policy::{Policy, policy_hash};
+use kordon::prove::{Budget, Claim, prove};
+
+use super::Wanted;
+use super::internet::{Internet, parsed, policy_text};
+use super::measured::{Measured, Values};
+use super::table::Table;
+use crate::lab::Bpffs;
+
+fn ms(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+/// Measures all steps, with a new table and with the one that is live.
+pub(super) fn measure(
+    table: &Table,
+    internet: &Internet,
+    wanted: Wanted<'_>,
+) -> Result<Vec<Measured>> {
+    let bpffs = Bpffs::new()?;
+    let mut values = Values::default();
+    let mut datapath = Datapath::open(bpffs.path())?;
+    let more = internet.db.asns.iter().map(|(asn, _)| *asn);
+    let more = more
+        .filter(|asn| !internet.blocked.contains(asn))
+        .nth(1000.min(internet.db.asns.len() / 3))
+        .context("the policy blocks every ASN there is")?;
+    let more = parsed(
+        &internet.db,
+        &policy_text(1, &[&internet.blocked[..], &[more]].concat(), &[]),
+    )?;
+    // The first one pays for loading the program that proves.
+    let mut builder = Builder {
+        internet,
+        datapath: &mut datapath,
+        key: 0,
+    };
+    builder.whole(&mut Values::default())?;
+    for round in 0..wanted.rounds {
+        if round % 8 == 0 {
+            let start = Instant::now();
+            let (db, _) = asn::import(&table.files, &[])?;
+            values.note("import", "ms", ms(start));
+            ensure!(db.v4 == internet.db.v4, "the table changed on the disk");
+        }
+        builder.whole(&mut values)?;
+        builder.incremental(&mut values, &more)?;
+    }
+    Ok(values.measured("build"))
+}
+
+struct Builder<'a> {
+    internet: &'a Internet,
+    datapath: &'a mut Datapath,
+    /// Makes each table another one than what is live.
+    key: u64,
+}
+
+impl Builder<'_> {
+    /// Everything anew, as after an import.
+    fn whole(&mut self, values: &mut Values) -> Result<()> {
+        let Internet {
+            policy,
+            db,
+            environment,
+            ..
+        } = self.internet;
+        self.key += 1;
+        let all = Instant::now();
+        let start = Instant::now();
+        let partition = Partition::new(policy, db, &environment.router)?;
+        values.note("whole/partition", "ms", ms(start));
+        let start = Instant::now();
+        let table = FlatTable::build(&partition)?;
+        values.note("whole/table", "ms", ms(start));
+        self.publish(values, "whole", policy, &partition, &table)?;
+        values.note("whole/ranges-to-live", "ms", ms(all));
+        Ok(())
+    }
+
+    /// One more ASN over the table that is live, and back.
+    fn incremental(&mut self, values: &mut Values, more: &Policy) -> Result<()> {
+        let Internet { policy, image, .. } = self.internet;
+        for policy in [more, policy] {
+            let start = Instant::now();
+            self.publish(
+                values,
+                "one-more-asn",
+                policy,
+                &image.partition,
+                &image.table,
+            )?;
+            values.note("one-more-asn/to-live", "ms", ms(start));
+        }
+        Ok(())
+    }
+
+    fn publish(
+        &mut self,
+        values: &mut Values,
+        what: &str,
+        policy: &Policy,
+        partition: &Partition,
+        table: &FlatTable,
+    ) -> Result<()> {
+        let Internet {
+            db, environment, ..
+        } = self.internet;
+        let start = Instant::now();
+        let mut directory: Directory = self.datapath.directory().clone();
+        let mut rules = compile(policy, db, environment, partition, &mut directory)?;
+        rules.fixed.hash = policy_hash(policy);
+        rules.fixed.table_key = partition_key(policy, &self.key.to_le_bytes(), &environment.router);
+        values.note(format!("{what}/generation"), "ms", ms(start));
+        let tier = choose_tier(&table.usage())?;
+        let live = self.datapath.live();
+        let budget = match live {
+            Some(live) if live.table_key == rules.fixed.table_key => Budget::Rules,
+            _ => Budget::Table,
+        };
+        let claim = Claim {
+            policy,
+            db,
+            environment,
+            directory: &directory,
+        };
+        let mut proven = 0.0;
+        let start = Instant::now();
+        let published = self
+            .datapath
+            .publish(&mut rules, table, tier, &directory, &mut |prober| {
+                let start = Instant::now();
+                let outcome = prove(&claim, budget, prober).map(drop);
+                proven = ms(start);
+                outcome
+            })
+            .map_err(|error| anyhow!("cannot make the generation live: {error}"))?;
+        let took = ms(start);
+        let swap = published.swap.as_secs_f64() * 1e3;
+        ensure!(
+            published.table_written == (budget == Budget::Table),
+            "a table was written where none should be, or not where one should"
+        );
+        values.note(format!("{what}/proof"), "ms", proven);
+        values.note(format!("{what}/swap"), "ms", swap);
+        values.note(format!("{what}/write"), "ms", took - proven - swap);
+        Ok(())
+    }
+}

@@ -15,7 +15,11 @@ use serde_json::Value;
 
 /// Cases that others rely on, by group.
 fn required() -> HashMap<&'static str, Vec<String>> {
-    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let words = |text: &str| {
+        text.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     let mut packet = words("empty no-zone");
     for before in ["", "lpm/"] {
         for family in ["ipv4", "ipv6"] {
@@ -81,7 +85,9 @@ fn every_case_can_be_measured() -> Result<()> {
         assert!(first, "twice: {line}");
     }
     for (group, cases) in &required {
-        let seen = seen.get(*group).with_context(|| format!("no `{group}`: {said}"))?;
+        let seen = seen
+            .get(*group)
+            .with_context(|| format!("no `{group}`: {said}"))?;
         for case in cases {
             // What a firewall is missing for, the benchmark says.
             let peer = case.split('/').next().unwrap_or_default();

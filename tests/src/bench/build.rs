@@ -135,6 +135,7 @@ impl Builder<'_> {
             db,
             environment,
             directory: &directory,
+            changed: &[],
         };
         let mut proven = 0.0;
         let start = Instant::now();

@@ -68,8 +68,6 @@ pub(super) struct Internet {
     pub(super) db: AsnDb,
     /// As `policy`.
     pub(super) environment: Environment,
-    /// As `policy`.
-    pub(super) directory: Directory,
     /// Prefixes of the table with class and action, for the kernel's trie.
     pub(super) prefixes: Vec<(IpNet, u32, Action)>,
     /// The ASNs that are dropped, sorted by chance.
@@ -109,7 +107,6 @@ impl Internet {
             policy,
             db,
             environment,
-            directory,
             prefixes: Vec::with_capacity(nets.len()),
             blocked,
             pools: HashMap::new(),

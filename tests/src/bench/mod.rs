@@ -9,8 +9,8 @@
 //! - [`subject`]: programs in the kernel that are given packets.
 //! - [`packet`], [`scale`]: test runs of them, as the table is and as it grows.
 //! - [`wire`]: packets that arrive on an interface, and firewalls.
-//! - [`build`]: from ranges to a live generation; [`update`]: changes while packets
-//!   arrive; [`daemon`]: what an administrator waits for.
+//! - [`build`]: from ranges to a live generation; [`daemon`]: what an administrator
+//!   waits for.
 //! - [`memory`]: what the kernel holds for the maps.
 //! - [`measured`], [`chart`]: how it is told.
 //! - [`processors`]: which processor does what.
@@ -28,7 +28,6 @@ mod shape;
 mod subject;
 mod synthetic;
 mod table;
-mod update;
 mod wire;
 
 use std::io::Write as _;
@@ -95,8 +94,7 @@ enum Group {
     Packet,
     /// Nanoseconds of the receiving processor per packet on a wire, firewalls beside it.
     Wire,
-    /// From ranges to a live generation, step by step; changes under traffic, of kordon
-    /// and of firewalls: how long they take, and what leaks.
+    /// From ranges to a live generation, step by step.
     Build,
     /// Nanoseconds per packet with tables, zones and lists of all sizes.
     Scale,
@@ -213,11 +211,7 @@ fn measure(
     let rows = match group {
         Group::Packet => packet::measure(internet, &mut Subjects::load(internet)?, wanted)?,
         Group::Wire => wire::measure(internet, wanted)?,
-        Group::Build => {
-            let mut rows = build::measure(table, internet, wanted)?;
-            rows.extend(update::measure(table, internet, wanted)?);
-            rows
-        }
+        Group::Build => build::measure(table, internet, wanted)?,
         Group::Scale => {
             let rows = scale::measure(prefixes, wanted)?;
             return Ok((

@@ -207,23 +207,6 @@ pub(super) fn put_into_tries(
     Ok(())
 }
 
-/// Takes prefixes out of the kernel's tries.
-pub(super) fn take_from_tries(ebpf: &mut Ebpf, nets: &[IpNet]) -> Result<()> {
-    for net in nets {
-        match net {
-            IpNet::V4(net) => {
-                let mut trie: LpmTrie<_, u32, u32> = map(ebpf, "TRIE4")?.try_into()?;
-                trie.remove(&key4(*net))?;
-            }
-            IpNet::V6(net) => {
-                let mut trie: LpmTrie<_, [u8; 16], u32> = map(ebpf, "TRIE6")?.try_into()?;
-                trie.remove(&key6(*net))?;
-            }
-        }
-    }
-    Ok(())
-}
-
 fn key4(net: Ipv4Net) -> Key<u32> {
     let address = u32::from_ne_bytes(net.addr().octets());
     Key::new(u32::from(net.prefix_len()), address)

@@ -69,7 +69,7 @@ impl Net {
     fn last(self) -> u128 {
         match self.length {
             0 => u128::MAX,
-            length => self.address | (1_u128 << (128 - u32::from(length))) - 1,
+            length => self.address | ((1_u128 << (128 - u32::from(length))) - 1),
         }
     }
 }

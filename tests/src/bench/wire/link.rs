@@ -209,40 +209,6 @@ impl Sender {
             Ok((after.ran - before.ran).as_nanos() as f64 / packets as f64)
         })
     }
-
-    /// Sends at a steady pace while `work` runs and a little longer; returns what it says.
-    pub(in super::super) fn meanwhile<T: Send>(
-        &mut self,
-        link: &Link,
-        flow: Flow<'_>,
-        processors: Processors,
-        work: impl FnOnce() -> Result<T> + Send,
-    ) -> Result<T> {
-        let frame = self.source.prepare(link, flow)?;
-        let done = std::sync::atomic::AtomicBool::new(false);
-        let order = std::sync::atomic::Ordering::Relaxed;
-        thread::scope(|scope| {
-            let done = &done;
-            let sending = scope.spawn(move || {
-                self.inside(processors, |source| {
-                    while !done.load(order) {
-                        source.send(&frame, GENTLE)?;
-                        thread::sleep(Duration::from_micros(200));
-                    }
-                    Ok(())
-                })
-            });
-            // It must be under way.
-            thread::sleep(Duration::from_millis(5));
-            let outcome = work();
-            thread::sleep(Duration::from_millis(5));
-            done.store(true, order);
-            match sending.join() {
-                Ok(sent) => sent.and(outcome),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
-    }
 }
 
 impl Source {

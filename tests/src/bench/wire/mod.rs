@@ -275,8 +275,8 @@ pub(super) fn measure(internet: &Internet, wanted: Wanted<'_>) -> Result<Vec<Mea
     let mut candidates = Vec::new();
     for peer in Peer::ALL {
         // `stack` and kordon are what the others are compared with.
-        let wanted = peer.cases().iter().any(|(case, ..)| case.contains(part));
-        if !wanted && !(peer == Peer::Stack && peer_passes(part)) {
+        let compared = peer == Peer::Stack && peer_passes(part);
+        if !compared && !peer.cases().iter().any(|(case, ..)| case.contains(part)) {
             continue;
         }
         match verified(peer, &mut sender, internet, &flows, processors) {

@@ -21,9 +21,9 @@ const SIZES: [(&str, usize); 4] = [
     ("1M", 1_000_000),
 ];
 const ZONES: [usize; 3] = [1, 16, 256];
-/// ASNs that each of them blocks: there is room for the counters of about a million
-/// pairs of zone and blocked ASN.
-const ZONES_BLOCK: usize = 2000;
+/// ASNs that each of them blocks. With 256 zones there are counters for 2048 of them, what
+/// each zone has of its own included; a policy with more is refused.
+const ZONES_BLOCK: usize = 1000;
 const ASNS: [(&str, usize); 3] = [("10", 10), ("10k", 10_000), ("80k", 80_000)];
 
 /// One size of one thing: its programs, and what is sent through them.

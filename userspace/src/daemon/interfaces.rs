@@ -5,7 +5,7 @@ use super::core::Core;
 use crate::{
     config::Interface,
     datapath::{Attached, DatapathError, kernel::Datapath},
-    policy::model::Sources,
+    policy::model::{Policy, Set, Sources},
 };
 
 /// A configured interface and how it is doing.
@@ -112,22 +112,7 @@ impl Core {
         let Some(live) = &self.live else {
             return Vec::new();
         };
-        let mut reasons = Vec::new();
-        let by_database = live.policy.sets.iter().find(|set| {
-            !(set.asns.is_empty()
-                && set.orgs.is_empty()
-                && set.asn_countries.is_empty()
-                && set.countries.is_empty())
-        });
-        if let Some(set) = by_database
-            && self.database.age().is_none()
-        {
-            reasons.push(format!(
-                "the ASN database is empty, so set `{}` has no ASN and no country; \
-                 `kordon asndb import` fills it",
-                set.name
-            ));
-        }
+        let mut reasons: Vec<String> = self.unknown_to_database(&live.policy).into_iter().collect();
         let connected = live
             .policy
             .zones
@@ -142,6 +127,40 @@ impl Core {
             ));
         }
         reasons
+    }
+
+    /// The first set that names what no source of the database could tell.
+    fn unknown_to_database(&self, policy: &Policy) -> Option<String> {
+        let by_asn = |set: &&Set| {
+            !(set.asns.is_empty() && set.orgs.is_empty() && set.asn_countries.is_empty())
+        };
+        let by_country = |set: &&Set| !set.countries.is_empty();
+        let first = |by: &dyn Fn(&&Set) -> bool| policy.sets.iter().find(by).map(|s| &s.name);
+        let db = self.database.effective();
+        if db.sources.is_empty() && db.origins.is_empty() {
+            return first(&|set| by_asn(set) || by_country(set)).map(|name| {
+                format!(
+                    "the ASN database is empty, so set `{name}` has no ASN and no country; \
+                     `kordon asndb import` fills it"
+                )
+            });
+        }
+        let origins = db.origins.is_empty().then(|| first(&by_asn)).flatten();
+        let origins = origins.map(|name| {
+            format!(
+                "no source of the ASN database says which ASN announces a prefix, so set \
+                 `{name}` has no network; `kordon asndb import` takes one that does"
+            )
+        });
+        origins.or_else(|| {
+            let none = db.countries_v4.is_empty() && db.countries_v6.is_empty();
+            none.then(|| first(&by_country)).flatten().map(|name| {
+                format!(
+                    "no source of the ASN database says where an address is delegated, so set \
+                     `{name}` has no country; `kordon asndb import --country-db` takes one that does"
+                )
+            })
+        })
     }
 
     /// Interfaces that the live policy names and the configuration does not have.

@@ -355,6 +355,13 @@ fn unpoliced(report: &mut Report<'_>, policy: &Policy, rule: &Rule, places: &Rul
 
 fn silent_asns(report: &mut Report<'_>, sets: &[SetPlaces], db: &AsnDb) {
     if db.origins.is_empty() {
+        if let Some((span, _)) = sets.iter().find_map(|set| set.asns.first()) {
+            report.warning(
+                span,
+                "ASNs select nothing: no source says which ASN announces a prefix",
+                "import one that does, such as an iptoasn TSV or an MRT file of a route collector",
+            );
+        }
         return;
     }
     let mut announced: Vec<u32> = db.origins.iter().flatten().copied().collect();

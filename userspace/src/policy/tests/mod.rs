@@ -54,7 +54,7 @@ fn small_db() -> AsnDb {
 
 /// `### name`, then the policy, then `--- file` and a list file, any number,
 /// then what is said, as [`said`] writes it. `@db` in the name: with
-/// [`small_db`]; `@empty-db`: with one that knows nothing but an origin.
+/// [`small_db`]; `@empty-db`: with one that knows nothing.
 struct Case {
     name: String,
     input: String,
@@ -119,10 +119,7 @@ fn run(case: &Case) -> (Option<Policy>, Diagnostics) {
     let db = if case.name.contains("@db") {
         Some(small_db())
     } else if case.name.contains("@empty-db") {
-        Some(AsnDb {
-            origins: vec![vec![64500]],
-            ..AsnDb::default()
-        })
+        Some(AsnDb::default())
     } else {
         None
     };

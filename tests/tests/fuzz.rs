@@ -1,5 +1,5 @@
 //! Inputs that were good once and are damaged at random: frames, policies,
-//! configurations, databases and snapshots. Nothing panics, everything that is
+//! configurations, databases, snapshots and BMP sessions. Nothing panics, everything that is
 //! refused says where and what to do, and about frames the library, the program
 //! in the kernel and the reference interpreter agree.
 //!
@@ -10,15 +10,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 mod mutate;
+mod sessions;
 
-use std::{
-    collections::HashSet,
-    fmt::Write as _,
-    io::Write as _,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{io::Write as _, path::Path};
 
 use fastrand::Rng;
 use kordon::{
@@ -40,83 +34,10 @@ use kordon_tests::{
     hostile::{self, Case},
     reference::{Interpreter, Row, Table},
 };
-use mutate::Corpus;
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("`{name}` is not a number")),
-    )
-}
-
-/// Damages inputs for a while. `try_one` says in what way an input was new, and
-/// panics where something is wrong.
-fn campaign(mut corpus: Corpus, mut try_one: impl FnMut(&[u8]) -> String) {
-    let seconds = number("KORDON_FUZZ_SECONDS").unwrap_or(5);
-    let mut rng = Rng::with_seed(number("KORDON_SEED").unwrap_or(1));
-    let mut seen = HashSet::new();
-    let (mut done, mut slowest) = (0u64, Duration::ZERO);
-    let start = Instant::now();
-    let seeds = corpus.len();
-    while start.elapsed() < Duration::from_secs(seconds) {
-        let input = match corpus.get(done as usize) {
-            // Seeds as they are, first.
-            Some(seed) if done < seeds as u64 => seed.to_vec(),
-            _ => corpus.mutate(&mut rng),
-        };
-        let began = Instant::now();
-        match catch_unwind(AssertUnwindSafe(|| try_one(&input))) {
-            Ok(kind) => {
-                if seen.insert(kind) {
-                    corpus.add(&input);
-                }
-            }
-            Err(_) => panic!("input {done} of these bytes: {}", shown(&input)),
-        }
-        let mut took = began.elapsed();
-        // A machine that does something else for a while says nothing of the input.
-        for _ in 0..2 {
-            if took > Duration::from_secs(1) {
-                let began = Instant::now();
-                let _ = catch_unwind(AssertUnwindSafe(|| try_one(&input)));
-                took = took.min(began.elapsed());
-            }
-        }
-        assert!(
-            took < Duration::from_secs(10),
-            "{took:?} for {}",
-            shown(&input)
-        );
-        slowest = slowest.max(took);
-        done += 1;
-    }
-    println!(
-        "{done} inputs, {} kinds, slowest {slowest:?}, {} MiB at most",
-        seen.len(),
-        peak_memory()
-    );
-}
-
-/// Hexadecimal, and as text where it is text.
-fn shown(input: &[u8]) -> String {
-    let mut text = String::new();
-    for byte in input {
-        write!(text, "{byte:02x}").unwrap();
-    }
-    if let Ok(readable) = std::str::from_utf8(input) {
-        write!(text, "\n{readable}").unwrap();
-    }
-    text
-}
-
-/// Of this process, all targets together.
-fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
-    kilobytes.unwrap().trim().parse::<u64>().unwrap() >> 10
-}
+use mutate::{
+    Corpus,
+    campaign::{campaign, peak_memory},
+};
 
 /// A message without what is quoted in it: its kind.
 fn kind(diagnostic: &Diagnostic) -> String {

@@ -1,5 +1,7 @@
 //! Damage: small changes to inputs that were good, one upon another.
 
+pub(crate) mod campaign;
+
 use fastrand::Rng;
 
 /// Headers and pieces of headers.

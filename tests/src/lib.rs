@@ -13,3 +13,4 @@ pub mod lab;
 pub mod reference;
 pub mod router;
 pub mod server;
+pub mod traffic;

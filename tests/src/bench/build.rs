@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use kordon::asn;
+use kordon::asn::{self, AsnDb};
 use kordon::compile::directory::Directory;
 use kordon::compile::generation::compile;
 use kordon::compile::partition::{Partition, partition_key};
@@ -55,10 +55,32 @@ pub(super) fn measure(
             values.note("import", "ms", ms(start));
             ensure!(db.v4 == internet.db.v4, "the table changed on the disk");
         }
+        stored(&internet.db, &mut values)?;
         builder.whole(&mut values)?;
         builder.incremental(&mut values, &more)?;
     }
     Ok(values.measured("build"))
+}
+
+/// The database to disk, and back as a start reads it.
+fn stored(db: &AsnDb, values: &mut Values) -> Result<()> {
+    let folder = tempfile::tempdir().context("cannot make a folder")?;
+    let path = folder.path().join("asndb.snapshot");
+    let start = Instant::now();
+    asn::save(db, &path)?;
+    values.note("snapshot/save", "ms", ms(start));
+    let all = Instant::now();
+    let opened = asn::snapshot::open(&path)?;
+    values.note("snapshot/map", "ms", ms(all));
+    let start = Instant::now();
+    let verified = opened.verify()?;
+    values.note("snapshot/check", "ms", ms(start));
+    let start = Instant::now();
+    let again = verified.database()?;
+    values.note("snapshot/database", "ms", ms(start));
+    values.note("snapshot/load", "ms", ms(all));
+    ensure!(again == *db, "a snapshot did not come back as it was");
+    Ok(())
 }
 
 struct Builder<'a> {

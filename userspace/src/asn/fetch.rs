@@ -6,11 +6,14 @@
 //! whole: as long as the server announced, and with the checksum that is published
 //! beside it.
 
+mod progress;
+#[cfg(test)]
+mod tests;
+
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +24,8 @@ use ureq::http::{StatusCode, header};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Proxy};
 use url::Url;
+
+pub use self::progress::{Progress, Transfer};
 
 /// Longest answer to a question for a checksum, bytes.
 const CHECKSUM_FILE: u64 = 1 << 20;
@@ -142,53 +147,6 @@ impl FetchError {
             // A file may be replaced before its checksum.
             Self::Checksum { .. } => true,
             Self::Store { .. } => false,
-        }
-    }
-}
-
-/// What updates that are under way do, for whoever looks.
-#[derive(Debug, Default)]
-pub struct Progress(Mutex<Vec<Transfer>>);
-
-/// One file on its way.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Transfer {
-    /// From where.
-    pub url: String,
-    /// Bytes that have come.
-    pub received: u64,
-    /// Bytes that are to come, where the server said.
-    pub total: Option<u64>,
-    /// Nothing more comes.
-    pub done: bool,
-}
-
-impl Progress {
-    fn all(&self) -> std::sync::MutexGuard<'_, Vec<Transfer>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A new update begins.
-    pub fn clear(&self) {
-        self.all().clear();
-    }
-
-    /// What there is to show.
-    #[must_use]
-    pub fn transfers(&self) -> Vec<Transfer> {
-        self.all().clone()
-    }
-
-    fn begin(&self, url: &str) {
-        self.all().push(Transfer {
-            url: url.to_owned(),
-            ..Transfer::default()
-        });
-    }
-
-    fn last(&self, change: impl FnOnce(&mut Transfer)) {
-        if let Some(last) = self.all().last_mut() {
-            change(last);
         }
     }
 }
@@ -576,62 +534,4 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         let _ = write!(out, "{byte:02x}");
         out
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn checksums_as_they_are_published() {
-        let (a, b) = ("ab".repeat(32), "CD".repeat(32));
-        let one = |text: String| published(&text, "asn.csv");
-        assert_eq!(one(a.clone()), Some(a.clone()));
-        assert_eq!(one(format!("{a}  other.csv\n")), Some(a.clone()));
-        assert_eq!(
-            one(format!("{a}  x.csv\n{b} *./asn.csv\n")),
-            Some(b.to_lowercase())
-        );
-        assert_eq!(one(format!("SHA256 (asn.csv) = {a}\n")), Some(a.clone()));
-        assert_eq!(one(format!("{a}  x\n{b}  y\n")), None);
-        assert_eq!(one("<html>".to_owned()), None);
-    }
-
-    #[test]
-    fn keys_are_not_shown() {
-        let url = Url::parse("https://me:pw@example.org/asn.csv?license_key=abc#x").unwrap();
-        assert_eq!(shown(&url), "https://example.org/asn.csv");
-    }
-
-    #[test]
-    fn paths_are_sources_too() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.csv");
-        std::fs::write(&path, "x").unwrap();
-        let remote = Remote {
-            url: Url::from_file_path(&path).unwrap(),
-            checksum: None,
-            every: Duration::from_secs(1),
-        };
-        let get = |known: Option<&Known>| {
-            let options = Fetching::default();
-            fetch(
-                &remote,
-                known,
-                folder.path(),
-                &options,
-                &Progress::default(),
-            )
-        };
-        let Fetched::New(file, known) = get(None).unwrap() else {
-            panic!("it is new")
-        };
-        assert_eq!(std::fs::read(file.path()).unwrap(), b"x");
-        assert!(matches!(get(Some(&known)), Ok(Fetched::Unchanged)));
-        std::fs::write(&path, "xy").unwrap();
-        assert!(matches!(get(Some(&known)), Ok(Fetched::New(..))));
-        std::fs::remove_file(&path).unwrap();
-        let error = get(Some(&known)).unwrap_err();
-        assert!(error.to_string().contains("No such file"), "{error}");
-    }
 }

@@ -132,6 +132,12 @@ pub(super) fn status(value: &Value) -> String {
             db["prefixes_v4"], db["prefixes_v6"], db["asns"]
         ),
     );
+    for refused in list(&db["refused_snapshots"]) {
+        page.line(
+            "DAMAGED",
+            format!("{}; what is older is in use", text(refused)),
+        );
+    }
     let update = &db["update"];
     for concern in list(&update["held"]["concerns"]) {
         page.line("HELD BACK", text(&concern["message"]));

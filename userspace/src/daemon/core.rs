@@ -75,6 +75,8 @@ pub(super) struct Core {
     pub(super) state: StateDir,
     pub(super) datapath: Datapath,
     pub(super) database: Database,
+    /// Snapshots that could not be used at the start, until another one is written.
+    pub(super) refused: Vec<String>,
     pub(super) updates: Updates,
     /// Live BGP; `None`: not configured.
     pub(super) bgp: Option<Bgp>,
@@ -123,6 +125,14 @@ impl Core {
         persist: impl FnOnce() -> Result<(), String>,
     ) -> Result<Outcome, Refusal> {
         let start = Instant::now();
+        if next.database.is_lost() && self.datapath.live().is_some() {
+            return Err(Refusal::new(
+                "the ASN database is lost: its snapshots cannot be read, and no source took their \
+                 place",
+                "what is in the kernel stays; `kordon asndb update` or `kordon asndb import` brings \
+                 another database",
+            ));
+        }
         let (environment, ports) = self.environment(&next)?;
         let published = self.publish(&next.policy, &next.database, &environment)?;
         if let Err(e) = persist() {

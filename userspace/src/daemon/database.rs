@@ -5,9 +5,10 @@ use std::{
     fs,
     path::Path,
     sync::{Arc, OnceLock},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::{fetched::Slot, refusal::in_words, state::StateDir};
@@ -27,6 +28,9 @@ pub(super) struct Database {
     info: Arc<OnceLock<Info>>,
     /// With live BGP over it.
     live: Option<(Arc<AsnDb>, [u8; 32])>,
+    /// It is empty because what was kept cannot be read: nothing may come of it that
+    /// takes the place of what is enforced.
+    lost: bool,
 }
 
 impl Database {
@@ -36,7 +40,21 @@ impl Database {
             db: Arc::new(db),
             info: Arc::default(),
             live: None,
+            lost: false,
         }
+    }
+
+    /// Stands for one that cannot be read.
+    fn lost() -> Self {
+        Self {
+            lost: true,
+            ..Self::new(AsnDb::default())
+        }
+    }
+
+    /// Whether it only stands for one that cannot be read.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
     }
 
     /// Equal ids, equal verdicts.
@@ -63,10 +81,13 @@ impl Database {
         self.info.get_or_init(|| self.db.info())
     }
 
-    /// Seconds since it was imported; `None`: there is nothing in it.
-    pub(super) fn age(&self) -> Option<i64> {
-        let now = jiff::Timestamp::now().as_second();
-        (!self.db.sources.is_empty()).then(|| (now - self.db.imported).max(0))
+    /// Seconds since it was imported, or confirmed to be the newest there is; `None`:
+    /// there is nothing in it.
+    pub(super) fn age(&self, confirmed: Option<Timestamp>) -> Option<i64> {
+        let now = Timestamp::now().as_second();
+        let confirmed = confirmed.map_or(0, Timestamp::as_second);
+        let current = self.db.imported.max(confirmed);
+        (!self.db.sources.is_empty()).then(|| (now - current).max(0))
     }
 }
 
@@ -77,24 +98,34 @@ pub(super) struct Found {
     pub(super) outdated: bool,
     /// It came from the sources and has to be saved.
     pub(super) imported: bool,
+    /// Snapshots that cannot be used, newest first: which, and why.
+    pub(super) refused: Vec<String>,
 }
 
 /// The snapshot, else the one before it, else the sources, else nothing.
 pub(super) fn find(state: &StateDir, config: &Config) -> Found {
     let snapshot: &Path = &state.snapshot();
+    let mut refused = Vec::new();
     for path in [snapshot.to_owned(), asn::previous_path(snapshot)] {
         if !path.exists() {
             continue;
         }
-        match asn::load(&path) {
-            Ok(db) => {
+        match load(&path) {
+            Ok(database) => {
+                if !refused.is_empty() {
+                    tracing::warn!("the database before is used: `{}`", path.display());
+                }
                 return Found {
-                    database: Database::new(db),
+                    database,
                     outdated: path != snapshot || is_outdated(snapshot, config),
                     imported: false,
+                    refused,
                 };
             }
-            Err(e) => tracing::error!("{e} ({})", e.help()),
+            Err(e) => {
+                tracing::error!("{e} ({})", e.help());
+                refused.push(e.to_string());
+            }
         }
     }
     let imported = match import(state, config) {
@@ -106,9 +137,34 @@ pub(super) fn find(state: &StateDir, config: &Config) -> Found {
     };
     Found {
         imported: imported.is_some(),
-        database: imported.unwrap_or_else(|| Database::new(AsnDb::default())),
+        database: match imported {
+            Some(database) => database,
+            None if refused.is_empty() => Database::new(AsnDb::default()),
+            None => Database::lost(),
+        },
         outdated: false,
+        refused,
     }
+}
+
+/// Reads a snapshot; what takes how long is logged.
+fn load(path: &Path) -> Result<Database, asn::SnapshotError> {
+    let start = Instant::now();
+    let opened = asn::snapshot::open(path)?;
+    let mapped = start.elapsed();
+    let verified = opened.verify()?;
+    let checked = start.elapsed();
+    let db = verified.database()?;
+    let built = start.elapsed();
+    let database = Database::new(db);
+    tracing::info!(
+        map = ?mapped,
+        check = ?(checked - mapped),
+        build = ?(built - checked),
+        identify = ?(start.elapsed() - built),
+        "the snapshot of the ASN database is read"
+    );
+    Ok(database)
 }
 
 /// Imports what the configuration names and what was fetched; `None`: there is
@@ -147,8 +203,34 @@ fn is_outdated(snapshot: &Path, config: &Config) -> bool {
     sources.filter_map(|path| modified(path)).any(|m| m > saved)
 }
 
+/// A hash that is given millions of small pieces.
+struct Pieces {
+    hash: Sha256,
+    buffer: Vec<u8>,
+}
+
+impl Pieces {
+    const SIZE: usize = 16 << 10;
+
+    fn update(&mut self, bytes: impl AsRef<[u8]>) {
+        self.buffer.extend_from_slice(bytes.as_ref());
+        if self.buffer.len() >= Self::SIZE {
+            self.hash.update(&self.buffer);
+            self.buffer.clear();
+        }
+    }
+
+    fn finish(mut self) -> [u8; 32] {
+        self.hash.update(&self.buffer);
+        self.hash.finalize().into()
+    }
+}
+
 fn id(db: &AsnDb) -> [u8; 32] {
-    let mut hash = Sha256::new();
+    let mut hash = Pieces {
+        hash: Sha256::new(),
+        buffer: Vec::with_capacity(2 * Pieces::SIZE),
+    };
     let code = |country: Option<Country>| country.map_or([0; 2], |country| country.0);
     for length in [
         db.v4.len(),
@@ -198,5 +280,5 @@ fn id(db: &AsnDb) -> [u8; 32] {
             hash.update(asn.to_le_bytes());
         }
     }
-    hash.finalize().into()
+    hash.finish()
 }

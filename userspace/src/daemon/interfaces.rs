@@ -86,6 +86,13 @@ impl Core {
     /// Why not everything that the policy asks for is enforced; empty: it is.
     pub(super) fn reasons(&self) -> Vec<String> {
         let mut reasons = self.problems.clone();
+        if self.database.is_lost() {
+            reasons.push(format!(
+                "the ASN database is lost: {}; `kordon asndb update` or `kordon asndb import` \
+                 brings another one",
+                self.refused.join("; ")
+            ));
+        }
         if self.live.is_none() {
             reasons.push("no policy is live".to_owned());
         }

@@ -355,6 +355,7 @@ impl Core {
                 None
             }
         };
+        self.refused.clear();
         if let Value::Object(fields) = &mut answer
             && let Some(outcome) = outcome
             && let Value::Object(more) = self.answer(&outcome, found)

@@ -1,7 +1,7 @@
 //! From nothing to enforcing: what was live last comes back first, sources and
 //! the configured policy are looked at only where there is nothing to come back.
 
-use std::{fs::File, path::Path};
+use std::{fs::File, path::Path, time::Instant};
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
@@ -74,6 +74,7 @@ impl Core {
             database,
             outdated,
             imported,
+            refused,
         } = database::find(&state, &config);
         let bgp = config.bmp.as_ref().map(|bmp| Bgp::new(bmp, &database));
         let database = match &bgp {
@@ -104,6 +105,7 @@ impl Core {
             state,
             datapath,
             database,
+            refused,
             changed: Vec::new(),
             overlay,
             current: Current::default(),
@@ -119,6 +121,7 @@ impl Core {
             traces: debug_log.then(Traces::default),
             retry_at: None,
         };
+        core.note_confirmed();
         core.restore()?;
         core.release_others()?;
         core.tend_interfaces();
@@ -140,6 +143,10 @@ impl Core {
         };
         self.current = current;
         self.record = Some(record);
+        if self.database.is_lost() && self.datapath.live().is_some() {
+            tracing::error!("what is in the kernel stays as it is: the ASN database is lost");
+            return Ok(());
+        }
         if let Some(pending) = &self.current.pending
             && pending.until <= Timestamp::now()
         {
@@ -149,9 +156,10 @@ impl Core {
                 Err(e) => self.problem(format!("cannot roll back: {}", e.in_words())),
             }
         }
+        let start = Instant::now();
         match self.refresh(|_| {}) {
             Ok(published) => {
-                tracing::info!(published, "the last policy is live");
+                tracing::info!(published, took = ?start.elapsed(), "the last policy is live");
                 return Ok(());
             }
             Err(e) => self.problem(format!("the last policy cannot be used: {}", e.in_words())),

@@ -95,13 +95,14 @@ impl Core {
             apply: self.applies.last,
             applies: (self.applies.ok, self.applies.failed),
             prefixes: (info.ipv4.prefixes, info.ipv6.prefixes),
-            database_age: self.database.age(),
+            database_age: self.database_age(),
             database_held: self.updates.concerns(),
             database_updates: [
                 ("taken", self.updates.taken),
                 ("held", self.updates.stopped),
                 ("failed", self.updates.failed),
             ],
+            database_refused: self.refused.len() as u64,
             database_old: self.config.max_age.map(|_| self.database_is_old()),
             interfaces: self.attachments().collect(),
             bgp: self.bgp.as_ref().map(Bgp::snapshot),
@@ -118,8 +119,12 @@ impl Core {
         })
     }
 
+    fn database_age(&self) -> Option<i64> {
+        self.database.age(self.updates.confirmed)
+    }
+
     fn database_is_old(&self) -> bool {
-        let ages = self.config.max_age.zip(self.database.age());
+        let ages = self.config.max_age.zip(self.database_age());
         ages.is_some_and(|(max, age)| age.unsigned_abs() > max.as_secs())
     }
 
@@ -175,10 +180,11 @@ impl Core {
                 "prefixes_v4": info.ipv4.prefixes,
                 "prefixes_v6": info.ipv6.prefixes,
                 "asns": info.asns,
-                "age_seconds": self.database.age(),
+                "age_seconds": self.database_age(),
                 "old": self.database_is_old(),
                 "sources": info.sources,
                 "update": self.updates.status(),
+                "refused_snapshots": self.refused,
             },
             "bgp": self.bgp.as_ref().map(Bgp::status),
             "zones": self.zones()?,

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{Timestamp, fmt::rfc2822};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
@@ -69,6 +69,9 @@ pub(super) struct Updates {
     pub(super) failed: u64,
     /// Attempts by the clock that came to nothing, since the last that did.
     in_a_row: u32,
+    /// When the servers of all that the database was made from said that they have
+    /// nothing newer; the earliest of these times.
+    pub(super) confirmed: Option<Timestamp>,
     /// What is on its way.
     progress: Arc<Progress>,
     /// Why the last one failed, and when; a later success clears it.
@@ -135,7 +138,9 @@ fn paths(names: &[String]) -> Vec<PathBuf> {
 fn in_turn<T>(core: &Shared, job: impl FnOnce() -> T) -> T {
     let turn = Arc::clone(&lock(core).updates.turn);
     let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-    job()
+    let result = job();
+    lock(core).note_confirmed();
+    result
 }
 
 /// What files hold becomes live.
@@ -156,7 +161,14 @@ pub(super) fn import(
             ));
         }
         let (db, found) = open(core, asn, countries)?;
-        offer(core, Database::new(db), &found, "import", accept)
+        offer(
+            core,
+            Database::new(db),
+            &found,
+            Vec::new(),
+            "import",
+            accept,
+        )
     })
 }
 
@@ -214,6 +226,8 @@ struct Download {
     slot: Slot,
     /// `None`: what is there stays.
     file: Option<(NamedTempFile, Known)>,
+    /// The server calls it older than what is there.
+    older: Option<Concern>,
 }
 
 fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Refusal> {
@@ -235,7 +249,7 @@ fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Refusal> {
     let mut failures = Vec::new();
     for remote in remotes {
         let slot = Slot::of(&folder, remote);
-        let mut file = None;
+        let (mut file, mut older) = (None, None);
         if !(by_clock && slot.path().exists() && until_due(&slot, remote) > Duration::ZERO) {
             let known = slot.known();
             match fetch(
@@ -245,7 +259,10 @@ fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Refusal> {
                 &config.updates.fetching,
                 &progress,
             ) {
-                Ok(Fetched::New(new, known)) => file = Some((new, known)),
+                Ok(Fetched::New(new, now)) => {
+                    older = known.and_then(|before| older_edition(slot.url(), &before, &now));
+                    file = Some((new, now));
+                }
                 Ok(Fetched::Unchanged) => {
                     if let Some(known) = known {
                         slot.confirm(known)?;
@@ -258,7 +275,7 @@ fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Refusal> {
                 }
             }
         }
-        downloads.push(Download { slot, file });
+        downloads.push(Download { slot, file, older });
     }
     let missing = |d: &Download| d.file.is_none() && !d.slot.path().exists();
     let nothing_new = downloads.iter().all(|d| d.file.is_none());
@@ -294,9 +311,11 @@ fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Refusal> {
         tracing::warn!("{}", in_words(warning));
     }
     let stopped = lock(core).updates.stopped;
-    let result = offer(core, Database::new(db), &found, by, accept);
+    let older = downloads.iter_mut().filter_map(|d| d.older.take());
+    let doubts = older.collect();
+    let result = offer(core, Database::new(db), &found, doubts, by, accept);
     let held = lock(core).updates.stopped > stopped;
-    for Download { slot, file } in downloads {
+    for Download { slot, file, .. } in downloads {
         let Some((file, known)) = file else { continue };
         match &result {
             Ok(_) => slot.keep(file, known)?,
@@ -393,11 +412,27 @@ fn accept_held(core: &Shared) -> Result<Value, Refusal> {
     Ok(answer)
 }
 
-/// Makes a database live unless something speaks against it.
-pub(super) fn offer(
+/// Another file than before, which the server says is from before it: one of several
+/// servers under one name has not been updated, or a backup came back.
+fn older_edition(url: &str, before: &Known, now: &Known) -> Option<Concern> {
+    let date = |known: &Known| rfc2822::parse(known.last_modified.as_deref()?).ok();
+    let (before_at, now_at) = (date(before)?, date(now)?);
+    (before.sha256 != now.sha256 && now_at < before_at).then(|| Concern {
+        kind: Kind::Older,
+        message: format!(
+            "{url}: the server calls it of {}, and what is in use of {}",
+            now_at.timestamp(),
+            before_at.timestamp(),
+        ),
+    })
+}
+
+/// Makes a database live unless something speaks against it: the gate, or `doubts`.
+fn offer(
     core: &Shared,
     candidate: Database,
     found: &Diagnostics,
+    doubts: Vec<Concern>,
     by: &str,
     accept: bool,
 ) -> Result<Value, Refusal> {
@@ -408,7 +443,10 @@ pub(super) fn offer(
         (core.database.clone(), watched(policy), percent)
     };
     let difference = asn::compare(&live.db, &candidate.db, &watched);
-    let concerns = asn::judge(&live.db, &candidate.db, &difference, found, percent);
+    let mut concerns = asn::judge(&live.db, &candidate.db, &difference, found, percent);
+    if !live.db.sources.is_empty() {
+        concerns.extend(doubts);
+    }
     if accept || concerns.is_empty() {
         for concern in &concerns {
             tracing::warn!("accepted: {}", concern.message);
@@ -446,6 +484,21 @@ impl Held {
 }
 
 impl Core {
+    /// Takes down when the database in use was last said to be the newest. Files that
+    /// are not fetched nobody confirms, and a bundle is as old as what is in it.
+    pub(super) fn note_confirmed(&mut self) {
+        let folder = self.state.sources();
+        let remotes = self.config.updates.remotes.iter();
+        let slots: Vec<Slot> = remotes.map(|remote| Slot::of(&folder, remote)).collect();
+        let sources = self.database.db.sources.iter();
+        let checked = sources.map(|source| {
+            let mut slots = slots.iter();
+            slots.find(|slot| slot.url() == source.file)?.checked()
+        });
+        let all: Option<Vec<Timestamp>> = checked.collect();
+        self.updates.confirmed = all.and_then(|all| all.into_iter().min());
+    }
+
     fn hold(&mut self, db: &AsnDb, held: Held) -> Result<(), Refusal> {
         self.updates.stopped += 1;
         let reasons = serde_json::to_vec(&held).map_err(Refusal::from_error)?;

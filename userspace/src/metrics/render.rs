@@ -238,6 +238,12 @@ fn state(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
             truth(old),
         )?;
     }
+    gauge(
+        registry,
+        "kordon_asndb_snapshots_refused",
+        "Snapshots of the ASN database on disk that cannot be read.",
+        snapshot.database_refused as f64,
+    )?;
     let held = gauges(
         registry,
         "kordon_asndb_update_held",

@@ -78,6 +78,7 @@ fn sample() -> Snapshot {
         database_held: vec![("shrunk", true), ("wide", false)],
         database_updates: [("taken", 2), ("held", 1), ("failed", 0)],
         database_old: Some(false),
+        database_refused: 1,
         interfaces: vec![("trunk".into(), "native", true)],
     }
 }
@@ -107,6 +108,7 @@ fn a_page() {
         r#"kordon_interface_attached{interface="trunk",mode="native"} 1"#,
         "kordon_policy_apply_seconds 0.025",
         "kordon_asndb_age_seconds 60",
+        "kordon_asndb_snapshots_refused 1",
         "kordon_enforcing 1",
     ] {
         assert!(page.lines().any(|l| l == line), "{line}\n{page}");

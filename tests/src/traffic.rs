@@ -22,6 +22,31 @@ pub const BLOCKED: &str = "198.51.100.9";
 /// Of AS64502, which it does not name.
 pub const OTHER: &str = "192.0.2.9";
 
+/// Rows of AS64500.
+pub const NAMED: &str = "198.51.100.0,198.51.100.255,64500,Bad\n\
+                     2001:db8:bad::,2001:db8:bad:ffff:ffff:ffff:ffff:ffff,64500,Bad\n";
+/// Rows of AS64502.
+pub const UNNAMED: &str = "192.0.2.0,192.0.2.255,64502,Other\n";
+
+/// `count` prefixes of two other ASNs in turn.
+#[must_use]
+pub fn filler(count: u32) -> String {
+    use std::fmt::Write as _;
+    (0..count).fold(String::new(), |mut text, i| {
+        let at = std::net::Ipv4Addr::from(0x1000_0000 + i * 256);
+        let end = std::net::Ipv4Addr::from(0x1000_0000 + i * 256 + 255);
+        writeln!(text, "{at},{end},{},Filler", 64510 + i % 2)
+            .expect("writing to a string cannot fail");
+        text
+    })
+}
+
+/// A source of all of them: `count` prefixes that nobody asks about, and those of both.
+#[must_use]
+pub fn whole(count: u32) -> String {
+    format!("{}{NAMED}{UNNAMED}", filler(count))
+}
+
 /// Counters of drops and passes in the zone.
 fn counts(router: &Router) -> Result<(u64, u64)> {
     let metrics = Metrics::scrape(&router.wire.namespace)?;
@@ -34,14 +59,14 @@ fn counts(router: &Router) -> Result<(u64, u64)> {
 ///
 /// # Errors
 /// If a packet gets another verdict, or the job fails.
-pub fn under_traffic(router: &Router, job: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn under_traffic<T>(router: &Router, job: impl FnOnce() -> Result<T>) -> Result<T> {
     let from: IpAddr = "10.20.0.5".parse()?;
     let bad = Wire::packet(20, from, BLOCKED.parse()?);
     let other = Wire::packet(20, from, OTHER.parse()?);
     let (end, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     let enough = 50;
     let (drops, passes) = counts(router)?;
-    thread::scope(|scope| {
+    let done = thread::scope(|scope| {
         let sender = scope.spawn(|| -> Result<()> {
             // On a busy machine a job may be over after a few packets.
             while !end.load(Ordering::Relaxed) || sent.load(Ordering::Relaxed) < enough {
@@ -66,7 +91,7 @@ pub fn under_traffic(router: &Router, job: impl FnOnce() -> Result<()>) -> Resul
         dropped - drops,
         passed - passes
     );
-    Ok(())
+    Ok(done)
 }
 
 /// Whether a packet to an address is dropped.

@@ -8,28 +8,11 @@ use kordon_tests::{
     controller::{Controller, Metrics, binary},
     router::Router,
     server::{Mood, Server},
-    traffic::{BLOCKED, OTHER, drops, refused, status, under_traffic, until},
+    traffic::{
+        BLOCKED, OTHER, UNNAMED, drops, filler, refused, status, under_traffic, until, whole,
+    },
 };
 use serde_json::Value;
-
-const NAMED: &str = "198.51.100.0,198.51.100.255,64500,Bad\n\
-                     2001:db8:bad::,2001:db8:bad:ffff:ffff:ffff:ffff:ffff,64500,Bad\n";
-const UNNAMED: &str = "192.0.2.0,192.0.2.255,64502,Other\n";
-
-/// `count` prefixes of two ASNs in turn.
-fn filler(count: u32) -> String {
-    use std::fmt::Write as _;
-    (0..count).fold(String::new(), |mut text, i| {
-        let at = std::net::Ipv4Addr::from(0x1000_0000 + i * 256);
-        let end = std::net::Ipv4Addr::from(0x1000_0000 + i * 256 + 255);
-        writeln!(text, "{at},{end},{},Filler", 64510 + i % 2).expect("to memory");
-        text
-    })
-}
-
-fn whole(count: u32) -> String {
-    format!("{}{NAMED}{UNNAMED}", filler(count))
-}
 
 /// Each disaster that users of other filters tell of.
 #[test]

@@ -117,6 +117,12 @@ pub fn is_snapshot(path: &Path) -> bool {
         && magic == *MAGIC
 }
 
+/// Whether a file of this name is one that [`save`] did not come to the end of.
+#[must_use]
+pub fn is_unfinished(name: &str) -> bool {
+    name.ends_with(".tmp") || name.ends_with(".tmp.old")
+}
+
 /// Where [`save`] keeps the snapshot that it replaces.
 #[must_use]
 pub fn previous_path(path: &Path) -> PathBuf {

@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tempfile::NamedTempFile;
 
-use crate::{diagnostic::quoted, policy::Bundle};
+use crate::{asn, diagnostic::quoted, policy::Bundle};
 
 /// Policies that are kept.
 pub(super) const HISTORY: usize = 20;
@@ -177,6 +177,20 @@ fn make_folder(path: &Path) -> Result<(), StateError> {
     builder.create(path).map_err(failed("make", path))
 }
 
+/// Removes what somebody was writing when he was killed: it never got its name. Who
+/// holds the lock is the only one who writes.
+fn tidy(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let unnamed = name.starts_with(".new-") || name.starts_with(".fetch-");
+        if unnamed || asn::snapshot::is_unfinished(&name) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Where a state directory has its ASN database.
 pub(crate) fn snapshot_path(root: &Path) -> PathBuf {
     root.join("asndb.snapshot")
@@ -195,6 +209,9 @@ impl StateDir {
             .open(&path)
             .map_err(failed("open", &path))?;
         let lock = lock(file, root, "`--state-dir`")?;
+        for folder in [root, &root.join("sources"), &root.join("history")] {
+            tidy(folder);
+        }
         Ok(Self {
             root: root.to_owned(),
             _lock: lock,

@@ -2,6 +2,8 @@
 //! Whether the bytes are those that were written is for [`super`] to know; here every
 //! byte may be wrong.
 
+use std::{slice::ChunksExact, thread};
+
 use super::super::model::{
     AsnDb, AsnInfo, Combine, CountryRange, Org, OriginRange, Row, Source, Vrp,
 };
@@ -187,14 +189,18 @@ impl<'a> Reader<'a> {
         Ok(text.to_owned())
     }
 
-    /// A list of records of one size: all of them are there, or none is read.
-    fn records<T>(&mut self, size: usize, each: impl Fn(&[u8]) -> Option<T>) -> Read1<Vec<T>> {
+    /// A list of records of one size, as bytes: all of them are there.
+    fn raw(&mut self, size: usize) -> Read1<ChunksExact<'a, u8>> {
         let count = self.get::<u64>()?;
         let bytes = usize::try_from(count)
             .ok()
             .and_then(|count| count.checked_mul(size))
             .ok_or(SHORT)?;
-        let records = self.take(bytes)?.chunks_exact(size);
+        Ok(self.take(bytes)?.chunks_exact(size))
+    }
+
+    fn records<T>(&mut self, size: usize, each: impl Fn(&[u8]) -> Option<T>) -> Read1<Vec<T>> {
+        let records = self.raw(size)?;
         let mut out = Vec::with_capacity(records.len());
         for record in records {
             out.push(each(record).ok_or(NO_COUNTRY)?);
@@ -222,18 +228,6 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn rows<A: Field>(&mut self) -> Read1<Vec<Row<A>>> {
-        self.records(2 * A::SIZE + 10, |from| {
-            Some(Row {
-                start: at(from, 0)?,
-                end: at(from, A::SIZE)?,
-                asn: at(from, 2 * A::SIZE)?,
-                source: at(from, 2 * A::SIZE + 4)?,
-                line: at(from, 2 * A::SIZE + 6)?,
-            })
-        })
-    }
-
     fn vrps<A: Field>(&mut self) -> Read1<Vec<Vrp<A>>> {
         self.records(A::SIZE + 12, |from| {
             Some(Vrp {
@@ -253,6 +247,27 @@ fn at<T: Field>(record: &[u8], offset: usize) -> Option<T> {
     T::of(record.get(offset..offset + T::SIZE)?)
 }
 
+/// Bytes of a row.
+const fn row_size<A: Field>() -> usize {
+    2 * A::SIZE + 10
+}
+
+fn rows<A: Field>(records: ChunksExact<'_, u8>) -> Vec<Row<A>> {
+    let row = |from: &[u8]| {
+        Some(Row {
+            start: at(from, 0)?,
+            end: at(from, A::SIZE)?,
+            asn: at(from, 2 * A::SIZE)?,
+            source: at(from, 2 * A::SIZE + 4)?,
+            line: at(from, 2 * A::SIZE + 6)?,
+        })
+    };
+    let mut rows = Vec::with_capacity(records.len());
+    // Each record is as long as a row, and integers are what they are.
+    rows.extend(records.filter_map(row));
+    rows
+}
+
 fn country(from: &mut Reader<'_>) -> Read1<Option<Country>> {
     match from.take(2)? {
         [0, 0] => Ok(None),
@@ -267,7 +282,7 @@ fn country(from: &mut Reader<'_>) -> Read1<Option<Country>> {
 /// What is wrong with them.
 pub(super) fn read(body: &[u8]) -> Read1<AsnDb> {
     let from = &mut Reader { left: body };
-    let db = AsnDb {
+    let mut db = AsnDb {
         v4: from.ranges()?,
         v6: from.ranges()?,
         origins: from.list(4, |from| {
@@ -277,8 +292,27 @@ pub(super) fn read(body: &[u8]) -> Read1<AsnDb> {
         })?,
         countries_v4: from.countries()?,
         countries_v6: from.countries()?,
-        rows_v4: from.rows()?,
-        rows_v6: from.rows()?,
+        ..AsnDb::default()
+    };
+    let v4 = from.raw(row_size::<u32>())?;
+    let v6 = from.raw(row_size::<u128>())?;
+    // Half of the file, beside the other half, which is many small texts.
+    thread::scope(|scope| {
+        let rows = scope.spawn(|| (rows(v4), rows(v6)));
+        described(from, &mut db)?;
+        (db.rows_v4, db.rows_v6) = rows.join().map_err(|_| "its rows cannot be read")?;
+        Read1::Ok(())
+    })?;
+    if !from.left.is_empty() {
+        return Err("there is more than its sections");
+    }
+    check(&db)?;
+    Ok(db)
+}
+
+/// What stands behind the rows.
+fn described(from: &mut Reader<'_>, db: &mut AsnDb) -> Read1<()> {
+    *db = AsnDb {
         asns: from.list(10, |from| {
             let asn = from.get()?;
             let country = country(from)?;
@@ -309,12 +343,9 @@ pub(super) fn read(body: &[u8]) -> Read1<AsnDb> {
             })
         })?,
         imported: from.get()?,
+        ..std::mem::take(db)
     };
-    if !from.left.is_empty() {
-        return Err("there is more than its sections");
-    }
-    check(&db)?;
-    Ok(db)
+    Ok(())
 }
 
 /// What queries and the compiler rely on.

@@ -13,7 +13,7 @@
 //! table, so one pointer swap changes both.
 
 /// Version of everything in this file. Pinned maps with another one are not adopted.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Values of the program's `TRACE`.
 pub mod trace {
@@ -507,22 +507,117 @@ pub struct Table<const NODES: usize, const VALUES: usize, const BLOCKS: usize, c
     pub values: [u32; VALUES],
 }
 
+/// Leaf code: the class plane must be asked.
+pub const ASK: u32 = 3;
+/// Set in a word of an IPv6 plane where it is a leaf code, not an index.
+pub const PLANE_LEAF: u16 = 1 << 15;
+/// Set in a word of a direct block of an IPv6 plane that leads to an inner line.
+/// Indices of lines that such words lead to are below it.
+pub const PLANE_TREES: u16 = 1 << 14;
+/// Keys of a [`PlaneLine`].
+pub const PLANE_KEYS: usize = 15;
+
+/// Set in [`Planes::ports`] where frames of no zone are dropped.
+pub const GATE_DROP_UNKNOWN: u32 = 1 << 16;
+/// Set in [`Gate::plane`]: sources are looked up in the plane, they must have a pass.
+pub const GATE_SOURCES_BY_RULES: u32 = 1 << 16;
+
+/// What the short way needs to know of one zone, one cache line.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gate {
+    /// Verdict word by leaf code, without what is of no interest here; for [`ASK`]
+    /// and unused codes [`VERDICT_STEPS`].
+    pub words: [u32; 4],
+    /// Index into [`Planes::v4`] and [`Planes::v6`], and [`GATE_SOURCES_BY_RULES`].
+    pub plane: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// First IPv4 prefix that sources may have. Sources that are 0 have no short way,
+    /// so a network of 0 with all of its mask set says that the family has none.
+    pub net4: u32,
+    /// Its mask; 0: any source.
+    pub mask4: u32,
+    /// High half of the first IPv6 prefix that sources may have, as `net4`.
+    pub net6: u64,
+    /// High half of its mask; 0: any source.
+    pub mask6: u64,
+}
+
+/// A node of a plane's IPv6 tree, one cache line: 15 ascending keys (32 bits behind a
+/// /28, the first address of the range behind each; unused ones are `u32::MAX`), then
+/// the tail: of an inner line the index of its first child, else 16 leaf codes, the
+/// first in the lowest bits.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PlaneLine {
+    /// Keys and tail.
+    pub words: [u32; PLANE_KEYS + 1],
+}
+
+impl PlaneLine {
+    /// Codes or first child.
+    #[must_use]
+    #[inline(always)]
+    pub const fn tail(&self) -> u32 {
+        self.words[PLANE_KEYS]
+    }
+}
+
+/// The verdict planes and the gates before them: all that the short way reads.
+/// Derived from one generation and its table, shared by zones with equal rules.
+///
+/// A leaf has two bits, see [`Gate::words`]. IPv4: `v4[plane][addr >> 16]` is a block of
+/// 256 leaves. IPv6, only 2000::/3: `v6[plane][13 bits]`, then `blocks6[..][12 bits]`, then
+/// one or two [`PlaneLine`]s over the next 32 bits.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Planes<const TOPS: usize, const BLOCKS4: usize, const BLOCKS6: usize, const LINES: usize>
+{
+    /// Number of the generation that this was made of; 0: nothing here may be used.
+    pub number: u64,
+    /// Always 0: what follows starts on a cache line.
+    pub reserved: [u64; 7],
+    /// By zone id + 1.
+    pub gates: [Gate; MAX_ZONES + 1],
+    /// By port number: index into `vids`, and [`GATE_DROP_UNKNOWN`].
+    pub ports: [u32; MAX_PORTS],
+    /// As [`Generation::vid_tables`].
+    pub vids: [[u16; 4096]; MAX_VID_TABLES],
+    /// Blocks of the first 16 bits.
+    pub v4: [[u16; 65536]; TOPS],
+    /// Four leaves a byte, the first in the lowest bits.
+    pub blocks4: [[u8; 64]; BLOCKS4],
+    /// Leaf code with [`PLANE_LEAF`], or index of a block.
+    pub v6: [[u16; 8192]; TOPS],
+    /// Leaf code with [`PLANE_LEAF`], or index of a line, with [`PLANE_TREES`] of an inner one.
+    pub blocks6: [[u16; 4096]; BLOCKS6],
+    /// IPv6 trees.
+    pub lines: [PlaneLine; LINES],
+}
+
 /// Size tiers. A program is compiled for each; outgrowing one means new maps.
 pub mod tier {
-    use super::{Generation, Table};
+    use super::{Generation, Planes, Table};
 
     /// A table of policy prefixes and a few ASNs: laboratories, small allow lists.
     pub type SmallTable = Table<2048, 65536, 32, 4096>;
     /// Its generation.
     pub type SmallGeneration = Generation<8192>;
+    /// Its planes.
+    pub type SmallPlanes = Planes<2, 1024, 16, 1024>;
     /// The Internet of 2026 with head room.
     pub type InternetTable = Table<65536, 1_048_576, 96, 81920>;
     /// Its generation.
     pub type InternetGeneration = Generation<196_608>;
+    /// Its planes.
+    pub type InternetPlanes = Planes<4, 16384, 96, 8192>;
     /// About four times that.
     pub type LargeTable = Table<262_144, 4_194_304, 384, 327_680>;
     /// Its generation.
     pub type LargeGeneration = Generation<786_432>;
+    /// Its planes.
+    pub type LargePlanes = Planes<16, 65536, 384, 16384>;
 }
 
 /// Slots of the map of tables: the live one and the one that is built beside it.
@@ -595,6 +690,17 @@ pub struct ProbeOutput {
     pub noted: u16,
 }
 
+/// What the verdict plane says about one packet, beside [`ProbeOutput`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct PlaneOutput {
+    /// 0: nothing, the class plane is asked. 1: no zone, passed. 2: passed and
+    /// counted in `slot`.
+    pub said: u32,
+    /// Counter slot.
+    pub slot: u32,
+}
+
 /// Input and output of probe runs.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -605,6 +711,8 @@ pub struct Probe {
     pub inputs: [[u8; 16]; PROBE_BATCH],
     /// Results.
     pub outputs: [ProbeOutput; PROBE_BATCH],
+    /// What the verdict plane says of the same.
+    pub planes: [PlaneOutput; PROBE_BATCH],
 }
 
 const _: () = {
@@ -616,10 +724,15 @@ const _: () = {
     assert!(size_of::<Step>() == 12);
     assert!(size_of::<Node>() == 40);
     assert!(size_of::<Line>() == 64);
+    assert!(size_of::<Gate>() == 64);
+    assert!(size_of::<PlaneLine>() == 64);
+    assert!(core::mem::offset_of!(tier::InternetPlanes, gates) == 64);
+    assert!(core::mem::offset_of!(tier::InternetPlanes, blocks4) % 64 == 0);
+    assert!(core::mem::offset_of!(tier::InternetPlanes, lines) % 64 == 0);
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<ProbeControl>() == 16);
     assert!(size_of::<ProbeOutput>() == 16);
-    assert!(size_of::<Probe>() == 16 + 32 * PROBE_BATCH);
+    assert!(size_of::<Probe>() == 16 + 40 * PROBE_BATCH);
     assert!(core::mem::offset_of!(Generation<8>, ports) == 88);
     assert!(core::mem::offset_of!(Generation<8>, ports) % 8 == 0);
     assert!(core::mem::offset_of!(Generation<8>, sources) % 8 == 0);

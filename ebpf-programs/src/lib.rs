@@ -10,6 +10,7 @@
 pub mod layout;
 pub mod opaque;
 pub mod packet;
+pub mod plane;
 #[cfg(any(feature = "programs", feature = "lab"))]
 pub mod shell;
 pub mod table;

@@ -152,8 +152,10 @@ pub struct Tags {
     pub ninth: bool,
 }
 
+/// Whether a tag follows.
+#[must_use]
 #[inline(always)]
-const fn is_tpid(ethertype: u16) -> bool {
+pub const fn is_tpid(ethertype: u16) -> bool {
     ethertype == 0x8100 || ethertype == 0x88a8 || ethertype == 0x9100
 }
 

@@ -165,25 +165,30 @@ pub fn rewrite(ctx: &XdpContext, probe: &Probe) {
 /// The end of a packet that cannot be judged because there is no generation.
 pub const NO_GENERATION: u32 = xdp_action::XDP_ABORTED;
 
+/// No action of XDP: a longer way must be taken.
+pub const UNCLEAR: u32 = u32::MAX;
+
 /// Defines the maps and the program of one tier.
 #[macro_export]
 macro_rules! kordon_program {
-    ($generation:ty, $table:ty) => {
+    ($generation:ty, $table:ty, $planes:ty) => {
         use aya_ebpf::{
             Global,
-            bindings::{BPF_F_MMAPABLE, xdp_action},
+            bindings::{BPF_F_MMAPABLE, xdp_action, xdp_md},
             btf_maps::{Array, ArrayOfMaps, PerCpuArray},
             macros::{btf_map, xdp},
             programs::XdpContext,
         };
         use $crate::{
             layout::{
-                Action, COUNTER_SLOTS, Counter, Judged, PROBE_BATCH, Probe, Reason, TABLE_SLOTS,
-                UNPARSABLE_REASONS, mode, trace,
+                Action, COUNTER_SLOTS, Counter, PROBE_BATCH, PlaneOutput, Probe, Reason,
+                TABLE_SLOTS, UNPARSABLE_REASONS, mode, trace,
             },
             packet::Frame,
-            shell::{Linear, NO_GENERATION, Pieces, length, rewrite},
-            verdict::{Live, NO_SLOT, Selected, Verdict, Work, decide, select, shortcut},
+            shell::{Linear, NO_GENERATION, Pieces, UNCLEAR, length, rewrite},
+            verdict::{
+                Express, Live, NO_SLOT, Selected, Verdict, Work, decide, express, select, shortcut,
+            },
         };
 
         /// The live generation, at 0.
@@ -196,6 +201,9 @@ macro_rules! kordon_program {
             Array<$table, 1, { BPF_F_MMAPABLE as usize }>,
             { TABLE_SLOTS as usize },
         > = ArrayOfMaps::new();
+        /// The short way, derived from the live generation; see [`express`].
+        #[btf_map]
+        static PLANES: Array<$planes, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
         /// Counters, outside generations.
         #[btf_map]
         static COUNTERS: PerCpuArray<Counter, { COUNTER_SLOTS as usize }> = PerCpuArray::new();
@@ -225,55 +233,110 @@ macro_rules! kordon_program {
         #[unsafe(no_mangle)]
         static PORT: Global<u32> = Global::new($crate::layout::NO_PORT);
 
-        /// Judges one frame.
+        /// Judges one frame: the short way here, so that no register is kept for the
+        /// longer ones, which are functions of their own.
         #[xdp(frags)]
         fn kordon(ctx: XdpContext) -> u32 {
-            let Some(generation) = GENERATIONS.get_value(0, &0) else {
-                return NO_GENERATION;
-            };
-            if generation.version != $crate::layout::LAYOUT_VERSION {
-                return NO_GENERATION;
-            }
-            if MODE.load() == mode::PROBE {
+            let planes = PLANES.get(0);
+            let mode = MODE.load();
+            if mode == mode::PROBE {
                 prepare_probe(&ctx);
-            } else if MODE.load() == mode::BENCH {
+            } else if mode == mode::BENCH {
                 prepare_bench(&ctx);
             }
+            if let Some(planes) = planes {
+                let frame = Linear {
+                    data: ctx.data(),
+                    end: ctx.data_end(),
+                };
+                let said = express(&frame, port(), planes);
+                if mode == mode::PROBE {
+                    // Both ways are taken and compared.
+                    finish_planes(said);
+                } else {
+                    match said {
+                        Express::Unpoliced => return xdp_action::XDP_PASS,
+                        Express::Pass(slot) if TRACE.load() != trace::ON => {
+                            count(slot, (frame.end - frame.data) as u64);
+                            return xdp_action::XDP_PASS;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            let action = plain(ctx.ctx);
+            if action != UNCLEAR {
+                return action;
+            }
+            whole(ctx.ctx)
+        }
+
+        /// The way of a frame that lies in one piece and has nothing special, through
+        /// the class plane; [`UNCLEAR`] of any other.
+        #[inline(never)]
+        fn plain(ctx: *mut xdp_md) -> u32 {
+            let ctx = XdpContext::new(ctx);
+            let Some(generation) = live() else {
+                return NO_GENERATION;
+            };
             let frame = Linear {
                 data: ctx.data(),
                 end: ctx.data_end(),
             };
-            let selected = select(&frame, port(), generation);
-            // Traffic of no zone pays for nothing that follows.
-            if let Selected::Unpoliced = selected
-                && MODE.load() != mode::PROBE
-            {
-                return xdp_action::XDP_PASS;
-            }
+            let (zone, tags) = match select(&frame, port(), generation) {
+                // Traffic of no zone pays for nothing that follows.
+                Selected::Unpoliced if MODE.load() != mode::PROBE => return xdp_action::XDP_PASS,
+                Selected::Zone(zone, tags) => (zone, tags),
+                _ => return UNCLEAR,
+            };
             let Some(table) = TABLES.get_value(generation.table_slot, &0) else {
                 return NO_GENERATION;
             };
             let len = length(&ctx);
-            let shortcut = match selected {
-                Selected::Zone(zone, tags) if frame.len() == len => {
-                    shortcut(&frame, zone, &tags, &Live { generation, table })
-                }
-                _ => None,
+            if frame.len() != len {
+                return UNCLEAR;
+            }
+            match shortcut(&frame, zone, &tags, &Live { generation, table }) {
+                Some(verdict) => finish(&ctx, &verdict, len),
+                None => UNCLEAR,
+            }
+        }
+
+        /// The decision in full.
+        #[inline(never)]
+        fn whole(ctx: *mut xdp_md) -> u32 {
+            let ctx = XdpContext::new(ctx);
+            let Some(generation) = live() else {
+                return NO_GENERATION;
             };
-            let verdict = match shortcut {
-                Some(verdict) => verdict,
-                None => {
-                    let Some(work) = WORK.get_ptr_mut(0) else {
-                        return NO_GENERATION;
-                    };
-                    // SAFETY: the memory is this CPU's, and nothing else runs on
-                    // it before this program ends.
-                    let work = unsafe { &mut *work };
-                    decide_whole(&ctx, generation, table, work);
-                    work.verdict
-                }
+            let Some(table) = TABLES.get_value(generation.table_slot, &0) else {
+                return NO_GENERATION;
             };
+            let Some(work) = WORK.get_ptr_mut(0) else {
+                return NO_GENERATION;
+            };
+            // SAFETY: the memory is this CPU's, and nothing else runs on it before
+            // this program ends.
+            let work = unsafe { &mut *work };
+            let len = length(&ctx);
+            let frame = Pieces { ctx: &ctx, len };
+            let live = Live { generation, table };
+            work.verdict = decide(&frame, port(), &live, &mut work.work, &mut ());
+            finish(&ctx, &work.verdict, len)
+        }
+
+        /// The live generation, if it is of this layout.
+        #[inline(always)]
+        fn live() -> Option<&'static $generation> {
+            let generation = GENERATIONS.get_value(0, &0)?;
+            (generation.version == $crate::layout::LAYOUT_VERSION).then_some(generation)
+        }
+
+        /// Counts what a verdict says, and does it.
+        #[inline(always)]
+        fn finish(ctx: &XdpContext, verdict: &Verdict, len: u32) -> u32 {
             if verdict.slot != NO_SLOT {
+                let len = u64::from(len);
                 count(verdict.slot, len);
                 if verdict.asn_slot != NO_SLOT {
                     count(verdict.asn_slot, len);
@@ -290,37 +353,15 @@ macro_rules! kordon_program {
                 }
             }
             if MODE.load() == mode::PROBE {
-                finish_probe(&verdict);
+                finish_probe(verdict);
             }
             if TRACE.load() == trace::ON {
-                tell(
-                    &ctx,
-                    verdict.slot,
-                    verdict.action as u32,
-                    verdict.class,
-                    len,
-                );
+                tell(ctx, verdict.slot, verdict.action as u32, verdict.class, len);
             }
             match verdict.action {
                 Action::Drop => xdp_action::XDP_DROP,
                 _ => xdp_action::XDP_PASS,
             }
-        }
-
-        /// The decision in full, out of the hot path's way.
-        #[inline(never)]
-        fn decide_whole(
-            ctx: &XdpContext,
-            generation: &$generation,
-            table: &$table,
-            work: &mut Memory,
-        ) {
-            let frame = Pieces {
-                ctx,
-                len: length(ctx),
-            };
-            let live = Live { generation, table };
-            work.verdict = decide(&frame, port(), &live, &mut work.work, &mut ());
         }
 
         /// Logs a verdict on a frame of a zone, for `kordon run --debug-log`.
@@ -337,13 +378,13 @@ macro_rules! kordon_program {
         }
 
         #[inline(always)]
-        fn count(slot: u32, len: u32) {
+        fn count(slot: u32, len: u64) {
             if let Some(counter) = COUNTERS.get_ptr_mut(slot) {
                 // SAFETY: the slot belongs to this CPU, and nothing else runs
                 // on it between load and store.
                 unsafe {
                     (*counter).packets += 1;
-                    (*counter).bytes += u64::from(len);
+                    (*counter).bytes += len;
                 }
             }
         }
@@ -378,6 +419,16 @@ macro_rules! kordon_program {
                 let probe = unsafe { &mut *probe };
                 rewrite(ctx, probe);
                 probe.control.next = probe.control.next.wrapping_add(1);
+            }
+        }
+
+        /// Writes what the short way says of a probe.
+        #[inline(always)]
+        fn finish_planes(said: Express) {
+            if let Some(probe) = PROBE.get_ptr_mut(0) {
+                // SAFETY: as in `port`.
+                let probe = unsafe { &mut *probe };
+                probe.planes[probe.control.next as usize % PROBE_BATCH] = said.into();
             }
         }
 

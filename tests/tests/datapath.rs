@@ -154,8 +154,8 @@ fn enforcement_outlives_controllers() -> Result<()> {
         }
         send(&wire, "198.51.100.9", 3)?;
         assert_eq!(drops(&second)?, 24);
-        let pins = fs::read_dir(bpffs.path().join("v1-small"))?.count();
-        assert_eq!(pins, 4, "two outer maps, one table, one generation");
+        let pins = fs::read_dir(bpffs.path().join("v2-small"))?.count();
+        assert_eq!(pins, 5, "two outer maps, planes, one table, one generation");
         // What is not proven does not become live.
         let before = second.datapath.live();
         let mut directory = second.datapath.directory().clone();

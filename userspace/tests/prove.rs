@@ -11,6 +11,7 @@ use kordon::{
         directory::Directory,
         generation::{Environment, PortSpec, Rules, compile},
         partition::Partition,
+        plane::FlatPlanes,
         table::{FlatTable, choose_tier},
     },
     datapath::probe::Prober,
@@ -18,7 +19,7 @@ use kordon::{
     prove::{Budget, Claim, Proof, prove},
 };
 use kordon_ebpf::layout::{
-    Action, GROUP_MASK, Reason, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_ROUTER,
+    Action, GROUP_MASK, PLANE_LEAF, Reason, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_ROUTER,
     VERDICT_SPOOFED, VERDICT_STEPS, VID_ZONE, ZONE_PPPOE, ZONE_SOURCES_UNCHECKED, setting_shift,
 };
 
@@ -187,10 +188,24 @@ impl Candidate {
 
     /// Proves it, with the table of its partition.
     fn prove(&self, prober: &mut Option<Prober>, budget: Budget) -> Result<Proof, String> {
+        self.prove_with(prober, budget, |_| {})
+    }
+
+    /// With damage to what is derived of the table and the rules.
+    fn prove_with(
+        &self,
+        prober: &mut Option<Prober>,
+        budget: Budget,
+        damage: impl FnOnce(&mut FlatPlanes),
+    ) -> Result<Proof, String> {
         let table = FlatTable::build(&self.partition).unwrap();
         let tier = choose_tier(&table.usage()).unwrap();
         let prober = prober.get_or_insert_with(|| Prober::load(tier).unwrap());
         prober.install(&self.rules, &table).unwrap();
+        let rules = &self.rules;
+        let mut planes = FlatPlanes::build(&rules.fixed, &rules.class_words, &table, tier);
+        damage(&mut planes);
+        prober.set_planes(&planes);
         let claim = Claim {
             policy: &self.policy,
             db: &self.db,
@@ -636,4 +651,58 @@ fn every_kind_of_damage_is_found() {
     }
     println!("{} kinds of damage", DAMAGES.len());
     assert!(unfound.is_empty(), "{unfound:#?}");
+}
+
+/// What the verdict planes can have wrong: they say a pass too much. That they ask too
+/// often is no damage.
+#[test]
+fn damage_of_the_verdict_planes_is_found() {
+    type Damage = fn(&mut FlatPlanes);
+    let damages: &[(&str, Damage)] = &[
+        ("all of IPv4 passes", |planes| planes.v4.fill(0)),
+        ("all of IPv6 passes", |planes| planes.v6.fill(PLANE_LEAF)),
+        ("mixed IPv4 blocks pass", |planes| {
+            planes
+                .blocks_v4
+                .iter_mut()
+                .skip(4)
+                .for_each(|block| block.fill(0));
+        }),
+        ("IPv6 trees pass", |planes| {
+            planes.lines.iter_mut().for_each(|line| line.words[15] = 0);
+        }),
+        ("a pass is counted elsewhere", |planes| {
+            planes.gates.iter_mut().for_each(|gate| gate.words[0] ^= 1);
+        }),
+        ("any IPv4 source", |planes| {
+            planes.gates.iter_mut().for_each(|gate| gate.mask4 = 0);
+        }),
+        ("any IPv6 source", |planes| {
+            planes.gates.iter_mut().for_each(|gate| gate.mask6 = 0);
+        }),
+        ("a VLAN of another zone", |planes| {
+            planes
+                .vids
+                .iter_mut()
+                .for_each(|table| table[20] = table[30]);
+        }),
+        ("a VLAN of no zone", |planes| {
+            planes.vids.iter_mut().for_each(|table| table[20] = 0);
+        }),
+        ("unknown VLANs pass", |planes| {
+            planes.ports.iter_mut().for_each(|port| *port &= 0xffff);
+        }),
+    ];
+    let mut prober = None;
+    let candidate = Candidate::new(POLICY);
+    candidate.prove(&mut prober, Budget::Table).unwrap();
+    for (name, damage) in damages {
+        match candidate.prove_with(&mut prober, Budget::Table, damage) {
+            Ok(_) => panic!("{name}: not found"),
+            Err(message) => {
+                println!("{name}: {message}");
+                assert!(message.contains("compare both planes"), "{name}: {message}");
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@
 
 use kordon_ebpf::{
     kordon_program,
-    layout::tier::{InternetGeneration, InternetTable},
+    layout::tier::{InternetGeneration, InternetPlanes, InternetTable},
 };
 
-kordon_program!(InternetGeneration, InternetTable);
+kordon_program!(InternetGeneration, InternetTable, InternetPlanes);

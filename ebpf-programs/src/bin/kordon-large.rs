@@ -4,7 +4,7 @@
 
 use kordon_ebpf::{
     kordon_program,
-    layout::tier::{LargeGeneration, LargeTable},
+    layout::tier::{LargeGeneration, LargePlanes, LargeTable},
 };
 
-kordon_program!(LargeGeneration, LargeTable);
+kordon_program!(LargeGeneration, LargeTable, LargePlanes);

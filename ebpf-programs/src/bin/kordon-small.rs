@@ -4,7 +4,7 @@
 
 use kordon_ebpf::{
     kordon_program,
-    layout::tier::{SmallGeneration, SmallTable},
+    layout::tier::{SmallGeneration, SmallPlanes, SmallTable},
 };
 
-kordon_program!(SmallGeneration, SmallTable);
+kordon_program!(SmallGeneration, SmallTable, SmallPlanes);

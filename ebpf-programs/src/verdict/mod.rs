@@ -11,12 +11,14 @@
 //! - [`shortcut`]: the way of almost every packet.
 //! - [`rules`]: the last step, in full.
 
+mod express;
 mod rules;
 mod shortcut;
 mod tables;
 
 use self::rules::Transport;
 pub use self::{
+    express::{Express, ReadGates, express},
     shortcut::{Selected, select, shortcut},
     tables::{Live, Tables, Zones},
 };

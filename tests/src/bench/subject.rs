@@ -11,6 +11,7 @@ use aya::maps::{Array, LpmTrie, Map, MapData};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use kordon::compile::plane::FlatPlanes;
 use kordon::datapath::memory::{Mapped, generation_size, table_size};
 use kordon::datapath::{programs, system};
 use kordon_ebpf::layout::{Action, ProbeControl, mode};
@@ -134,7 +135,12 @@ impl Kordon {
         let mut generation = Mapped::create("generation", generation_size(image.tier))?;
         generation.write_generation(&image.rules);
         put(&ebpf, "GENERATIONS", 0, &generation)?;
-        let probe = probe_of(&mut ebpf)?;
+        let mut planes = mapped(&mut ebpf, "PLANES")?;
+        let rules = &image.rules;
+        let flat = FlatPlanes::build(&rules.fixed, &rules.class_words, &image.table, image.tier);
+        planes.write_planes(image.tier, &flat);
+        planes.set_planes_number(1);
+        let probe = mapped(&mut ebpf, "PROBE")?;
         program(&mut ebpf, "kordon")?
             .load()
             .context("cannot load `kordon`")?;

@@ -380,7 +380,7 @@ fn settings(zone: &model::Zone) -> u32 {
         | bits(Reason::SpoofedSource, given.spoofed_source)
 }
 
-fn prefix_of(net: IpNet) -> Prefix {
+pub(super) fn prefix_of(net: IpNet) -> Prefix {
     match net {
         IpNet::V4(net) => Prefix {
             hi: 0,

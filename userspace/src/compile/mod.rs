@@ -3,4 +3,5 @@
 pub mod directory;
 pub mod generation;
 pub mod partition;
+pub mod plane;
 pub mod table;

@@ -32,7 +32,7 @@ use crate::{
         table::{FlatTable, Tier, choose_tier},
     },
     config::Config,
-    datapath::kernel::{Datapath, Published},
+    datapath::kernel::{Datapath, LiveGeneration, Published},
     policy::{Overlay, Policy, policy_hash},
     prove::{Budget, Claim, Proof, prove},
 };
@@ -209,7 +209,8 @@ impl Core {
         let table_key = partition_key(policy, database.id(), &environment.router);
         let hash = inputs_hash(policy, &table_key, database, environment);
         let live = self.datapath.live();
-        if live.is_some_and(|live| live.hash == hash && live.table_key == table_key) {
+        let same = |live: &LiveGeneration| live.hash == hash && live.table_key == table_key;
+        if live.is_some_and(|live| same(&live) && live.planes) {
             return Ok(None);
         }
         let table = self.table_for(policy, database, environment, table_key)?;

@@ -34,6 +34,7 @@ use super::{
 use crate::compile::{
     directory::{Directory, MAX_LOG},
     generation::Rules,
+    plane::FlatPlanes,
     table::{FlatTable, Tier},
 };
 
@@ -60,6 +61,9 @@ pub struct LiveGeneration {
     pub table_key: [u8; 32],
     /// Size of the maps.
     pub tier: Tier,
+    /// Whether its verdict planes are in use. An update that was cut short leaves
+    /// them off; verdicts are the same, and take longer.
+    pub planes: bool,
 }
 
 /// A generation that was made live.
@@ -157,6 +161,7 @@ impl Datapath {
             hash: generation.hash,
             table_key: generation.table_key,
             tier: maps.tier,
+            planes: maps.planes.planes_number() == generation.number,
         })
     }
 
@@ -278,9 +283,12 @@ impl Datapath {
         };
         let mut generation = Mapped::create("kordon_rules", generation_size(tier))?;
         generation.write_generation(rules);
+        let planes = FlatPlanes::build(&rules.fixed, &rules.class_words, table, tier);
+        let planes_before = maps.planes.planes_number();
         let result = (|| {
             prober.set_table(table_slot, &table_map)?;
             prober.set_generation(&generation.map)?;
+            prober.set_planes(&planes);
             prove(&mut prober).map_err(|e| DatapathError::new("prove the new rules", e))?;
             self.directory_map.append(directory)?;
             self.directory = directory.clone();
@@ -291,8 +299,21 @@ impl Datapath {
                     .map_err(|e| DatapathError::new("put the table in place", e))?;
             }
             let start = Instant::now();
-            set_slot(&maps.generations, 0, &generation)
-                .map_err(|e| DatapathError::new("swap generations", e))?;
+            // Until the new ones are written all packets go through the class plane.
+            // The swap waits for those that saw the old ones.
+            maps.planes.set_planes_number(0);
+            if let Err(e) = set_slot(&maps.generations, 0, &generation) {
+                maps.planes.set_planes_number(planes_before);
+                return Err(DatapathError::new("swap generations", e));
+            }
+            maps.planes.write_planes(tier, &planes);
+            // A program that sees the number must not have read what was there before:
+            // only some processors load in order.
+            if !cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
+                set_slot(&maps.generations, 0, &generation)
+                    .map_err(|e| DatapathError::new("wait for all programs", e))?;
+            }
+            maps.planes.set_planes_number(number);
             maps.generation = Some(Mapped::of(generation)?);
             Ok(start.elapsed())
         })();

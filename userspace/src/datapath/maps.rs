@@ -22,6 +22,8 @@ pub(super) struct Maps {
     pub(super) folder: PathBuf,
     pub(super) generations: MapData,
     pub(super) tables: MapData,
+    /// Derived from the live generation, or off.
+    pub(super) planes: Mapped,
     pub(super) generation: Option<Mapped>,
 }
 
@@ -30,11 +32,13 @@ impl Maps {
     pub(super) fn open(pins: &Pins, tier: Tier) -> Result<Self, DatapathError> {
         let folder = pins.tier(tier)?;
         let what = || format!("open the maps in {}", folder.display());
-        if !folder.join("generations").exists() || !folder.join("tables").exists() {
+        let all = ["generations", "tables", "planes"];
+        if all.iter().any(|name| !folder.join(name).exists()) {
             // Loading the object makes and pins them as the program wants them.
             EbpfLoader::new()
                 .map_pin_path("GENERATIONS", folder.join("generations"))
                 .map_pin_path("TABLES", folder.join("tables"))
+                .map_pin_path("PLANES", folder.join("planes"))
                 .load(programs::object(tier))
                 .map_err(|e| DatapathError::new(what(), chain(&e)))?;
         }
@@ -45,6 +49,7 @@ impl Maps {
             tier,
             generations: open("generations")?,
             tables: open("tables")?,
+            planes: Mapped::of(open("planes")?)?,
             generation: None,
             folder: folder.clone(),
         };

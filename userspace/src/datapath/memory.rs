@@ -8,15 +8,19 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
     ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type;
-use kordon_ebpf::layout::{Generation, Line, Node, Probe, ProbeControl, ProbeOutput, Table, tier};
+use kordon_ebpf::layout::{
+    Generation, Line, Node, Planes, Probe, ProbeControl, ProbeOutput, Table, tier,
+};
 
 use super::DatapathError;
 use crate::compile::{
     generation::Rules,
+    plane::FlatPlanes,
     table::{FlatTable, Tier},
 };
 
@@ -163,6 +167,42 @@ impl Mapped {
         target.write(table);
     }
 
+    /// Of which generation the planes are; 0: they are not used.
+    #[must_use]
+    pub fn planes_number(&self) -> u64 {
+        self.number().load(Ordering::Acquire)
+    }
+
+    /// Says of which generation the planes are. All that was written before is
+    /// seen by whoever sees the number.
+    pub fn set_planes_number(&self, number: u64) {
+        self.number().store(number, Ordering::Release);
+    }
+
+    /// The first word of the planes.
+    fn number(&self) -> &AtomicU64 {
+        self.check(size_of::<AtomicU64>());
+        // SAFETY: aligned, long enough, and written by nothing but this atomic.
+        unsafe { AtomicU64::from_ptr(self.start.as_ptr().cast()) }
+    }
+
+    /// Writes planes, all but their number. They are off, and no program that saw
+    /// them on can still run. They fit the tier.
+    pub fn write_planes(&mut self, tier: Tier, planes: &FlatPlanes) {
+        match tier {
+            Tier::Small => self.write_planes_sized::<tier::SmallPlanes>(planes),
+            Tier::Internet => self.write_planes_sized::<tier::InternetPlanes>(planes),
+            Tier::Large => self.write_planes_sized::<tier::LargePlanes>(planes),
+        }
+    }
+
+    fn write_planes_sized<P: PlaneParts>(&mut self, planes: &FlatPlanes) {
+        self.check(size_of::<P>());
+        // SAFETY: aligned, long enough, and any bytes are planes.
+        let target: &mut P = unsafe { self.start.cast().as_mut() };
+        target.write(planes);
+    }
+
     /// The probe's control, inputs and outputs.
     pub fn probe(&mut self) -> &mut Probe {
         self.check(size_of::<Probe>());
@@ -195,6 +235,35 @@ impl<const NODES: usize, const VALUES: usize, const BLOCKS: usize, const LINES: 
         let _: &[Node] = &table.nodes;
         self.nodes[..table.nodes.len()].copy_from_slice(&table.nodes);
         self.values[..table.values.len()].copy_from_slice(&table.values);
+    }
+}
+
+trait PlaneParts {
+    fn write(&mut self, planes: &FlatPlanes);
+}
+
+impl<const TOPS: usize, const BLOCKS4: usize, const BLOCKS6: usize, const LINES: usize> PlaneParts
+    for Planes<TOPS, BLOCKS4, BLOCKS6, LINES>
+{
+    fn write(&mut self, planes: &FlatPlanes) {
+        self.gates.copy_from_slice(&planes.gates);
+        self.ports.copy_from_slice(&planes.ports);
+        self.vids.copy_from_slice(&planes.vids);
+        self.v4.as_flattened_mut()[..planes.v4.len()].copy_from_slice(&planes.v4);
+        self.blocks4[..planes.blocks_v4.len()].copy_from_slice(&planes.blocks_v4);
+        self.v6.as_flattened_mut()[..planes.v6.len()].copy_from_slice(&planes.v6);
+        self.blocks6[..planes.blocks_v6.len()].copy_from_slice(&planes.blocks_v6);
+        self.lines[..planes.lines.len()].copy_from_slice(&planes.lines);
+    }
+}
+
+/// Bytes of a tier's planes.
+#[must_use]
+pub fn planes_size(tier: Tier) -> usize {
+    match tier {
+        Tier::Small => size_of::<tier::SmallPlanes>(),
+        Tier::Internet => size_of::<tier::InternetPlanes>(),
+        Tier::Large => size_of::<tier::LargePlanes>(),
     }
 }
 

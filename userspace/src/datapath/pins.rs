@@ -4,8 +4,9 @@
 //! counters            outlive every version
 //! directory           whose counters they are
 //! links/<port>-<dev>  keep programs attached
-//! v1-internet/        a layout version and a tier
+//! v2-internet/        a layout version and a tier
 //!   generations  tables        outer maps
+//!   planes                     the live generation's verdict planes
 //!   generation-<n>  table-<n>  inner maps, by the generation that brought them
 //! ```
 //!

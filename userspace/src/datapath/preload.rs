@@ -38,6 +38,7 @@ pub(super) fn live_program(
         .map_pin_path("COUNTERS", pins.shared("counters"))
         .map_pin_path("GENERATIONS", folder.join("generations"))
         .map_pin_path("TABLES", folder.join("tables"))
+        .map_pin_path("PLANES", folder.join("planes"))
         .load(programs::object(tier))
         .map_err(|e| DatapathError::new("load the maps", chain(&e)))?;
     program(&mut ebpf)?

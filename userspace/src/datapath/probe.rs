@@ -8,7 +8,10 @@ use aya::{
     maps::{Map, MapData},
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
-use kordon_ebpf::layout::{PROBE_BATCH, ProbeControl, ProbeOutput, TABLE_SLOTS, mode};
+use kordon_ebpf::{
+    layout::{Action, PROBE_BATCH, PlaneOutput, ProbeControl, ProbeOutput, TABLE_SLOTS, mode},
+    verdict::NO_SLOT,
+};
 
 use super::{
     DatapathError,
@@ -18,6 +21,7 @@ use super::{
 };
 use crate::compile::{
     generation::Rules,
+    plane::FlatPlanes,
     table::{FlatTable, Tier},
 };
 
@@ -25,6 +29,7 @@ use crate::compile::{
 pub struct Prober {
     ebpf: Ebpf,
     probe: Mapped,
+    planes: Mapped,
     tier: Tier,
     /// Map ids by slot. A map keeps its id while it is here.
     tables: [Option<u32>; TABLE_SLOTS as usize],
@@ -43,20 +48,21 @@ impl Prober {
             .map_max_entries("AYA_LOGS", programs::NO_LOG)
             .load(programs::object(tier))
             .map_err(|e| DatapathError::new("load the maps for probing", e))?;
-        let map = ebpf.take_map("PROBE");
-        let Some(Map::Array(data)) = map else {
-            return Err(DatapathError::new(
-                "find the map `PROBE`",
+        let mut mapped = |name: &str| match ebpf.take_map(name) {
+            Some(Map::Array(data)) => Mapped::of(data),
+            _ => Err(DatapathError::new(
+                format!("find the map `{name}`"),
                 "it is not in the program",
-            ));
+            )),
         };
-        let probe = Mapped::of(data)?;
+        let (probe, planes) = (mapped("PROBE")?, mapped("PLANES")?);
         program(&mut ebpf)?
             .load()
             .map_err(|e| DatapathError::new("load the program for probing", e))?;
         Ok(Self {
             ebpf,
             probe,
+            planes,
             tier,
             tables: [None; TABLE_SLOTS as usize],
         })
@@ -114,6 +120,15 @@ impl Prober {
         }
     }
 
+    /// Writes planes. They are judged by beside the generation, and a difference is
+    /// an error of each run.
+    pub fn set_planes(&mut self, planes: &FlatPlanes) {
+        self.planes.set_planes_number(0);
+        self.planes.write_planes(self.tier, planes);
+        // Any number but 0: which one, only an instance on an interface cares for.
+        self.planes.set_planes_number(planes.number.max(1));
+    }
+
     /// Writes an image into maps of its own and puts them in place.
     ///
     /// # Errors
@@ -124,7 +139,10 @@ impl Prober {
         self.set_table(rules.fixed.table_slot, &map.map)?;
         let mut map = Mapped::create("generation", generation_size(self.tier))?;
         map.write_generation(rules);
-        self.set_generation(&map.map)
+        self.set_generation(&map.map)?;
+        let planes = FlatPlanes::build(&rules.fixed, &rules.class_words, table, self.tier);
+        self.set_planes(&planes);
+        Ok(())
     }
 
     /// Judges one frame as if it had arrived on a port. Frames have 14 bytes at least.
@@ -144,14 +162,26 @@ impl Prober {
     /// Without a generation the program ends early; the outputs are then those of
     /// another run.
     fn ran(&mut self, wanted: usize) -> Result<(), DatapathError> {
-        let next = self.probe.probe().control.next as usize;
-        if next == wanted {
-            return Ok(());
+        let probe = self.probe.probe();
+        let next = probe.control.next as usize;
+        if next != wanted {
+            return Err(DatapathError::new(
+                "run probes",
+                format!("{next} of {wanted} ran"),
+            ));
         }
-        Err(DatapathError::new(
-            "run probes",
-            format!("{next} of {wanted} ran"),
-        ))
+        for (index, (output, plane)) in probe.outputs.iter().zip(&probe.planes).enumerate() {
+            if index < wanted && !agree(output, plane) {
+                return Err(DatapathError::new(
+                    "compare both planes",
+                    format!(
+                        "the class plane says {output:?}, the verdict plane {plane:?} (input {index}, {:?})",
+                        probe.inputs[index]
+                    ),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Judges the same frame with each of the destinations, which are in network
@@ -199,6 +229,19 @@ impl Prober {
             .map_err(|e| DatapathError::new("run the program on a frame", e))?;
         Ok(())
     }
+}
+
+/// Whether the verdict plane says nothing else.
+fn agree(output: &ProbeOutput, plane: &PlaneOutput) -> bool {
+    let slot = match plane.said {
+        0 => return true,
+        1 => NO_SLOT,
+        _ => plane.slot,
+    };
+    output.slot == slot
+        && output.action == Action::Pass as u8
+        && output.asn_slot == NO_SLOT
+        && output.noted == 0
 }
 
 /// The program `kordon` of an object.

@@ -1,4 +1,5 @@
-//! Frames to be judged. Sources are link-local, which are never spoofed.
+//! Frames to be judged. Sources are link-local, which are never spoofed, unless
+//! another is given.
 
 use std::net::IpAddr;
 
@@ -99,6 +100,15 @@ pub(super) fn to(mut packet: Vec<u8>, address: IpAddr) -> Vec<u8> {
         IpAddr::V6(v6) => packet[24..40].copy_from_slice(&v6.octets()),
     }
     packet
+}
+
+/// A source that is not link-local.
+pub(super) fn from(frame: &mut Frame, address: IpAddr) {
+    let at = frame.source as usize;
+    match address {
+        IpAddr::V4(v4) => frame.bytes[at..][..4].copy_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => frame.bytes[at..][..16].copy_from_slice(&v6.octets()),
+    }
 }
 
 /// Both ports, and enough behind them.

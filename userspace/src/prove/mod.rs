@@ -28,7 +28,7 @@ use kordon_ebpf::layout::PROBE_BATCH;
 
 pub(crate) use self::naive::{is_multicast, is_private, is_special};
 use self::{
-    frame::{Frame, Place},
+    frame::{Frame, Place, from},
     kernel::{Expected, Field, Kernel},
     naive::{Meant, Packet, Reference, Verdict},
     sample::{Bytes, Sample, address, look_up},
@@ -203,9 +203,13 @@ impl Rules<'_> {
         v6: bool,
         all: &[Sample],
     ) -> Result<(), String> {
-        let Some(frame) = Frame::of(self.place, v6, packet) else {
+        let Some(mut frame) = Frame::of(self.place, v6, packet) else {
             return Ok(());
         };
+        // Link-local ones have no short way through the verdict plane.
+        if let Some(source) = self.reference.source(self.zone, v6) {
+            from(&mut frame, source);
+        }
         // By what an address is in; who announces it is another matter.
         let mut decided: Vec<Option<Verdict>> = Vec::new();
         let inputs: Vec<Bytes> = all.iter().map(|sample| sample.bytes).collect();

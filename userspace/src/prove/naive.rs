@@ -38,6 +38,10 @@ impl Packet {
     };
 }
 
+/// Where the sources of zones without a list are taken from: hosts of networks that
+/// somebody announces, and that are seldom blocked.
+const GLOBAL: [&str; 2] = ["1.0.0.0/24", "2001:500::/48"];
+
 /// Who decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum By {
@@ -436,6 +440,16 @@ impl<'a> Reference<'a> {
                 connected.map(Vec::as_slice)
             }
         }
+    }
+
+    /// A source that hosts of a zone have, if one is known.
+    pub(super) fn source(&self, zone: usize, v6: bool) -> Option<IpAddr> {
+        let all = [GLOBAL[usize::from(v6)].parse::<IpNet>().ok()?];
+        let mut nets = self.sources(zone).unwrap_or(&all).iter();
+        let net = nets.find(|net| net.addr().is_ipv6() == v6)?;
+        // The second address: the first of a network is no host.
+        let address = net.hosts().next().unwrap_or(net.addr());
+        (!self.is_spoofed(zone, address)).then_some(address)
     }
 
     /// Whether a zone cannot have this source. Without a list: whether the rules

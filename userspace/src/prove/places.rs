@@ -38,8 +38,10 @@ pub(super) fn of_zones(claim: &Claim<'_>, reference: &Reference<'_>) -> Vec<Opti
             let tags = if settings.vlans.is_empty() {
                 all().find(|tags| reference.zone_of(&spec.logical, tags) == Some(zone))
             } else {
-                let mut named = named;
-                named.find(|tags| reference.zone_of(&spec.logical, tags) == Some(zone))
+                // Of one tag where there is such a VLAN: only these have a short way.
+                named
+                    .filter(|tags| reference.zone_of(&spec.logical, tags) == Some(zone))
+                    .min_by_key(Vec::len)
             };
             places[zone] = tags.map(|tags| Place {
                 port: port as u32,

@@ -1,7 +1,10 @@
 //! Packets that are decided before any rule: sources, and everything that a
 //! zone's settings name, met in a packet that is otherwise plain.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use kordon_ebpf::layout::{Action, Judged, Reason};
 
@@ -10,10 +13,12 @@ use super::{
     frame::{Frame, Place, extension, ip, link, to, transport},
     kernel::{Expected, Field, Kernel},
     naive::{By, Meant, Packet, Reference, Verdict, is_multicast, is_special},
-    sample::{Both, Sample, address, every},
+    sample::{Both, Bytes, Sample, address, every},
 };
 use crate::policy::model::Tunnels;
 
+/// Destinations that pass which all those sources are tried with.
+const PASSED: usize = 4;
 /// Addresses of the policy that are tried as sources of a zone.
 const SOURCES: usize = 1024;
 
@@ -28,6 +33,9 @@ pub(super) struct Unusual<'a> {
     /// Where its packets go here: in each family one address that passes and one
     /// that does not, where there are such.
     targets: [Vec<IpAddr>; 2],
+    /// Others that pass, each for another reason, by family: what the verdict plane can
+    /// say is what it can say of a source that must not be.
+    passed: [Vec<IpAddr>; 2],
 }
 
 impl<'a> Unusual<'a> {
@@ -54,6 +62,19 @@ impl<'a> Unusual<'a> {
             }
             found.into_iter().flatten().collect()
         };
+        let passed = |v6: bool| {
+            let mut found = BTreeMap::new();
+            for Sample { bytes, meant } in &addresses[usize::from(v6)] {
+                let address = address(bytes, v6);
+                if found.len() < PASSED && is_global(address) && meant.all().len() == 1 {
+                    let verdict = reference.verdict(zone, meant, v6, &Packet::PLAIN);
+                    if verdict.action == Action::Pass {
+                        found.entry(meant.places()).or_insert(address);
+                    }
+                }
+            }
+            found.into_values().collect()
+        };
         Self {
             claim,
             reference,
@@ -61,6 +82,7 @@ impl<'a> Unusual<'a> {
             place,
             addresses,
             targets: [targets(false), targets(true)],
+            passed: [passed(false), passed(true)],
         }
     }
 
@@ -87,31 +109,42 @@ impl<'a> Unusual<'a> {
         }
         let sources = sources.done();
         for v6 in [false, true] {
-            let Some(to_this) = self.targets[usize::from(v6)].first() else {
-                continue;
-            };
-            let packet = ip(v6, 17, &transport(&Packet::PLAIN));
-            let frame = Frame::new(self.place, &to(packet, *to_this));
             let mut inputs = sources.of(v6).to_vec();
             let addresses = every(&self.addresses[usize::from(v6)], SOURCES);
             inputs.extend(addresses.map(|sample| sample.bytes));
             // The unspecified address.
             inputs.push([0; 16]);
-            let said = kernel.batch(&frame, self.place.port, v6, Field::Source, &inputs)?;
-            let rules = self.rules(*to_this, &Packet::PLAIN);
-            for (source, said) in inputs.iter().zip(said) {
-                let source = address(source, v6);
-                let verdict = if self.reference.is_spoofed(self.zone, source) {
-                    self.reference
-                        .met(self.zone, Reason::SpoofedSource, Some(rules))
-                } else {
-                    rules
-                };
-                let expected = Expected::In(self.zone, verdict);
-                kernel.compare(self.place.port, &expected, &said, || {
-                    format!("a packet of `{}` from {source} to {to_this}", self.name())
-                })?;
+            let [targets, passed] = [&self.targets, &self.passed].map(|all| &all[usize::from(v6)]);
+            for to_this in targets.iter().take(1).chain(passed) {
+                self.sources_to(kernel, *to_this, &inputs)?;
             }
+        }
+        Ok(())
+    }
+
+    fn sources_to(
+        &self,
+        kernel: &mut Kernel<'_>,
+        to_this: IpAddr,
+        inputs: &[Bytes],
+    ) -> Result<(), String> {
+        let v6 = to_this.is_ipv6();
+        let packet = ip(v6, 17, &transport(&Packet::PLAIN));
+        let frame = Frame::new(self.place, &to(packet, to_this));
+        let said = kernel.batch(&frame, self.place.port, v6, Field::Source, inputs)?;
+        let rules = self.rules(to_this, &Packet::PLAIN);
+        for (source, said) in inputs.iter().zip(said) {
+            let source = address(source, v6);
+            let verdict = if self.reference.is_spoofed(self.zone, source) {
+                self.reference
+                    .met(self.zone, Reason::SpoofedSource, Some(rules))
+            } else {
+                rules
+            };
+            let expected = Expected::In(self.zone, verdict);
+            kernel.compare(self.place.port, &expected, &said, || {
+                format!("a packet of `{}` from {source} to {to_this}", self.name())
+            })?;
         }
         Ok(())
     }
@@ -379,5 +412,16 @@ pub(super) fn in_words(meant: &Meant) -> &'static str {
         " and what stands in it"
     } else {
         ""
+    }
+}
+
+/// Whether this is plain unicast that stands for no other address.
+fn is_global(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => matches!(v4.octets()[0], 1..=126 | 128..=223),
+        IpAddr::V6(v6) => {
+            let [first, second, ..] = v6.segments();
+            first >> 13 == 1 && first != 0x2002 && (first, second) != (0x2001, 0)
+        }
     }
 }

@@ -1,0 +1,559 @@
+//! Verdict planes, derived from what is going to be live: the class plane and the
+//! verdict words of one generation. Never a second source of truth: nothing here
+//! sees a policy, a database or a range.
+//!
+//! A zone's plane has a leaf code for each of its three most frequent verdict words
+//! that pass, and [`ASK`] for everything else, so zones with equal rules share one.
+//! What does not fit into a tier is [`ASK`] too.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use kordon_ebpf::{
+    layout::{
+        ASK, CLASS_MASK, GATE_DROP_UNKNOWN, GATE_SOURCES_BY_RULES, GROUP_MASK, Gate, Generation,
+        LEAF, LINE_INNER, LINE_KEYS, Line, MAX_PORTS, MAX_ZONES, NO_CLASS, Nat64, PLANE_KEYS,
+        PLANE_LEAF, PLANE_TREES, PlaneLine, Planes, Prefix, VERDICT_ACTION_SHIFT, VERDICT_INDEX,
+        VERDICT_STEPS, ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED, Zone, tier,
+    },
+    plane::ReadPlanes,
+    table::ReadTable,
+};
+
+use super::table::Tier;
+
+/// IPv4 blocks whose leaves are all of one code: block and code are the same.
+const UNIFORM: usize = 4;
+/// Four leaves of one code.
+const FOUR: u8 = 0b0101_0101;
+/// Runs that a tree holds.
+const MAX_RUNS: usize = (PLANE_KEYS + 1) * (PLANE_KEYS + 1);
+/// Verdicts that have a leaf code.
+const CODES: usize = ASK as usize;
+
+/// How much of each part a tier has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Planes.
+    pub planes: usize,
+    /// IPv4 blocks.
+    pub blocks_v4: usize,
+    /// IPv6 direct blocks.
+    pub blocks_v6: usize,
+    /// IPv6 lines.
+    pub lines: usize,
+}
+
+impl Tier {
+    /// What fits into the planes of it.
+    #[must_use]
+    pub const fn planes(self) -> Room {
+        match self {
+            Self::Small => <tier::SmallPlanes as HasRoom>::ROOM,
+            Self::Internet => <tier::InternetPlanes as HasRoom>::ROOM,
+            Self::Large => <tier::LargePlanes as HasRoom>::ROOM,
+        }
+    }
+}
+
+/// Reads the sizes off the shared types.
+trait HasRoom {
+    const ROOM: Room;
+}
+
+impl<const TOPS: usize, const BLOCKS4: usize, const BLOCKS6: usize, const LINES: usize> HasRoom
+    for Planes<TOPS, BLOCKS4, BLOCKS6, LINES>
+{
+    const ROOM: Room = Room {
+        planes: TOPS,
+        blocks_v4: BLOCKS4,
+        blocks_v6: BLOCKS6,
+        lines: LINES,
+    };
+}
+
+/// [`Planes`] whose parts are as long as they need to be.
+#[derive(Clone, Debug)]
+pub struct FlatPlanes {
+    /// Number of the generation that they are of.
+    pub number: u64,
+    /// By zone id + 1.
+    pub gates: Vec<Gate>,
+    /// By port.
+    pub ports: Vec<u32>,
+    /// As [`Generation::vid_tables`].
+    pub vids: Vec<[u16; 4096]>,
+    /// 65536 words for each plane.
+    pub v4: Vec<u16>,
+    /// IPv4 blocks.
+    pub blocks_v4: Vec<[u8; 64]>,
+    /// 8192 words for each plane.
+    pub v6: Vec<u16>,
+    /// IPv6 direct blocks.
+    pub blocks_v6: Vec<[u16; 4096]>,
+    /// IPv6 trees.
+    pub lines: Vec<PlaneLine>,
+}
+
+impl FlatPlanes {
+    /// Derives planes from a generation and its table, as far as they fit.
+    #[must_use]
+    pub fn build<T: ReadTable>(
+        fixed: &Generation<0>,
+        class_words: &[u32],
+        table: &T,
+        tier: Tier,
+    ) -> Self {
+        let room = tier.planes();
+        let mut planes = Self {
+            number: fixed.number,
+            gates: vec![CLOSED; MAX_ZONES + 1],
+            ports: (fixed.ports.iter())
+                .map(|port| {
+                    let unknown = if port.drop_unknown == 0 {
+                        0
+                    } else {
+                        GATE_DROP_UNKNOWN
+                    };
+                    u32::from(port.vid_table) | unknown
+                })
+                .collect(),
+            vids: fixed.vid_tables.to_vec(),
+            v4: Vec::new(),
+            blocks_v4: (0..UNIFORM as u8).map(|code| [FOUR * code; 64]).collect(),
+            v6: Vec::new(),
+            blocks_v6: Vec::new(),
+            lines: Vec::new(),
+        };
+        debug_assert_eq!(planes.ports.len(), MAX_PORTS);
+        let weights = weights(class_words, table);
+        let mut known: HashMap<Vec<u8>, u32> = HashMap::new();
+        let mut shared = HashMap::new();
+        for (id, zone) in fixed.zones.iter().enumerate() {
+            let Some((words, codes)) = codes(fixed, zone, &weights) else {
+                continue;
+            };
+            let next = known.len() as u32;
+            let plane = match known.get(&codes) {
+                Some(plane) => *plane,
+                None if known.len() == room.planes => continue,
+                None => {
+                    let of_class: Vec<u8> = class_words
+                        .iter()
+                        .map(|word| codes.get((word & GROUP_MASK) as usize).copied())
+                        .map(|code| code.unwrap_or(ASK as u8))
+                        .collect();
+                    let mut builder = Builder {
+                        planes: &mut planes,
+                        shared: &mut shared,
+                        of_class: &of_class,
+                        table,
+                        room,
+                        nat64: &fixed.nat64[..fixed.nat64_len as usize],
+                    };
+                    builder.v4();
+                    builder.v6();
+                    known.insert(codes, next);
+                    next
+                }
+            };
+            planes.gates[id + 1] = gate(fixed, zone, words, plane);
+        }
+        planes
+    }
+}
+
+impl ReadPlanes for FlatPlanes {
+    fn top_v4(&self, plane: u32, index: u16) -> Option<u16> {
+        let index = plane as usize * 65536 + usize::from(index);
+        self.v4.get(index).copied()
+    }
+    fn leaves_v4(&self, block: u16, index: u8) -> Option<u8> {
+        let block = self.blocks_v4.get(usize::from(block))?;
+        block.get(usize::from(index)).copied()
+    }
+    fn top_v6(&self, plane: u32, index: u16) -> Option<u16> {
+        let index = plane as usize * 8192 + usize::from(index);
+        self.v6.get(index).copied()
+    }
+    fn block_v6(&self, block: u16, index: u16) -> Option<u16> {
+        let block = self.blocks_v6.get(usize::from(block))?;
+        block.get(usize::from(index)).copied()
+    }
+    fn plane_line(&self, index: u16) -> Option<&PlaneLine> {
+        self.lines.get(usize::from(index))
+    }
+}
+
+/// A gate without a short way.
+const CLOSED: Gate = Gate {
+    words: [VERDICT_STEPS; 4],
+    plane: 0,
+    reserved: 0,
+    net4: 0,
+    mask4: u32::MAX,
+    net6: 0,
+    mask6: u64::MAX,
+};
+
+fn gate(fixed: &Generation<0>, zone: &Zone, words: [u32; 4], plane: u32) -> Gate {
+    let mut gate = Gate {
+        words,
+        plane,
+        ..CLOSED
+    };
+    if zone.flags & ZONE_SOURCES_LISTED != 0 {
+        let first = |at: u16, len: u16| (len > 0).then(|| fixed.sources.get(at as usize)).flatten();
+        if let Some(Prefix { lo, lo_mask, .. }) = first(zone.sources_v4, zone.sources_v4_len) {
+            (gate.net4, gate.mask4) = (*lo as u32, *lo_mask as u32);
+        }
+        // The low half is not looked at.
+        if let Some(prefix) = first(zone.sources_v6, zone.sources_v6_len)
+            && prefix.lo_mask == 0
+        {
+            (gate.net6, gate.mask6) = (prefix.hi, prefix.hi_mask);
+        }
+        return gate;
+    }
+    (gate.mask4, gate.mask6) = (0, 0);
+    if zone.flags & ZONE_SOURCES_UNCHECKED == 0 {
+        gate.plane |= GATE_SOURCES_BY_RULES;
+    }
+    gate
+}
+
+/// How often each group is found in the table.
+fn weights<T: ReadTable>(class_words: &[u32], table: &T) -> HashMap<u32, usize> {
+    let mut weights = HashMap::new();
+    let mut count = |word: u32| {
+        if word & LEAF != 0
+            && let Some(word) = class_words.get((word & CLASS_MASK) as usize)
+        {
+            *weights.entry(word & GROUP_MASK).or_insert(0) += 1;
+        }
+    };
+    for top in 0..=u16::MAX {
+        count(table.root_v4(top));
+    }
+    let mut index = 0;
+    while let Some(word) = table.value(index) {
+        count(word);
+        index += 1;
+    }
+    weights
+}
+
+/// A zone's words by leaf code, and the leaf code of each group; `None`: nothing
+/// passes that could have one.
+fn codes(
+    fixed: &Generation<0>,
+    zone: &Zone,
+    weights: &HashMap<u32, usize>,
+) -> Option<([u32; 4], Vec<u8>)> {
+    // Every zone has some; free places have none.
+    if zone.settings == 0 {
+        return None;
+    }
+    let groups = weights.keys().max()? + 1;
+    let word = |group: u32| {
+        let word = fixed.verdicts.get((zone.verdict_base + group) as usize)?;
+        let kept = word & (VERDICT_INDEX | 3 << VERDICT_ACTION_SHIFT | VERDICT_STEPS);
+        (kept >> VERDICT_ACTION_SHIFT == 0).then_some(kept)
+    };
+    let mut found: HashMap<u32, usize> = HashMap::new();
+    for (group, weight) in weights {
+        if let Some(word) = word(*group) {
+            *found.entry(word).or_default() += weight;
+        }
+    }
+    let mut found: Vec<(u32, usize)> = found.into_iter().collect();
+    found.sort_unstable_by_key(|&(word, weight)| (std::cmp::Reverse(weight), word));
+    found.truncate(CODES);
+    if found.is_empty() {
+        return None;
+    }
+    let mut words = CLOSED.words;
+    for (code, (word, _)) in found.iter().enumerate() {
+        words[code] = *word;
+    }
+    let codes = (0..groups)
+        .map(|group| {
+            let code = found
+                .iter()
+                .position(|(known, _)| word(group) == Some(*known));
+            code.unwrap_or(CODES) as u8
+        })
+        .collect();
+    Some((words, codes))
+}
+
+/// Makes one plane.
+struct Builder<'a, T> {
+    planes: &'a mut FlatPlanes,
+    /// IPv4 blocks that are there.
+    shared: &'a mut HashMap<[u8; 64], u16>,
+    of_class: &'a [u8],
+    table: &'a T,
+    room: Room,
+    nat64: &'a [Nat64],
+}
+
+impl<T: ReadTable> Builder<'_, T> {
+    /// Code of a word of the table that ends a walk.
+    fn code(&self, word: u32) -> u8 {
+        if word == NO_CLASS {
+            return ASK as u8;
+        }
+        let class = (word & CLASS_MASK) as usize;
+        self.of_class.get(class).copied().unwrap_or(ASK as u8)
+    }
+
+    fn v4(&mut self) {
+        for top in 0..=u16::MAX {
+            let word = self.table.root_v4(top);
+            // "This network" and loopback are martians, whatever the rules say.
+            let block = if matches!(top >> 8, 0 | 127) {
+                ASK as u16
+            } else if word & LEAF != 0 && top != u16::MAX {
+                u16::from(self.code(word))
+            } else {
+                let mut leaves = [0; 256];
+                if word & LEAF != 0 {
+                    leaves.fill(self.code(word));
+                } else {
+                    self.node(word, &mut leaves);
+                }
+                if top == u16::MAX {
+                    // Limited broadcast: DHCP.
+                    leaves[255] = ASK as u8;
+                }
+                self.block(&leaves)
+            };
+            self.planes.v4.push(block);
+        }
+    }
+
+    /// The codes of a node's slots.
+    fn node(&self, index: u32, leaves: &mut [u8; 256]) {
+        let Some(node) = self.table.node(index) else {
+            leaves.fill(ASK as u8);
+            return;
+        };
+        let mut value = node.base.wrapping_sub(1);
+        let mut code = ASK as u8;
+        for (slot, leaf) in leaves.iter_mut().enumerate() {
+            if node.starts[slot / 64] >> (slot % 64) & 1 != 0 {
+                value = value.wrapping_add(1);
+                code = match self.table.value(value) {
+                    Some(word) if word & LEAF != 0 => self.code(word),
+                    Some(deeper) => self.uniform(deeper),
+                    None => ASK as u8,
+                };
+            }
+            *leaf = code;
+        }
+    }
+
+    /// The code of everything in a node, if it is one.
+    fn uniform(&self, index: u32) -> u8 {
+        let Some(node) = self.table.node(index) else {
+            return ASK as u8;
+        };
+        let count: u32 = node.starts.iter().map(|word| word.count_ones()).sum();
+        let mut codes = (0..count).map(|value| match self.table.value(node.base + value) {
+            Some(word) if word & LEAF != 0 => self.code(word),
+            _ => ASK as u8,
+        });
+        let first = codes.next().unwrap_or(ASK as u8);
+        if codes.all(|code| code == first) {
+            first
+        } else {
+            ASK as u8
+        }
+    }
+
+    fn block(&mut self, leaves: &[u8; 256]) -> u16 {
+        let mut packed = [0; 64];
+        for (byte, four) in packed.iter_mut().zip(leaves.chunks_exact(4)) {
+            *byte = four[0] | four[1] << 2 | four[2] << 4 | four[3] << 6;
+        }
+        if let Some(code) = (0..UNIFORM as u8).find(|code| packed == [FOUR * code; 64]) {
+            return u16::from(code);
+        }
+        if let Some(block) = self.shared.get(&packed) {
+            return *block;
+        }
+        if self.planes.blocks_v4.len() == self.room.blocks_v4 {
+            return ASK as u16;
+        }
+        let block = self.planes.blocks_v4.len() as u16;
+        self.planes.blocks_v4.push(packed);
+        self.shared.insert(packed, block);
+        block
+    }
+
+    fn v6(&mut self) {
+        let mut runs = Vec::new();
+        for top in 0..8192u16 {
+            let word = self.table.root_v6(0x2000 | top);
+            let word = match top {
+                // 6to4: the address stands for another one.
+                0x0002 => PLANE_LEAF | ASK as u16,
+                // Teredo is in it, and a prefix of NAT64 may be.
+                0x0001 => self.block_v6(top, word, &mut runs),
+                _ if word & LEAF != 0 && !self.has_nat64(u64::from(0x2000 | top) << 48, 16) => {
+                    PLANE_LEAF | u16::from(self.code(word))
+                }
+                _ => self.block_v6(top, word, &mut runs),
+            };
+            self.planes.v6.push(word);
+        }
+    }
+
+    /// The word for a /16 in which not all is alike.
+    fn block_v6(&mut self, top: u16, word: u32, runs: &mut Vec<(u64, u8)>) -> u16 {
+        let mut block = [0; 4096];
+        for (slot, leaf) in (0u64..).zip(block.iter_mut()) {
+            let first = u64::from(0x2000 | top) << 48 | slot << 36;
+            let below = if word & LEAF != 0 {
+                Some(word)
+            } else {
+                self.table.block(word, slot as u16)
+            };
+            *leaf = match below {
+                _ if first >> 32 == 0x2001_0000 || self.has_nat64(first, 28) => {
+                    PLANE_LEAF | ASK as u16
+                }
+                Some(word) if word & LEAF != 0 => PLANE_LEAF | u16::from(self.code(word)),
+                Some(root) => self.tree(root, runs),
+                None => PLANE_LEAF | ASK as u16,
+            };
+        }
+        if block
+            .iter()
+            .all(|word| *word == block[0] && word & PLANE_LEAF != 0)
+        {
+            return block[0];
+        }
+        if self.planes.blocks_v6.len() == self.room.blocks_v6 {
+            return PLANE_LEAF | ASK as u16;
+        }
+        self.planes.blocks_v6.push(block);
+        self.planes.blocks_v6.len() as u16 - 1
+    }
+
+    /// Whether a configured NAT64 prefix and these addresses have some in common.
+    fn has_nat64(&self, first: u64, length: u32) -> bool {
+        let mask = u64::MAX << (64 - length);
+        self.nat64
+            .iter()
+            .any(|nat64| (nat64.prefix.hi ^ first) & mask & nat64.prefix.hi_mask == 0)
+    }
+
+    /// The word for a /28 in which not all is of one class.
+    fn tree(&mut self, root: u32, runs: &mut Vec<(u64, u8)>) -> u16 {
+        runs.clear();
+        self.walk(root, 0, runs);
+        runs.dedup_by_key(|run| run.1);
+        // In units of /60; one in which a run begins elsewhere than at its first
+        // address has several codes.
+        let mut units: Vec<(u32, u8)> = Vec::with_capacity(runs.len());
+        for (at, (first, code)) in runs.iter().enumerate() {
+            let end = runs.get(at + 1).map_or(1 << 36, |(next, _)| *next);
+            let unit = (first >> 4) as u32;
+            if first & 15 != 0 && units.last().is_none_or(|(last, _)| *last != unit) {
+                units.push((unit, ASK as u8));
+            }
+            let whole = first.div_ceil(16);
+            if whole < end >> 4 {
+                units.push((whole as u32, *code));
+            }
+        }
+        units.dedup_by_key(|unit| unit.1);
+        self.lines(&units)
+    }
+
+    /// Ranges of a tree of the class plane: first address (36 bits) and code.
+    fn walk(&self, index: u32, first: u64, runs: &mut Vec<(u64, u8)>) {
+        let Some(line) = self.table.line(index) else {
+            runs.push((first, ASK as u8));
+            return;
+        };
+        let starts = std::iter::once(first).chain(keys(line));
+        for (child, start) in (line.base..).zip(starts) {
+            if line.inner & LINE_INNER != 0 {
+                self.walk(child, start, runs);
+                continue;
+            }
+            let code = match self.table.value(child) {
+                Some(word) if word & LEAF != 0 => self.code(word),
+                // Something is longer than /64.
+                _ => ASK as u8,
+            };
+            runs.push((start, code));
+        }
+    }
+
+    /// A tree of one line, or of two levels with all children.
+    fn lines(&mut self, units: &[(u32, u8)]) -> u16 {
+        const ASKED: u16 = PLANE_LEAF | ASK as u16;
+        let width = PLANE_KEYS + 1;
+        if let [(_, code)] = units {
+            return PLANE_LEAF | u16::from(*code);
+        }
+        let wanted = if units.len() <= width { 1 } else { 1 + width };
+        let at = self.planes.lines.len();
+        if units.len() > MAX_RUNS
+            || at + wanted > self.room.lines
+            || at + wanted > PLANE_TREES as usize
+        {
+            return ASKED;
+        }
+        if wanted == 1 {
+            self.planes.lines.push(leaf_line(units));
+            return at as u16;
+        }
+        // All children are there: an unused key would be at or before the last unit.
+        let share = |child: usize| child * units.len() / width;
+        let mut root = PlaneLine::default();
+        for (key, child) in root.words.iter_mut().zip(1..width) {
+            *key = units[share(child)].0;
+        }
+        root.words[PLANE_KEYS] = at as u32 + 1;
+        self.planes.lines.push(root);
+        for child in 0..width {
+            let line = leaf_line(&units[share(child)..share(child + 1)]);
+            self.planes.lines.push(line);
+        }
+        at as u16 | PLANE_TREES
+    }
+}
+
+/// Keys of a line that are in use.
+fn keys(line: &Line) -> impl Iterator<Item = u64> {
+    let unused = u64::MAX >> 1;
+    line.keys
+        .into_iter()
+        .take(LINE_KEYS)
+        .take_while(move |key| *key < unused)
+}
+
+/// At most sixteen units.
+fn leaf_line(units: &[(u32, u8)]) -> PlaneLine {
+    let mut line = PlaneLine {
+        words: [u32::MAX; PLANE_KEYS + 1],
+    };
+    let mut tail = 0;
+    for slot in 0..=PLANE_KEYS {
+        // An unused key is at the last unit: what is behind it is what is before it.
+        let (first, code) = units[slot.min(units.len() - 1)];
+        tail |= u32::from(code) << (2 * slot);
+        if slot > 0 && slot < units.len() {
+            line.words[slot - 1] = first;
+        }
+    }
+    line.words[PLANE_KEYS] = tail;
+    line
+}

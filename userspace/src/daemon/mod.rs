@@ -20,6 +20,7 @@ mod bgp;
 mod core;
 mod database;
 mod fetched;
+mod follow;
 mod interfaces;
 mod network;
 mod operations;

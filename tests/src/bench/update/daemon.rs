@@ -45,8 +45,9 @@ pub(super) struct Daemon<'a> {
     home: &'a Home,
     binary: PathBuf,
     asn: String,
-    bpffs: Bpffs,
+    /// Ends before its pins go.
     running: Option<Controller>,
+    bpffs: Bpffs,
 }
 
 impl<'a> Daemon<'a> {

@@ -1,6 +1,6 @@
 //! What is blocked before and after each change, and addresses whose fate is known.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
@@ -144,8 +144,8 @@ impl Fates {
     /// those that pass all.
     pub(super) fn at_most(&self, count: usize) -> Self {
         let distinct = |addresses: &[Input]| {
-            let mut seen = HashMap::new();
-            let new = |to: &&Input| seen.insert(**to, ()).is_none();
+            let mut seen = HashSet::new();
+            let new = |to: &&Input| seen.insert(**to);
             addresses.iter().filter(new).take(count).copied().collect()
         };
         Self {

@@ -1,9 +1,10 @@
 //! Who blocks a list, and how an administrator changes it there.
 
 use anyhow::Result;
+use ipnet::IpNet;
 
 use super::super::wire::filter::XdpFilter;
-use super::super::wire::firewall::{Firewall, Ready};
+use super::super::wire::firewall::{Firewall, Ready, Script};
 use super::super::wire::link::Link;
 use super::daemon::{Daemon, Home};
 use super::lists::{Fates, Lists};
@@ -79,6 +80,9 @@ pub(super) trait Tool {
 pub(super) enum Kind {
     Kordon,
     Firewall(Firewall),
+    /// ipset; a list is emptied and filled again. What leaks then is seen: so it would be
+    /// with the others.
+    IpsetInPlace,
     XdpFilter,
     /// The kernel's trie; a list is replaced by a new trie.
     Trie,
@@ -87,11 +91,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Kordon,
         Self::Firewall(Firewall::NftIngress),
         Self::Firewall(Firewall::NftPrerouting),
         Self::Firewall(Firewall::Ipset),
+        Self::IpsetInPlace,
         Self::XdpFilter,
         Self::Trie,
         Self::TrieInPlace,
@@ -102,6 +107,7 @@ impl Kind {
         match self {
             Self::Kordon => "kordon",
             Self::Firewall(firewall) => firewall.name(),
+            Self::IpsetInPlace => "ipset-in-place",
             Self::XdpFilter => "xdp-filter",
             Self::Trie => "lpm",
             Self::TrieInPlace => "lpm-in-place",
@@ -110,7 +116,10 @@ impl Kind {
 
     /// Whether it is no program of ours.
     pub(super) fn is_foreign(self) -> bool {
-        matches!(self, Self::Firewall(_) | Self::XdpFilter)
+        matches!(
+            self,
+            Self::Firewall(_) | Self::IpsetInPlace | Self::XdpFilter
+        )
     }
 
     /// Makes ready what it needs; nothing is blocked yet.
@@ -122,7 +131,14 @@ impl Kind {
     ) -> Result<Box<dyn Tool + 'a>> {
         Ok(match self {
             Self::Kordon => Box::new(Daemon::new(home, lists, link)?),
-            Self::Firewall(firewall) => Box::new(Commands::new(firewall, lists, link)?),
+            Self::Firewall(firewall) => {
+                let replace = |nets: &[IpNet]| firewall.replace(nets);
+                Box::new(Commands::new(firewall, replace, lists, link)?)
+            }
+            Self::IpsetInPlace => {
+                let ipset = Firewall::Ipset;
+                Box::new(Commands::new(ipset, Firewall::refill, lists, link)?)
+            }
             Self::XdpFilter => Box::new(Filter::new(lists)?),
             Self::Trie => Box::new(Trie::new(lists, false)),
             Self::TrieInPlace => Box::new(Trie::new(lists, true)),
@@ -134,14 +150,19 @@ impl Kind {
 struct Commands(Vec<(Change, Ready)>);
 
 impl Commands {
-    fn new(firewall: Firewall, lists: &Lists, link: &Link) -> Result<Self> {
+    fn new(
+        firewall: Firewall,
+        replace: impl Fn(&[IpNet]) -> Script,
+        lists: &Lists,
+        link: &Link,
+    ) -> Result<Self> {
         let of = |change| {
             let script = match change {
                 Change::Load => firewall.load(&link.device, &lists.first.nets),
                 Change::More => firewall.add(&lists.more),
                 Change::Less => firewall.remove(&lists.more),
-                Change::Other => firewall.replace(&lists.other.nets),
-                Change::First => firewall.replace(&lists.first.nets),
+                Change::Other => replace(&lists.other.nets),
+                Change::First => replace(&lists.first.nets),
             };
             Ok((change, script.ready()?))
         };

@@ -145,6 +145,14 @@ impl Firewall {
         text += &self.nft_elements("add", nets);
         Script(vec![Step::input("nft", &["-f"], text)])
     }
+
+    /// Commands of ipset that empty the sets and fill them again, as scripts do that were
+    /// written in a hurry.
+    pub(in super::super) fn refill(nets: &[IpNet]) -> Script {
+        let text = "flush blocked4\nflush blocked6\n".to_owned();
+        let text = text + &ipset_elements("blocked", nets, "add");
+        Script(vec![Step::input("ipset", &["restore"], text)])
+    }
 }
 
 /// Families, as part of names of sets.

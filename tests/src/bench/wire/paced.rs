@@ -24,7 +24,7 @@ const BURST: usize = 32;
 
 /// Between two bursts: some hundred thousand packets a second, and processors that have
 /// time for what happens meanwhile.
-const PAUSE: Duration = Duration::from_micros(100);
+const PAUSE: Duration = Duration::from_micros(50);
 
 /// How long packets come before and after what happens.
 const AROUND: Duration = Duration::from_millis(20);
@@ -82,7 +82,7 @@ impl Link {
                 "packets are lost on the way to `{}`",
                 self.device
             );
-            thread::sleep(PAUSE / 4);
+            thread::yield_now();
         }
         Ok(())
     }
@@ -130,18 +130,12 @@ impl Link {
         stop: &AtomicBool,
         sent: &AtomicU64,
     ) -> Result<()> {
-        let mut number = 0;
-        let mut cameras = kinds.map(|destinations| {
-            let tagged = true;
-            number += 1;
-            Camera::new(
-                SOURCES[number - 1],
-                Flow {
-                    destinations,
-                    tagged,
-                },
-            )
+        let [first, second] = SOURCES;
+        let [to_first, to_second] = kinds.map(|destinations| Flow {
+            destinations,
+            tagged: true,
         });
+        let mut cameras = [Camera::new(first, to_first), Camera::new(second, to_second)];
         let (begin, before) = (Instant::now(), self.packets()?);
         let mut of_each = 0;
         while !stop.load(Ordering::Relaxed) {

@@ -35,8 +35,17 @@ use tool::{Change, Kind, Parts, Tool};
 /// What a turn leaves behind is taken away by the kernel beside what follows.
 const REST: Duration = Duration::from_millis(300);
 
-/// Cases of each tool.
+/// Cases of each tool, and what may be behind their names.
 const CASES: [&str; 3] = ["load", "one-more-asn", "replace"];
+const ROWS: [&str; 7] = [
+    "",
+    "/under-traffic",
+    "/leaked",
+    "/lost",
+    "/sent",
+    "/daemon",
+    "/swap",
+];
 
 /// Measures all tools that are wanted.
 pub(super) fn measure(
@@ -49,9 +58,9 @@ pub(super) fn measure(
     let mut sender = Sender::new()?;
     let mut kinds = Kind::ALL.to_vec();
     kinds.retain(|kind| {
-        let case = |case: &&str| wanted.case(&format!("{}/{case}", kind.name()));
-        // What is behind a case's name may be what is asked for.
-        CASES.iter().any(case) || wanted.part.starts_with(kind.name())
+        let rows = |case| ROWS.map(|row| format!("{}/{case}{row}", kind.name()));
+        let mut names = CASES.into_iter().flat_map(rows);
+        names.any(|name| wanted.case(&name))
     });
     let home = Home::new(table)?;
     let mut values = Values::default();

@@ -29,6 +29,9 @@ const PAUSE: Duration = Duration::from_micros(50);
 /// How long packets come before and after what happens.
 const AROUND: Duration = Duration::from_millis(20);
 
+/// What was not taken by then is lost, however busy the machine.
+const LOST: Duration = Duration::from_secs(10);
+
 /// Longer than anything takes that packets are sent during.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -75,7 +78,7 @@ impl<'a> Camera<'a> {
 impl Link {
     /// Waits until so many packets have been taken.
     fn taken(&self, packets: u64) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(2);
+        let end = Instant::now() + LOST;
         while self.packets()? < packets {
             ensure!(
                 Instant::now() < end,

@@ -34,7 +34,7 @@ fn peer(n: u8) -> Vec<u8> {
     out
 }
 
-fn bgp(kind: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn bgp(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut out = vec![0xff; 16];
     out.extend((body.len() as u16 + 19).to_be_bytes());
     out.push(kind);
@@ -95,17 +95,29 @@ pub fn peer_down(n: u8) -> Vec<u8> {
     message(2, &body)
 }
 
-/// Peer N announces a prefix with an AS path.
-#[must_use]
-pub fn announce(n: u8, prefix: IpNet, path: &[u32]) -> Vec<u8> {
-    let mut segment = vec![2, path.len() as u8];
-    segment.extend(path.iter().flat_map(|asn| asn.to_be_bytes()));
+/// A segment of an AS path (RFC 4271, RFC 5065): its kind, and who is in it.
+pub type Segment<'a> = (u8, &'a [u32]);
+
+/// AS_SET.
+pub const SET: u8 = 1;
+/// AS_SEQUENCE.
+pub const SEQUENCE: u8 = 2;
+/// AS_CONFED_SEQUENCE.
+pub const CONFEDERATION: u8 = 3;
+
+/// An UPDATE that announces a prefix.
+pub(crate) fn announcement(prefix: IpNet, next_hop: [u8; 4], path: &[Segment<'_>]) -> Vec<u8> {
+    let mut segments = Vec::new();
+    for (kind, asns) in path {
+        segments.extend([*kind, asns.len() as u8]);
+        segments.extend(asns.iter().flat_map(|asn| asn.to_be_bytes()));
+    }
     let (mut attributes, mut here) = (Vec::new(), Vec::new());
     attribute(1, &[0], &mut attributes);
-    attribute(2, &segment, &mut attributes);
+    attribute(2, &segments, &mut attributes);
     match prefix {
         IpNet::V4(_) => {
-            attribute(3, &[192, 0, 2, n], &mut attributes);
+            attribute(3, &next_hop, &mut attributes);
             nlri(prefix, &mut here);
         }
         IpNet::V6(_) => {
@@ -115,14 +127,33 @@ pub fn announce(n: u8, prefix: IpNet, path: &[u32]) -> Vec<u8> {
             attribute(14, &value, &mut attributes);
         }
     }
+    update(&[], &attributes, &here)
+}
+
+/// Peer N announces a prefix with an AS path of one sequence.
+#[must_use]
+pub fn announce(n: u8, prefix: IpNet, path: &[u32]) -> Vec<u8> {
+    announce_path(n, prefix, &[(SEQUENCE, path)])
+}
+
+/// Peer N announces a prefix with any AS path.
+#[must_use]
+pub fn announce_path(n: u8, prefix: IpNet, path: &[Segment<'_>]) -> Vec<u8> {
     let mut body = peer(n);
-    body.extend(update(&[], &attributes, &here));
+    body.extend(announcement(prefix, [192, 0, 2, n], path));
     message(0, &body)
 }
 
 /// Peer N withdraws a prefix.
 #[must_use]
 pub fn withdraw(n: u8, prefix: IpNet) -> Vec<u8> {
+    let mut body = peer(n);
+    body.extend(withdrawal(prefix));
+    message(0, &body)
+}
+
+/// An UPDATE that withdraws a prefix.
+pub(crate) fn withdrawal(prefix: IpNet) -> Vec<u8> {
     let (mut gone, mut attributes) = (Vec::new(), Vec::new());
     match prefix {
         IpNet::V4(_) => nlri(prefix, &mut gone),
@@ -132,9 +163,7 @@ pub fn withdraw(n: u8, prefix: IpNet) -> Vec<u8> {
             attribute(15, &value, &mut attributes);
         }
     }
-    let mut body = peer(n);
-    body.extend(update(&gone, &attributes, &[]));
-    message(0, &body)
+    update(&gone, &attributes, &[])
 }
 
 /// Peer N has sent all it has, in both families.

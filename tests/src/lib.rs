@@ -1,6 +1,7 @@
 //! What the end-to-end tests, the demo and the benchmarks share. None of it ships.
 
 pub mod bench;
+pub mod bgp;
 pub mod bmp;
 pub mod controller;
 pub mod data;
@@ -10,6 +11,7 @@ pub mod frr;
 pub mod generate;
 pub mod hostile;
 pub mod lab;
+pub mod live;
 pub mod reference;
 pub mod router;
 pub mod server;

@@ -34,6 +34,12 @@ pub enum Mood {
     Circle,
     /// Nothing; it hangs up.
     Closed,
+    /// 200 with a byte now and then.
+    Drip,
+    /// 200 with this, last modified then; 304 where the client has it of that date.
+    Dated(Vec<u8>, &'static str),
+    /// The first of these once, and the others after it.
+    Then(Vec<Mood>),
 }
 
 #[derive(Debug, Default)]
@@ -107,10 +113,20 @@ fn answer(mut stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> 
     let mut head = String::new();
     let mut reader = BufReader::new(stream.try_clone()?);
     while reader.read_line(&mut head)? > 2 {}
+    if head.starts_with("CONNECT ") {
+        // As a proxy it is the server behind it, too.
+        stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n")?;
+        lock(shared).requests.push(std::mem::take(&mut head));
+        while reader.read_line(&mut head)? > 2 {}
+    }
     let mood = {
         let mut shared = lock(shared);
         shared.requests.push(head.clone());
-        shared.mood.clone()
+        match &mut shared.mood {
+            Some(Mood::Then(moods)) if moods.len() > 1 => Some(moods.remove(0)),
+            Some(Mood::Then(moods)) => moods.first().cloned(),
+            mood => mood.clone(),
+        }
     };
     let Some(mood) = mood else { return Ok(()) };
     let mut whole = |body: &[u8]| {
@@ -159,6 +175,26 @@ fn answer(mut stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> 
                 stream.write_all(&[0; 64 << 10])?;
             }
         }
+        Mood::Drip => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+            loop {
+                stream.write_all(b"#")?;
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+        Mood::Dated(_, date) if head.contains(date) => {
+            stream.write_all(b"HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n")
+        }
+        Mood::Dated(body, date) => {
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nLast-Modified: {date}\r\n\
+                 Connection: close\r\n\r\n",
+                body.len()
+            )?;
+            stream.write_all(&body)
+        }
+        Mood::Then(_) => Ok(()),
         Mood::Circle => stream.write_all(
             b"HTTP/1.1 302 Found\r\nLocation: /round\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
         ),

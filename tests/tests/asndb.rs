@@ -1,7 +1,7 @@
 //! The ASN database on bad days: whatever a source or its server does, cameras meet
 //! the same verdicts as before, and the reason is shown until somebody looks.
 
-use std::fs;
+use std::{fs, io::Write as _};
 
 use anyhow::{Result, ensure};
 use kordon_tests::{
@@ -28,40 +28,74 @@ fn what_loses_too_much_is_held_back() -> Result<()> {
     assert!(drops(&router, BLOCKED)? && !drops(&router, OTHER)?);
     let prefixes = status(&controller)?["prefixes_v4"].clone();
 
-    let cases: [(&str, String, &str, &str); 7] = [
-        ("over night", whole(17_500), "shrunk", "shrinks from 200002"),
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(good.as_bytes())?;
+    let packed = packed.finish()?;
+    let unreadable: String = (0..COUNT).map(|i| format!("{i};{i};{i}\n")).collect();
+    let cases: [(&str, Vec<u8>, &str, &str); 10] = [
+        (
+            "over night",
+            whole(17_500).into(),
+            "shrunk",
+            "shrinks from 200002",
+        ),
         (
             "a block vanishes",
-            format!("{}{UNNAMED}", filler(COUNT)),
+            format!("{}{UNNAMED}", filler(COUNT)).into(),
             "vanished",
             "AS64500 (Bad), which the policy names, loses all of its 2 prefixes",
         ),
         (
             "half of it",
-            good.replace("198.51.100.0,198.51.100.255", "198.51.100.0,198.51.100.63"),
+            good.replace("198.51.100.0,198.51.100.255", "198.51.100.0,198.51.100.63")
+                .into(),
             "halved",
             "loses 1 of its 2 prefixes",
         ),
         (
             "a default route",
-            format!("{good}0.0.0.0,255.255.255.255,64500,Bad\n"),
+            format!("{good}0.0.0.0,255.255.255.255,64500,Bad\n").into(),
             "wide",
             "it is a default route",
         ),
         (
             "another one",
             format!("{good}::/0,64500,Bad\n")
-                .replace("::/0,", "::,ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff,"),
+                .replace("::/0,", "::,ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff,")
+                .into(),
             "wide",
             "it is a default route",
         ),
         (
+            "a prefix that is too short",
+            format!("{good}64.0.0.0,95.255.255.255,64500,Bad\n").into(),
+            "wide",
+            "shorter than /8",
+        ),
+        (
             "cut short",
-            good[..good.len() - 3].to_owned(),
+            good[..good.len() - 3].into(),
             "truncated",
             "no line end",
         ),
-        ("too much", whole(COUNT * 3), "grown", "grows from 200002"),
+        (
+            "cut short while it was compressed",
+            packed[..packed.len() - 40].to_vec(),
+            "truncated",
+            "the gzip stream ends too early",
+        ),
+        (
+            "mostly something else",
+            format!("{good}{unreadable}{unreadable}").into(),
+            "unreadable",
+            "rows cannot be read",
+        ),
+        (
+            "too much",
+            whole(COUNT * 3).into(),
+            "grown",
+            "grows from 200002",
+        ),
     ];
     under_traffic(&router, || {
         for (what, content, reason, words) in &cases {
@@ -98,8 +132,13 @@ fn what_loses_too_much_is_held_back() -> Result<()> {
         ] {
             router.write("asn.csv", content)?;
             refused(&controller, &["asndb", "update"])?;
-            let failure = status(&controller)?["update"]["failure"]["message"].to_string();
-            ensure!(failure.contains(words), "no {words:?} in {failure}");
+            let failure = status(&controller)?["update"]["failure"].clone();
+            ensure!(failure["reason"] == "read", "{failure}");
+            let message = failure["message"].to_string();
+            ensure!(message.contains(words), "no {words:?} in {message}");
+            let metrics = Metrics::scrape(&router.wire.namespace)?;
+            let shown = metrics.sum("kordon_asndb_update_failing", &[("reason", "read")]);
+            ensure!(shown == 1, "the metric says {shown}");
         }
         Ok(())
     })?;
@@ -294,13 +333,20 @@ fn sources_are_fetched_by_the_clock_and_checked() -> Result<()> {
     let checksum = format!("1s\"\nchecksum_url = \"{}", server.url("sum"));
     fetching(&router, &server.url("asn.csv"), &checksum)?;
     let controller = Controller::spawn(&router.place())?;
-    until("the checksum is wrong", || {
-        Ok(status(&controller).is_ok_and(|asndb| {
-            let failure = asndb["update"]["failure"].to_string();
-            failure.contains("wrong checksum")
-        }))
-    })?;
+    // The first of all, too.
+    let is_held = || {
+        until("the checksum is wrong", || {
+            Ok(status(&controller).is_ok_and(|asndb| {
+                let held = asndb["update"]["held"].to_string();
+                held.contains("wrong checksum")
+            }))
+        })
+    };
+    is_held()?;
     assert!(!drops(&router, BLOCKED)?);
+    let metrics = Metrics::scrape(&router.wire.namespace)?;
+    let shown = [("reason", "checksum")];
+    assert_eq!(metrics.sum("kordon_asndb_update_held", &shown), 1);
     let with_sum = |body: Vec<u8>| {
         use sha2::Digest as _;
         let sum = sha2::Sha256::digest(&body);
@@ -313,6 +359,13 @@ fn sources_are_fetched_by_the_clock_and_checked() -> Result<()> {
     let other = whole(2000).replace("192.0.2.255,64502,Other", "192.0.2.255,64500,Bad");
     server.set(with_sum(other.into_bytes()));
     until("the clock", || drops(&router, OTHER))?;
+    // Whoever has looked at a file may take it, whatever its checksum.
+    let back = whole(2000).into_bytes();
+    server.set(Mood::Wrong(back, "0".repeat(64)));
+    is_held()?;
+    assert!(drops(&router, OTHER)?);
+    controller.cli(&["asndb", "update", "--accept"])?;
+    assert!(drops(&router, BLOCKED)? && !drops(&router, OTHER)?);
     Ok(())
 }
 

@@ -312,6 +312,51 @@ fn killed_in_the_middle() -> Result<()> {
     Ok(())
 }
 
+/// While no daemon runs, the next start would make whatever is imported live over programs
+/// that enforce what was there before.
+#[test]
+fn an_import_without_a_daemon_is_judged_too() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("offline", binary)?;
+    router.write("asn.csv", whole(1000))?;
+    let (controller, _) = Controller::start(&router.place())?;
+    let before = status(&controller)?["prefixes_v4"].clone();
+    router.write("less.csv", whole(800))?;
+    router.write("without.csv", whole(1000).replace(",64500,", ",64777,"))?;
+    let import = |name: &str, more: &[&str]| -> Result<std::process::Output> {
+        let mut command = std::process::Command::new(router.place().binary);
+        command.args(["asndb", "import"]).arg(router.path(name));
+        command.arg("--config").arg(router.path("kordon.toml"));
+        command.arg("--state-dir").arg(router.path("state"));
+        Ok(command.args(more).output()?)
+    };
+    let controller = under_traffic(&router, || {
+        controller.kill()?;
+        for (name, words) in [
+            ("less.csv", "shrinks from 1002"),
+            ("without.csv", "AS64500 (Bad), which the policy names"),
+        ] {
+            let said = import(name, &[])?;
+            let error = String::from_utf8_lossy(&said.stderr);
+            ensure!(said.status.code() == Some(1), "{said:?}");
+            ensure!(error.contains(words), "no {words:?} in {error}");
+            ensure!(error.contains("--accept"), "{error}");
+        }
+        let (controller, _) = Controller::start(&router.place())?;
+        ensure!(status(&controller)?["prefixes_v4"] == before);
+        Ok(controller)
+    })?;
+    controller.kill()?;
+    let said = import("without.csv", &["--accept"])?;
+    ensure!(said.status.success(), "{said:?}");
+    // It is newer than the source that is configured.
+    let (_controller, _) = Controller::start(&router.place())?;
+    ensure!(!drops(&router, BLOCKED)?);
+    Ok(())
+}
+
 fn leftovers(router: &Router) -> Result<usize> {
     let unnamed = |folder: &str| -> Result<usize> {
         let entries = fs::read_dir(router.path(folder))?;

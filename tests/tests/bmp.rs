@@ -10,86 +10,14 @@ use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
 use kordon_tests::{
     bmp::{self, Speaker},
-    controller::{Controller, Metrics, binary},
+    controller::{Controller, Metrics},
     frr::{self, Frr},
-    lab::{
-        Namespace,
-        flow::{passes, until_dropped},
+    lab::flow::{passes, until_dropped},
+    live::{
+        BLOCKED, Times, beside, drops, live, prefix, router_frr, setting, speaker, start, until,
     },
-    router::Router,
 };
 use serde_json::Value;
-
-/// AS64500 is blocked.
-const BLOCKED: u32 = 64500;
-
-fn configuration(more: &str) -> String {
-    format!(
-        "policy = \"policy.toml\"\n[[interface]]\nname = \"trunk\"\ndevice = \"in\"\nmode = \"native\"\n\
-         [asndb]\nsources = [\"asn.csv\"]\n[metrics]\nlisten = \"127.0.0.1:9754\"\n\
-         [bmp]\nlisten = \"127.0.0.1:11019\"\n{more}\n"
-    )
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(15);
-    while !holds()? {
-        ensure!(Instant::now() < end, "still not: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
-
-fn start(name: &str, more: &str) -> Result<Option<(Router, Controller)>> {
-    let Some(binary) = binary() else {
-        return Ok(None);
-    };
-    let router = Router::new(name, binary)?;
-    router.write("kordon.toml", configuration(more))?;
-    let (controller, _) = Controller::start(&router.place())?;
-    Ok(Some((router, controller)))
-}
-
-fn prefix(text: &str) -> IpNet {
-    text.parse().expect("a prefix of this file")
-}
-
-/// A session with a peer that has sent all it had: nothing.
-fn speaker(namespace: &Namespace, controller: &Controller) -> Result<Speaker> {
-    let mut speaker = Speaker::connect(namespace)?;
-    speaker.send(&bmp::peer_up(1))?;
-    // The table is there with its first route; an IPv6 default never counts.
-    speaker.send(&bmp::ends(1))?;
-    until("the peer is there", || {
-        let status = controller.cli(&["status"])?;
-        let peers = status["bgp"]["peers"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        Ok(peers
-            .iter()
-            .any(|p| p["table"] == "post-policy" && p["state"] == "up"))
-    })?;
-    Ok(speaker)
-}
-
-fn live(controller: &Controller, address: &str) -> Result<Value> {
-    Ok(controller.cli(&["lookup", address])?["live"].clone())
-}
-
-#[derive(Debug)]
-struct Times(Vec<Duration>);
-
-impl Times {
-    fn median(&mut self) -> Duration {
-        self.0.sort_unstable();
-        self.0[self.0.len() / 2]
-    }
-
-    fn worst(&self) -> Duration {
-        self.0.iter().max().copied().unwrap_or_default()
-    }
-}
 
 #[test]
 fn what_a_router_says_is_enforced() -> Result<()> {
@@ -171,25 +99,6 @@ fn what_a_router_says_is_enforced() -> Result<()> {
     Ok(())
 }
 
-/// Whether a camera's packets to an address are dropped, by the counters.
-fn drops(router: &Router, to: IpAddr) -> Result<bool> {
-    let count = || -> Result<u64> {
-        let metrics = Metrics::scrape(&router.wire.namespace)?;
-        Ok(metrics.sum("kordon_packets_total", &[("action", "drop")]))
-    };
-    let from = match to {
-        IpAddr::V4(_) => "10.20.0.5".parse()?,
-        IpAddr::V6(_) => "fd00:20::5".parse()?,
-    };
-    let before = count()?;
-    let packet = kordon_tests::lab::Wire::packet(20, from, to);
-    router.wire.send(&packet, 10)?;
-    thread::sleep(Duration::from_millis(50));
-    let dropped = count()? - before;
-    ensure!(dropped == 0 || dropped == 10, "{dropped} of 10 dropped");
-    Ok(dropped == 10)
-}
-
 #[test]
 fn what_cannot_be_read_ends_the_session_and_nothing_else() -> Result<()> {
     let Some((router, controller)) = start("bmpbad", "")? else {
@@ -239,6 +148,13 @@ fn who_is_not_named_is_refused() -> Result<()> {
     Ok(())
 }
 
+/// How often times are taken.
+fn rounds() -> Result<u8> {
+    let rounds = setting("KORDON_ROUNDS", 20);
+    ensure!(rounds <= 200, "there are 200 prefixes at most");
+    Ok(rounds as u8)
+}
+
 /// From a message of BMP to the first dropped packet: kordon's own share.
 #[test]
 fn how_long_an_update_takes() -> Result<()> {
@@ -246,8 +162,9 @@ fn how_long_an_update_takes() -> Result<()> {
         return Ok(());
     };
     let mut speaker = speaker(&router.wire.namespace, &controller)?;
-    let mut times = Times(Vec::new());
-    for n in 0..100_u8 {
+    let rounds = rounds()?;
+    let mut times = Times::default();
+    for n in 0..rounds {
         let to: IpAddr = format!("198.18.{n}.9").parse()?;
         let part = prefix(&format!("198.18.{n}.0/24"));
         let time = until_dropped(&router.wire, to, Duration::from_secs(15), || {
@@ -256,7 +173,7 @@ fn how_long_an_update_takes() -> Result<()> {
         times.0.push(time);
     }
     println!(
-        "from a BMP message to the first dropped packet, 100 times: median {:?}, worst {:?}",
+        "from a BMP message to the first dropped packet, {rounds} times: median {:?}, worst {:?}",
         times.median(),
         times.worst()
     );
@@ -268,13 +185,13 @@ fn how_long_an_update_takes() -> Result<()> {
     Ok(())
 }
 
-/// Ten thousand UPDATEs a second for half a minute, and then what packets say of each
+/// Ten thousand UPDATEs a second for `KORDON_STORM_SECONDS` seconds, and then what packets say of each
 /// prefix; two that nothing changes are asked for all the time.
 #[test]
 fn a_storm_of_updates() -> Result<()> {
     const PREFIXES: u32 = 20_000;
     const RATE: u32 = 10_000;
-    const SECONDS: u32 = 30;
+    let seconds = setting("KORDON_STORM_SECONDS", 3);
     let Some((router, controller)) = start("bmpstorm", "hold_time = \"1s\"")? else {
         return Ok(());
     };
@@ -289,7 +206,7 @@ fn a_storm_of_updates() -> Result<()> {
     let still: [IpAddr; 2] = ["198.51.100.9".parse()?, "203.0.113.9".parse()?];
     let begin = Instant::now();
     let (mut rounds, mut late) = (0_u32, Duration::ZERO);
-    while rounds < SECONDS * 100 {
+    while rounds < seconds * 100 {
         let mut bytes = Vec::new();
         for _ in 0..RATE / 100 {
             let n = random.u32(..PREFIXES);
@@ -326,11 +243,11 @@ fn a_storm_of_updates() -> Result<()> {
     println!(
         "{} UPDATEs in {took:?}, {late:?} late at most; the table was right for all {PREFIXES} \
          prefixes {:?} after the last (hold time 1 s)",
-        SECONDS * RATE,
+        seconds * RATE,
         sent.elapsed()
     );
     ensure!(
-        took < Duration::from_secs(u64::from(SECONDS) + 3),
+        took < Duration::from_secs(u64::from(seconds) + 3),
         "{took:?}"
     );
     let status = controller.cli(&["status"])?;
@@ -350,14 +267,7 @@ fn from_a_peers_announcement_to_the_first_dropped_packet() -> Result<()> {
     let Some((router, controller)) = start("frr", "")? else {
         return Ok(());
     };
-    let here = &router.wire.namespace;
-    let peer = Namespace::create(&format!("kordon-{}-peer", std::process::id()))?;
-    here.ip(&format!(
-        "link add bgp0 type veth peer name bgp0 netns {}\naddr add 172.31.0.1/30 dev bgp0\n\
-         link set bgp0 up",
-        peer.name()
-    ))?;
-    peer.ip("addr add 172.31.0.2/30 dev bgp0\nlink set bgp0 up\nlink set lo up")?;
+    let peer = beside(&router)?;
     let away = Frr::start(
         &peer,
         "router bgp 64601\n bgp router-id 172.31.0.2\n no bgp ebgp-requires-policy\n \
@@ -365,18 +275,11 @@ fn from_a_peers_announcement_to_the_first_dropped_packet() -> Result<()> {
          neighbor 172.31.0.1 timers connect 1\nexit\n\
          route-map blocked permit 10\n set as-path prepend 64500\nexit\n",
     )?;
-    let own = Frr::start(here, ROUTER_FRR)?;
+    let own = router_frr(&router, &controller)?;
     until("the peers talk", || {
         Ok(own
             .show(&["show bgp summary json"])?
             .contains("\"Established\""))
-    })?;
-    until("the router's FRR is heard", || {
-        let status = controller.cli(&["status"])?;
-        Ok(!status["bgp"]["sessions"]
-            .as_array()
-            .context("sessions")?
-            .is_empty())
     })?;
     let announce = |network: &str| {
         let line = format!("network {network} route-map blocked");
@@ -389,8 +292,9 @@ fn from_a_peers_announcement_to_the_first_dropped_packet() -> Result<()> {
     until("the first route is live", || {
         drops(&router, "198.51.101.9".parse()?)
     })?;
-    let mut times = Times(Vec::new());
-    for n in 0..100_u8 {
+    let rounds = rounds()?;
+    let mut times = Times::default();
+    for n in 0..rounds {
         let to: IpAddr = format!("198.18.{n}.9").parse()?;
         let time = until_dropped(&router.wire, to, Duration::from_secs(20), || {
             announce(&format!("198.18.{n}.0/24"))
@@ -398,7 +302,7 @@ fn from_a_peers_announcement_to_the_first_dropped_packet() -> Result<()> {
         times.0.push(time);
     }
     println!(
-        "from the announcement at the peer to the first dropped packet, 100 times: median {:?}, \
+        "from the announcement at the peer to the first dropped packet, {rounds} times: median {:?}, \
          worst {:?}",
         times.median(),
         times.worst()
@@ -406,7 +310,11 @@ fn from_a_peers_announcement_to_the_first_dropped_packet() -> Result<()> {
     // What FRR has is what kordon has.
     let table: Value = serde_json::from_str(&own.show(&["show bgp ipv4 unicast json"])?)?;
     let routes = table["routes"].as_object().context("routes of FRR")?;
-    ensure!(routes.len() == 101, "{} routes", routes.len());
+    ensure!(
+        routes.len() == usize::from(rounds) + 1,
+        "{} routes",
+        routes.len()
+    );
     for (network, paths) in routes {
         let path = paths[0]["path"].as_str().context("a path")?;
         let origin: u32 = path.rsplit(' ').next().context("an origin")?.parse()?;
@@ -425,18 +333,3 @@ fn from_a_peers_announcement_to_the_first_dropped_packet() -> Result<()> {
     );
     Ok(())
 }
-
-/// As in the documentation.
-const ROUTER_FRR: &str = "\
-router bgp 64496
- bgp router-id 172.31.0.1
- no bgp ebgp-requires-policy
- neighbor 172.31.0.2 remote-as 64601
- neighbor 172.31.0.2 timers connect 1
- bmp targets kordon
-  bmp monitor ipv4 unicast post-policy
-  bmp monitor ipv6 unicast post-policy
-  bmp connect 127.0.0.1 port 11019 min-retry 100 max-retry 10000
- exit
-exit
-";

@@ -272,6 +272,7 @@ fn source(seeds: Vec<Vec<u8>>) {
         asn::Options {
             combine: asn::Combine::Priority,
             add_vrps: true,
+            salvage: true,
             ..asn::Options::default()
         },
     ];

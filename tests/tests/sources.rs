@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
@@ -13,11 +14,20 @@ use std::{
 use ipnet::IpNet;
 use kordon::{
     asn::{self, AsnDb, Options},
-    compile::partition::Partition,
+    compile::{
+        directory::Directory,
+        generation::{Environment, PortSpec},
+        partition::Partition,
+    },
     diagnostic::Diagnostics,
-    policy::Policy,
+    judge::Image,
+    policy::{self, Bundle, Context, Overlay, Policy},
 };
-use kordon_tests::formats::{Mmdb, Rib, Segment, Value, small_mmdb, small_rib};
+use kordon_ebpf::verdict::{Work, decide};
+use kordon_tests::{
+    formats::{Mmdb, Rib, Segment, Value, small_mmdb, small_rib},
+    lab::Wire,
+};
 
 const NOBODY: [u32; 0] = [];
 
@@ -203,6 +213,21 @@ fn ribs_with_wrong_lengths() {
             Err(error) => assert!(!error.is_empty()),
         }
     }
+    // What is before the cut can be had for the gate to judge.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cut");
+    std::fs::write(&path, &good[..header(4) + 5]).unwrap();
+    let salvage = Options {
+        salvage: true,
+        ..Options::default()
+    };
+    let (db, found) = asn::import_with(&[path], &[], &salvage).unwrap();
+    assert_eq!(origins(&db, "1.0.0.1"), [13335]);
+    let said = &found.warnings.last().unwrap().message;
+    assert!(
+        said.starts_with("it ends in the middle of record 4"),
+        "{said}"
+    );
     let mut updates = good.clone();
     updates[5] = 16;
     let error = import(&updates).unwrap_err();
@@ -312,8 +337,9 @@ fn rib(prefixes: &[(IpNet, Vec<u32>)], all_origins: bool) -> Vec<u8> {
 }
 
 /// Range CSV, an MMDB and an MRT file that are made of the same table are the same
-/// database: range for range, class for class.
-fn same_internet(base: &AsnDb) {
+/// database: range for range, class for class, and for as many addresses verdict for
+/// verdict.
+fn same_internet(base: &AsnDb, addresses: u32) {
     let dir = tempfile::tempdir().unwrap();
     let prefixes = prefixes(base);
     // One that private ASNs in a path do not add to.
@@ -359,20 +385,82 @@ fn same_internet(base: &AsnDb) {
         assert!(first_cut.v4 == cut.v4 && first_cut.v6 == cut.v6);
         assert!(first_cut.classes == cut.classes);
     }
+    let start = Instant::now();
     let mut random = fastrand::Rng::with_seed(4);
-    let addresses = 10_000_000;
-    for _ in 0..addresses / 2 {
-        let v4 = random.u32(..);
-        let v6 = match base.v6.len() {
-            0 => 0,
-            len => base.v6[random.usize(..len)].start ^ u128::from(random.u64(..)),
+    let images = [&first, &tree, &table].map(image);
+    let mut counts = BTreeMap::new();
+    // Destinations are written into these; nobody looks at checksums.
+    let [mut v4, mut v6] = ["192.0.2.1", "2001:db8::1"].map(|to| packet(to.parse().unwrap()));
+    for number in 0..addresses {
+        let address = match base.v6.len() {
+            len if number % 2 == 0 && len > 0 => {
+                let near = base.v6[random.usize(..len)].start;
+                IpAddr::from(Ipv6Addr::from(near ^ u128::from(random.u64(..))))
+            }
+            _ => IpAddr::from(Ipv4Addr::from(random.u32(..))),
         };
-        for db in [&tree, &table] {
-            assert_eq!(first.origins_at_v4(v4), db.origins_at_v4(v4));
-            assert_eq!(first.origins_at_v6(v6), db.origins_at_v6(v6));
-        }
+        let frame = match address {
+            IpAddr::V4(address) => {
+                v4[34..38].copy_from_slice(&address.octets());
+                &v4
+            }
+            IpAddr::V6(address) => {
+                v6[42..58].copy_from_slice(&address.octets());
+                &v6
+            }
+        };
+        let said = images
+            .each_ref()
+            .map(|image| decide(&frame[..], 0, image, &mut Work::default(), &mut ()));
+        assert!(
+            said[0] == said[1] && said[0] == said[2],
+            "{address}: {said:?}"
+        );
+        *counts.entry(said[0].action).or_insert(0) += 1;
     }
-    println!("{} prefixes, {addresses} addresses", prefixes.len());
+    println!(
+        "{} prefixes; {addresses} addresses, the same verdict thrice in {:?}: {counts:?}",
+        prefixes.len(),
+        start.elapsed()
+    );
+    // Both of them are common.
+    assert!(counts.len() > 1 && counts.values().all(|count| count * 100 > addresses));
+}
+
+/// Every fourth ASN is blocked, and what nobody announces.
+fn image(db: &AsnDb) -> Image {
+    let asns: Vec<String> = db
+        .origins
+        .iter()
+        .filter(|origins| origins[0] % 4 == 1)
+        .map(|origins| origins[0].to_string())
+        .collect();
+    let text = format!(
+        "[zone.cameras]\nvlans = [20]\nsources = [\"10.0.0.0/8\", \"fd00::/8\"]\n\
+         [set.hostile]\nasns = [{}]\n\
+         [[rule]]\nfrom = \"cameras\"\nto = [\"hostile\", \"unrouted\"]\naction = \"drop\"\n",
+        asns.join(", ")
+    );
+    let (policy, found) = policy::parse(
+        &Bundle::from_text("p.toml", &text),
+        &Overlay::default(),
+        &Context::now(Some(db)),
+    );
+    let policy = policy.unwrap_or_else(|| panic!("{:?}", found.errors));
+    let environment = Environment {
+        ports: vec![PortSpec::default()],
+        ..Environment::default()
+    };
+    Image::compile(&policy, db, &environment, &mut Directory::default()).unwrap()
+}
+
+fn packet(to: IpAddr) -> Vec<u8> {
+    let from: IpAddr = if to.is_ipv4() {
+        Ipv4Addr::new(10, 0, 0, 5).into()
+    } else {
+        Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 5).into()
+    };
+    Wire::packet(20, from, to)
 }
 
 #[test]
@@ -380,7 +468,7 @@ fn the_same_table_from_three_formats() {
     let text = "1.0.0.0,1.0.0.255,1,A\n1.0.0.128,1.0.1.255,2,B\n28.0.0.0,30.255.255.255,749,C\n\
                 1.0.3.1,1.0.9.77,3,D\n1.0.3.1,1.0.9.77,4,E\n2001:db8::,2001:db8:5::17,5,F\n\
                 2400::,240f:ffff:ffff:ffff:ffff:ffff:ffff:ffff,6,G\n";
-    same_internet(&import(text.as_bytes()).unwrap().0);
+    same_internet(&import(text.as_bytes()).unwrap().0, 100_000);
 }
 
 #[test]
@@ -402,5 +490,5 @@ fn the_same_internet_from_three_formats() {
     let nobody = |id: u32| db.origins[id as usize] == [65535];
     db.v4.retain(|range| !nobody(range.origins));
     db.v6.retain(|range| !nobody(range.origins));
-    same_internet(&db);
+    same_internet(&db, 10_000_000);
 }

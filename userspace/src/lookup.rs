@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::{
@@ -36,7 +37,16 @@ pub fn lookup(db: &AsnDb, query: &str) -> Result<Value, TargetError> {
             "asns": db.asns_in(code),
             "prefixes": db.prefixes_in(code),
         })),
-        Ok(OverlayTarget::Prefix(prefix)) => Ok(at(db, prefix.addr())),
+        Ok(OverlayTarget::Prefix(prefix)) => Ok(match &db.within(prefix)[..] {
+            [] => at(db, prefix.addr()),
+            [(whole, _)] if *whole == prefix => at(db, prefix.addr()),
+            // One address of it would speak for others that are somebody else's.
+            parts => {
+                let part =
+                    |(net, origins): &(IpNet, &[u32])| json!({"prefix": net, "origins": origins});
+                json!({ "parts": parts.iter().map(part).collect::<Vec<_>>() })
+            }
+        }),
         Err(error) if query.trim().is_empty() => Err(error),
         Err(_) => {
             let found: Vec<Value> = db
@@ -47,10 +57,18 @@ pub fn lookup(db: &AsnDb, query: &str) -> Result<Value, TargetError> {
                 })
                 .collect();
             if found.is_empty() {
+                if let Ok(org) = db.org(query) {
+                    return Ok(json!({
+                        "org": {"id": org.id, "name": org.name, "asns": org.asns},
+                        "asns": org.asns,
+                    }));
+                }
                 return Err(TargetError {
                     message: format!("nothing in the database is called {}", quoted(query)),
-                    help: "give an address, `AS64500`, a country code or a part of a name"
-                        .to_owned(),
+                    help:
+                        "give an address, a prefix, `AS64500`, a country code, a part of a name or \
+                           the id of an organisation"
+                            .to_owned(),
                 });
             }
             Ok(json!({ "matches": found }))
@@ -110,5 +128,30 @@ mod tests {
         );
         let answer = lookup(&db, "198.51.100.1").unwrap();
         assert_eq!(answer["evidence"], json!([]));
+        // Who goes by its id in a policy is found by it.
+        let answer = lookup(&db, "o-1").unwrap();
+        assert_eq!(answer["asns"], json!([64500, 64502]));
+    }
+
+    /// A prefix of several networks is not that of its first address.
+    #[test]
+    fn all_parts_of_a_prefix() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("table.txt");
+        std::fs::write(&path, "203.0.113.0/25 64500\n203.0.113.192/26 64501\n").unwrap();
+        let (db, _) = asn::import(&[path], &[]).unwrap();
+        let answer = lookup(&db, "203.0.113.0/24").unwrap();
+        assert_eq!(
+            answer["parts"],
+            json!([
+                {"prefix": "203.0.113.0/25", "origins": [64500]},
+                {"prefix": "203.0.113.192/26", "origins": [64501]},
+            ])
+        );
+        // A part of one network is that network's.
+        let answer = lookup(&db, "203.0.113.64/26").unwrap();
+        assert_eq!(answer["origins"], json!([64500]));
+        assert_eq!(answer["prefix"], "203.0.113.0/25");
+        assert_eq!(lookup(&db, "192.0.2.0/24").unwrap()["origins"], json!([]));
     }
 }

@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -29,6 +29,9 @@ pub use self::progress::{Progress, Transfer};
 
 /// Longest answer to a question for a checksum, bytes.
 const CHECKSUM_FILE: u64 = 1 << 20;
+/// Bytes a second: what comes slower for longer than the timeout is given up, or a
+/// server that sends a byte now and then would hold up updates for ever.
+const SLOWEST: u64 = 1 << 10;
 /// Pause before the second attempt; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -88,6 +91,26 @@ pub enum Fetched {
     Unchanged,
     /// Another file.
     New(NamedTempFile, Known),
+    /// Another file, and after all attempts not with the checksum that is published.
+    Doubtful(NamedTempFile, Known, Mismatch),
+}
+
+/// A file is not the one that its publisher means.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{url}` has the wrong checksum: {found} instead of {expected}")]
+pub struct Mismatch {
+    /// From where.
+    url: String,
+    /// Of what came.
+    found: String,
+    /// Of what was meant.
+    expected: String,
+}
+
+impl Mismatch {
+    /// What would cure it.
+    pub const HELP: &str = "it changed on the way or while it was replaced there: try again \
+                            later, and look at what it holds if that goes on";
 }
 
 /// Why there is no file. Addresses are shown without passwords and queries, which
@@ -106,16 +129,6 @@ pub enum FetchError {
         /// What would cure it.
         help: &'static str,
     },
-    /// The file is not the one that its publisher means.
-    #[error("`{url}` has the wrong checksum: {found} instead of {expected}")]
-    Checksum {
-        /// From where.
-        url: String,
-        /// Of what came.
-        found: String,
-        /// Of what was meant.
-        expected: String,
-    },
     /// It cannot be stored.
     #[error("cannot store `{url}`: {error}")]
     Store {
@@ -132,10 +145,6 @@ impl FetchError {
     pub fn help(&self) -> &'static str {
         match self {
             Self::Failed { help, .. } => help,
-            Self::Checksum { .. } => {
-                "it changed on the way or while it was replaced there: try again later, and look \
-                 at what it holds if that goes on"
-            }
             Self::Store { .. } => "see to the room and the permissions of the state directory",
         }
     }
@@ -144,8 +153,6 @@ impl FetchError {
     fn is_passing(&self) -> bool {
         match self {
             Self::Failed { passing, .. } => *passing,
-            // A file may be replaced before its checksum.
-            Self::Checksum { .. } => true,
             Self::Store { .. } => false,
         }
     }
@@ -199,16 +206,21 @@ pub fn fetch(
     let mut pause = FIRST_PAUSE;
     let mut left = options.retries;
     let result = loop {
-        match attempt(remote, known, folder, options, progress) {
-            Err(e) if e.is_passing() && left > 0 => {
-                tracing::debug!("{e}; trying again");
-                left -= 1;
-                // Many routers that failed together do not come back together.
-                sleep(pause.mul_f64(0.5 + fastrand::f64()));
-                pause *= 2;
-            }
-            result => break result,
+        let result = attempt(remote, known, folder, options, progress);
+        let why: &dyn std::fmt::Display = match &result {
+            Err(e) if e.is_passing() => e,
+            // A file may be replaced before its checksum.
+            Ok(Fetched::Doubtful(.., mismatch)) => mismatch,
+            _ => break result,
+        };
+        if left == 0 {
+            break result;
         }
+        tracing::debug!("{why}; trying again");
+        left -= 1;
+        // Many routers that failed together do not come back together.
+        sleep(pause.mul_f64(0.5 + fastrand::f64()));
+        pause *= 2;
     };
     progress.last(|transfer| transfer.done = true);
     result
@@ -252,6 +264,7 @@ fn attempt(
     let mut file = NamedTempFile::with_prefix_in(".fetch-", folder).map_err(store)?;
     let mut hash = Sha256::new();
     let mut received = 0;
+    let began = Instant::now();
     let mut buffer = vec![0; 64 << 10];
     loop {
         let count = match answer.body.read(&mut buffer) {
@@ -269,6 +282,11 @@ fn attempt(
         if received > options.max_bytes {
             return Err(too_large(&url, options));
         }
+        let taken = began.elapsed();
+        if taken > options.timeout && received < taken.as_secs().saturating_mul(SLOWEST) {
+            let reason = format!("it comes too slowly: {received} bytes in {taken:.0?}");
+            return Err(passing(&url, reason));
+        }
         hash.update(&buffer[..count]);
         file.write_all(&buffer[..count]).map_err(store)?;
         progress.last(|transfer| transfer.received = received);
@@ -280,21 +298,26 @@ fn attempt(
         return Err(passing(&url, reason));
     }
     let found = hex(&hash.finalize());
-    if let Some(expected) = expected
-        && found != expected
-    {
-        return Err(FetchError::Checksum {
-            url,
-            found,
-            expected,
-        });
+    // Some servers do not know what they sent before; somebody may have accepted it.
+    if known.is_some_and(|known| known.sha256 == found) {
+        return Ok(Fetched::Unchanged);
     }
     file.as_file().sync_all().map_err(store)?;
     let known = Known {
-        sha256: found,
+        sha256: found.clone(),
         ..answer.known
     };
-    Ok(Fetched::New(file, known))
+    Ok(match expected.filter(|expected| *expected != found) {
+        None => Fetched::New(file, known),
+        Some(expected) => {
+            let mismatch = Mismatch {
+                url,
+                found,
+                expected,
+            };
+            Fetched::Doubtful(file, known, mismatch)
+        }
+    })
 }
 
 fn too_large(url: &str, options: &Fetching) -> FetchError {
@@ -466,17 +489,28 @@ fn agent(url: &str, options: &Fetching) -> Result<Agent, FetchError> {
 
 fn failed(url: &str, error: &ureq::Error) -> FetchError {
     use ureq::Error as E;
+    // The TLS library says what it thinks of a certificate by way of an error of the
+    // stream.
+    let distrusted = |e: &io::Error| {
+        e.get_ref()
+            .is_some_and(|e| e.to_string().contains("certificate"))
+    };
     match error {
-        E::Rustls(_) | E::Tls(_) | E::Pem(_) => lasting(
-            url,
-            format!("the server is not trusted: {error}"),
-            "check the router's clock; `ca` in `[asndb]` names certificates of your own",
-        ),
+        E::Io(e) if distrusted(e) => not_trusted(url, error),
+        E::Rustls(_) | E::Tls(_) | E::Pem(_) => not_trusted(url, error),
         E::BadUri(_) | E::Http(_) | E::InvalidProxyUrl | E::TooManyRedirects => {
             lasting(url, error.to_string(), "check the address")
         }
         _ => passing(url, error.to_string()),
     }
+}
+
+fn not_trusted(url: &str, error: &ureq::Error) -> FetchError {
+    lasting(
+        url,
+        format!("the server is not trusted: {error}"),
+        "check the router's clock; `ca` in `[asndb]` names certificates of your own",
+    )
 }
 
 /// The checksum that is published for a source.

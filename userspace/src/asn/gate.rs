@@ -4,15 +4,16 @@
 //! Sources fail quietly: a list ends in the middle, a provider's block is missing
 //! from one edition, a default route gets in. Each is a valid file. So an update is
 //! compared with what it replaces, and held back where it is too different to be a
-//! day's news. Nothing is compared with an empty database: what comes first is taken.
+//! day's news. Nothing is compared with an empty database: what comes first is taken, as
+//! far as its files are whole.
 
 use serde::{Deserialize, Serialize};
 
 use super::diff::{Change, Difference};
-use super::gather::{CUT, DEFAULT_ROUTE};
+use super::gather::{CUT, DEFAULT_ROUTE, PART, UNREADABLE};
 use super::model::{AsnDb, OriginRange};
 use super::range::{Address, push_cidrs};
-use crate::diagnostic::Diagnostics;
+use crate::diagnostic::{Diagnostic, Diagnostics};
 
 /// A total may change by this share unless the configuration says otherwise, percent.
 pub const MAX_CHANGE: u8 = 10;
@@ -44,21 +45,27 @@ pub enum Kind {
     Halved,
     /// A default route, or a range as wide as one.
     Wide,
-    /// A file seems to end in the middle.
+    /// A file ends, or seems to end, in the middle.
     Truncated,
+    /// Most rows of a file cannot be read.
+    Unreadable,
+    /// A file has another checksum than its publisher says.
+    Checksum,
     /// It was made before what is in use.
     Older,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Shrunk,
         Self::Grown,
         Self::Vanished,
         Self::Halved,
         Self::Wide,
         Self::Truncated,
+        Self::Unreadable,
+        Self::Checksum,
         Self::Older,
     ];
 
@@ -72,6 +79,8 @@ impl Kind {
             Self::Halved => "halved",
             Self::Wide => "wide",
             Self::Truncated => "truncated",
+            Self::Unreadable => "unreadable",
+            Self::Checksum => "checksum",
             Self::Older => "older",
         }
     }
@@ -88,10 +97,11 @@ pub fn judge(
     found: &Diagnostics,
     percent: u8,
 ) -> Vec<Concern> {
-    if before.v4.is_empty() && before.v6.is_empty() && before.countries_v4.is_empty() {
-        return Vec::new();
-    }
     let mut concerns = Vec::new();
+    if before.v4.is_empty() && before.v6.is_empty() && before.countries_v4.is_empty() {
+        damages(found, &mut concerns);
+        return concerns;
+    }
     // Sources are imported now; a snapshot or a bundle was at some time.
     if after.imported < before.imported {
         let hours = (before.imported - after.imported) / 3600;
@@ -116,6 +126,7 @@ pub fn judge(
         });
     }
     concerns.append(&mut named);
+    damages(found, &mut concerns);
     for warning in &found.warnings {
         let kind = if warning.message.contains(DEFAULT_ROUTE) {
             Kind::Wide
@@ -124,18 +135,33 @@ pub fn judge(
         } else {
             continue;
         };
-        let place = match warning.line {
-            0 => warning.file.clone(),
-            line => format!("{} line {line}", warning.file),
-        };
-        concerns.push(Concern {
-            kind,
-            message: format!("{place}: {}", warning.message),
-        });
+        concerns.push(of_warning(kind, warning));
     }
     wide(&before.v4, &after.v4, before, after, 24, &mut concerns);
     wide(&before.v6, &after.v6, before, after, 112, &mut concerns);
     concerns
+}
+
+/// Files of which only a part can be read: no beginning either.
+fn damages(found: &Diagnostics, concerns: &mut Vec<Concern>) {
+    for warning in &found.warnings {
+        if warning.message.ends_with(PART) {
+            concerns.push(of_warning(Kind::Truncated, warning));
+        } else if warning.message.contains(UNREADABLE) {
+            concerns.push(of_warning(Kind::Unreadable, warning));
+        }
+    }
+}
+
+fn of_warning(kind: Kind, warning: &Diagnostic) -> Concern {
+    let place = match warning.line {
+        0 => warning.file.clone(),
+        line => format!("{} line {line}", warning.file),
+    };
+    Concern {
+        kind,
+        message: format!("{place}: {}", warning.message),
+    }
 }
 
 fn totals(
@@ -343,6 +369,51 @@ mod tests {
         // What has been there all the time is no news.
         let known = base.clone() + row;
         assert_eq!(kinds(&known, &known), []);
+    }
+
+    /// What is damaged is salvaged for the gate, and refused without it; there is no
+    /// beginning with it either.
+    #[test]
+    fn damaged_files_are_held_back() {
+        use std::io::Write as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(table(3000).as_bytes()).unwrap();
+        let gzip = gzip.finish().unwrap();
+        let mostly = table(30) + &"what is this\n".repeat(31);
+        for (bytes, kind) in [
+            (&gzip[..gzip.len() - 9], Kind::Truncated),
+            (mostly.as_bytes(), Kind::Unreadable),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let files = [path.clone()];
+            let strict = crate::asn::Options::default();
+            let refused = crate::asn::import_with(&files, &[], &strict).unwrap_err();
+            let salvage = crate::asn::Options {
+                salvage: true,
+                ..strict
+            };
+            let (db, found) = crate::asn::import_with(&files, &[], &salvage).unwrap();
+            assert!(db.v4.len() >= 30);
+            let none = AsnDb::default();
+            let difference = compare(&none, &db, &Watched::default());
+            let concerns = judge(&none, &db, &difference, &found, MAX_CHANGE);
+            assert_eq!(concerns.len(), 1, "{concerns:?}");
+            assert_eq!(concerns[0].kind, kind);
+            let why = &refused.0.errors[0].message;
+            assert!(concerns[0].message.contains(why), "{concerns:?} {why}");
+        }
+        // Of nothing, nothing can be salvaged.
+        let salvage = crate::asn::Options {
+            salvage: true,
+            ..crate::asn::Options::default()
+        };
+        for text in ["", "<html>\n", "what is this\n", "\x1f\u{8b}\u{8}"] {
+            std::fs::write(&path, text).unwrap();
+            let files = [path.clone()];
+            assert!(crate::asn::import_with(&files, &[], &salvage).is_err());
+        }
     }
 
     #[test]

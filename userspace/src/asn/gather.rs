@@ -21,6 +21,10 @@ const MAX_WARNINGS: usize = 20;
 pub(super) const DEFAULT_ROUTE: &str = "it is a default route";
 /// What the gate looks for in warnings.
 pub(super) const CUT: &str = "the last line has no line end";
+/// What the gate looks for in warnings.
+pub(super) const PART: &str = "only what is before that is used";
+/// What the gate looks for in warnings.
+pub(super) const UNREADABLE: &str = "rows cannot be read; the first";
 
 /// Rows of one file. All views of a route collector together have fewer.
 pub(super) const MAX_ROWS: usize = 8_000_000;
@@ -145,6 +149,8 @@ pub(super) struct Gather<'a> {
     first_fault: Option<Diagnostic>,
     warnings: Vec<Diagnostic>,
     pub(super) cut: Option<(usize, String)>,
+    /// What is wrong with the file as a whole, where the rest is salvaged.
+    damage: Vec<Diagnostic>,
     rows: Rows,
 }
 
@@ -165,6 +171,7 @@ impl<'a> Gather<'a> {
             first_fault: None,
             warnings: Vec::new(),
             cut: None,
+            damage: Vec::new(),
             rows: Rows::default(),
         }
     }
@@ -476,15 +483,16 @@ impl<'a> Gather<'a> {
                     error.message
                 );
             } else {
-                error.message = format!(
-                    "{bad} of {all} rows cannot be read; the first: {}",
-                    error.message
-                );
+                error.message = format!("{bad} of {all} {UNREADABLE}: {}", error.message);
                 error.help = Some(FORMATS.to_owned());
+                if self.options.salvage && self.has_any() {
+                    self.damage.push(error);
+                    return Ok(());
+                }
             }
             return Err(error);
         }
-        if self.rows.len() > 0 || self.facts > 0 {
+        if self.has_any() {
             return Ok(());
         }
         if self.unseen > 0 {
@@ -525,6 +533,7 @@ impl<'a> Gather<'a> {
                 text,
             });
         }
+        warnings.append(&mut self.damage);
         let rows = &mut self.rows;
         let repeated = flatten::dedup(&mut rows.v4, |row| row.asn)
             + flatten::dedup(&mut rows.v6, |row| row.asn)
@@ -547,6 +556,22 @@ impl<'a> Gather<'a> {
             skipped: left_out + repeated + self.unseen,
         };
         (self.rows, source, warnings)
+    }
+
+    fn has_any(&self) -> bool {
+        self.rows.len() > 0 || self.facts > 0
+    }
+
+    /// The file ends before its end, as `error` says. Says whether what is before that is
+    /// used all the same.
+    pub(super) fn ends_early(&mut self, error: &Diagnostic) -> bool {
+        let used = self.options.salvage && self.has_any();
+        if used {
+            let mut warning = error.clone();
+            warning.message = format!("{}: {PART}", error.message);
+            self.damage.push(warning);
+        }
+        used
     }
 
     /// Prefixes that too few peers see.

@@ -197,8 +197,13 @@ impl Build {
         let mut gather = Gather::new(&file, source, options);
         let shared = &mut self.shared;
         if mrt::is_mrt(input.head()) {
-            mrt::read(input.rib(), &mut gather, shared)
-                .map_err(|error| error.into_diagnostic(&file))?;
+            if let Err(error) = mrt::read(input.rib(), &mut gather, shared) {
+                let is_cut = error.is_cut();
+                let error = error.into_diagnostic(&file);
+                if !is_cut || !gather.ends_early(&error) {
+                    return Err(error);
+                }
+            }
         } else if vrps::is_document(input.head()) {
             vrps::read(input.document(), &mut gather, shared)
                 .map_err(|error| error.into_diagnostic(&file))?;
@@ -336,7 +341,15 @@ fn text(
                 gather.line(number, line.bytes, line.too_long, shared)?;
             }
             Ok(None) => return Ok(()),
-            Err(error) => return Err(unreadable(&error, number)),
+            Err(error) => {
+                let is_cut = matches!(error, SourceError::Truncated(_));
+                let error = unreadable(&error, number);
+                return if is_cut && gather.ends_early(&error) {
+                    Ok(())
+                } else {
+                    Err(error)
+                };
+            }
         }
     }
 }

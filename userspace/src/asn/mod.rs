@@ -62,6 +62,9 @@ pub struct Options {
     pub min_peers: u32,
     /// Whether RPKI payloads count as announcements.
     pub add_vrps: bool,
+    /// Whether what can be read of a damaged file is taken. That it is damaged is then a
+    /// warning, which [`gate::judge`] makes a concern of.
+    pub salvage: bool,
 }
 
 impl Default for Options {
@@ -70,6 +73,7 @@ impl Default for Options {
             combine: Combine::Union,
             min_peers: 10,
             add_vrps: false,
+            salvage: false,
         }
     }
 }

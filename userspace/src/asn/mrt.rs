@@ -44,6 +44,14 @@ pub(super) enum MrtError {
 }
 
 impl MrtError {
+    /// Whether the file is good as far as it goes.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(
+            self,
+            Self::Truncated(_) | Self::Source(SourceError::Truncated(_))
+        )
+    }
+
     pub(super) fn into_diagnostic(self, file: &str) -> Diagnostic {
         let help = match &self {
             Self::Source(error) => error.help(),

@@ -173,6 +173,42 @@ impl AsnDb {
         out
     }
 
+    /// Who announces which parts of a prefix, in order; what nobody announces is left out.
+    #[must_use]
+    pub fn within(&self, net: IpNet) -> Vec<(IpNet, &[u32])> {
+        let mut out = Vec::new();
+        match net {
+            IpNet::V4(net) => {
+                let ends = (net.network().to_bits(), net.broadcast().to_bits());
+                self.parts(&self.v4, ends, &mut out);
+            }
+            IpNet::V6(net) => {
+                let ends = (net.network().to_bits(), net.broadcast().to_bits());
+                self.parts(&self.v6, ends, &mut out);
+            }
+        }
+        out
+    }
+
+    fn parts<'a, A: Address>(
+        &'a self,
+        ranges: &[OriginRange<A>],
+        (first, last): (A, A),
+        out: &mut Vec<(IpNet, &'a [u32])>,
+    ) {
+        let from = ranges.partition_point(|range| range.end < first);
+        let inside = ranges[from..]
+            .iter()
+            .take_while(|range| range.start <= last);
+        for range in inside {
+            let mut nets = Vec::new();
+            push_cidrs(range.start.max(first), range.end.min(last), &mut nets);
+            let origins = self.origins.get(range.origins as usize);
+            let origins = origins.map_or(&[][..], Vec::as_slice);
+            out.extend(nets.into_iter().map(|net| (net, origins)));
+        }
+    }
+
     /// What is delegated to a country, as the fewest prefixes; IPv4 first.
     #[must_use]
     pub fn prefixes_in(&self, country: Country) -> Vec<IpNet> {

@@ -245,7 +245,8 @@ pub(super) struct Replay {
 
 #[derive(Debug, Args)]
 pub(super) struct Lookup {
-    /// An address, `AS64500`, a country code, or a part of a name.
+    /// An address, a prefix, `AS64500`, a country code, a part of a name, or the id of an
+    /// organisation.
     pub(super) query: String,
     #[command(flatten)]
     pub(super) databases: Databases,
@@ -400,6 +401,7 @@ impl Instance {
             ),
             policy: config.map(|config| config.policy.clone()),
             keys: config.map_or_else(Vec::new, |config| config.updates.keys.clone()),
+            max_change: config.map_or(asn::gate::MAX_CHANGE, |config| config.updates.max_change),
         })
     }
 }
@@ -414,6 +416,8 @@ pub(super) struct Resolved {
     pub(super) policy: Option<PathBuf>,
     /// Whose bundles are trusted.
     pub(super) keys: Vec<asn::bundle::PublicKey>,
+    /// By how much a total of the ASN database may change, percent.
+    pub(super) max_change: u8,
 }
 
 #[cfg(test)]

@@ -12,17 +12,18 @@ use serde_json::{Value, json};
 use super::{
     Output,
     arguments::{Asndb, AsndbImport, AsndbInfo, Databases},
-    failure::Failure,
+    failure::{Failure, warn},
     view,
 };
 use crate::{
     asn::{
-        self,
+        self, AsnDb,
         bundle::{PublicKey, is_bundle},
         fetch::Transfer,
     },
     control::{client, protocol::Request},
     daemon,
+    diagnostic::Diagnostics,
 };
 
 pub(super) fn asndb(command: Asndb, output: &mut Output) -> Result<(), Failure> {
@@ -163,7 +164,8 @@ fn import(arguments: AsndbImport) -> Result<Value, Failure> {
     }
     if let Some(output) = arguments.output {
         let keys = arguments.instance.resolve()?.keys;
-        return write(&databases, &output, &keys, arguments.unsigned);
+        let (db, _) = read(&databases, &keys, arguments.unsigned)?;
+        return write(&db, &output);
     }
     let instance = arguments.instance.resolve()?;
     let given = &arguments.instance;
@@ -185,33 +187,45 @@ fn import(arguments: AsndbImport) -> Result<Value, Failure> {
         }
     }
     // No daemon: it will find this when it starts.
-    let _lock = daemon::StateDir::open(&instance.state_dir).map_err(|e| {
+    let state = daemon::StateDir::open(&instance.state_dir).map_err(|e| {
         Failure::new(
             e.to_string(),
             "`--socket` names the socket of a daemon that runs",
         )
     })?;
-    let snapshot = daemon::snapshot_path(&instance.state_dir);
-    write(&databases, &snapshot, &instance.keys, arguments.unsigned)
+    let (db, found) = read(&databases, &instance.keys, arguments.unsigned)?;
+    let concerns = daemon::concerns(&state, &db, &found, instance.max_change);
+    if !concerns.is_empty() && !arguments.accept {
+        let concerns: Vec<String> = concerns.into_iter().map(|c| c.message).collect();
+        return Err(Failure::new(
+            format!("this is not imported: {}", concerns.join("; ")),
+            "the snapshot stays as it is; `--accept` imports it all the same",
+        ));
+    }
+    write(&db, &state.snapshot())
 }
 
-fn write(
+fn read(
     databases: &Databases,
-    snapshot: &Path,
     keys: &[PublicKey],
     unsigned: bool,
-) -> Result<Value, Failure> {
-    let db = match databases.asn.iter().find(|file| is_bundle(file)) {
-        Some(_) => databases.open_trusted(keys)?,
-        None if !keys.is_empty() && !unsigned => {
-            return Err(Failure::new(
-                "this is not a signed bundle, and `keys` in `[asndb]` asks for one",
-                "`kordon asndb export` makes one; `--unsigned` imports other files all the same",
-            ));
+) -> Result<(AsnDb, Diagnostics), Failure> {
+    match databases.asn.iter().find(|file| is_bundle(file)) {
+        Some(_) => Ok((databases.open_trusted(keys)?, Diagnostics::default())),
+        None if !keys.is_empty() && !unsigned => Err(Failure::new(
+            "this is not a signed bundle, and `keys` in `[asndb]` asks for one",
+            "`kordon asndb export` makes one; `--unsigned` imports other files all the same",
+        )),
+        None => {
+            let (db, found) = databases.read()?;
+            warn(&found);
+            Ok((db, found))
         }
-        None => databases.open()?,
-    };
-    asn::save(&db, snapshot).map_err(|e| Failure::new(e.to_string(), e.help()))?;
+    }
+}
+
+fn write(db: &AsnDb, snapshot: &Path) -> Result<Value, Failure> {
+    asn::save(db, snapshot).map_err(|e| Failure::new(e.to_string(), e.help()))?;
     let mut value = json!(db.info());
     value["snapshot"] = json!(snapshot.display().to_string());
     Ok(value)

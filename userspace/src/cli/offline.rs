@@ -31,6 +31,7 @@ impl Databases {
             combine: self.combine,
             min_peers: self.min_peers,
             add_vrps: self.add_vrps,
+            salvage: false,
         };
         asn::open_with(&self.asn, &self.countries, &options)
     }

@@ -306,6 +306,14 @@ pub(super) fn lookup(value: &Value) -> String {
                     page.line("", text(one));
                 }
             }
+            Value::Array(all) if name == "parts" => {
+                for part in all {
+                    page.line(
+                        "",
+                        format!("{} {}", text(&part["prefix"]), origins(&part["origins"])),
+                    );
+                }
+            }
             Value::Array(all) if name == "evidence" => {
                 for row in all {
                     let place = if row["record"] == 0 {

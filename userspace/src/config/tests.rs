@@ -31,6 +31,7 @@ fn paths_are_relative_to_the_file() {
         combine: asn::Combine::Priority,
         min_peers: 3,
         add_vrps: true,
+        salvage: false,
     };
     assert_eq!(config.import, options);
     assert_eq!(config.max_age, Some(Duration::from_secs(14 * 86_400)));

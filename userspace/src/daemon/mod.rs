@@ -19,6 +19,7 @@
 mod bgp;
 mod core;
 mod database;
+mod downloads;
 mod fetched;
 mod follow;
 mod interfaces;
@@ -54,6 +55,7 @@ use self::{core::Core, network::Network, refusal::Refusal, start::Later};
 pub(crate) use self::{
     start::lock_pins,
     state::{StateDir, snapshot_path},
+    updates::concerns,
 };
 use crate::{
     config::{self, Config},

@@ -97,6 +97,7 @@ impl Core {
             prefixes: (info.ipv4.prefixes, info.ipv6.prefixes),
             database_age: self.database_age(),
             database_held: self.updates.concerns(),
+            database_failing: self.updates.failing(),
             database_updates: [
                 ("taken", self.updates.taken),
                 ("held", self.updates.stopped),

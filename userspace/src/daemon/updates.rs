@@ -9,22 +9,21 @@
 //! ```
 
 use std::{
-    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use jiff::{Timestamp, fmt::rfc2822};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tempfile::NamedTempFile;
 
 use super::{
     Shared,
     core::Core,
     database::Database,
+    downloads::{Download, of_fetching, rename, renamed, unreadable, until_due},
     fetched::Slot,
     lock,
     refusal::{Refusal, in_words},
@@ -33,11 +32,12 @@ use super::{
 use crate::{
     asn::{
         self, AsnDb, Concern, Watched,
-        fetch::{Fetched, Known, Progress, Remote, fetch},
+        fetch::{Progress, Remote},
         gate::Kind,
     },
+    config::Config,
     diagnostic::Diagnostics,
-    policy::Policy,
+    policy::{self, Policy},
 };
 
 /// Who wants an update that the timer began.
@@ -74,8 +74,49 @@ pub(super) struct Updates {
     pub(super) confirmed: Option<Timestamp>,
     /// What is on its way.
     progress: Arc<Progress>,
-    /// Why the last one failed, and when; a later success clears it.
-    pub(super) failure: Option<(Timestamp, String)>,
+    /// Why the last one failed; a later success clears it.
+    failure: Option<Failure>,
+}
+
+/// What an update failed of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// A file did not come.
+    Fetch,
+    /// A file cannot be read.
+    Read,
+    /// What came of the files cannot be made live, or kept.
+    Apply,
+}
+
+impl Stage {
+    const ALL: [Self; 3] = [Self::Fetch, Self::Read, Self::Apply];
+
+    /// The label in metrics, and the word in `--json`.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fetch => "fetch",
+            Self::Read => "read",
+            Self::Apply => "apply",
+        }
+    }
+}
+
+/// An update that came to nothing.
+#[derive(Debug)]
+struct Failure {
+    at: Timestamp,
+    stage: Stage,
+    message: String,
+}
+
+/// Why an update comes to nothing, and where.
+struct Stopped(Stage, Refusal);
+
+impl<E: Into<Refusal>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Self(Stage::Apply, error.into())
+    }
 }
 
 impl Updates {
@@ -95,9 +136,10 @@ impl Updates {
     pub(super) fn status(&self) -> Value {
         json!({
             "held": self.held,
-            "failure": self.failure.as_ref().map(|(at, message)| json!({
-                "at": at,
-                "message": message,
+            "failure": self.failure.as_ref().map(|failure| json!({
+                "at": failure.at,
+                "reason": failure.stage.as_str(),
+                "message": failure.message,
             })),
         })
     }
@@ -108,6 +150,13 @@ impl Updates {
         let held: Vec<Kind> = held.map(|concern| concern.kind).collect();
         let one = |kind: &Kind| (kind.as_str(), held.contains(kind));
         Kind::ALL.iter().map(one).collect()
+    }
+
+    /// Of each stage, whether the last update failed there.
+    pub(super) fn failing(&self) -> Vec<(&'static str, bool)> {
+        let failed = self.failure.as_ref().map(|failure| failure.stage);
+        let one = |stage: &Stage| (stage.as_str(), failed == Some(*stage));
+        Stage::ALL.iter().map(one).collect()
     }
 }
 
@@ -172,6 +221,14 @@ pub(super) fn import(
     })
 }
 
+/// As configured, and damaged files are for the gate to judge.
+fn salvaging(config: &Config) -> asn::Options {
+    asn::Options {
+        salvage: true,
+        ..config.import
+    }
+}
+
 fn open(
     core: &Shared,
     asn: &[String],
@@ -179,7 +236,7 @@ fn open(
 ) -> Result<(AsnDb, Diagnostics), Refusal> {
     let (options, keys) = {
         let core = lock(core);
-        (core.config.import, core.config.updates.keys.clone())
+        (salvaging(&core.config), core.config.updates.keys.clone())
     };
     asn::bundle::open_trusted(&paths(asn), &paths(countries), &options, &keys)
         .map_err(|e| Refusal::found("the import", e.0))
@@ -213,24 +270,19 @@ fn refresh(core: &Shared, by: &str, accept: bool) -> Result<Value, Refusal> {
         Ok(_) => core.updates.failure = None,
         // What is held back is shown as that.
         Err(_) if core.updates.stopped > stopped => {}
-        Err(e) => {
+        Err(Stopped(stage, e)) => {
             core.updates.failed += 1;
-            core.updates.failure = Some((Timestamp::now(), e.in_words()));
+            core.updates.failure = Some(Failure {
+                at: Timestamp::now(),
+                stage: *stage,
+                message: e.in_words(),
+            });
         }
     }
-    result
+    result.map_err(|stopped| stopped.1)
 }
 
-/// What was asked for from one address.
-struct Download {
-    slot: Slot,
-    /// `None`: what is there stays.
-    file: Option<(NamedTempFile, Known)>,
-    /// The server calls it older than what is there.
-    older: Option<Concern>,
-}
-
-fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Refusal> {
+fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Stopped> {
     let (config, folder, progress) = {
         let core = lock(core);
         let progress = Arc::clone(&core.updates.progress);
@@ -241,41 +293,17 @@ fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Refusal> {
         return Err(Refusal::new(
             "no source is configured",
             "add `sources` or `[[asndb.source]]` to `kordon.toml`, or give files to `kordon asndb import`",
-        ));
+        )
+        .into());
     }
     progress.clear();
     let by_clock = by == BY_CLOCK;
     let mut downloads = Vec::new();
     let mut failures = Vec::new();
     for remote in remotes {
-        let slot = Slot::of(&folder, remote);
-        let (mut file, mut older) = (None, None);
-        if !(by_clock && slot.path().exists() && until_due(&slot, remote) > Duration::ZERO) {
-            let known = slot.known();
-            match fetch(
-                remote,
-                known.as_ref(),
-                &folder,
-                &config.updates.fetching,
-                &progress,
-            ) {
-                Ok(Fetched::New(new, now)) => {
-                    older = known.and_then(|before| older_edition(slot.url(), &before, &now));
-                    file = Some((new, now));
-                }
-                Ok(Fetched::Unchanged) => {
-                    if let Some(known) = known {
-                        slot.confirm(known)?;
-                    }
-                }
-                Err(e) => {
-                    // Said once, with what comes of it.
-                    tracing::debug!("{e}");
-                    failures.push(e);
-                }
-            }
-        }
-        downloads.push(Download { slot, file, older });
+        let (download, failure) = Download::of(remote, &folder, &config, by_clock, &progress)?;
+        downloads.push(download);
+        failures.extend(failure);
     }
     let missing = |d: &Download| d.file.is_none() && !d.slot.path().exists();
     let nothing_new = downloads.iter().all(|d| d.file.is_none());
@@ -284,11 +312,7 @@ fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Refusal> {
     if let Some(first) = failures.first()
         && (nothing_new || downloads.iter().any(missing))
     {
-        let mut message = first.to_string();
-        for more in &failures[1..] {
-            let _ = write!(message, "; {more}");
-        }
-        return Err(Refusal::new(message, first.help()));
+        return Err(Stopped(Stage::Fetch, of_fetching(&failures, first)));
     }
     if by_clock && nothing_new {
         tracing::info!("the sources of the ASN database have not changed");
@@ -300,9 +324,10 @@ fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Refusal> {
         None => download.slot.path().to_owned(),
     }));
     let keys = &config.updates.keys;
+    let options = salvaging(&config);
     let (mut db, mut found) =
-        asn::bundle::open_trusted(&sources, &config.countries, &config.import, keys)
-            .map_err(|e| Refusal::found("the update", renamed(e.0, &downloads)))?;
+        asn::bundle::open_trusted(&sources, &config.countries, &options, keys)
+            .map_err(|e| Stopped(Stage::Read, unreadable(e.0, &downloads)))?;
     found = renamed(found, &downloads);
     for source in &mut db.sources {
         rename(&mut source.file, &downloads);
@@ -311,8 +336,7 @@ fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Refusal> {
         tracing::warn!("{}", in_words(warning));
     }
     let stopped = lock(core).updates.stopped;
-    let older = downloads.iter_mut().filter_map(|d| d.older.take());
-    let doubts = older.collect();
+    let doubts = downloads.iter_mut().flat_map(Download::doubts).collect();
     let result = offer(core, Database::new(db), &found, doubts, by, accept);
     let held = lock(core).updates.stopped > stopped;
     for Download { slot, file, .. } in downloads {
@@ -326,42 +350,10 @@ fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Refusal> {
     let result = result?;
     if let Some(first) = failures.first() {
         // The rest is live; this one is not.
-        return Err(Refusal::new(
-            format!("the other sources are live, but {first}"),
-            first.help(),
-        ));
+        let message = format!("the other sources are live, but {first}");
+        return Err(Stopped(Stage::Fetch, Refusal::new(message, first.help())));
     }
     Ok(result)
-}
-
-/// Temporary names mean nothing to anybody.
-fn rename(file: &mut String, downloads: &[Download]) {
-    for download in downloads {
-        if let Some((temporary, _)) = &download.file
-            && temporary.path().as_os_str() == file.as_str()
-        {
-            *file = download.slot.url().to_owned();
-        } else if download.slot.path().as_os_str() == file.as_str() {
-            *file = download.slot.url().to_owned();
-        }
-    }
-}
-
-fn renamed(mut found: Diagnostics, downloads: &[Download]) -> Diagnostics {
-    for diagnostic in found.errors.iter_mut().chain(&mut found.warnings) {
-        rename(&mut diagnostic.file, downloads);
-    }
-    found
-}
-
-/// How long until a source is to be asked for again.
-fn until_due(slot: &Slot, remote: &Remote) -> Duration {
-    let Some(checked) = slot.checked() else {
-        return Duration::ZERO;
-    };
-    // The clock may have been set back.
-    let since = Timestamp::now().duration_since(checked).unsigned_abs();
-    remote.every.saturating_sub(since)
 }
 
 /// How long until some source is due; `None`: none is fetched.
@@ -412,21 +404,6 @@ fn accept_held(core: &Shared) -> Result<Value, Refusal> {
     Ok(answer)
 }
 
-/// Another file than before, which the server says is from before it: one of several
-/// servers under one name has not been updated, or a backup came back.
-fn older_edition(url: &str, before: &Known, now: &Known) -> Option<Concern> {
-    let date = |known: &Known| rfc2822::parse(known.last_modified.as_deref()?).ok();
-    let (before_at, now_at) = (date(before)?, date(now)?);
-    (before.sha256 != now.sha256 && now_at < before_at).then(|| Concern {
-        kind: Kind::Older,
-        message: format!(
-            "{url}: the server calls it of {}, and what is in use of {}",
-            now_at.timestamp(),
-            before_at.timestamp(),
-        ),
-    })
-}
-
 /// Makes a database live unless something speaks against it: the gate, or `doubts`.
 fn offer(
     core: &Shared,
@@ -444,9 +421,13 @@ fn offer(
     };
     let difference = asn::compare(&live.db, &candidate.db, &watched);
     let mut concerns = asn::judge(&live.db, &candidate.db, &difference, found, percent);
-    if !live.db.sources.is_empty() {
-        concerns.extend(doubts);
-    }
+    // What comes first is older than nothing.
+    let is_first = live.db.sources.is_empty();
+    concerns.extend(
+        doubts
+            .into_iter()
+            .filter(|doubt| !is_first || doubt.kind == Kind::Checksum),
+    );
     if accept || concerns.is_empty() {
         for concern in &concerns {
             tracing::warn!("accepted: {}", concern.message);
@@ -531,6 +512,26 @@ impl Core {
             remove(&self.state.held());
         }
     }
+}
+
+/// What speaks against a database that is imported while no daemon runs: the next start
+/// makes it live, over programs that enforce what was there before.
+pub(crate) fn concerns(
+    state: &StateDir,
+    candidate: &AsnDb,
+    found: &Diagnostics,
+    percent: u8,
+) -> Vec<Concern> {
+    // What cannot be read is no reason to keep it.
+    let Ok(before) = asn::load(&state.snapshot()) else {
+        return Vec::new();
+    };
+    let policy = state.load().0.and_then(|(_, record)| {
+        let context = policy::Context::now(Some(&before));
+        policy::parse(&record.bundle, &policy::Overlay::default(), &context).0
+    });
+    let difference = asn::compare(&before, candidate, &watched(policy.as_ref()));
+    asn::judge(&before, candidate, &difference, found, percent)
 }
 
 /// What files, or else the update that is held back, would change.

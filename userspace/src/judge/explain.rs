@@ -125,7 +125,12 @@ impl Words<'_> {
     fn announced(&self, address: IpAddr, why: &mut Vec<String>) {
         let found = self.db.lookup(address);
         let Some(asn) = found.asn else {
-            why.push(format!("nobody announces {address}"));
+            // Without sources that is no finding.
+            why.push(if self.db.v4.is_empty() && self.db.v6.is_empty() {
+                format!("no ASN database says who announces {address}")
+            } else {
+                format!("nobody announces {address}")
+            });
             return;
         };
         for row in self.db.evidence(address) {

@@ -46,6 +46,8 @@ pub struct Snapshot {
     /// Why an update of the database is held back: each reason there is, and whether
     /// it is one.
     pub database_held: Vec<(&'static str, bool)>,
+    /// What the last update of it failed of: each stage there is, and whether it is it.
+    pub database_failing: Vec<(&'static str, bool)>,
     /// Snapshots of it that cannot be read.
     pub database_refused: u64,
     /// Updates since the start of the daemon, by what became of them.

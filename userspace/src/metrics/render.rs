@@ -253,6 +253,15 @@ fn state(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
     for (reason, holds) in &snapshot.database_held {
         held.with_label_values(&[reason]).set(truth(*holds));
     }
+    let failing = gauges(
+        registry,
+        "kordon_asndb_update_failing",
+        "Whether the last update of the ASN database failed of this.",
+        &["reason"],
+    )?;
+    for (reason, holds) in &snapshot.database_failing {
+        failing.with_label_values(&[reason]).set(truth(*holds));
+    }
     let updates = counter(
         registry,
         "kordon_asndb_updates_total",

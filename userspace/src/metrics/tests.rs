@@ -76,6 +76,7 @@ fn sample() -> Snapshot {
             ..Bgp::default()
         }),
         database_held: vec![("shrunk", true), ("wide", false)],
+        database_failing: vec![("fetch", true), ("read", false)],
         database_updates: [("taken", 2), ("held", 1), ("failed", 0)],
         database_old: Some(false),
         database_refused: 1,
@@ -109,6 +110,8 @@ fn a_page() {
         "kordon_policy_apply_seconds 0.025",
         "kordon_asndb_age_seconds 60",
         "kordon_asndb_snapshots_refused 1",
+        "kordon_asndb_update_failing{reason=\"fetch\"} 1",
+        "kordon_asndb_update_failing{reason=\"read\"} 0",
         "kordon_enforcing 1",
     ] {
         assert!(page.lines().any(|l| l == line), "{line}\n{page}");

@@ -21,6 +21,7 @@ pub(super) const LAB: &[&str] = &[
     "ipset",
     "iputils-ping",
     "nftables",
+    "openssl",
     "procps",
     "prometheus",
     "systemd",

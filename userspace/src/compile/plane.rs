@@ -14,9 +14,9 @@ use std::collections::HashMap;
 use kordon_ebpf::{
     layout::{
         ASK, CLASS_MASK, GATE_DROP_UNKNOWN, GATE_SOURCES_BY_RULES, GROUP_MASK, Gate, Generation,
-        LEAF, LINE_INNER, LINE_KEYS, Line, MAX_PORTS, MAX_ZONES, NO_CLASS, Nat64, PLANE_KEYS,
-        PLANE_LEAF, PLANE_TREES, PlaneLine, Planes, Prefix, VERDICT_ACTION_SHIFT, VERDICT_INDEX,
-        VERDICT_STEPS, ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED, Zone, tier,
+        LEAF, LINE_INNER, MAX_PORTS, MAX_ZONES, NO_CLASS, Nat64, PLANE_KEYS, PLANE_LEAF,
+        PLANE_TREES, PlaneLine, Planes, Prefix, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS,
+        ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED, Zone, tier,
     },
     plane::ReadPlanes,
     table::ReadTable,
@@ -193,7 +193,7 @@ const CLOSED: Gate = Gate {
     plane: 0,
     reserved: 0,
     net4: 0,
-    mask4: u32::MAX,
+    mask4: u32::MAX as u64,
     net6: 0,
     mask6: u64::MAX,
 };
@@ -207,13 +207,14 @@ fn gate(fixed: &Generation<0>, zone: &Zone, words: [u32; 4], plane: u32) -> Gate
     if zone.flags & ZONE_SOURCES_LISTED != 0 {
         let first = |at: u16, len: u16| (len > 0).then(|| fixed.sources.get(at as usize)).flatten();
         if let Some(Prefix { lo, lo_mask, .. }) = first(zone.sources_v4, zone.sources_v4_len) {
-            (gate.net4, gate.mask4) = (*lo as u32, *lo_mask as u32);
+            let raw = |half: u64| u64::from((half as u32).to_be());
+            (gate.net4, gate.mask4) = (raw(*lo), raw(*lo_mask));
         }
         // The low half is not looked at.
         if let Some(prefix) = first(zone.sources_v6, zone.sources_v6_len)
             && prefix.lo_mask == 0
         {
-            (gate.net6, gate.mask6) = (prefix.hi, prefix.hi_mask);
+            (gate.net6, gate.mask6) = (prefix.hi.to_be(), prefix.hi_mask.to_be());
         }
         return gate;
     }
@@ -337,37 +338,55 @@ impl<T: ReadTable> Builder<'_, T> {
 
     /// The codes of a node's slots.
     fn node(&self, index: u32, leaves: &mut [u8; 256]) {
-        let Some(node) = self.table.node(index) else {
-            leaves.fill(ASK as u8);
-            return;
-        };
-        let mut value = node.base.wrapping_sub(1);
-        let mut code = ASK as u8;
-        for (slot, leaf) in leaves.iter_mut().enumerate() {
-            if node.starts[slot / 64] >> (slot % 64) & 1 != 0 {
-                value = value.wrapping_add(1);
-                code = match self.table.value(value) {
-                    Some(word) if word & LEAF != 0 => self.code(word),
-                    Some(deeper) => self.uniform(deeper),
-                    None => ASK as u8,
+        let words = self.words(index);
+        let (mut before, mut code) = (NO_CLASS, ASK as u8);
+        for (leaf, word) in leaves.iter_mut().zip(words) {
+            // Neighbours are mostly alike.
+            if word != before {
+                before = word;
+                code = if word & LEAF != 0 {
+                    self.code(word)
+                } else {
+                    self.uniform(word)
                 };
             }
             *leaf = code;
         }
     }
 
+    /// The words of a node's slots.
+    fn words(&self, index: u32) -> [u32; 256] {
+        let mut words = [NO_CLASS; 256];
+        let Some(node) = self.table.node(index) else {
+            return words;
+        };
+        let mut value = (node.words[0] >> 32) as u32;
+        for (slot, word) in (0..=255).zip(0..256usize) {
+            words[word] = if node.starts(slot) {
+                value += 1;
+                self.table.value(value).unwrap_or(NO_CLASS)
+            } else {
+                words[word.saturating_sub(1)]
+            };
+        }
+        words
+    }
+
     /// The code of everything in a node, if it is one.
     fn uniform(&self, index: u32) -> u8 {
-        let Some(node) = self.table.node(index) else {
-            return ASK as u8;
+        let words = self.words(index);
+        let code = |word| {
+            if word & LEAF != 0 {
+                self.code(word)
+            } else {
+                ASK as u8
+            }
         };
-        let count: u32 = node.starts.iter().map(|word| word.count_ones()).sum();
-        let mut codes = (0..count).map(|value| match self.table.value(node.base + value) {
-            Some(word) if word & LEAF != 0 => self.code(word),
-            _ => ASK as u8,
-        });
-        let first = codes.next().unwrap_or(ASK as u8);
-        if codes.all(|code| code == first) {
+        let first = code(words[0]);
+        if words
+            .iter()
+            .all(|word| *word == words[0] || code(*word) == first)
+        {
             first
         } else {
             ASK as u8
@@ -415,21 +434,25 @@ impl<T: ReadTable> Builder<'_, T> {
     /// The word for a /16 in which not all is alike.
     fn block_v6(&mut self, top: u16, word: u32, runs: &mut Vec<(u64, u8)>) -> u16 {
         let mut block = [0; 4096];
-        for (slot, leaf) in (0u64..).zip(block.iter_mut()) {
-            let first = u64::from(0x2000 | top) << 48 | slot << 36;
+        // By the /24; each has sixteen /28.
+        for (part, leaves) in (0u64..).zip(block.chunks_exact_mut(16)) {
+            let first = u64::from(0x2000 | top) << 48 | part << 40;
             let below = if word & LEAF != 0 {
-                Some(word)
+                word
             } else {
-                self.table.block(word, slot as u16)
+                self.table.block(word, part as u8).unwrap_or(NO_CLASS)
             };
-            *leaf = match below {
-                _ if first >> 32 == 0x2001_0000 || self.has_nat64(first, 28) => {
+            let words = (below & LEAF == 0).then(|| self.words(below));
+            for (slot, leaf) in (0u64..).zip(leaves) {
+                let first = first | slot << 36;
+                *leaf = if first >> 32 == 0x2001_0000 || self.has_nat64(first, 28) {
                     PLANE_LEAF | ASK as u16
-                }
-                Some(word) if word & LEAF != 0 => PLANE_LEAF | u16::from(self.code(word)),
-                Some(root) => self.tree(root, runs),
-                None => PLANE_LEAF | ASK as u16,
-            };
+                } else if let Some(words) = &words {
+                    self.trees(&words[slot as usize * 16..][..16], runs)
+                } else {
+                    PLANE_LEAF | u16::from(self.code(below))
+                };
+            }
         }
         if block
             .iter()
@@ -452,10 +475,16 @@ impl<T: ReadTable> Builder<'_, T> {
             .any(|nat64| (nat64.prefix.hi ^ first) & mask & nat64.prefix.hi_mask == 0)
     }
 
-    /// The word for a /28 in which not all is of one class.
-    fn tree(&mut self, root: u32, runs: &mut Vec<(u64, u8)>) -> u16 {
+    /// The word for a /28, by the words of its sixteen /32.
+    fn trees(&mut self, words: &[u32], runs: &mut Vec<(u64, u8)>) -> u16 {
         runs.clear();
-        self.walk(root, 0, runs);
+        for (slot, word) in (0u64..).zip(words) {
+            if word & LEAF != 0 {
+                runs.push((slot << 32, self.code(*word)));
+            } else {
+                self.walk(*word, slot << 32, runs);
+            }
+        }
         runs.dedup_by_key(|run| run.1);
         // In units of /60; one in which a run begins elsewhere than at its first
         // address has several codes.
@@ -481,9 +510,13 @@ impl<T: ReadTable> Builder<'_, T> {
             runs.push((first, ASK as u8));
             return;
         };
-        let starts = std::iter::once(first).chain(keys(line));
-        for (child, start) in (line.base..).zip(starts) {
-            if line.inner & LINE_INNER != 0 {
+        // Keys are the last addresses before.
+        let keys = line.keys().iter().take_while(|key| **key != u32::MAX);
+        let slash_32 = first >> 32 << 32;
+        let starts = std::iter::once(first).chain(keys.map(|key| slash_32 | u64::from(key + 1)));
+        let tail = line.tail();
+        for (child, start) in (tail & !LINE_INNER..).zip(starts) {
+            if tail & LINE_INNER != 0 {
                 self.walk(child, start, runs);
                 continue;
             }
@@ -529,15 +562,6 @@ impl<T: ReadTable> Builder<'_, T> {
         }
         at as u16 | PLANE_TREES
     }
-}
-
-/// Keys of a line that are in use.
-fn keys(line: &Line) -> impl Iterator<Item = u64> {
-    let unused = u64::MAX >> 1;
-    line.keys
-        .into_iter()
-        .take(LINE_KEYS)
-        .take_while(move |key| *key < unused)
 }
 
 /// At most sixteen units.

@@ -6,8 +6,7 @@
 
 use kordon_ebpf::{
     layout::{
-        CLASS_MASK, Generation, LEAF, LINE_INNER, LINE_KEYS, Line, MAX_LINE_DEPTH, NO_CLASS, Node,
-        Table, tier,
+        CLASS_MASK, Generation, LEAF, LINE_INNER, LINE_KEYS, Line, NO_CLASS, Node, Table, tier,
     },
     table::ReadTable,
 };
@@ -21,9 +20,8 @@ mod tests;
 /// Children or values of one line.
 const FANOUT: usize = LINE_KEYS + 1;
 
-/// Ranges of one family: what fills the deepest tree. Three times what the
-/// largest tier can hold.
-const MAX_RANGES: usize = FANOUT.pow(MAX_LINE_DEPTH as u32);
+/// Ranges of one family. Several times what the largest tier can hold.
+const MAX_RANGES: usize = 1 << 24;
 
 /// Why no table could be built.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -120,7 +118,7 @@ impl<const CLASSES: usize> GenerationSize for Generation<CLASSES> {
 /// How much of each part a table takes, or a tier has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// IPv4 nodes.
+    /// Nodes of both families.
     pub nodes: usize,
     /// Values of nodes and lines.
     pub values: usize,
@@ -143,7 +141,7 @@ impl Usage {
     fn excess(&self, capacity: &Self) -> Option<(&'static str, usize, usize)> {
         [
             ("classes", self.classes, capacity.classes),
-            ("IPv4 nodes", self.nodes, capacity.nodes),
+            ("nodes", self.nodes, capacity.nodes),
             ("values", self.values, capacity.values),
             ("IPv6 blocks", self.blocks, capacity.blocks),
             ("IPv6 lines", self.lines, capacity.lines),
@@ -179,12 +177,12 @@ pub struct FlatTable {
     /// 65536 words.
     pub v6: Vec<u32>,
     /// IPv6 direct blocks.
-    pub blocks: Vec<[u32; 4096]>,
+    pub blocks: Vec<[u32; 256]>,
     /// IPv6 trees.
     pub lines: Vec<Line>,
-    /// IPv4 nodes.
+    /// Nodes of both families.
     pub nodes: Vec<Node>,
-    /// Words of nodes and leaf lines.
+    /// Words of nodes and leaf lines. The first is of none, see [`Node`].
     pub values: Vec<u32>,
     /// Classes of the partition.
     pub classes: usize,
@@ -199,7 +197,7 @@ impl ReadTable for FlatTable {
         self.v6.get(index as usize).copied().unwrap_or(NO_CLASS)
     }
 
-    fn block(&self, block: u32, index: u16) -> Option<u32> {
+    fn block(&self, block: u32, index: u8) -> Option<u32> {
         self.blocks
             .get(block as usize)?
             .get(index as usize)
@@ -231,11 +229,12 @@ impl FlatTable {
             v4: Vec::with_capacity(1 << 16),
             v6: Vec::with_capacity(1 << 16),
             blocks: Vec::new(),
-            lines: Vec::with_capacity(partition.v6.len() / 4),
+            lines: Vec::with_capacity(partition.v6.len() / 8),
             nodes: Vec::with_capacity(partition.v4.len() / 16),
             values: Vec::with_capacity(2 * (partition.v4.len() + partition.v6.len())),
             classes: partition.classes.len(),
         };
+        table.values.push(NO_CLASS);
         table.build_v4(&partition.v4);
         table.build_v6(&partition.v6);
         Ok(table)
@@ -259,54 +258,60 @@ impl FlatTable {
             let first = top << 16;
             let word = match cursor.uniform(first, first | 0xffff) {
                 Some(class) => LEAF | class,
-                None => self.node(&mut cursor, first, 8),
+                None => self.node(&mut cursor, first, 8, &mut |table, cursor, first| {
+                    // Of single addresses none is cut further.
+                    table.node(cursor, first, 0, &mut |_, _, _| NO_CLASS)
+                }),
             };
             self.v4.push(word);
         }
     }
 
-    /// The node for 256 slots of `1 << slot_bits` addresses.
-    fn node(&mut self, cursor: &mut Cursor<'_, u32>, first: u32, slot_bits: u32) -> u32 {
-        let slot_mask = (1 << slot_bits) - 1;
-        let mut starts = [0u64; 4];
+    /// The node for 256 slots of `1 << slot_bits` addresses. `below` makes what a slot
+    /// leads to that is not all of one class.
+    fn node<A: Space>(
+        &mut self,
+        cursor: &mut Cursor<'_, A>,
+        first: A,
+        slot_bits: u32,
+        below: &mut dyn FnMut(&mut Self, &mut Cursor<'_, A>, A) -> u32,
+    ) -> u32 {
+        let mut starts = [0u32; 8];
         let mut words = [0u32; 256];
         let mut len = 0;
         let mut slot = 0;
         while slot < 256 {
-            let slot_first = first + (slot << slot_bits);
-            let here = slot as usize;
-            let word = match cursor.uniform(slot_first, slot_first | slot_mask) {
+            let slot_first = first.plus(slot as u32, slot_bits);
+            let here = slot;
+            let word = match cursor.uniform(slot_first, slot_first.last(slot_bits)) {
                 Some(class) => {
                     // On to the slot in which something else begins.
                     slot = match cursor.next() {
-                        Some(next) => ((next - first) >> slot_bits).min(256),
+                        Some(next) => next.slot(first, slot_bits),
                         None => 256,
                     };
                     LEAF | class
                 }
                 None => {
                     slot += 1;
-                    self.node(cursor, slot_first, 0)
+                    below(self, cursor, slot_first)
                 }
             };
             if len == 0 || words[len - 1] != word {
-                starts[here / 64] |= 1 << (here % 64);
+                starts[here / 32] |= 1 << (here % 32);
                 words[len] = word;
                 len += 1;
             }
         }
-        let mut ranks = [0u8; 4];
-        for i in 1..4 {
-            // At most 192.
-            ranks[i] = ranks[i - 1] + starts[i - 1].count_ones() as u8;
+        // Value 0 is no node's, so there is one before.
+        let mut before = self.values.len() as u64 - 1;
+        let mut node = Node::default();
+        for (word, starts) in node.words.iter_mut().zip(starts) {
+            *word = before << 32 | u64::from(starts);
+            before += u64::from(starts.count_ones());
         }
-        let base = self.values.len() as u32;
         self.values.extend_from_slice(&words[..len]);
-        self.nodes.push(Node {
-            starts,
-            ranks,
-            base,
-        });
+        self.nodes.push(node);
         self.nodes.len() as u32 - 1
     }
 
@@ -315,7 +320,7 @@ impl FlatTable {
         let mut scratch = Scratch::default();
         for top in 0..1u128 << 16 {
             let first = top << 112;
-            let word = match cursor.uniform(first, first | ((1 << 112) - 1)) {
+            let word = match cursor.uniform(first, first.last(112)) {
                 Some(class) => LEAF | class,
                 None => self.block(&mut cursor, first, &mut scratch),
             };
@@ -323,84 +328,62 @@ impl FlatTable {
         }
     }
 
-    /// The direct block for 4096 slots of a /28.
+    /// The direct block for 256 slots of a /24.
     fn block(&mut self, cursor: &mut Cursor<'_, u128>, first: u128, scratch: &mut Scratch) -> u32 {
-        let mut block = [0; 4096];
-        for (slot, word) in (0u128..).zip(&mut block) {
-            let slot_first = first + (slot << 100);
-            let slot_last = slot_first | ((1 << 100) - 1);
-            *word = match cursor.uniform(slot_first, slot_last) {
+        let mut block = [0; 256];
+        for (slot, word) in (0u32..).zip(&mut block) {
+            let first = first.plus(slot, 104);
+            *word = match cursor.uniform(first, first.last(104)) {
                 Some(class) => LEAF | class,
-                None => self.tree(cursor, slot_first, slot_last, scratch),
+                None => self.node(cursor, first, 96, &mut |table, cursor, first| {
+                    table.tree(cursor, first, 64, scratch)
+                }),
             };
         }
         self.blocks.push(block);
         self.blocks.len() as u32 - 1
     }
 
-    /// The tree for one /28 in which something begins.
+    /// The tree over 32 bits, of which each unit has `1 << unit_bits` addresses: 64,
+    /// 32 or 0 bits. In all of it something begins.
     fn tree(
         &mut self,
         cursor: &mut Cursor<'_, u128>,
         first: u128,
-        last: u128,
+        unit_bits: u32,
         scratch: &mut Scratch,
     ) -> u32 {
-        let key = |address: u128| (address >> 64) as u64 & ((1 << 36) - 1);
-        scratch.entries.clear();
-        let mut subnet = first;
+        let last = first.last(unit_bits + 32);
+        let key = |address: u128| (address >> unit_bits) as u32;
+        let mut entries = std::mem::take(&mut scratch.entries[unit_bits as usize / 32]);
+        entries.clear();
+        let mut unit = first;
         loop {
-            let subnet_last = subnet | u128::from(u64::MAX);
-            let Some(class) = cursor.uniform(subnet, subnet_last) else {
-                let root = self.deep_tree(cursor, subnet, subnet_last, scratch);
-                scratch.entries.push((key(subnet), root));
-                if subnet_last == last {
+            let unit_last = unit.last(unit_bits);
+            let Some(class) = cursor.uniform(unit, unit_last) else {
+                let root = self.tree(cursor, unit, unit_bits - 32, scratch);
+                entries.push((key(unit), root));
+                if unit_last == last {
                     break;
                 }
-                subnet = subnet_last + 1;
+                unit = unit_last + 1;
                 continue;
             };
-            scratch.entries.push((key(subnet), LEAF | class));
-            // On to the /64 in which something else begins.
+            entries.push((key(unit), LEAF | class));
+            // On to the unit in which something else begins.
             match cursor.next() {
-                Some(next) if next <= last => subnet = next & !u128::from(u64::MAX),
+                Some(next) if next <= last => unit = next >> unit_bits << unit_bits,
                 _ => break,
             }
         }
-        self.lines_of(&scratch.entries, u64::MAX >> 1, 0, &mut scratch.firsts)
-    }
-
-    /// The tree for one /64 in which something begins.
-    fn deep_tree(
-        &mut self,
-        cursor: &mut Cursor<'_, u128>,
-        first: u128,
-        last: u128,
-        scratch: &mut Scratch,
-    ) -> u32 {
-        scratch.deep.clear();
-        let mut address = first;
-        loop {
-            let class = cursor.seek(address);
-            scratch.deep.push((address as u64, LEAF | class));
-            match cursor.next() {
-                Some(next) if next <= last => address = next,
-                _ => break,
-            }
-        }
-        // Keys are the last addresses of the ranges before.
-        self.lines_of(&scratch.deep, u64::MAX, 1, &mut scratch.firsts)
+        let root = self.lines_of(&entries, &mut scratch.firsts);
+        scratch.entries[unit_bits as usize / 32] = entries;
+        root
     }
 
     /// Builds a tree from its leaves up and returns the root line. `entries`:
-    /// first address and word, never empty; keys are `below` less than these.
-    fn lines_of(
-        &mut self,
-        entries: &[(u64, u32)],
-        unused: u64,
-        below: u64,
-        firsts: &mut Vec<u64>,
-    ) -> u32 {
+    /// first address and word, never empty.
+    fn lines_of(&mut self, entries: &[(u32, u32)], firsts: &mut Vec<u32>) -> u32 {
         firsts.clear();
         firsts.extend(entries.iter().map(|&(first, _)| first));
         let mut level = self.values.len();
@@ -408,22 +391,20 @@ impl FlatTable {
         let mut inner = 0;
         loop {
             // `firsts` are the starts of what stands from `level` on; each
-            // line takes up to eight of them, all about equally many.
+            // line takes up to sixteen of them, all about equally many.
             let children = firsts.len();
             let lines = children.div_ceil(FANOUT);
             let start = self.lines.len();
             for line in 0..lines {
                 let from = line * children / lines;
                 let to = (line + 1) * children / lines;
-                let mut keys = [unused; LINE_KEYS];
-                for (key, first) in keys.iter_mut().zip(&firsts[from + 1..to]) {
-                    *key = first.wrapping_sub(below);
+                let mut words = [u32::MAX; FANOUT];
+                for (key, first) in words.iter_mut().zip(&firsts[from + 1..to]) {
+                    // The last address before.
+                    *key = first - 1;
                 }
-                self.lines.push(Line {
-                    keys,
-                    base: (level + from) as u32,
-                    inner,
-                });
+                words[LINE_KEYS] = (level + from) as u32 | inner;
+                self.lines.push(Line { words });
                 // Never read again at its old place: `line <= from`.
                 firsts[line] = firsts[from];
             }
@@ -440,10 +421,40 @@ impl FlatTable {
 /// What trees are made from, kept to spare allocations.
 #[derive(Default)]
 struct Scratch {
-    entries: Vec<(u64, u32)>,
-    deep: Vec<(u64, u32)>,
-    firsts: Vec<u64>,
+    /// By the kind of tree: units of single addresses, of /96, of /64.
+    entries: [Vec<(u32, u32)>; 3],
+    firsts: Vec<u32>,
 }
+
+/// Addresses of one family.
+trait Space: Copy + Ord {
+    /// The first address `slots` times `1 << bits` addresses on.
+    fn plus(self, slots: u32, bits: u32) -> Self;
+    /// The last of the `1 << bits` addresses of which this is the first.
+    fn last(self, bits: u32) -> Self;
+    /// The slot of `1 << bits` addresses that this is in, of 256 from `first` on;
+    /// 256: behind them all.
+    fn slot(self, first: Self, bits: u32) -> usize;
+}
+
+macro_rules! space {
+    ($address:ty) => {
+        impl Space for $address {
+            fn plus(self, slots: u32, bits: u32) -> Self {
+                self + (Self::from(slots) << bits)
+            }
+            fn last(self, bits: u32) -> Self {
+                self | ((1 << bits) - 1)
+            }
+            fn slot(self, first: Self, bits: u32) -> usize {
+                ((self - first) >> bits).min(256) as usize
+            }
+        }
+    };
+}
+
+space!(u32);
+space!(u128);
 
 /// A place in a partition, moving up only.
 struct Cursor<'a, A> {

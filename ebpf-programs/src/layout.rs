@@ -13,7 +13,7 @@
 //! table, so one pointer swap changes both.
 
 /// Version of everything in this file. Pinned maps with another one are not adopted.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Values of the program's `TRACE`.
 pub mod trace {
@@ -440,45 +440,61 @@ pub struct Generation<const CLASSES: usize> {
     pub class_words: [u32; CLASSES],
 }
 
-/// A node of the IPv4 trie: 256 slots, compressed to one value for each run of
-/// equal neighbours.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+/// A node of a trie, one cache line: 256 slots, compressed to one value for each run
+/// of equal neighbours.
+///
+/// Word i has slots `32 * i` to `32 * i + 31`. Its low half: bit k is set where slot k
+/// differs from the one before it, always for slot 0 of the node. Its high half: where
+/// the value of a slot is, less the bits that are set up to and with it. Value 0 is
+/// never a node's, so that no half is negative.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Node {
-    /// Bit i % 64 of word i / 64 is set where slot i differs from slot i - 1;
-    /// always set for slot 0.
-    pub starts: [u64; 4],
-    /// Bits set in the words before this one.
-    pub ranks: [u8; 4],
-    /// First value of the node; the value of slot i is at
-    /// `base + (bits set up to and with i) - 1`.
-    pub base: u32,
+    /// Index and starts, 32 bits each.
+    pub words: [u64; 8],
+}
+
+impl Node {
+    /// Whether something begins at a slot.
+    #[must_use]
+    pub const fn starts(&self, slot: u8) -> bool {
+        self.words[slot as usize / 32] >> (slot % 32) & 1 != 0
+    }
 }
 
 /// Keys in one line.
-pub const LINE_KEYS: usize = 7;
-/// Lines that are walked from the root to a leaf, at most: 8^8 keys.
+pub const LINE_KEYS: usize = 15;
+/// Lines that are walked from the root to a leaf, at most: 16^8 keys.
 pub const MAX_LINE_DEPTH: usize = 8;
-/// `Line::inner` of a line whose `base` is the index of its first child line.
-pub const LINE_INNER: u32 = 1;
+/// Set in [`Line::tail`] where it is the index of the first child line.
+pub const LINE_INNER: u32 = 1 << 31;
 
-/// A node of an IPv6 B-tree, one cache line. With r the number of keys that an
-/// address is at or behind, an inner line continues at line `base + r`, a leaf
-/// ends at value `base + r`.
+/// A node of a B-tree over 32 bits of an IPv6 address, one cache line.
 ///
-/// Under a direct block keys are the first addresses of the ranges behind them:
-/// the low 36 bits of the high half; unused ones are `u64::MAX >> 1`. Below a
-/// /64 keys are the LAST addresses of the ranges before them, in the low half
-/// (r counts keys that are less than the address); unused ones are `u64::MAX`.
+/// Keys are ascending, the LAST addresses of the ranges before them; unused ones are
+/// `u32::MAX`. Then the tail: the index of the first child line, with [`LINE_INNER`],
+/// or that of the first value. With r the number of keys that are less than an
+/// address, an inner line continues at line `tail + r`, a leaf ends at value `tail + r`.
 #[repr(C, align(64))]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Line {
-    /// Ascending.
-    pub keys: [u64; LINE_KEYS],
-    /// First child line or first value.
-    pub base: u32,
-    /// [`LINE_INNER`] or 0.
-    pub inner: u32,
+    /// Keys and tail.
+    pub words: [u32; LINE_KEYS + 1],
+}
+
+impl Line {
+    /// First child line, with [`LINE_INNER`], or first value.
+    #[must_use]
+    #[inline(always)]
+    pub const fn tail(&self) -> u32 {
+        self.words[LINE_KEYS]
+    }
+
+    /// All keys, unused ones too.
+    #[must_use]
+    pub fn keys(&self) -> &[u32] {
+        &self.words[..LINE_KEYS]
+    }
 }
 
 /// Destination -> class, both families.
@@ -486,9 +502,9 @@ pub struct Line {
 /// IPv4: `v4[addr >> 16]`, then a [`Node`] for the next 8 bits, then, where
 /// something is longer than /24, another for the last 8.
 ///
-/// IPv6: `v6[addr >> 112]`, then `blocks[..][12 bits]`, then a tree of
-/// [`Line`]s over the other 36 bits of the high half. A value without [`LEAF`]
-/// there is the root line of a tree over the low half (prefixes longer than /64).
+/// IPv6: `v6[addr >> 112]`, then `blocks[..][8 bits]`, then a [`Node`] for 8 bits,
+/// then, where something is longer than /32, a tree of [`Line`]s over the next 32 bits,
+/// where something is longer than /64 another, and behind /96 a third.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Table<const NODES: usize, const VALUES: usize, const BLOCKS: usize, const LINES: usize> {
@@ -496,14 +512,14 @@ pub struct Table<const NODES: usize, const VALUES: usize, const BLOCKS: usize, c
     pub v4: [u32; 65536],
     /// By the first 16 bits of an IPv6 address: class, or index of a block.
     pub v6: [u32; 65536],
-    /// By the next 12 bits: class, or index of a root line.
-    pub blocks: [[u32; 4096]; BLOCKS],
+    /// By the next 8 bits: class, or index of a node.
+    pub blocks: [[u32; 256]; BLOCKS],
     /// IPv6 trees.
     pub lines: [Line; LINES],
-    /// IPv4 nodes.
+    /// Nodes of both families.
     pub nodes: [Node; NODES],
-    /// Words of nodes (class, or index of a node) and of leaf lines (class, or
-    /// index of a root line).
+    /// Words of nodes (class, or index of a node or a root line) and of leaf lines
+    /// (class, or index of a root line).
     pub values: [u32; VALUES],
 }
 
@@ -533,14 +549,15 @@ pub struct Gate {
     pub plane: u32,
     /// Always 0.
     pub reserved: u32,
-    /// First IPv4 prefix that sources may have. Sources that are 0 have no short way,
-    /// so a network of 0 with all of its mask set says that the family has none.
-    pub net4: u32,
-    /// Its mask; 0: any source.
-    pub mask4: u32,
+    /// First IPv4 prefix that sources may have, as it stands in a packet. Sources that
+    /// are 0 have no short way, so a network of 0 with all of its mask set says that the
+    /// family has none.
+    pub net4: u64,
+    /// Its mask, as it would stand in a packet; 0: any source.
+    pub mask4: u64,
     /// High half of the first IPv6 prefix that sources may have, as `net4`.
     pub net6: u64,
-    /// High half of its mask; 0: any source.
+    /// High half of its mask, as `mask4`; 0: any source.
     pub mask6: u64,
 }
 
@@ -609,19 +626,19 @@ pub mod tier {
     use super::{Generation, Planes, Table};
 
     /// A table of policy prefixes and a few ASNs: laboratories, small allow lists.
-    pub type SmallTable = Table<2048, 65536, 32, 4096>;
+    pub type SmallTable = Table<2048, 65536, 64, 1024>;
     /// Its generation.
     pub type SmallGeneration = Generation<8192>;
     /// Its planes.
     pub type SmallPlanes = Planes<2, 1024, 16, 1024>;
-    /// The Internet of 2026 with head room.
-    pub type InternetTable = Table<65536, 1_048_576, 96, 81920>;
+    /// The Internet of 2026 and a quarter more.
+    pub type InternetTable = Table<36_864, 819_200, 128, 20_480>;
     /// Its generation.
-    pub type InternetGeneration = Generation<196_608>;
+    pub type InternetGeneration = Generation<163_840>;
     /// Its planes.
     pub type InternetPlanes = Planes<4, 16384, 96, 8192>;
     /// About four times that.
-    pub type LargeTable = Table<262_144, 4_194_304, 384, 327_680>;
+    pub type LargeTable = Table<147_456, 3_276_800, 512, 81_920>;
     /// Its generation.
     pub type LargeGeneration = Generation<786_432>;
     /// Its planes.
@@ -632,6 +649,11 @@ pub mod tier {
 pub const TABLE_SLOTS: u32 = 2;
 /// Counter slots. 16 bytes for each and every CPU.
 pub const COUNTER_SLOTS: u32 = 1 << 17;
+/// Slots in one value of the map of counters: the kernel looks up where each value is
+/// in a list that must stay in the cache, so there are few of them, and large.
+pub const COUNTER_PAGE: u32 = 256;
+/// Values of the map of counters.
+pub const COUNTER_PAGES: u32 = COUNTER_SLOTS / COUNTER_PAGE;
 
 /// One counter of one CPU.
 #[repr(C)]
@@ -698,15 +720,19 @@ pub struct ProbeOutput {
     pub noted: u16,
 }
 
-/// What the verdict plane says about one packet, beside [`ProbeOutput`].
+/// What the short way says about one packet, beside [`ProbeOutput`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct PlaneOutput {
-    /// 0: nothing, the class plane is asked. 1: no zone, passed. 2: passed and
-    /// counted in `slot`.
+    /// 0: nothing, a longer way is taken. 1: no zone, passed. 2: passed and
+    /// counted in `slot`. 3 and more: [`Action`] + 3, by the class of the destination.
     pub said: u32,
     /// Counter slot.
     pub slot: u32,
+    /// Counter slot of the ASN. `u32::MAX`: none.
+    pub asn_slot: u32,
+    /// Class of the destination, or [`NO_CLASS`].
+    pub class: u32,
 }
 
 /// Input and output of probe runs.
@@ -730,7 +756,7 @@ const _: () = {
     assert!(size_of::<Prefix>() == 32);
     assert!(size_of::<Nat64>() == 40);
     assert!(size_of::<Step>() == 12);
-    assert!(size_of::<Node>() == 40);
+    assert!(size_of::<Node>() == 64);
     assert!(size_of::<Line>() == 64);
     assert!(size_of::<Gate>() == 64);
     assert!(size_of::<PlaneLine>() == 64);
@@ -740,7 +766,7 @@ const _: () = {
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<ProbeControl>() == 16);
     assert!(size_of::<ProbeOutput>() == 16);
-    assert!(size_of::<Probe>() == 16 + 40 * PROBE_BATCH);
+    assert!(size_of::<Probe>() == 16 + 48 * PROBE_BATCH);
     assert!(core::mem::offset_of!(Generation<8>, ports) == 88);
     assert!(core::mem::offset_of!(Generation<8>, ports) % 8 == 0);
     assert!(core::mem::offset_of!(Generation<8>, sources) % 8 == 0);
@@ -748,9 +774,9 @@ const _: () = {
     // cache line when the value does.
     assert!(core::mem::offset_of!(tier::InternetTable, blocks) == 2 * 65536 * 4);
     assert!(core::mem::offset_of!(tier::InternetTable, lines) % 64 == 0);
-    assert!(core::mem::offset_of!(tier::InternetTable, nodes) % 8 == 0);
+    assert!(core::mem::offset_of!(tier::InternetTable, nodes) % 64 == 0);
     assert!(
         size_of::<tier::InternetTable>()
-            == 2 * 65536 * 4 + 96 * 16384 + 81920 * 64 + 65536 * 40 + 1_048_576 * 4
+            == 2 * 65536 * 4 + 128 * 1024 + 20_480 * 64 + 36_864 * 64 + 819_200 * 4
     );
 };

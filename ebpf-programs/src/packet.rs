@@ -20,6 +20,12 @@ pub trait Frame {
     /// Length of the whole frame, bytes.
     fn len(&self) -> u32;
 
+    /// As `len`, where the frame is not longer than its first piece.
+    #[inline(always)]
+    fn reach(&self) -> u64 {
+        self.len() as u64
+    }
+
     /// Whether there is no byte.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -39,6 +45,22 @@ pub trait View {
     fn u32(&self, at: usize) -> u32;
     /// Eight bytes in network order.
     fn u64(&self, at: usize) -> u64;
+    /// Two bytes as they stand in memory, to be compared with a `to_be()`: nothing is
+    /// turned around for that.
+    #[inline(always)]
+    fn raw_u16(&self, at: usize) -> u16 {
+        self.u16(at).to_be()
+    }
+    /// As `raw_u16`, four bytes.
+    #[inline(always)]
+    fn raw_u32(&self, at: usize) -> u32 {
+        self.u32(at).to_be()
+    }
+    /// As `raw_u16`, eight bytes.
+    #[inline(always)]
+    fn raw_u64(&self, at: usize) -> u64 {
+        self.u64(at).to_be()
+    }
 }
 
 impl<const N: usize> View for [u8; N] {

@@ -12,6 +12,7 @@
 use crate::{
     layout::{ASK, PLANE_LEAF, PLANE_TREES, PlaneLine, Planes},
     opaque::opaque,
+    table::rank,
 };
 
 /// Read access to the parts of [`Planes`]. Indices out of range give `None`.
@@ -92,26 +93,14 @@ pub fn leaf_v6<P: ReadPlanes>(planes: &P, plane: u32, high: u64) -> u32 {
         return ASK;
     };
     let mut line = line;
-    let mut rank = rank(line, key);
+    let mut behind = rank(&line.words, key + 1);
     if word & PLANE_TREES != 0 {
-        let Some(below) = planes.plane_line((line.tail() as u16).wrapping_add(rank as u16)) else {
+        let Some(below) = planes.plane_line((line.tail() as u16).wrapping_add(behind as u16))
+        else {
             return ASK;
         };
         line = below;
-        rank = self::rank(line, key);
+        behind = rank(&line.words, key + 1);
     }
-    (line.tail() as u64 >> (rank * 2)) as u32 & 3
-}
-
-/// How many of a line's keys an address is at or behind: 0 to 15, found in four
-/// steps without a branch.
-#[inline(always)]
-fn rank(line: &PlaneLine, key: u64) -> u64 {
-    let mut rank = 0;
-    for step in [8, 4, 2, 1] {
-        let probe = line.words[(rank + step - 1) as usize & 15] as u64;
-        // Opaque, else this becomes a jump that cannot be predicted.
-        rank += (opaque(probe.wrapping_sub(key + 1) as usize) as u64 >> 63) * step;
-    }
-    rank & 15
+    (line.tail() as u64 >> (behind * 2)) as u32 & 3
 }

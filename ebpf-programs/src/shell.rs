@@ -54,6 +54,12 @@ impl Frame for Linear {
     }
 
     #[inline(always)]
+    fn reach(&self) -> u64 {
+        // No cut to 32 bits, which would be two instructions.
+        (self.end - self.data) as u64
+    }
+
+    #[inline(always)]
     fn view<const N: usize>(&self, at: u32) -> Option<InPlace> {
         // The verifier wants the offset of a packet pointer below 64 Ki; no
         // frame here is that long in one piece.
@@ -78,18 +84,30 @@ impl View for InPlace {
     }
     #[inline(always)]
     fn u16(&self, at: usize) -> u16 {
-        // SAFETY: as in `u8`; BPF loads need no alignment where the kernel says so.
-        u16::from_be(unsafe { *self.0.add(at).cast() })
+        u16::from_be(self.raw_u16(at))
     }
     #[inline(always)]
     fn u32(&self, at: usize) -> u32 {
-        // SAFETY: as in `u16`.
-        u32::from_be(unsafe { *self.0.add(at).cast() })
+        u32::from_be(self.raw_u32(at))
     }
     #[inline(always)]
     fn u64(&self, at: usize) -> u64 {
-        // SAFETY: as in `u16`.
-        u64::from_be(unsafe { *self.0.add(at).cast() })
+        u64::from_be(self.raw_u64(at))
+    }
+    #[inline(always)]
+    fn raw_u16(&self, at: usize) -> u16 {
+        // SAFETY: as in `u8`; BPF loads need no alignment where the kernel says so.
+        unsafe { *self.0.add(at).cast() }
+    }
+    #[inline(always)]
+    fn raw_u32(&self, at: usize) -> u32 {
+        // SAFETY: as in `raw_u16`.
+        unsafe { *self.0.add(at).cast() }
+    }
+    #[inline(always)]
+    fn raw_u64(&self, at: usize) -> u64 {
+        // SAFETY: as in `raw_u16`.
+        unsafe { *self.0.add(at).cast() }
     }
 }
 
@@ -181,13 +199,14 @@ macro_rules! kordon_program {
         };
         use $crate::{
             layout::{
-                Action, COUNTER_SLOTS, Counter, PROBE_BATCH, PlaneOutput, Probe, Reason,
-                TABLE_SLOTS, UNPARSABLE_REASONS, mode, trace,
+                Action, COUNTER_PAGE, COUNTER_PAGES, Counter, PROBE_BATCH, PlaneOutput, Probe,
+                Reason, TABLE_SLOTS, UNPARSABLE_REASONS, mode, trace,
             },
             packet::Frame,
             shell::{Linear, NO_GENERATION, Pieces, UNCLEAR, length, rewrite},
             verdict::{
-                Express, Live, NO_SLOT, Selected, Verdict, Work, decide, express, select, shortcut,
+                Express, Known, Live, NO_SLOT, Selected, Verdict, Work, decide, express, known,
+                select, shortcut,
             },
         };
 
@@ -206,7 +225,8 @@ macro_rules! kordon_program {
         static PLANES: Array<$planes, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
         /// Counters, outside generations.
         #[btf_map]
-        static COUNTERS: PerCpuArray<Counter, { COUNTER_SLOTS as usize }> = PerCpuArray::new();
+        static COUNTERS: PerCpuArray<[Counter; COUNTER_PAGE as usize], { COUNTER_PAGES as usize }> =
+            PerCpuArray::new();
         /// Input and output of probe runs; never touched by a live instance.
         #[btf_map]
         static PROBE: Array<Probe, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
@@ -237,28 +257,31 @@ macro_rules! kordon_program {
         /// longer ones, which are functions of their own.
         #[xdp(frags)]
         fn kordon(ctx: XdpContext) -> u32 {
-            let planes = PLANES.get(0);
             let mode = MODE.load();
             if mode == mode::PROBE {
-                prepare_probe(&ctx);
-            } else if mode == mode::BENCH {
-                prepare_bench(&ctx);
-            }
-            if let Some(planes) = planes {
-                let frame = Linear {
-                    data: ctx.data(),
-                    end: ctx.data_end(),
-                };
-                let said = express(&frame, port(), planes);
-                if mode == mode::PROBE {
-                    // Both ways are taken and compared.
-                    finish_planes(said);
-                } else {
-                    match said {
+                // Both ways are taken and compared.
+                probe_short(ctx.ctx);
+            } else {
+                if mode == mode::BENCH {
+                    prepare_bench(&ctx);
+                }
+                if let Some(planes) = PLANES.get(0) {
+                    let frame = Linear {
+                        data: ctx.data(),
+                        end: ctx.data_end(),
+                    };
+                    match express(&frame, PORT.load(), planes) {
                         Express::Unpoliced => return xdp_action::XDP_PASS,
                         Express::Pass(slot) if TRACE.load() != trace::ON => {
-                            count(slot, (frame.end - frame.data) as u64);
+                            count(slot, frame.reach());
                             return xdp_action::XDP_PASS;
+                        }
+                        Express::Known(said) => {
+                            let action =
+                                by_class(ctx.ctx, said.zone, said.at, said.v6, planes.number);
+                            if action != UNCLEAR {
+                                return action;
+                            }
                         }
                         _ => {}
                     }
@@ -269,6 +292,36 @@ macro_rules! kordon_program {
                 return action;
             }
             whole(ctx.ctx)
+        }
+
+        /// The rest of the short way, for a packet of which the class is missing;
+        /// [`UNCLEAR`] where it says nothing. `number`: generation of the planes.
+        #[inline(never)]
+        fn by_class(ctx: *mut xdp_md, zone: u32, at: u32, v6: bool, number: u64) -> u32 {
+            let ctx = XdpContext::new(ctx);
+            let Some(generation) = live() else {
+                return NO_GENERATION;
+            };
+            let probing = MODE.load() == mode::PROBE;
+            // Another generation went live meanwhile: it judges the packet, whole.
+            if generation.number != number && !probing {
+                return UNCLEAR;
+            }
+            let Some(table) = TABLES.get_value(generation.table_slot, &0) else {
+                return NO_GENERATION;
+            };
+            let frame = Linear {
+                data: ctx.data(),
+                end: ctx.data_end(),
+            };
+            match known(&frame, Known { zone, at, v6 }, &Live { generation, table }) {
+                Some(verdict) if probing => {
+                    probe_said((&verdict).into());
+                    UNCLEAR
+                }
+                Some(verdict) => finish(&ctx, &verdict, frame.len()),
+                None => UNCLEAR,
+            }
         }
 
         /// The way of a frame that lies in one piece and has nothing special, through
@@ -379,12 +432,13 @@ macro_rules! kordon_program {
 
         #[inline(always)]
         fn count(slot: u32, len: u64) {
-            if let Some(counter) = COUNTERS.get_ptr_mut(slot) {
-                // SAFETY: the slot belongs to this CPU, and nothing else runs
+            if let Some(page) = COUNTERS.get_ptr_mut(slot / COUNTER_PAGE) {
+                // SAFETY: the page belongs to this CPU, and nothing else runs
                 // on it between load and store.
                 unsafe {
-                    (*counter).packets += 1;
-                    (*counter).bytes += len;
+                    let counter = &mut (*page)[(slot % COUNTER_PAGE) as usize];
+                    counter.packets += 1;
+                    counter.bytes += len;
                 }
             }
         }
@@ -402,15 +456,6 @@ macro_rules! kordon_program {
             PORT.load()
         }
 
-        /// Writes the next destination into the packet.
-        #[inline(always)]
-        fn prepare_probe(ctx: &XdpContext) {
-            if let Some(probe) = PROBE.get_ptr_mut(0) {
-                // SAFETY: as in `port`.
-                rewrite(ctx, unsafe { &*probe });
-            }
-        }
-
         /// Writes the next destination into the packet and moves on.
         #[inline(always)]
         fn prepare_bench(ctx: &XdpContext) {
@@ -422,13 +467,35 @@ macro_rules! kordon_program {
             }
         }
 
-        /// Writes what the short way says of a probe.
+        /// Writes the next destination into the packet, and what the short way says.
+        #[inline(never)]
+        fn probe_short(ctx: *mut xdp_md) -> u32 {
+            let ctx = XdpContext::new(ctx);
+            if let Some(probe) = PROBE.get_ptr_mut(0) {
+                // SAFETY: as in `port`.
+                rewrite(&ctx, unsafe { &*probe });
+            }
+            let frame = Linear {
+                data: ctx.data(),
+                end: ctx.data_end(),
+            };
+            let said = match PLANES.get(0) {
+                Some(planes) => express(&frame, port(), planes),
+                None => Express::Ask,
+            };
+            probe_said(said.into());
+            if let Express::Known(said) = said {
+                by_class(ctx.ctx, said.zone, said.at, said.v6, 0);
+            }
+            0
+        }
+
         #[inline(always)]
-        fn finish_planes(said: Express) {
+        fn probe_said(said: PlaneOutput) {
             if let Some(probe) = PROBE.get_ptr_mut(0) {
                 // SAFETY: as in `port`.
                 let probe = unsafe { &mut *probe };
-                probe.planes[probe.control.next as usize % PROBE_BATCH] = said.into();
+                probe.planes[probe.control.next as usize % PROBE_BATCH] = said;
             }
         }
 

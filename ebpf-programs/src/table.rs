@@ -6,7 +6,9 @@
 //! ends in [`NO_CLASS`], for which the verdict is a drop.
 
 use crate::{
-    layout::{CLASS_MASK, LEAF, LINE_INNER, Line, MAX_LINE_DEPTH, NO_CLASS, Node, Table},
+    layout::{
+        CLASS_MASK, LEAF, LINE_INNER, LINE_KEYS, Line, MAX_LINE_DEPTH, NO_CLASS, Node, Table,
+    },
     opaque::opaque,
 };
 
@@ -16,8 +18,8 @@ pub trait ReadTable {
     fn root_v4(&self, index: u16) -> u32;
     /// Word of the IPv6 root for the first 16 bits.
     fn root_v6(&self, index: u16) -> u32;
-    /// Word of a direct block; `index` is below 4096.
-    fn block(&self, block: u32, index: u16) -> Option<u32>;
+    /// Word of a direct block.
+    fn block(&self, block: u32, index: u8) -> Option<u32>;
     /// A line.
     fn line(&self, index: u32) -> Option<&Line>;
     /// A node.
@@ -40,9 +42,9 @@ impl<const NODES: usize, const VALUES: usize, const BLOCKS: usize, const LINES: 
     }
 
     #[inline(always)]
-    fn block(&self, block: u32, index: u16) -> Option<u32> {
+    fn block(&self, block: u32, index: u8) -> Option<u32> {
         let block = self.blocks.get(block as usize)?;
-        Some(block[(index & 0xfff) as usize])
+        Some(block[index as usize])
     }
 
     #[inline(always)]
@@ -57,7 +59,8 @@ impl<const NODES: usize, const VALUES: usize, const BLOCKS: usize, const LINES: 
 
     #[inline(always)]
     fn value(&self, index: u32) -> Option<u32> {
-        self.values.get(index as usize).copied()
+        // Opaque, else what is checked and what is used are computed apart.
+        self.values.get(opaque(index as usize)).copied()
     }
 }
 
@@ -79,17 +82,29 @@ pub fn class_v4<T: ReadTable>(table: &T, address: u32) -> u32 {
 pub fn class_v6<T: ReadTable>(table: &T, high: u64, low: u64) -> u32 {
     let mut word = table.root_v6((high >> 48) as u16);
     if word & LEAF == 0 {
-        word = table
-            .block(word, ((high >> 36) & 0xfff) as u16)
-            .unwrap_or(NO_CLASS);
+        word = table.block(word, (high >> 40) as u8).unwrap_or(NO_CLASS);
         if word & LEAF == 0 {
-            word = in_tree(table, word, high & ((1 << 36) - 1));
+            word = in_node(table, word, (high >> 32) as u8);
             if word & LEAF == 0 {
-                word = in_deep_tree(table, word, low);
+                word = in_tree(table, word, high & 0xffff_ffff);
+                if word & LEAF == 0 {
+                    word = behind_64(table, word, low);
+                }
             }
         }
     }
     class(word)
+}
+
+/// Few prefixes are that long.
+#[inline(never)]
+fn behind_64<T: ReadTable>(table: &T, root: u32, low: u64) -> u32 {
+    let word = in_tree(table, root, low >> 32);
+    if word & LEAF == 0 {
+        in_tree(table, word, low & 0xffff_ffff)
+    } else {
+        word
+    }
 }
 
 /// A leaf's class. What is no leaf after the last level was never built.
@@ -107,17 +122,30 @@ fn in_node<T: ReadTable>(table: &T, index: u32, slot: u8) -> u32 {
     let Some(node) = table.node(index) else {
         return NO_CLASS;
     };
-    let word = (slot >> 6) as usize & 3;
+    let word = node.words[(slot >> 5) as usize & 7];
     // Shifted so that the bits up to and with this slot remain.
-    let starts = node.starts[word] << (63 - (slot as u32 & 63));
-    let rank = node.ranks[word] as u32 + starts.count_ones();
+    let starts = (word << (31 - (slot as u64 & 31))) & 0xffff_ffff;
     table
-        .value(node.base.wrapping_add(rank).wrapping_sub(1))
+        .value(((word >> 32) + ones(starts)) as u32)
         .unwrap_or(NO_CLASS)
 }
 
-/// A tree below a direct block: keys have 36 bits, so the sign of a difference
-/// says which is larger, without a branch.
+/// Bits that are set in the low half. BPF cannot count them; with constants of 32 bits
+/// this is half as long as what the compiler makes of `count_ones`.
+#[inline(always)]
+fn ones(bits: u64) -> u64 {
+    let bits = bits - (bits >> 1 & 0x5555_5555);
+    let bits = (bits & 0x3333_3333) + (bits >> 2 & 0x3333_3333);
+    let bits = (bits + (bits >> 4)) & 0x0f0f_0f0f;
+    opaque64(bits) * 0x0101_0101 >> 24 & 0xff
+}
+
+#[inline(always)]
+fn opaque64(value: u64) -> u64 {
+    opaque(value as usize) as u64
+}
+
+/// A tree over 32 bits.
 #[inline(always)]
 fn in_tree<T: ReadTable>(table: &T, root: u32, key: u64) -> u32 {
     let mut index = root;
@@ -125,37 +153,51 @@ fn in_tree<T: ReadTable>(table: &T, root: u32, key: u64) -> u32 {
         let Some(line) = table.line(index) else {
             return NO_CLASS;
         };
-        let mut rank = 0;
-        for k in line.keys {
-            rank += k.wrapping_sub(key + 1) >> 63;
-        }
-        index = line.base.wrapping_add(rank as u32);
-        if line.inner & LINE_INNER == 0 {
+        let tail = line.tail();
+        index = (tail & !LINE_INNER).wrapping_add(rank(&line.words, key) as u32);
+        if tail & LINE_INNER == 0 {
             return table.value(index).unwrap_or(NO_CLASS);
         }
     }
     NO_CLASS
 }
 
-/// A tree below a /64: keys have 64 bits and are the last addresses of ranges,
-/// so that the unused `u64::MAX` is below no address. Few prefixes are that long.
-#[inline(never)]
-fn in_deep_tree<T: ReadTable>(table: &T, root: u32, key: u64) -> u32 {
-    let mut index = root;
-    for _ in 0..opaque(MAX_LINE_DEPTH) {
-        let Some(line) = table.line(index) else {
-            return NO_CLASS;
-        };
-        let mut rank = 0;
-        for k in line.keys {
-            // The borrow of k - key, computed without a branch: 2^7 ways through
-            // each line would be too many for the verifier.
-            rank += (!k & key | (!k | key) & k.wrapping_sub(key)) >> 63;
+/// How many of the 15 ascending keys of a line are less than a limit. No processor
+/// could predict branches here, and one of two steps at a time waits four times for
+/// what it reads: so in two steps of three keys, which are read at once.
+#[inline(always)]
+pub(crate) fn rank(words: &[u32; LINE_KEYS + 1], limit: u64) -> u64 {
+    // Opaque, else this becomes a jump.
+    let less = |at: usize| opaque64((words[at] as u64).wrapping_sub(limit)) >> 63;
+    let four = (less(3) + less(7) + less(11)) << 2;
+    let at = four as usize;
+    four + less(at) + less(at + 1) + less(at + 2)
+}
+
+const _: () = assert!(LINE_KEYS == 15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ones_are_counted() {
+        for bit in 0..32 {
+            assert_eq!(ones(1 << bit), 1);
+            assert_eq!(ones((1 << bit) - 1), bit);
         }
-        index = line.base.wrapping_add(rank as u32);
-        if line.inner & LINE_INNER == 0 {
-            return table.value(index).unwrap_or(NO_CLASS);
+        assert_eq!(ones(0xffff_ffff), 32);
+        assert_eq!(ones(0x8421_1248), 8);
+    }
+
+    #[test]
+    fn keys_are_ranked() {
+        let words = core::array::from_fn(|at| at as u32 * 10);
+        for limit in 0..200 {
+            let below = words[..LINE_KEYS]
+                .iter()
+                .filter(|key| u64::from(**key) < limit);
+            assert_eq!(rank(&words, limit), below.count() as u64, "{limit}");
         }
     }
-    NO_CLASS
 }

@@ -255,6 +255,10 @@ fn a_storm_of_updates() -> Result<()> {
     ensure!(status["bgp"]["prefixes_v4"] == announced, "{status}");
     let metrics = Metrics::scrape(&router.wire.namespace)?;
     ensure!(metrics.0.contains("\nkordon_bmp_apply_failures_total 0\n"));
+    ensure!(
+        metrics.sum("kordon_bmp_in_place_total", &[]) >= 100,
+        "by new tables"
+    );
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use kordon::{
     judge::Image,
     policy::{self, Bundle, Context, Overlay},
 };
+use kordon_ebpf::layout::LAYOUT_VERSION;
 use kordon_tests::lab::{Bpffs, Wire, programs::Witness};
 
 const DATABASE: &str =
@@ -154,7 +155,8 @@ fn enforcement_outlives_controllers() -> Result<()> {
         }
         send(&wire, "198.51.100.9", 3)?;
         assert_eq!(drops(&second)?, 24);
-        let pins = fs::read_dir(bpffs.path().join("v2-small"))?.count();
+        let folder = format!("v{LAYOUT_VERSION}-small");
+        let pins = fs::read_dir(bpffs.path().join(folder))?.count();
         assert_eq!(pins, 5, "two outer maps, planes, one table, one generation");
         // What is not proven does not become live.
         let before = second.datapath.live();

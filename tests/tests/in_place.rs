@@ -145,7 +145,7 @@ impl Live {
         let model = &mut self.models[usize::from(v6)];
         set(model, first, last, max, class);
         let mut patch = Patch::default();
-        let shift = if v6 { 100 } else { 16 };
+        let shift = if v6 { 96 } else { 16 };
         for part in first >> shift..=last >> shift {
             let ranges = between(model, part << shift, part << shift | ((1 << shift) - 1));
             if v6 {

@@ -1,18 +1,19 @@
-//! The short way of a packet that passes: a gate and the verdict plane, no class.
-//! It says what [`super::decide`] says, or nothing; proofs and tests hold them to
-//! each other.
+//! The short way of almost every packet: a gate and the verdict plane say that it
+//! passes, or that only its destination's class is missing. It says what
+//! [`super::decide`] says, or nothing; proofs and tests hold them to each other.
 //!
 //! Everything here is counted in instructions: what is rare is left to the longer
 //! ways, and what can be folded into the plane when it is built (martians, special
-//! destinations, rules with ports) is not looked at.
+//! destinations, rules with ports) is not looked at before the plane says "ask".
 
+use super::{Tables, Verdict, shortcut::by_class};
 use crate::{
     layout::{
-        GATE_DROP_UNKNOWN, GATE_SOURCES_BY_RULES, Gate, PlaneOutput, Planes, VERDICT_ACTION_SHIFT,
-        VID_HAS_PAIRS, VID_ZONE,
+        Action, GATE_DROP_UNKNOWN, GATE_SOURCES_BY_RULES, Gate, NO_CLASS, PlaneOutput, Planes,
+        VERDICT_ACTION_SHIFT, VID_HAS_PAIRS, VID_ZONE,
     },
     opaque::opaque,
-    packet::{Frame, View, is_tpid},
+    packet::{Address, Frame, View},
     plane::{ReadPlanes, leaf_v4, leaf_v6},
 };
 
@@ -25,16 +26,48 @@ pub enum Express {
     Unpoliced,
     /// Passed, counted in this slot.
     Pass(u32),
+    /// Header and source are in order: [`known`] goes on from here.
+    Known(Known),
+}
+
+/// What is known of a packet whose header and source are in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Zone id + 1 in the generation of the planes.
+    pub zone: u32,
+    /// Where the destination is in the frame.
+    pub at: u32,
+    /// Whether it is an IPv6 address.
+    pub v6: bool,
 }
 
 /// What a probe writes.
 impl From<Express> for PlaneOutput {
     #[inline(always)]
     fn from(said: Express) -> Self {
-        match said {
-            Express::Ask => Self { said: 0, slot: 0 },
-            Express::Unpoliced => Self { said: 1, slot: 0 },
-            Express::Pass(slot) => Self { said: 2, slot },
+        let (said, slot) = match said {
+            Express::Ask | Express::Known(_) => (0, 0),
+            Express::Unpoliced => (1, 0),
+            Express::Pass(slot) => (2, slot),
+        };
+        Self {
+            said,
+            slot,
+            asn_slot: 0,
+            class: NO_CLASS,
+        }
+    }
+}
+
+/// What a probe writes of [`known`].
+impl From<&Verdict> for PlaneOutput {
+    #[inline(always)]
+    fn from(verdict: &Verdict) -> Self {
+        Self {
+            said: verdict.action as u32 + 3,
+            slot: verdict.slot,
+            asn_slot: verdict.asn_slot,
+            class: verdict.class,
         }
     }
 }
@@ -90,13 +123,23 @@ pub fn express<F: Frame + ?Sized, P: ReadGates>(frame: &F, port: u32, planes: &P
     let (Some(head), Some(port)) = (frame.view::<HEAD>(0), planes.gate_port(port)) else {
         return Express::Ask;
     };
-    let ethertype = head.u16(12);
-    if is_tpid(ethertype) {
+    if is_raw_tpid(head.raw_u16(12)) {
         selected::<18, _, _, _>(frame, &head, port, head.u16(14) & 0xfff, planes)
     } else {
         selected::<14, _, _, _>(frame, &head, port, 0, planes)
     }
 }
+
+/// Whether a tag follows; the ethertype as it stands in a frame.
+#[inline(always)]
+const fn is_raw_tpid(ethertype: u16) -> bool {
+    ethertype == 0x8100u16.to_be()
+        || ethertype == 0x88a8u16.to_be()
+        || ethertype == 0x9100u16.to_be()
+}
+
+const RAW_IPV4: u16 = 0x0800u16.to_be();
+const RAW_IPV6: u16 = 0x86ddu16.to_be();
 
 /// The zone of a frame of which the headers begin at `AT`.
 #[inline(always)]
@@ -110,34 +153,56 @@ fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadGates>(
     let Some(word) = planes.gate_vid(port, vid) else {
         return Express::Ask;
     };
-    let ethertype = head.u16(AT - 2);
-    let zone = word & VID_ZONE;
+    let ethertype = head.raw_u16(AT - 2);
+    let zone = (word & VID_ZONE) as u32;
     if zone == 0 {
         // A second tag may count where the first does not, or be one too many.
-        if port & GATE_DROP_UNKNOWN != 0 || word != 0 || is_tpid(ethertype) {
+        if port & GATE_DROP_UNKNOWN != 0 || word != 0 || is_raw_tpid(ethertype) {
             return Express::Ask;
         }
         return Express::Unpoliced;
     }
-    let Some(gate) = planes.gate(zone as u32) else {
+    let Some(gate) = planes.gate(zone) else {
         return Express::Ask;
     };
-    let code = match ethertype {
-        0x0800 => v4::<AT, _, _, _>(frame, head, gate, planes),
-        0x86dd => v6::<AT, _, _>(frame, gate, planes),
-        _ => None,
+    let (code, at, v6) = match ethertype {
+        RAW_IPV4 => (v4::<AT, _, _, _>(frame, head, gate, planes), AT + 16, false),
+        RAW_IPV6 => (v6::<AT, _, _>(frame, gate, planes), AT + 24, true),
+        _ => return Express::Ask,
     };
-    match code {
-        Some(code) => {
-            let word = gate.words[code as usize & 3];
-            if is_pass(word) {
-                Express::Pass(word)
-            } else {
-                Express::Ask
-            }
-        }
-        None => Express::Ask,
+    let Some(code) = code else {
+        return Express::Ask;
+    };
+    // The most frequent verdict is a branch of its own: where the counter is then does
+    // not depend on what was looked up, and the next packet need not wait for it.
+    let most = opaque(gate.words[0] as usize) as u32;
+    if code == 0 && is_pass(most) {
+        return Express::Pass(most);
     }
+    let word = gate.words[code as usize & 3];
+    if is_pass(word) {
+        return Express::Pass(word);
+    }
+    Express::Known(Known {
+        zone,
+        at: at as u32,
+        v6,
+    })
+}
+
+/// The verdict on a packet of which only the destination's class is missing; `None`:
+/// the destination is special, or rules look at more than it. `tables` is of the
+/// generation that the planes were made of.
+#[inline(always)]
+pub fn known<F: Frame + ?Sized, T: Tables>(frame: &F, known: Known, tables: &T) -> Option<Verdict> {
+    let zone = tables.zone(known.zone.wrapping_sub(1))?;
+    let destination = if known.v6 {
+        let bytes = frame.view::<16>(known.at)?;
+        Address::v6(bytes.u64(0), bytes.u64(8))
+    } else {
+        Address::v4(frame.view::<4>(known.at)?.u32(0))
+    };
+    by_class(tables, zone, destination)
 }
 
 /// No other action, and no step.
@@ -153,24 +218,22 @@ fn v4<const AT: usize, F: Frame + ?Sized, V: View, P: ReadGates>(
     gate: &Gate,
     planes: &P,
 ) -> Option<u32> {
-    let (len, end) = (frame.len() as u64, AT as u64 + head.u16(AT + 2) as u64);
     let proto = head.u8(AT + 9);
-    let src = head.u32(AT + 12);
+    let src = head.raw_u32(AT + 12);
     // Version, length of the header, fragmentation.
-    if head.u64(AT) & 0xff00_0000_0000_3fff != 0x4500_0000_0000_0000
-        || !(proto == 17 || proto == 6 || proto == 1)
+    if head.raw_u64(AT) & 0xff00_0000_0000_3fff_u64.to_be() != 0x4500_0000_0000_0000_u64.to_be()
+        || !(proto == 6 || proto == 17 || proto == 1)
         || src == 0
-        || (src ^ gate.net4) & gate.mask4 != 0
+        || (src as u64 ^ gate.net4) & gate.mask4 != 0
     {
         return None;
     }
     // Where the two are equal there is room for a header, because it was read.
+    let (len, end) = (frame.reach(), AT as u64 + head.u16(AT + 2) as u64);
     if end != len && (end > len || len > PADDED || end < AT as u64 + 20) {
         return None;
     }
-    if gate.plane & GATE_SOURCES_BY_RULES != 0
-        && !is_pass(gate.words[leaf_v4(planes, gate.plane & 0xffff, src) as usize & 3])
-    {
+    if gate.plane & GATE_SOURCES_BY_RULES != 0 && !passes_v4(planes, gate, u32::from_be(src)) {
         return None;
     }
     Some(leaf_v4(planes, gate.plane & 0xffff, head.u32(AT + 16)))
@@ -183,26 +246,39 @@ fn v6<const AT: usize, F: Frame + ?Sized, P: ReadGates>(
     planes: &P,
 ) -> Option<u32> {
     let header = frame.view::<40>(AT as u32)?;
-    let (len, end) = (frame.len() as u64, AT as u64 + 40 + header.u16(4) as u64);
     let proto = header.u8(6);
-    let src = header.u64(8);
+    let src = header.raw_u64(8);
     let dst = header.u64(24);
     if header.u8(0) >> 4 != 6
-        || !(proto == 17 || proto == 6)
+        || !(proto == 6 || proto == 17)
         || dst >> 61 != 1
         || src == 0
         || (src ^ gate.net6) & gate.mask6 != 0
-        || end != len && (end > len || len > PADDED)
     {
         return None;
     }
-    if gate.plane & GATE_SOURCES_BY_RULES != 0
-        && (src >> 61 != 1
-            || !is_pass(gate.words[leaf_v6(planes, gate.plane & 0xffff, src) as usize & 3]))
-    {
+    let (len, end) = (frame.reach(), AT as u64 + 40 + header.u16(4) as u64);
+    if end != len && (end > len || len > PADDED) {
+        return None;
+    }
+    if gate.plane & GATE_SOURCES_BY_RULES != 0 && !passes_v6(planes, gate, u64::from_be(src)) {
         return None;
     }
     Some(leaf_v6(planes, gate.plane & 0xffff, dst))
 }
 
+/// Whether the rules let pass what goes to this address. A function of its own, as
+/// the next: zones with a list of sources need no registers for it.
+#[inline(never)]
+fn passes_v4<P: ReadPlanes>(planes: &P, gate: &Gate, address: u32) -> bool {
+    is_pass(gate.words[leaf_v4(planes, gate.plane & 0xffff, address) as usize & 3])
+}
+
+#[inline(never)]
+fn passes_v6<P: ReadPlanes>(planes: &P, gate: &Gate, address: u64) -> bool {
+    address >> 61 == 1
+        && is_pass(gate.words[leaf_v6(planes, gate.plane & 0xffff, address) as usize & 3])
+}
+
 const _: () = assert!(VID_HAS_PAIRS & VID_ZONE == 0);
+const _: () = assert!(Action::Pass as u32 == 0);

@@ -18,7 +18,7 @@ mod tables;
 
 use self::rules::Transport;
 pub use self::{
-    express::{Express, ReadGates, express},
+    express::{Express, Known, ReadGates, express, known},
     shortcut::{Selected, select, shortcut},
     tables::{Live, Tables, Zones},
 };

@@ -117,6 +117,27 @@ pub fn shortcut<F: Frame + ?Sized, T: Tables>(
             return None;
         }
     }
+    by_rules(tables, zone, dst)
+}
+
+/// The verdict on a packet of which only the destination can be special.
+#[inline(always)]
+pub(super) fn by_class<T: Tables>(tables: &T, zone: &Zone, dst: Address) -> Option<Verdict> {
+    let special = if dst.v6 {
+        !is_plain_v6(dst) || tables.nat64_len() != 0
+    } else {
+        dst.lo == 0xffff_ffff || dst.is_martian()
+    };
+    if special {
+        return None;
+    }
+    by_rules(tables, zone, dst)
+}
+
+/// What the rules say of an address that stands for itself, where they look at
+/// nothing else.
+#[inline(always)]
+fn by_rules<T: Tables>(tables: &T, zone: &Zone, dst: Address) -> Option<Verdict> {
     let class = tables.class(dst);
     let class_word = tables.class_word(class)?;
     let word = tables.verdict(zone.verdict_base + (class_word & GROUP_MASK))?;

@@ -178,6 +178,7 @@ fn cases(internet: &Internet) -> Vec<Case> {
     ];
     for (subject, before) in [
         (Subject::Kordon, ""),
+        (Subject::ClassPlane, "class/"),
         (Subject::Lpm, "lpm/"),
         (Subject::Dir, "dir-24-8/"),
     ] {

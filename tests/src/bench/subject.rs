@@ -14,11 +14,14 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kordon::compile::plane::FlatPlanes;
 use kordon::datapath::memory::{Mapped, generation_size, table_size};
 use kordon::datapath::{programs, system};
-use kordon_ebpf::layout::{Action, ProbeControl, mode};
+use kordon_ebpf::layout::{Action, Gate, Generation, Planes, ProbeControl, mode};
 
 use super::internet::{Input, Internet};
 
 static BENCH: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench"));
+
+/// Number of the generation that is live, and that its planes are of.
+const NUMBER: u64 = 1;
 
 /// All of them.
 pub(super) struct Subjects {
@@ -32,6 +35,9 @@ pub(super) struct Kordon {
     pub(super) ebpf: Ebpf,
     pub(super) table: Mapped,
     pub(super) generation: Mapped,
+    planes: Mapped,
+    /// [`Gate::plane`] of every gate.
+    gates: Vec<u32>,
     probe: Mapped,
 }
 
@@ -50,6 +56,9 @@ pub(super) enum Subject {
     Empty,
     /// kordon's.
     Kordon,
+    /// kordon's with gates, but no verdict plane behind them: every packet's class is
+    /// looked up.
+    ClassPlane,
     /// The kernel's trie.
     Lpm,
     /// DIR-24-8.
@@ -89,13 +98,17 @@ impl Subjects {
     /// Mean time of one packet, as the kernel says: whole nanoseconds, rounded down.
     pub(super) fn run(&mut self, subject: Subject, work: Work<'_>) -> Result<Duration> {
         let name = match subject {
-            Subject::Kordon => "kordon",
+            Subject::Kordon | Subject::ClassPlane => "kordon",
             Subject::Empty => "empty",
             Subject::Lpm => "lpm",
             Subject::Dir => "dir_24_8",
         };
         let (ebpf, probe) = match (subject, &mut self.bench) {
-            (Subject::Kordon, _) => (&mut self.kordon.ebpf, &mut self.kordon.probe),
+            (Subject::Kordon | Subject::ClassPlane, _) => {
+                let kordon = &mut self.kordon;
+                kordon.use_planes(subject == Subject::Kordon);
+                (&mut kordon.ebpf, &mut kordon.probe)
+            }
             (_, Some(bench)) => (&mut bench.ebpf, &mut bench.probe),
             (_, None) => bail!("`{name}` is not loaded"),
         };
@@ -134,12 +147,14 @@ impl Kordon {
         put(&ebpf, "TABLES", image.rules.fixed.table_slot, &table)?;
         let mut generation = Mapped::create("generation", generation_size(image.tier))?;
         generation.write_generation(&image.rules);
+        let at = std::mem::offset_of!(Generation<0>, number);
+        generation.bytes_mut()[at..][..8].copy_from_slice(&NUMBER.to_ne_bytes());
         put(&ebpf, "GENERATIONS", 0, &generation)?;
         let mut planes = mapped(&mut ebpf, "PLANES")?;
         let rules = &image.rules;
         let flat = FlatPlanes::build(&rules.fixed, &rules.class_words, &image.table, image.tier);
         planes.write_planes(image.tier, &flat);
-        planes.set_planes_number(1);
+        planes.set_planes_number(NUMBER);
         let probe = mapped(&mut ebpf, "PROBE")?;
         program(&mut ebpf, "kordon")?
             .load()
@@ -148,8 +163,20 @@ impl Kordon {
             ebpf,
             table,
             generation,
+            planes,
+            gates: flat.gates.iter().map(|gate| gate.plane).collect(),
             probe,
         })
+    }
+
+    /// Whether gates lead to a verdict plane, or to one that is not there.
+    fn use_planes(&mut self, on: bool) {
+        let first = std::mem::offset_of!(Planes<0, 0, 0, 0>, gates);
+        for (id, plane) in self.gates.iter().enumerate() {
+            let plane = if on { *plane } else { *plane | 0xffff };
+            let at = first + id * size_of::<Gate>() + std::mem::offset_of!(Gate, plane);
+            self.planes.bytes_mut()[at..][..4].copy_from_slice(&plane.to_ne_bytes());
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use kordon_ebpf::{
     table::ReadTable,
 };
 
-use super::table::{Tier, line_keys};
+use super::table::{Tier, line_keys, values_of};
 
 /// IPv4 blocks whose leaves are all of one code: block and code are the same.
 pub(super) const UNIFORM: usize = 4;
@@ -201,7 +201,7 @@ const CLOSED: Gate = Gate {
     plane: 0,
     reserved: 0,
     net4: 0,
-    mask4: u32::MAX,
+    mask4: u32::MAX as u64,
     net6: 0,
     mask6: u64::MAX,
 };
@@ -215,13 +215,14 @@ fn gate(fixed: &Generation<0>, zone: &Zone, words: [u32; 4], plane: u32) -> Gate
     if zone.flags & ZONE_SOURCES_LISTED != 0 {
         let first = |at: u16, len: u16| (len > 0).then(|| fixed.sources.get(at as usize)).flatten();
         if let Some(Prefix { lo, lo_mask, .. }) = first(zone.sources_v4, zone.sources_v4_len) {
-            (gate.net4, gate.mask4) = (*lo as u32, *lo_mask as u32);
+            let raw = |half: u64| u64::from((half as u32).to_be());
+            (gate.net4, gate.mask4) = (raw(*lo), raw(*lo_mask));
         }
         // The low half is not looked at.
         if let Some(prefix) = first(zone.sources_v6, zone.sources_v6_len)
             && prefix.lo_mask == 0
         {
-            (gate.net6, gate.mask6) = (prefix.hi, prefix.hi_mask);
+            (gate.net6, gate.mask6) = (prefix.hi.to_be(), prefix.hi_mask.to_be());
         }
         return gate;
     }
@@ -404,37 +405,55 @@ impl<T: ReadTable, P: Places, C: Fn(u32) -> Option<u8>> Builder<'_, T, P, C> {
 
     /// The codes of a node's slots.
     fn node(&self, index: u32, leaves: &mut [u8; 256]) {
-        let Some(node) = self.table.node(index) else {
-            leaves.fill(ASK as u8);
-            return;
-        };
-        let mut value = node.base.wrapping_sub(1);
-        let mut code = ASK as u8;
-        for (slot, leaf) in leaves.iter_mut().enumerate() {
-            if node.starts[slot / 64] >> (slot % 64) & 1 != 0 {
-                value = value.wrapping_add(1);
-                code = match self.table.value(value) {
-                    Some(word) if word & LEAF != 0 => self.code(word),
-                    Some(deeper) => self.uniform(deeper),
-                    None => ASK as u8,
+        let words = self.words(index);
+        let (mut before, mut code) = (NO_CLASS, ASK as u8);
+        for (leaf, word) in leaves.iter_mut().zip(words) {
+            // Neighbours are mostly alike.
+            if word != before {
+                before = word;
+                code = if word & LEAF != 0 {
+                    self.code(word)
+                } else {
+                    self.uniform(word)
                 };
             }
             *leaf = code;
         }
     }
 
+    /// The words of a node's slots.
+    fn words(&self, index: u32) -> [u32; 256] {
+        let mut words = [NO_CLASS; 256];
+        let Some(node) = self.table.node(index) else {
+            return words;
+        };
+        let mut value = values_of(node).0.wrapping_sub(1);
+        for (slot, word) in (0..=255).zip(0..256usize) {
+            words[word] = if node.starts(slot) {
+                value += 1;
+                self.table.value(value).unwrap_or(NO_CLASS)
+            } else {
+                words[word.saturating_sub(1)]
+            };
+        }
+        words
+    }
+
     /// The code of everything in a node, if it is one.
     fn uniform(&self, index: u32) -> u8 {
-        let Some(node) = self.table.node(index) else {
-            return ASK as u8;
+        let words = self.words(index);
+        let code = |word| {
+            if word & LEAF != 0 {
+                self.code(word)
+            } else {
+                ASK as u8
+            }
         };
-        let count: u32 = node.starts.iter().map(|word| word.count_ones()).sum();
-        let mut codes = (0..count).map(|value| match self.table.value(node.base + value) {
-            Some(word) if word & LEAF != 0 => self.code(word),
-            _ => ASK as u8,
-        });
-        let first = codes.next().unwrap_or(ASK as u8);
-        if codes.all(|code| code == first) {
+        let first = code(words[0]);
+        if words
+            .iter()
+            .all(|word| *word == words[0] || code(*word) == first)
+        {
             first
         } else {
             ASK as u8
@@ -459,13 +478,13 @@ impl<T: ReadTable, P: Places, C: Fn(u32) -> Option<u8>> Builder<'_, T, P, C> {
             return leaf;
         }
         let mut block = [0; 4096];
-        for (slot, leaf) in (0u16..).zip(block.iter_mut()) {
-            let below = if word & LEAF != 0 {
-                Some(word)
-            } else {
-                self.table.block(word, slot)
-            };
-            *leaf = below.map_or(ASKS, |word| self.slot_v6(top, slot, word));
+        // By the /24; each has sixteen /28.
+        for (part, leaves) in (0u16..).zip(block.chunks_exact_mut(16)) {
+            let below = self.below(word, part as u8);
+            let words = (below & LEAF == 0).then(|| self.words(below));
+            for (slot, leaf) in (part * 16..).zip(leaves) {
+                *leaf = self.slice_v6(top, slot, below, words.as_ref());
+            }
         }
         if block
             .iter()
@@ -491,15 +510,30 @@ impl<T: ReadTable, P: Places, C: Fn(u32) -> Option<u8>> Builder<'_, T, P, C> {
         }
     }
 
-    /// The word of a /28, of which this is the word of the table.
+    /// The word of a /28 in a /16 of which this is the word of the table.
     pub(super) fn slot_v6(&mut self, top: u16, slot: u16, word: u32) -> u16 {
+        let below = self.below(word, (slot >> 4) as u8);
+        let words = (below & LEAF == 0).then(|| self.words(below));
+        self.slice_v6(top, slot, below, words.as_ref())
+    }
+
+    /// The table's word of a /24.
+    fn below(&self, word: u32, part: u8) -> u32 {
+        if word & LEAF != 0 {
+            return word;
+        }
+        self.table.block(word, part).unwrap_or(NO_CLASS)
+    }
+
+    /// The word of a /28 in a /24: by the /24's word, or those of its 256 /32.
+    fn slice_v6(&mut self, top: u16, slot: u16, below: u32, words: Option<&[u32; 256]>) -> u16 {
         let first = u64::from(V6_FIRST | top) << 48 | u64::from(slot) << 36;
         if first >> 32 == 0x2001_0000 || self.has_nat64(first, 28) {
-            ASKS
-        } else if word & LEAF != 0 {
-            PLANE_LEAF | u16::from(self.code(word))
-        } else {
-            self.tree(word)
+            return ASKS;
+        }
+        match words {
+            Some(words) => self.trees(&words[usize::from(slot & 15) * 16..][..16]),
+            None => PLANE_LEAF | u16::from(self.code(below)),
         }
     }
 
@@ -511,11 +545,17 @@ impl<T: ReadTable, P: Places, C: Fn(u32) -> Option<u8>> Builder<'_, T, P, C> {
             .any(|nat64| (nat64.prefix.hi ^ first) & mask & nat64.prefix.hi_mask == 0)
     }
 
-    /// The word for a /28 in which not all is of one class.
-    fn tree(&mut self, root: u32) -> u16 {
+    /// The word for a /28, by the words of its sixteen /32.
+    fn trees(&mut self, words: &[u32]) -> u16 {
         let mut runs = std::mem::take(&mut self.runs);
         runs.clear();
-        self.walk(root, 0, &mut runs);
+        for (slot, word) in (0u64..).zip(words) {
+            if word & LEAF != 0 {
+                runs.push((slot << 32, self.code(*word)));
+            } else {
+                self.walk(*word, slot << 32, &mut runs);
+            }
+        }
         runs.dedup_by_key(|run| run.1);
         // In units of /60; one in which a run begins elsewhere than at its first
         // address has several codes.
@@ -542,9 +582,13 @@ impl<T: ReadTable, P: Places, C: Fn(u32) -> Option<u8>> Builder<'_, T, P, C> {
             runs.push((first, ASK as u8));
             return;
         };
-        let starts = std::iter::once(first).chain(line_keys(line, false));
-        for (child, start) in (line.base..).zip(starts) {
-            if line.inner & LINE_INNER != 0 {
+        // Keys are the last addresses before.
+        let keys = line_keys(line);
+        let slash_32 = first >> 32 << 32;
+        let starts = std::iter::once(first).chain(keys.map(|key| slash_32 | u64::from(key + 1)));
+        let tail = line.tail();
+        for (child, start) in (tail & !LINE_INNER..).zip(starts) {
+            if tail & LINE_INNER != 0 {
                 self.walk(child, start, runs);
                 continue;
             }

@@ -6,8 +6,7 @@
 
 use kordon_ebpf::{
     layout::{
-        CLASS_MASK, Generation, LEAF, LINE_INNER, LINE_KEYS, Line, MAX_LINE_DEPTH, NO_CLASS, Node,
-        Table, tier,
+        CLASS_MASK, Generation, LEAF, LINE_INNER, LINE_KEYS, Line, NO_CLASS, Node, Table, tier,
     },
     table::ReadTable,
 };
@@ -21,9 +20,8 @@ mod tests;
 /// Children or values of one line.
 const FANOUT: usize = LINE_KEYS + 1;
 
-/// Ranges of one family: what fills the deepest tree. Three times what the
-/// largest tier can hold.
-const MAX_RANGES: usize = FANOUT.pow(MAX_LINE_DEPTH as u32);
+/// Ranges of one family. Several times what the largest tier can hold.
+const MAX_RANGES: usize = 1 << 24;
 
 /// Why no table could be built.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -120,7 +118,7 @@ impl<const CLASSES: usize> GenerationSize for Generation<CLASSES> {
 /// How much of each part a table takes, or a tier has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// IPv4 nodes.
+    /// Nodes of both families.
     pub nodes: usize,
     /// Values of nodes and lines.
     pub values: usize,
@@ -143,7 +141,7 @@ impl Usage {
     fn excess(&self, capacity: &Self) -> Option<(&'static str, usize, usize)> {
         [
             ("classes", self.classes, capacity.classes),
-            ("IPv4 nodes", self.nodes, capacity.nodes),
+            ("nodes", self.nodes, capacity.nodes),
             ("values", self.values, capacity.values),
             ("IPv6 blocks", self.blocks, capacity.blocks),
             ("IPv6 lines", self.lines, capacity.lines),
@@ -179,12 +177,12 @@ pub struct FlatTable {
     /// 65536 words.
     pub v6: Vec<u32>,
     /// IPv6 direct blocks.
-    pub blocks: Vec<[u32; 4096]>,
+    pub blocks: Vec<[u32; 256]>,
     /// IPv6 trees.
     pub lines: Vec<Line>,
-    /// IPv4 nodes.
+    /// Nodes of both families.
     pub nodes: Vec<Node>,
-    /// Words of nodes and leaf lines.
+    /// Words of nodes and leaf lines. The first is of none, see [`Node`].
     pub values: Vec<u32>,
     /// Classes of the partition.
     pub classes: usize,
@@ -199,7 +197,7 @@ impl ReadTable for FlatTable {
         self.v6.get(index as usize).copied().unwrap_or(NO_CLASS)
     }
 
-    fn block(&self, block: u32, index: u16) -> Option<u32> {
+    fn block(&self, block: u32, index: u8) -> Option<u32> {
         self.blocks
             .get(block as usize)?
             .get(index as usize)
@@ -227,12 +225,12 @@ pub struct Full(pub &'static str);
 /// Where the parts of a table are put: behind each other into vectors, or into free
 /// places of a table that is live. Each returns the index of the first.
 pub trait Parts {
-    /// An IPv4 node.
+    /// A node.
     ///
     /// # Errors
     /// When there is no room; likewise the others.
     fn node(&mut self, node: Node) -> Result<u32, Full>;
-    /// Values, one after the other.
+    /// Values, one after the other, never at 0.
     ///
     /// # Errors
     /// See `node`.
@@ -241,7 +239,7 @@ pub trait Parts {
     ///
     /// # Errors
     /// See `node`.
-    fn block(&mut self, block: &[u32; 4096]) -> Result<u32, Full>;
+    fn block(&mut self, block: &[u32; 256]) -> Result<u32, Full>;
     /// Lines, one after the other.
     ///
     /// # Errors
@@ -261,7 +259,7 @@ impl Parts for FlatTable {
         Ok((self.values.len() - values.len()) as u32)
     }
 
-    fn block(&mut self, block: &[u32; 4096]) -> Result<u32, Full> {
+    fn block(&mut self, block: &[u32; 256]) -> Result<u32, Full> {
         self.blocks.push(*block);
         Ok(self.blocks.len() as u32 - 1)
     }
@@ -280,62 +278,79 @@ impl FlatTable {
     pub fn build(partition: &Partition) -> Result<Self, TableError> {
         check(&partition.v4, "IPv4")?;
         check(&partition.v6, "IPv6")?;
-        // Neither family knows of the other but for the values, which are shared.
-        let (mut table, v6) = std::thread::scope(|scope| {
+        // One family knows nothing of the other; their parts are put together then.
+        let (v4, v6) = std::thread::scope(|scope| {
             let v6 = scope.spawn(|| Self::family_v6(&partition.v6));
             (Self::family_v4(&partition.v4), v6.join())
         });
-        let Ok(mut v6) = v6 else {
+        let (Ok(table), Ok(Ok(v6))) = (v4, v6) else {
             return Err(TableError::BadPartition { family: "IPv6" });
         };
-        let before = table.values.len() as u32;
-        for line in v6
-            .lines
-            .iter_mut()
-            .filter(|line| line.inner & LINE_INNER == 0)
-        {
-            line.base += before;
-        }
-        table.values.append(&mut v6.values);
-        Ok(Self {
-            v6: v6.v6,
-            blocks: v6.blocks,
-            lines: v6.lines,
-            classes: partition.classes.len(),
-            ..table
-        })
+        Ok(table.with_v6(v6, partition.classes.len()))
     }
 
     fn empty(values: usize) -> Self {
-        Self {
+        let mut table = Self {
             v4: Vec::new(),
             v6: Vec::new(),
             blocks: Vec::new(),
             lines: Vec::new(),
             nodes: Vec::new(),
-            values: Vec::with_capacity(values),
+            values: Vec::with_capacity(values + 1),
             classes: 0,
-        }
+        };
+        table.values.push(NO_CLASS);
+        table
     }
 
-    fn family_v4(ranges: &[(u32, u32)]) -> Self {
+    fn family_v4(ranges: &[(u32, u32)]) -> Result<Self, Full> {
         let mut table = Self::empty(2 * ranges.len());
         table.nodes.reserve(ranges.len() / 16);
-        let mut cursor = Cursor::new(ranges);
-        let tops = (0..1u32 << 16).map_while(|top| table.top_v4(&mut cursor, top << 16).ok());
-        table.v4 = tops.collect();
-        table
+        let (mut cursor, mut build) = (Cursor::new(ranges), Build::default());
+        let tops = (0..1u32 << 16).map(|top| build.top_v4(&mut table, &mut cursor, top << 16));
+        table.v4 = tops.collect::<Result<_, _>>()?;
+        Ok(table)
     }
 
-    fn family_v6(ranges: &[(u128, u32)]) -> Self {
+    fn family_v6(ranges: &[(u128, u32)]) -> Result<Self, Full> {
         let mut table = Self::empty(2 * ranges.len());
-        table.lines.reserve(ranges.len() / 4);
-        let mut cursor = Cursor::new(ranges);
-        let mut trees = Trees::default();
-        let tops =
-            (0..1u128 << 16).map_while(|top| trees.top(&mut table, &mut cursor, top << 112).ok());
-        table.v6 = tops.collect();
-        table
+        table.lines.reserve(ranges.len() / 8);
+        let (mut cursor, mut build) = (Cursor::new(ranges), Build::default());
+        let tops = (0..1u128 << 16).map(|top| build.top_v6(&mut table, &mut cursor, top << 112));
+        table.v6 = tops.collect::<Result<_, _>>()?;
+        Ok(table)
+    }
+
+    /// This one of IPv4, and one of IPv6, of which nodes and values come behind.
+    fn with_v6(mut self, mut v6: Self, classes: usize) -> Self {
+        // Both have a value 0, and one is enough.
+        let (nodes, values) = (self.nodes.len() as u32, self.values.len() as u32 - 1);
+        for line in &mut v6.lines {
+            if line.tail() & LINE_INNER == 0 {
+                line.words[LINE_KEYS] += values;
+            }
+        }
+        for word in v6.nodes.iter_mut().flat_map(|node| &mut node.words) {
+            *word += u64::from(values) << 32;
+        }
+        // Only blocks lead to nodes: values of IPv6 are classes and lines.
+        for word in v6
+            .blocks
+            .iter_mut()
+            .flatten()
+            .filter(|word| **word & LEAF == 0)
+        {
+            *word += nodes;
+        }
+        self.nodes.append(&mut v6.nodes);
+        self.values.extend_from_slice(&v6.values[1..]);
+        Self {
+            v6: v6.v6,
+            blocks: v6.blocks,
+            lines: v6.lines,
+            classes,
+            ..self
+        }
     }
 
     /// How much of each part it takes.
@@ -351,229 +366,285 @@ impl FlatTable {
     }
 }
 
-/// Builds what is below one word of the IPv4 root.
-pub(super) trait BuildV4: Parts {
+/// What makes a slot's word that is not all of one class.
+type Below<'a, P, A> =
+    &'a mut dyn FnMut(&mut Build, &mut P, &mut Cursor<'_, A>, A) -> Result<u32, Full>;
+
+/// Builds parts of a table; memory that is used again.
+#[derive(Default)]
+pub(super) struct Build {
+    /// By the kind of tree: units of single addresses, of /96, of /64.
+    entries: [Vec<(u32, u32)>; 3],
+    firsts: Vec<u32>,
+    /// Lines of two levels of a tree.
+    levels: [Vec<Line>; 2],
+}
+
+impl Build {
     /// The word for the /16 at `first`.
-    fn top_v4(&mut self, cursor: &mut Cursor<'_, u32>, first: u32) -> Result<u32, Full> {
-        match cursor.uniform(first, first | 0xffff) {
+    pub(super) fn top_v4<P: Parts>(
+        &mut self,
+        parts: &mut P,
+        cursor: &mut Cursor<'_, u32>,
+        first: u32,
+    ) -> Result<u32, Full> {
+        if let Some(class) = cursor.uniform(first, first.last(16)) {
+            return Ok(LEAF | class);
+        }
+        self.node(
+            parts,
+            cursor,
+            first,
+            8,
+            &mut |build, parts, cursor, first| {
+                // Of single addresses none is cut further.
+                build.node(parts, cursor, first, 0, &mut |_, _, _, _| Ok(NO_CLASS))
+            },
+        )
+    }
+
+    /// The word for the /16 at `first`.
+    pub(super) fn top_v6<P: Parts>(
+        &mut self,
+        parts: &mut P,
+        cursor: &mut Cursor<'_, u128>,
+        first: u128,
+    ) -> Result<u32, Full> {
+        if let Some(class) = cursor.uniform(first, first.last(112)) {
+            return Ok(LEAF | class);
+        }
+        let mut block = [0; 256];
+        for (slot, word) in (0u32..).zip(&mut block) {
+            let first = first.plus(slot, 104);
+            *word = match cursor.uniform(first, first.last(104)) {
+                Some(class) => LEAF | class,
+                None => self.node(
+                    parts,
+                    cursor,
+                    first,
+                    96,
+                    &mut |build, parts, cursor, first| build.tree(parts, cursor, first, 64),
+                )?,
+            };
+        }
+        parts.block(&block)
+    }
+
+    /// The word for the /32 at `first`.
+    pub(super) fn slot_v6<P: Parts>(
+        &mut self,
+        parts: &mut P,
+        cursor: &mut Cursor<'_, u128>,
+        first: u128,
+    ) -> Result<u32, Full> {
+        match cursor.uniform(first, first.last(96)) {
             Some(class) => Ok(LEAF | class),
-            None => self.node_of(cursor, first, 8),
+            None => self.tree(parts, cursor, first, 64),
         }
     }
 
     /// The node for 256 slots of `1 << slot_bits` addresses.
-    fn node_of(
+    fn node<P: Parts, A: Space>(
         &mut self,
-        cursor: &mut Cursor<'_, u32>,
-        first: u32,
+        parts: &mut P,
+        cursor: &mut Cursor<'_, A>,
+        first: A,
         slot_bits: u32,
+        below: Below<'_, P, A>,
     ) -> Result<u32, Full> {
-        let slot_mask = (1 << slot_bits) - 1;
-        let mut starts = [0u64; 4];
-        let mut words = [0u32; 256];
-        let mut len = 0;
+        let mut runs = Runs::default();
         let mut slot = 0;
         while slot < 256 {
-            let slot_first = first + (slot << slot_bits);
-            let here = slot as usize;
-            let word = match cursor.uniform(slot_first, slot_first | slot_mask) {
+            let slot_first = first.plus(slot as u32, slot_bits);
+            let here = slot;
+            let word = match cursor.uniform(slot_first, slot_first.last(slot_bits)) {
                 Some(class) => {
                     // On to the slot in which something else begins.
                     slot = match cursor.next() {
-                        Some(next) => ((next - first) >> slot_bits).min(256),
+                        Some(next) => next.slot(first, slot_bits),
                         None => 256,
                     };
                     LEAF | class
                 }
                 None => {
                     slot += 1;
-                    self.node_of(cursor, slot_first, 0)?
+                    below(self, parts, cursor, slot_first)?
                 }
             };
-            if len == 0 || words[len - 1] != word {
-                starts[here / 64] |= 1 << (here % 64);
-                words[len] = word;
-                len += 1;
-            }
+            runs.push(here, word);
         }
-        let mut ranks = [0u8; 4];
-        for i in 1..4 {
-            // At most 192.
-            ranks[i] = ranks[i - 1] + starts[i - 1].count_ones() as u8;
-        }
-        let base = self.values(&words[..len])?;
-        self.node(Node {
-            starts,
-            ranks,
-            base,
-        })
-    }
-}
-
-impl<P: Parts> BuildV4 for P {}
-
-/// Builds what is below words of the IPv6 root; memory that is used again.
-#[derive(Default)]
-pub(super) struct Trees {
-    entries: Vec<(u64, u32)>,
-    deep: Vec<(u64, u32)>,
-    firsts: Vec<u64>,
-    words: Vec<u32>,
-    level: Vec<Line>,
-}
-
-impl Trees {
-    /// The word for the /16 at `first`.
-    pub(super) fn top<P: Parts>(
-        &mut self,
-        parts: &mut P,
-        cursor: &mut Cursor<'_, u128>,
-        first: u128,
-    ) -> Result<u32, Full> {
-        if let Some(class) = cursor.uniform(first, first | ((1 << 112) - 1)) {
-            return Ok(LEAF | class);
-        }
-        let mut block = [0; 4096];
-        for (slot, word) in (0u128..).zip(&mut block) {
-            *word = self.slot(parts, cursor, first + (slot << 100))?;
-        }
-        parts.block(&block)
+        runs.put(parts)
     }
 
-    /// The word for the /28 at `first`.
-    pub(super) fn slot<P: Parts>(
-        &mut self,
-        parts: &mut P,
-        cursor: &mut Cursor<'_, u128>,
-        first: u128,
-    ) -> Result<u32, Full> {
-        let last = first | ((1 << 100) - 1);
-        match cursor.uniform(first, last) {
-            Some(class) => Ok(LEAF | class),
-            None => self.tree(parts, cursor, first, last),
-        }
-    }
-
-    /// The tree for one /28 in which something begins.
+    /// The tree over 32 bits, of which each unit has `1 << unit_bits` addresses: 64,
+    /// 32 or 0 bits. In all of it something begins.
     fn tree<P: Parts>(
         &mut self,
         parts: &mut P,
         cursor: &mut Cursor<'_, u128>,
         first: u128,
-        last: u128,
+        unit_bits: u32,
     ) -> Result<u32, Full> {
-        let key = |address: u128| (address >> 64) as u64 & ((1 << 36) - 1);
-        let mut entries = std::mem::take(&mut self.entries);
+        let last = first.last(unit_bits + 32);
+        let key = |address: u128| (address >> unit_bits) as u32;
+        let mut entries = std::mem::take(&mut self.entries[unit_bits as usize / 32]);
         entries.clear();
-        let mut subnet = first;
+        let mut unit = first;
         loop {
-            let subnet_last = subnet | u128::from(u64::MAX);
-            let Some(class) = cursor.uniform(subnet, subnet_last) else {
-                let root = self.deep_tree(parts, cursor, subnet, subnet_last)?;
-                entries.push((key(subnet), root));
-                if subnet_last == last {
+            let unit_last = unit.last(unit_bits);
+            let Some(class) = cursor.uniform(unit, unit_last) else {
+                let root = self.tree(parts, cursor, unit, unit_bits - 32)?;
+                entries.push((key(unit), root));
+                if unit_last == last {
                     break;
                 }
-                subnet = subnet_last + 1;
+                unit = unit_last + 1;
                 continue;
             };
-            entries.push((key(subnet), LEAF | class));
-            // On to the /64 in which something else begins.
+            entries.push((key(unit), LEAF | class));
+            // On to the unit in which something else begins.
             match cursor.next() {
-                Some(next) if next <= last => subnet = next & !u128::from(u64::MAX),
+                Some(next) if next <= last => unit = next >> unit_bits << unit_bits,
                 _ => break,
             }
         }
-        let root = self.lines_of(parts, &entries, false);
-        self.entries = entries;
-        root
-    }
-
-    /// The tree for one /64 in which something begins.
-    fn deep_tree<P: Parts>(
-        &mut self,
-        parts: &mut P,
-        cursor: &mut Cursor<'_, u128>,
-        first: u128,
-        last: u128,
-    ) -> Result<u32, Full> {
-        let mut deep = std::mem::take(&mut self.deep);
-        deep.clear();
-        let mut address = first;
-        loop {
-            let class = cursor.seek(address);
-            deep.push((address as u64, LEAF | class));
-            match cursor.next() {
-                Some(next) if next <= last => address = next,
-                _ => break,
-            }
-        }
-        // Keys are the last addresses of the ranges before.
-        let root = self.lines_of(parts, &deep, true);
-        self.deep = deep;
+        let root = self.lines_of(parts, &entries);
+        self.entries[unit_bits as usize / 32] = entries;
         root
     }
 
     /// Builds a tree from its leaves up and returns the root line. `entries`:
-    /// first address and word, never empty. Keys are the last addresses before these
-    /// in a `deep` tree.
-    fn lines_of<P: Parts>(
-        &mut self,
-        parts: &mut P,
-        entries: &[(u64, u32)],
-        deep: bool,
-    ) -> Result<u32, Full> {
-        let below = u64::from(deep);
+    /// first address and word, never empty.
+    fn lines_of<P: Parts>(&mut self, parts: &mut P, entries: &[(u32, u32)]) -> Result<u32, Full> {
         let firsts = &mut self.firsts;
         firsts.clear();
         firsts.extend(entries.iter().map(|&(first, _)| first));
-        self.words.clear();
-        self.words.extend(entries.iter().map(|&(_, word)| word));
-        self.level.clear();
-        let mut inner = 0;
+        let [below, level] = &mut self.levels;
+        below.clear();
         loop {
             // `firsts` are the starts of the words or lines of one level; each line of
-            // the next takes up to eight of them, all about equally many. What one line
-            // leads to stands together, and nothing else has to.
+            // the next takes up to sixteen of them, all about equally many. What one
+            // line leads to stands together, and nothing else has to.
             let children = firsts.len();
             let lines = children.div_ceil(FANOUT);
-            let mut level = Vec::with_capacity(lines);
+            level.clear();
             for line in 0..lines {
                 let from = line * children / lines;
                 let to = (line + 1) * children / lines;
-                let mut keys = [unused_key(deep); LINE_KEYS];
-                for (key, first) in keys.iter_mut().zip(&firsts[from + 1..to]) {
-                    *key = first.wrapping_sub(below);
+                let mut words = [u32::MAX; FANOUT];
+                for (key, first) in words.iter_mut().zip(&firsts[from + 1..to]) {
+                    // The last address before.
+                    *key = first - 1;
                 }
-                let base = if inner == 0 {
-                    parts.values(&self.words[from..to])?
+                words[LINE_KEYS] = if below.is_empty() {
+                    let mut values = [0; FANOUT];
+                    for (value, (_, word)) in values.iter_mut().zip(&entries[from..to]) {
+                        *value = *word;
+                    }
+                    parts.values(&values[..to - from])?
                 } else {
-                    parts.lines(&self.level[from..to])?
+                    parts.lines(&below[from..to])? | LINE_INNER
                 };
-                level.push(Line { keys, base, inner });
+                level.push(Line { words });
                 // Never read again at its old place: `line <= from`.
                 firsts[line] = firsts[from];
             }
-            self.level = level;
             if lines == 1 {
-                return parts.lines(&self.level);
+                return parts.lines(level);
             }
             firsts.truncate(lines);
-            inner = LINE_INNER;
+            std::mem::swap(below, level);
         }
     }
 }
 
-/// What an unused key of a line is: under a direct block, or below a /64 (`deep`).
-const fn unused_key(deep: bool) -> u64 {
-    if deep { u64::MAX } else { u64::MAX >> 1 }
+/// Slots of a node, as far as they are known.
+pub(super) struct Runs {
+    starts: [u32; 8],
+    words: [u32; 256],
+    len: usize,
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        Self {
+            starts: [0; 8],
+            words: [0; 256],
+            len: 0,
+        }
+    }
+}
+
+impl Runs {
+    /// From a slot on, a word.
+    pub(super) fn push(&mut self, slot: usize, word: u32) {
+        if self.len == 0 || self.words[self.len - 1] != word {
+            self.starts[slot / 32] |= 1 << (slot % 32);
+            self.words[self.len] = word;
+            self.len += 1;
+        }
+    }
+
+    /// The node.
+    pub(super) fn put<P: Parts>(&self, parts: &mut P) -> Result<u32, Full> {
+        // Value 0 is no node's, so there is one before.
+        let mut before = u64::from(parts.values(&self.words[..self.len])?) - 1;
+        let mut node = Node::default();
+        for (word, starts) in node.words.iter_mut().zip(self.starts) {
+            *word = before << 32 | u64::from(starts);
+            before += u64::from(starts.count_ones());
+        }
+        parts.node(node)
+    }
+}
+
+/// The index of a node's first value, and how many it has.
+pub(super) fn values_of(node: &Node) -> (u32, u32) {
+    let count = node
+        .words
+        .iter()
+        .map(|word| (*word as u32).count_ones())
+        .sum();
+    ((node.words[0] >> 32) as u32 + 1, count)
 }
 
 /// Keys of a line that are in use.
-pub(super) fn line_keys(line: &Line, deep: bool) -> impl Iterator<Item = u64> + use<> {
-    let unused = unused_key(deep);
-    line.keys.into_iter().take_while(move |key| *key != unused)
+pub(super) fn line_keys(line: &Line) -> impl Iterator<Item = u32> + use<'_> {
+    line.keys()
+        .iter()
+        .copied()
+        .take_while(|key| *key != u32::MAX)
 }
+
+/// Addresses of one family.
+pub(super) trait Space: Copy + Ord {
+    /// The first address `slots` times `1 << bits` addresses on.
+    fn plus(self, slots: u32, bits: u32) -> Self;
+    /// The last of the `1 << bits` addresses of which this is the first.
+    fn last(self, bits: u32) -> Self;
+    /// The slot of `1 << bits` addresses that this is in, of 256 from `first` on;
+    /// 256: behind them all.
+    fn slot(self, first: Self, bits: u32) -> usize;
+}
+
+macro_rules! space {
+    ($address:ty) => {
+        impl Space for $address {
+            fn plus(self, slots: u32, bits: u32) -> Self {
+                self + (Self::from(slots) << bits)
+            }
+            fn last(self, bits: u32) -> Self {
+                self | ((1 << bits) - 1)
+            }
+            fn slot(self, first: Self, bits: u32) -> usize {
+                ((self - first) >> bits).min(256) as usize
+            }
+        }
+    };
+}
+
+space!(u32);
+space!(u128);
 
 /// A place in a partition, moving up only.
 pub(super) struct Cursor<'a, A> {

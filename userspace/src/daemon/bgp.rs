@@ -234,7 +234,8 @@ impl Bgp {
             "prefixes_v6": v6,
             "waiting": feed.waiting(),
             "waits": waits,
-            "behind": self.behind.load(Ordering::Relaxed),
+            "behind": self.is_behind(),
+            "in_place": self.in_place.load(Ordering::Relaxed),
         })
     }
 
@@ -259,6 +260,7 @@ impl Bgp {
             counts: feed.counts(),
             apply: (took > 0).then(|| Duration::from_micros(took)),
             failures: self.failures.load(Ordering::Relaxed),
+            in_place: self.in_place.load(Ordering::Relaxed),
         }
     }
 }

@@ -70,12 +70,12 @@ impl Touched {
                 }
                 IpNet::V6(net) => {
                     let (first, last) = (net.network().to_bits(), net.broadcast().to_bits());
-                    parts += (last >> 100) as usize - (first >> 100) as usize + 1;
+                    parts += (last >> 96) as usize - (first >> 96) as usize + 1;
                     check(parts)?;
-                    for slot in first >> 100..=last >> 100 {
+                    for slot in first >> 96..=last >> 96 {
                         let ends = (
-                            first.max(slot << 100),
-                            last.min(slot << 100 | u128::MAX >> 28),
+                            first.max(slot << 96),
+                            last.min(slot << 96 | u128::MAX >> 32),
                         );
                         touched.v6.entry(slot as u32).or_default().push(ends);
                     }
@@ -155,7 +155,7 @@ fn patch(
         patch.v4.extend(new.map(|new| (*top, new)));
     }
     for (slot, ends) in &touched.v6 {
-        let last = u128::from(*slot) << 100 | u128::MAX >> 28;
+        let last = u128::from(*slot) << 96 | u128::MAX >> 32;
         let new = replaced(
             &table.ranges_v6(*slot),
             ends,

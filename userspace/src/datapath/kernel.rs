@@ -18,7 +18,7 @@ use aya::{
     },
 };
 use aya_obj::generated::bpf_map_type;
-use kordon_ebpf::layout::{COUNTER_SLOTS, Counter, MAX_PORTS, TABLE_SLOTS};
+use kordon_ebpf::layout::{COUNTER_PAGE, COUNTER_PAGES, Counter, MAX_PORTS, TABLE_SLOTS};
 
 use super::{
     Attached, DatapathError, chain,
@@ -109,8 +109,8 @@ impl Datapath {
             &pins,
             "counters",
             bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY,
-            size_of::<Counter>(),
-            COUNTER_SLOTS,
+            size_of::<[Counter; COUNTER_PAGE as usize]>(),
+            COUNTER_PAGES,
             0,
         )?;
         let directory_map = shared::open(

@@ -261,16 +261,19 @@ fn id(map: &MapData) -> Result<u32, DatapathError> {
     Ok(info.id())
 }
 
-/// Whether the verdict plane says nothing else.
-fn agree(output: &ProbeOutput, plane: &PlaneOutput) -> bool {
-    let slot = match plane.said {
+/// Whether the short way says nothing else.
+fn agree(output: &ProbeOutput, short: &PlaneOutput) -> bool {
+    // Who does not look up the class counts nothing by ASN.
+    let (action, slot, asn_slot, class) = match short.said {
         0 => return true,
-        1 => NO_SLOT,
-        _ => plane.slot,
+        1 => (Action::Pass as u32, NO_SLOT, NO_SLOT, output.class),
+        2 => (Action::Pass as u32, short.slot, NO_SLOT, output.class),
+        said => (said - 3, short.slot, short.asn_slot, short.class),
     };
     output.slot == slot
-        && output.action == Action::Pass as u8
-        && output.asn_slot == NO_SLOT
+        && u32::from(output.action) == action
+        && output.asn_slot == asn_slot
+        && output.class == class
         && output.noted == 0
 }
 

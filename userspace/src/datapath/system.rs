@@ -16,7 +16,7 @@ use std::{
 };
 
 use aya::maps::MapData;
-use kordon_ebpf::layout::Counter;
+use kordon_ebpf::layout::{COUNTER_PAGE, Counter};
 
 // Of `enum bpf_cmd` in `linux/bpf.h`.
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
@@ -143,19 +143,21 @@ pub fn clear_slot(outer: &MapData, slot: u32) -> io::Result<()> {
     }
 }
 
-/// The first `count` counters of a per-CPU array, all CPUs added.
+/// The first `count` counters of a per-CPU array of pages, all CPUs added.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn counters(map: &MapData, count: usize) -> io::Result<Vec<Counter>> {
     let cpus = aya::util::nr_cpus()
         .map_err(|(path, e)| io::Error::other(format!("cannot read {path}: {e}")))?;
-    let mut sums = Vec::with_capacity(count);
+    let page = COUNTER_PAGE as usize;
+    let pages = count.div_ceil(page);
+    let mut sums = Vec::with_capacity(pages * page);
     let mut from = 0_u32;
-    let mut keys = vec![0_u32; 4096.min(count)];
-    let mut values = vec![Counter::default(); keys.len() * cpus];
+    let mut keys = vec![0_u32; 16.min(pages)];
+    let mut values = vec![Counter::default(); keys.len() * cpus * page];
     while sums.len() < count {
-        let wanted = keys.len().min(count - sums.len());
+        let wanted = keys.len().min(pages - sums.len() / page);
         let mut to = 0_u32;
         let mut attribute = Batch {
             from: if sums.is_empty() {
@@ -183,12 +185,20 @@ pub fn counters(map: &MapData, count: usize) -> io::Result<Vec<Counter>> {
         if got == 0 {
             break;
         }
-        sums.extend(values[..got * cpus].chunks(cpus).map(|values| Counter {
-            packets: values.iter().map(|v| v.packets).sum(),
-            bytes: values.iter().map(|v| v.bytes).sum(),
-        }));
+        // Each page stands there as many times as there are CPUs.
+        for page_of_all in values[..got * cpus * page].chunks(cpus * page) {
+            let first = sums.len();
+            sums.resize(first + page, Counter::default());
+            for page_of_one in page_of_all.chunks(page) {
+                for (sum, counter) in sums[first..].iter_mut().zip(page_of_one) {
+                    sum.packets += counter.packets;
+                    sum.bytes += counter.bytes;
+                }
+            }
+        }
         from = to;
     }
+    sums.truncate(count);
     Ok(sums)
 }
 

@@ -77,4 +77,6 @@ pub struct Bgp {
     pub apply: Option<Duration>,
     /// Changes that could not be brought to the kernel.
     pub failures: u64,
+    /// Changes that came into the kernel's table in place.
+    pub in_place: u64,
 }

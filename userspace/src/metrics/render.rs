@@ -368,6 +368,11 @@ fn bgp(registry: &Registry, bgp: &Bgp) -> Result<()> {
             "Times that changes of live BGP could not be brought to the kernel at once.",
             bgp.failures,
         ),
+        (
+            "kordon_bmp_in_place_total",
+            "Changes of live BGP that came into the kernel's table in place, without a new one.",
+            bgp.in_place,
+        ),
     ] {
         let counter = prometheus::IntCounter::new(name, help)?;
         counter.inc_by(value);

@@ -11,7 +11,7 @@ use kordon_ebpf::{
 };
 
 use super::{Part, push};
-use crate::compile::table::line_keys;
+use crate::compile::table::{line_keys, values_of};
 
 /// A table that programs read. The parts are those of [`kordon_ebpf::layout::Table`].
 pub struct LiveTable<'a> {
@@ -19,7 +19,7 @@ pub struct LiveTable<'a> {
     pub v4: &'a [AtomicU32],
     /// 65536 words.
     pub v6: &'a [AtomicU32],
-    /// All blocks, one after the other, 4096 words each.
+    /// All blocks, one after the other, 256 words each.
     pub blocks: &'a [AtomicU32],
     /// All lines.
     pub lines: &'a mut [Line],
@@ -43,16 +43,40 @@ impl LiveTable<'_> {
         self.v6[usize::from(top)].store(word, LINK);
     }
 
-    /// Returns what was there.
-    pub(super) fn set_slot_v6(&self, block: u32, index: u16, word: u32) -> u32 {
-        self.blocks[block as usize * 4096 + usize::from(index)].swap(word, Ordering::AcqRel)
+    pub(super) fn set_part_v6(&self, block: u32, part: u8, word: u32) {
+        self.blocks[block as usize * 256 + usize::from(part)].store(word, LINK);
     }
 
     /// Nothing links to it yet.
-    pub(super) fn write_block(&self, block: usize, words: &[u32; 4096]) {
-        for (place, word) in self.blocks[block * 4096..][..4096].iter().zip(words) {
+    pub(super) fn write_block(&self, block: usize, words: &[u32; 256]) {
+        for (place, word) in self.blocks[block * 256..][..256].iter().zip(words) {
             place.store(*word, READ);
         }
+    }
+
+    /// The word of a /24: of the direct block, or of the root where there is none.
+    pub(super) fn part_v6(&self, top: u16, part: u8) -> u32 {
+        let root = self.root_v6(top);
+        if root & LEAF != 0 {
+            return root;
+        }
+        self.block(root, part).unwrap_or(LEAF)
+    }
+
+    /// The words of what a word leads to that is a node's.
+    pub(super) fn words(&self, word: u32) -> [u32; 256] {
+        let mut words = [word; 256];
+        if word & LEAF == 0
+            && let Some(node) = self.node(word)
+        {
+            let (first, _) = values_of(node);
+            let mut at = first.wrapping_sub(1);
+            for (slot, word) in words.iter_mut().enumerate() {
+                at = at.wrapping_add(u32::from(node.starts(slot as u8)));
+                *word = self.value(at).unwrap_or(LEAF);
+            }
+        }
+        words
     }
 
     /// Ranges of the /16 with these first bits.
@@ -68,10 +92,8 @@ impl LiveTable<'_> {
         if word & LEAF != 0 {
             return push(out, first, word);
         }
-        let Some(node) = self.node(word) else { return };
-        for (slot, at) in starts(node).zip(node.base..) {
+        for (slot, word) in (0..).zip(self.words(word)) {
             let first = first + (slot << slot_bits);
-            let word = self.value(at).unwrap_or(LEAF);
             if slot_bits == 0 {
                 push(out, first, word);
             } else {
@@ -80,90 +102,87 @@ impl LiveTable<'_> {
         }
     }
 
-    /// Ranges of the /28 with these first bits.
+    /// Ranges of the /32 with these first bits.
     #[must_use]
     pub fn ranges_v6(&self, slot: u32) -> Vec<(u128, u32)> {
         let mut out = Vec::new();
-        let root = self.root_v6((slot >> 12) as u16);
-        let word = if root & LEAF != 0 {
-            root
-        } else {
-            self.block(root, (slot & 0xfff) as u16).unwrap_or(LEAF)
-        };
-        let first = u128::from(slot) << 100;
+        let part = self.part_v6((slot >> 16) as u16, (slot >> 8) as u8);
+        let word = self.words(part)[(slot & 0xff) as usize];
+        let first = u128::from(slot) << 96;
         if word & LEAF != 0 {
             push(&mut out, first, word);
         } else {
-            self.ranges_in(word, first, false, &mut out);
+            self.ranges_in(word, first, 64, &mut out);
         }
         out
     }
 
-    /// Ranges of a tree. `first`: where it begins; the upper half is that of all below a
-    /// /64.
-    fn ranges_in(&self, index: u32, first: u128, deep: bool, out: &mut Vec<(u128, u32)>) {
+    /// Ranges of a tree over 32 bits, of units of `1 << unit_bits` addresses. `first`:
+    /// where what the line has begins.
+    fn ranges_in(&self, index: u32, first: u128, unit_bits: u32, out: &mut Vec<(u128, u32)>) {
         let Some(line) = self.line(index) else { return };
-        let base = first >> 100 << 100;
-        let starts = line_keys(line, deep).map(|key| {
-            if deep {
-                (first >> 64 << 64) | (u128::from(key) + 1)
-            } else {
-                base | u128::from(key) << 64
-            }
-        });
-        for (child, start) in (line.base..).zip(std::iter::once(first).chain(starts)) {
-            if line.inner & LINE_INNER != 0 {
-                self.ranges_in(child, start, deep, out);
+        let whole = unit_bits + 32;
+        let base = first >> whole << whole;
+        // Keys are the last units before.
+        let starts = line_keys(line).map(|key| base | (u128::from(key) + 1) << unit_bits);
+        let tail = line.tail();
+        for (child, start) in (tail & !LINE_INNER..).zip(std::iter::once(first).chain(starts)) {
+            if tail & LINE_INNER != 0 {
+                self.ranges_in(child, start, unit_bits, out);
                 continue;
             }
             let word = self.value(child).unwrap_or(LEAF);
-            if word & LEAF != 0 {
+            if word & LEAF != 0 || unit_bits == 0 {
                 push(out, start, word);
             } else {
-                self.ranges_in(word, start, true, out);
+                self.ranges_in(word, start, unit_bits - 32, out);
             }
         }
     }
 
     /// Everything below a word of the IPv4 root.
     pub(super) fn walk_v4(&self, word: u32, visit: &mut impl FnMut(Part, u32, u32)) {
-        if word & LEAF != 0 {
-            return;
+        if let Some((first, count)) = self.visit_node(word, visit) {
+            for at in first..first + count {
+                self.walk_v4(self.value(at).unwrap_or(LEAF), visit);
+            }
         }
-        let Some(node) = self.node(word) else { return };
-        let count = starts(node).count() as u32;
-        for at in node.base..node.base + count {
-            self.walk_v4(self.value(at).unwrap_or(LEAF), visit);
-        }
-        visit(Part::Nodes, word, 1);
-        visit(Part::Values, node.base, count);
     }
 
-    /// Everything below a word of a block.
+    /// A node and its values, and nothing below.
+    pub(super) fn visit_node(
+        &self,
+        word: u32,
+        visit: &mut impl FnMut(Part, u32, u32),
+    ) -> Option<(u32, u32)> {
+        let node = self.node(word).filter(|_| word & LEAF == 0)?;
+        let (first, count) = values_of(node);
+        visit(Part::Nodes, word, 1);
+        visit(Part::Values, first, count);
+        Some((first, count))
+    }
+
+    /// Everything below a word of a /32.
     pub(super) fn walk_tree(&self, word: u32, visit: &mut impl FnMut(Part, u32, u32)) {
         if word & LEAF == 0 {
             visit(Part::Lines, word, 1);
-            self.walk_lines(word, false, visit);
+            self.walk_lines(word, visit);
         }
     }
 
-    fn walk_lines(&self, index: u32, deep: bool, visit: &mut impl FnMut(Part, u32, u32)) {
+    fn walk_lines(&self, index: u32, visit: &mut impl FnMut(Part, u32, u32)) {
         let Some(line) = self.line(index) else { return };
-        let count = line_keys(line, deep).count() as u32 + 1;
-        let children = line.base..line.base + count;
-        if line.inner & LINE_INNER != 0 {
-            visit(Part::Lines, line.base, count);
-            children.for_each(|child| self.walk_lines(child, deep, visit));
+        let count = line_keys(line).count() as u32 + 1;
+        let first = line.tail() & !LINE_INNER;
+        if line.tail() & LINE_INNER != 0 {
+            visit(Part::Lines, first, count);
+            (first..first + count).for_each(|child| self.walk_lines(child, visit));
             return;
         }
-        for at in children {
-            let word = self.value(at).unwrap_or(LEAF);
-            if word & LEAF == 0 {
-                visit(Part::Lines, word, 1);
-                self.walk_lines(word, true, visit);
-            }
+        for at in first..first + count {
+            self.walk_tree(self.value(at).unwrap_or(LEAF), visit);
         }
-        visit(Part::Values, line.base, count);
+        visit(Part::Values, first, count);
     }
 
     /// For each part, in the order of [`Part`], whether each place is used.
@@ -171,7 +190,7 @@ impl LiveTable<'_> {
         let sizes = [
             self.nodes.len(),
             self.values.len(),
-            self.blocks.len() / 4096,
+            self.blocks.len() / 256,
             self.lines.len(),
         ];
         let mut used = sizes.map(|size| vec![false; size]);
@@ -180,26 +199,26 @@ impl LiveTable<'_> {
             let end = places.len().min((at + length) as usize);
             places[(at as usize).min(end)..end].fill(true);
         };
+        // The first value is none.
+        mark(Part::Values, 0, 1);
         for top in 0..=u16::MAX {
             self.walk_v4(self.root_v4(top), &mut mark);
             let root = self.root_v6(top);
-            if root & LEAF == 0 {
-                mark(Part::Blocks, root, 1);
-                for index in 0..4096 {
-                    self.walk_tree(self.block(root, index).unwrap_or(LEAF), &mut mark);
+            if root & LEAF != 0 {
+                continue;
+            }
+            mark(Part::Blocks, root, 1);
+            for part in 0..=255 {
+                let word = self.block(root, part).unwrap_or(LEAF);
+                if let Some((first, count)) = self.visit_node(word, &mut mark) {
+                    for at in first..first + count {
+                        self.walk_tree(self.value(at).unwrap_or(LEAF), &mut mark);
+                    }
                 }
             }
         }
         used
     }
-}
-
-/// Slots at which a value of a node begins.
-fn starts(node: &Node) -> impl Iterator<Item = u32> + use<> {
-    let words = node.starts;
-    (0..256)
-        .filter(move |slot| words[slot / 64] >> (slot % 64) & 1 != 0)
-        .map(|slot| slot as u32)
 }
 
 impl ReadTable for LiveTable<'_> {
@@ -209,8 +228,8 @@ impl ReadTable for LiveTable<'_> {
     fn root_v6(&self, index: u16) -> u32 {
         self.v6[usize::from(index)].load(READ)
     }
-    fn block(&self, block: u32, index: u16) -> Option<u32> {
-        let at = block as usize * 4096 + usize::from(index);
+    fn block(&self, block: u32, index: u8) -> Option<u32> {
+        let at = block as usize * 256 + usize::from(index);
         Some(self.blocks.get(at)?.load(READ))
     }
     fn line(&self, index: u32) -> Option<&Line> {

@@ -3,7 +3,7 @@
 //! What is new is written into free places, where no program looks, and read back by the
 //! lookup that programs use. One store of a word then links it: a packet sees the old or
 //! the new, never half of either. Words of the root link an IPv4 /16, words of a direct
-//! block an IPv6 /28. The verdict planes ask the class plane while that happens.
+//! block an IPv6 /24, of which only one /32 is made anew. The verdict planes ask the class plane while that happens.
 //!
 //! [`Editor`] knows which places are free, and nothing of maps: it is given what lies in
 //! them as [`LiveTable`] and [`LivePlanes`]. What it cannot do ([`Full`]) is done by a
@@ -22,14 +22,14 @@ use kordon_ebpf::{
 
 pub use self::live::{LivePlanes, LiveTable};
 use self::{free::Free, planes::Planes};
-use super::table::{BuildV4 as _, Cursor, Full, Parts, Trees};
+use super::table::{Build, Cursor, Full, Parts, Runs};
 
 /// What is to be in a table: all ranges of each part that changes, as in a partition.
 #[derive(Clone, Debug, Default)]
 pub struct Patch {
     /// By the first 16 bits of an IPv4 address.
     pub v4: Vec<(u16, Vec<(u32, u32)>)>,
-    /// By the first 28 bits of an IPv6 address.
+    /// By the first 32 bits of an IPv6 address.
     pub v6: Vec<(u32, Vec<(u128, u32)>)>,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Ground<'a> {
 pub struct Editor {
     free: [Free; 4],
     planes: Planes,
-    trees: Trees,
+    build: Build,
     /// What the change under way has taken.
     taken: Vec<(Part, u32, u32)>,
 }
@@ -85,7 +85,7 @@ impl Editor {
         Self {
             free: table.used().map(|used| Free::of(&used)),
             planes: Planes::new(planes, fixed),
-            trees: Trees::default(),
+            build: Build::default(),
             taken: Vec::new(),
         }
     }
@@ -107,8 +107,8 @@ impl Editor {
         (top, ranges): (u16, &[(u32, u32)]),
     ) -> Result<(), AmendError> {
         let first = u32::from(top) << 16;
-        let word = self.build(table, |writer, _| {
-            writer.top_v4(&mut Cursor::new(ranges), first)
+        let word = self.build(table, |writer, build| {
+            build.top_v4(writer, &mut Cursor::new(ranges), first)
         })?;
         let read = Linked {
             table,
@@ -132,11 +132,14 @@ impl Editor {
         table.set_root_v4(top, word);
         self.planes.set_v4(planes, &*table, ground, top);
         self.taken.clear();
-        self.give_v4(table, old);
+        let free = &mut self.free;
+        table.walk_v4(old, &mut |part: Part, at, length| {
+            free[part as usize].give(at, length)
+        });
         Ok(())
     }
 
-    /// Makes the ranges of an IPv6 /28 these.
+    /// Makes the ranges of an IPv6 /32 these.
     ///
     /// # Errors
     /// When there is no room; then it is as it was.
@@ -147,28 +150,40 @@ impl Editor {
         ground: Ground<'_>,
         (slot, ranges): (u32, &[(u128, u32)]),
     ) -> Result<(), AmendError> {
-        let first = u128::from(slot) << 100;
-        let (top, index) = ((slot >> 12) as u16, (slot & 0xfff) as u16);
-        let root = table.root_v6(top);
+        let first = u128::from(slot) << 96;
+        let (top, part, place) = ((slot >> 16) as u16, (slot >> 8) as u8, slot as u8);
+        let (root, old_part) = (table.root_v6(top), table.part_v6(top, part));
+        let mut words = table.words(old_part);
+        let old = words[usize::from(place)];
         let mut block = None;
-        let word = self.build(table, |writer, trees| {
-            let word = trees.slot(writer, &mut Cursor::new(ranges), first)?;
+        let word = self.build(table, |writer, build| {
+            words[usize::from(place)] = build.slot_v6(writer, &mut Cursor::new(ranges), first)?;
+            let word = if words[0] & LEAF != 0 && words.iter().all(|word| *word == words[0]) {
+                words[0]
+            } else {
+                let mut runs = Runs::default();
+                words
+                    .iter()
+                    .enumerate()
+                    .for_each(|(at, word)| runs.push(at, *word));
+                runs.put(writer)?
+            };
             if root & LEAF != 0 {
                 // Nothing in the /16 was told apart until now.
-                let mut words = [root; 4096];
-                words[usize::from(index)] = word;
-                block = Some(writer.block(&words)?);
+                let mut parts = [root; 256];
+                parts[usize::from(part)] = word;
+                block = Some(writer.block(&parts)?);
             }
             Ok(word)
         })?;
-        let slots = [word];
+        let parts = [word];
         let read = Linked {
             table,
             v4: LEAF,
             v6: 0,
-            block: &slots,
+            block: &parts,
         };
-        let last = first | ((1 << 100) - 1);
+        let last = first | u128::MAX >> 32;
         for (at, &(start, class)) in ranges.iter().enumerate() {
             let end = ranges.get(at + 1).map_or(last, |(next, _)| next - 1);
             let class_of = |address: u128| class_v6(&read, (address >> 64) as u64, address as u64);
@@ -177,22 +192,19 @@ impl Editor {
                 return Err(AmendError::Wrong(start));
             }
         }
-        let old = match block {
-            Some(block) => {
-                self.planes.ask_v6(planes, top, None);
-                table.set_root_v6(top, block);
-                root
-            }
-            None => {
-                self.planes.ask_v6(planes, top, Some(index));
-                table.set_slot_v6(root, index, word)
-            }
-        };
-        let all = block.is_some();
-        self.planes
-            .set_v6(planes, &*table, ground, top, (!all).then_some(index));
+        // Planes have words for a /28.
+        let index = block.is_none().then_some((slot >> 4 & 0xfff) as u16);
+        self.planes.ask_v6(planes, top, index);
+        match block {
+            Some(block) => table.set_root_v6(top, block),
+            None => table.set_part_v6(root, part, word),
+        }
+        self.planes.set_v6(planes, &*table, ground, top, index);
         self.taken.clear();
-        self.give_v6(table, old);
+        let free = &mut self.free;
+        let mut give = |part: Part, at, length| free[part as usize].give(at, length);
+        table.visit_node(old_part, &mut give);
+        table.walk_tree(old, &mut give);
         Ok(())
     }
 
@@ -200,14 +212,14 @@ impl Editor {
     fn build(
         &mut self,
         table: &mut LiveTable<'_>,
-        build: impl FnOnce(&mut Writer<'_, '_>, &mut Trees) -> Result<u32, Full>,
+        build: impl FnOnce(&mut Writer<'_, '_>, &mut Build) -> Result<u32, Full>,
     ) -> Result<u32, Full> {
         let mut writer = Writer {
             table,
             free: &mut self.free,
             taken: &mut self.taken,
         };
-        let result = build(&mut writer, &mut self.trees);
+        let result = build(&mut writer, &mut self.build);
         if result.is_err() {
             self.undo();
         }
@@ -218,20 +230,6 @@ impl Editor {
         for (part, at, length) in self.taken.drain(..) {
             self.free[part as usize].undo(at, length);
         }
-    }
-
-    fn give_v4(&mut self, table: &LiveTable<'_>, word: u32) {
-        let free = &mut self.free;
-        table.walk_v4(word, &mut |part, at, length| {
-            free[part as usize].give(at, length);
-        });
-    }
-
-    fn give_v6(&mut self, table: &LiveTable<'_>, word: u32) {
-        let free = &mut self.free;
-        table.walk_tree(word, &mut |part, at, length| {
-            free[part as usize].give(at, length);
-        });
     }
 
     /// Whether it is time for a grace period, and [`Self::settle`].
@@ -265,7 +263,7 @@ impl Writer<'_, '_> {
 
 impl Parts for Writer<'_, '_> {
     fn node(&mut self, node: Node) -> Result<u32, Full> {
-        let at = self.take(Part::Nodes, 1, "IPv4 nodes")?;
+        let at = self.take(Part::Nodes, 1, "nodes")?;
         self.table.nodes[at] = node;
         Ok(at as u32)
     }
@@ -276,7 +274,7 @@ impl Parts for Writer<'_, '_> {
         Ok(at as u32)
     }
 
-    fn block(&mut self, block: &[u32; 4096]) -> Result<u32, Full> {
+    fn block(&mut self, block: &[u32; 256]) -> Result<u32, Full> {
         let at = self.take(Part::Blocks, 1, "IPv6 blocks")?;
         self.table.write_block(at, block);
         Ok(at as u32)
@@ -305,7 +303,7 @@ impl ReadTable for Linked<'_, '_> {
     fn root_v6(&self, _: u16) -> u32 {
         self.v6
     }
-    fn block(&self, _: u32, index: u16) -> Option<u32> {
+    fn block(&self, _: u32, index: u8) -> Option<u32> {
         self.block
             .get(usize::from(index) % self.block.len())
             .copied()

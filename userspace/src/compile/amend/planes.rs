@@ -168,9 +168,8 @@ impl Planes {
             let word = live.top_v6(plane as u32, top).unwrap_or(ASKS);
             match index {
                 Some(index) if word & PLANE_LEAF == 0 => {
-                    let below = table.block(root, index).unwrap_or(root);
                     let slot = self.with(live, table, ground, plane, |builder| {
-                        builder.slot_v6(top, index, below)
+                        builder.slot_v6(top, index, root)
                     });
                     live.set_slot_v6(word, index, slot);
                 }

@@ -102,7 +102,7 @@ impl World {
         let mut memory = Memory {
             v4: atomic(table.v4.iter().copied()),
             v6: atomic(table.v6.iter().copied()),
-            blocks: atomic(vec![0; 4096 * (room / 8).max(1)]),
+            blocks: atomic(vec![0; 256 * (room / 8).max(1)]),
             tops_v4: atomic16(vec![ASK as u16; 2 << 16]),
             tops_v6: atomic16(vec![1 << 15 | ASK as u16; 2 << 13]),
             plane_blocks: atomic16(vec![0; 4096 * (room / 8).max(1)]),
@@ -133,6 +133,9 @@ impl World {
         set(&mut self.v4, start, end.checked_add(1), class);
         for top in start >> 16..=end >> 16 {
             let ranges = part(&self.v4, top << 16, top << 16 | 0xffff);
+            if self.editor.is_short() {
+                self.editor.settle();
+            }
             let (mut live, mut planes) = self.memory.live();
             let done = self.editor.set_v4(
                 &mut live,
@@ -155,8 +158,11 @@ impl World {
     fn set_v6(&mut self, start: u128, end: u128, class: u32) -> Result<(), AmendError> {
         let before = self.v6.clone();
         set(&mut self.v6, start, end.checked_add(1), class);
-        for slot in start >> 100..=end >> 100 {
-            let ranges = part(&self.v6, slot << 100, slot << 100 | ((1 << 100) - 1));
+        for slot in start >> 96..=end >> 96 {
+            let ranges = part(&self.v6, slot << 96, slot << 96 | u128::MAX >> 32);
+            if self.editor.is_short() {
+                self.editor.settle();
+            }
             let (mut live, mut planes) = self.memory.live();
             let done = self.editor.set_v6(
                 &mut live,
@@ -282,9 +288,6 @@ fn in_place_is_as_built_anew() {
             world.set_v6(start, start | hosts, class)
         };
         done.unwrap_or_else(|e| panic!("round {round}: {e}"));
-        if world.editor.is_short() {
-            world.editor.settle();
-        }
         if round % 200 == 0 {
             world.check(true);
         }

@@ -13,12 +13,17 @@ pub(super) struct Free {
     waiting: Vec<(u32, u32)>,
     /// Places in `runs`, and in `waiting`.
     counts: [u32; 2],
+    /// All places of the part.
+    size: u32,
 }
 
 impl Free {
     /// What is not used of a part; `used` tells of each place.
     pub(super) fn of(used: &[bool]) -> Self {
-        let mut free = Self::default();
+        let mut free = Self {
+            size: used.len() as u32,
+            ..Self::default()
+        };
         let mut at = 0;
         for run in used.chunk_by(|a, b| a == b) {
             if !run[0] {
@@ -85,9 +90,10 @@ impl Free {
         self.counts[1] += length;
     }
 
-    /// Whether it is time for a grace period: more waits than is free.
+    /// Whether it is time for a grace period: more waits than is free, and enough to be
+    /// worth it.
     pub(super) fn is_short(&self) -> bool {
-        self.counts[1] > self.counts[0]
+        self.counts[1] > self.counts[0].max(self.size / 32)
     }
 
     /// A grace period has passed since the last of them was given.

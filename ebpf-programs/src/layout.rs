@@ -544,6 +544,14 @@ pub struct Gate {
     pub mask6: u64,
 }
 
+impl Gate {
+    /// Whether it leads to a plane.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.words[0] >> VERDICT_ACTION_SHIFT == 0
+    }
+}
+
 /// A node of a plane's IPv6 tree, one cache line: 15 ascending keys (32 bits behind a
 /// /28, the first address of the range behind each; unused ones are `u32::MAX`), then
 /// the tail: of an inner line the index of its first child, else 16 leaf codes, the

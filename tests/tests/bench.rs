@@ -34,12 +34,34 @@ fn required() -> HashMap<&'static str, Vec<String>> {
     for peer in ["kordon", "nft-ingress", "ipset", "lpm"] {
         wire.extend(["drop", "pass"].map(|verdict| format!("{peer}/{verdict}")));
     }
+    wire.extend(words(
+        "kordon/pass/added nft-ingress/pass/added kordon/drop/rate nft-ingress/drop/rate \
+         nft-prerouting/drop nft-prerouting/pass xdp-filter/drop xdp-filter/pass xdp-pass \
+         dir-24-8/drop dir-24-8/pass",
+    ));
+    let mut update = words("kordon/one-more-asn/daemon kordon/replace/daemon");
+    for tool in
+        words("kordon nft-ingress nft-prerouting ipset ipset-in-place xdp-filter lpm lpm-in-place")
+    {
+        update.push(format!("{tool}/load"));
+        for change in ["one-more-asn", "replace"] {
+            update.push(format!("{tool}/{change}"));
+            let of_traffic = words("under-traffic leaked lost sent");
+            update.extend(
+                of_traffic
+                    .iter()
+                    .map(|row| format!("{tool}/{change}/{row}")),
+            );
+        }
+    }
     let mut scale = Vec::new();
     for size in words(
         "prefixes/1k prefixes/10k prefixes/100k prefixes/1M zones/1 zones/16 zones/256 asns/10 \
          asns/10k asns/80k",
     ) {
-        scale.extend(["hot", "random"].map(|traffic| format!("{size}/ipv4/pass/{traffic}")));
+        for traffic in ["hot", "random"] {
+            scale.extend(["ipv4", "ipv6"].map(|family| format!("{size}/{family}/pass/{traffic}")));
+        }
     }
     let build = "whole/ranges-to-live whole/swap one-more-asn/to-live one-more-asn/proof";
     let memory = "kordon/live kordon/per-cpu/2 kordon/per-cpu/16 kordon/per-cpu/128 \
@@ -47,6 +69,7 @@ fn required() -> HashMap<&'static str, Vec<String>> {
     HashMap::from([
         ("packet", packet),
         ("wire", wire),
+        ("update", update),
         ("scale", scale),
         ("build", words(build)),
         ("memory", words(memory)),
@@ -77,9 +100,25 @@ fn every_case_can_be_measured() -> Result<()> {
         assert!(number("min") <= number("median"), "{line}");
         assert!(number("median") <= number("max"), "{line}");
         assert!(number("runs") >= 1.0, "{line}");
-        // A difference may be less than what disturbs it, and nothing may leak.
-        if !text("case").ends_with("/added") && text("unit") != "packets" {
+        // A difference may be less than what disturbs it, nothing may leak, and the daemon
+        // tells whole milliseconds.
+        let may_be_zero = ["/added", "/daemon"]
+            .iter()
+            .any(|end| text("case").ends_with(end));
+        if !may_be_zero && text("unit") != "packets" {
             assert!(number("min") > 0.0 && number("max").is_finite(), "{line}");
+        }
+        // Whatever others let through or lose while they change, we do not.
+        let ours = text("group") == "update" && text("case").starts_with("kordon/");
+        if ours
+            && ["/leaked", "/lost"]
+                .iter()
+                .any(|end| text("case").ends_with(end))
+        {
+            assert_eq!(number("max"), 0.0, "{line}");
+        }
+        if text("case").ends_with("/sent") {
+            assert!(number("min") > 100.0, "{line}");
         }
         let first = seen.entry(text("group")).or_default().insert(text("case"));
         assert!(first, "twice: {line}");

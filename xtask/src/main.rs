@@ -88,7 +88,7 @@ fn setup() -> Result<(), Failed> {
     let workspace = Workspace::find()?;
     setup::for_building()?;
     setup::for_testing(&workspace)?;
-    setup::for_the_lab()
+    setup::for_the_bench()
 }
 
 /// Returns the binary.
@@ -119,7 +119,8 @@ fn test(filter: &[OsString]) -> Result<(), Failed> {
     let workspace = Workspace::find()?;
     setup::for_building()?;
     setup::for_testing(&workspace)?;
-    setup::for_the_lab()?;
+    // A test measures everything once.
+    setup::for_the_bench()?;
     test::run_all(&workspace, filter)
 }
 

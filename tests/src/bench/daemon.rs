@@ -34,21 +34,30 @@ fn timed(controller: &Controller, arguments: &[&str]) -> Result<(f64, Value)> {
     Ok((ms(start.elapsed()), said))
 }
 
-/// A router whose sources are the table, not yet started.
-fn router(table: &Table) -> Result<Router> {
-    let binary = std::env::var_os(BINARY)
+/// The release binary.
+pub(super) fn binary() -> Result<PathBuf> {
+    std::env::var_os(BINARY)
         .map(PathBuf::from)
         .with_context(|| {
             format!("{BINARY} does not name the release binary; `cargo xtask bench` builds it")
-        })?;
-    let router = Router::new("bench", binary)?;
+        })
+}
+
+/// Files of the table as a list in `kordon.toml` has them.
+pub(super) fn sources(table: &Table) -> Result<String> {
     let sources: Vec<String> = table
         .files
         .iter()
         .map(|file| Ok(format!("{:?}", file.canonicalize()?.to_string_lossy())))
         .collect::<Result<_>>()?;
+    Ok(sources.join(", "))
+}
+
+/// A router whose sources are the table, not yet started.
+fn router(table: &Table) -> Result<Router> {
+    let router = Router::new("bench", binary()?)?;
     let configuration = fs::read_to_string(router.path("kordon.toml"))?;
-    let configuration = configuration.replace("\"asn.csv\"", &sources.join(", "));
+    let configuration = configuration.replace("\"asn.csv\"", &sources(table)?);
     router.write("kordon.toml", configuration)?;
     Ok(router)
 }

@@ -169,6 +169,27 @@ impl Internet {
         self.pools.get(&(family, action)).map_or(&[], Vec::as_slice)
     }
 
+    /// Prefixes that would be dropped if these ASNs were blocked, as kordon's program says.
+    pub(super) fn dropped(&self, blocked: &[u32]) -> Result<Vec<IpNet>> {
+        let policy = parsed(&self.db, &policy_text(1, blocked, &[]))?;
+        let mut directory = Directory::default();
+        let image = Image::compile(&policy, &self.db, &self.environment, &mut directory)?;
+        let mut prober = Prober::load(image.tier)?;
+        prober.install(&image.rules, &image.table)?;
+        let mut dropped = Vec::new();
+        for family in Family::ALL {
+            let nets = self.prefixes.iter().map(|(net, ..)| *net);
+            let nets: Vec<IpNet> = nets.filter(|net| family.has(net.addr())).collect();
+            let inputs: Vec<Input> = nets.iter().map(|net| octets(net.addr())).collect();
+            let said = ask(&mut prober, family, &inputs)?;
+            let said = nets.into_iter().zip(said);
+            dropped.extend(
+                said.filter_map(|(net, (_, action))| (action == Action::Drop).then_some(net)),
+            );
+        }
+        Ok(dropped)
+    }
+
     /// What is measured on, in a line.
     pub(super) fn summary(&self) -> String {
         let of = |family: Family| {
@@ -238,7 +259,7 @@ pub(super) fn some_asns(table: &Table) -> Result<[u32; 3]> {
 }
 
 /// Prefixes of the table and who announces them first.
-fn prefixes(db: &AsnDb) -> Vec<(IpNet, u32)> {
+pub(super) fn prefixes(db: &AsnDb) -> Vec<(IpNet, u32)> {
     let v4 = db.v4.iter().map(|range| {
         (
             IpAddr::V4(range.start.into()),

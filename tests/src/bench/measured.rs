@@ -82,7 +82,7 @@ pub(super) fn print(group: &str, table: &str, rows: &[Measured]) {
     let has_empty = rows.iter().any(|row| row.case == "empty");
     let over = if has_empty { "over empty" } else { "" };
     println!(
-        "{:<36} {:>10} {:>10} {:>10} {:<6} {over:>10} {:>10}",
+        "{:<42} {:>10} {:>10} {:>10} {:<7} {over:>10} {:>10}",
         "case", "median", "min", "max", "unit", "to kordon"
     );
     for row in rows {
@@ -91,7 +91,7 @@ pub(super) fn print(group: &str, table: &str, rows: &[Measured]) {
             .flatten();
         let ratio = ours(rows, row).map(|ours| row.median / ours);
         println!(
-            "{:<36} {:>10} {:>10} {:>10} {:<6} {:>10} {:>10}",
+            "{:<42} {:>10} {:>10} {:>10} {:<7} {:>10} {:>10}",
             row.case,
             row.median,
             row.min,

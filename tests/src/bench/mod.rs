@@ -9,6 +9,7 @@
 //! - [`subject`]: programs in the kernel that are given packets.
 //! - [`packet`], [`scale`]: test runs of them, as the table is and as it grows.
 //! - [`wire`]: packets that arrive on an interface, and firewalls.
+//! - [`update`]: how long a list takes until it is live, and what leaks meanwhile.
 //! - [`build`]: from ranges to a live generation; [`daemon`]: what an administrator
 //!   waits for.
 //! - [`memory`]: what the kernel holds for the maps.
@@ -28,6 +29,7 @@ mod shape;
 mod subject;
 mod synthetic;
 mod table;
+mod update;
 mod wire;
 
 use std::io::Write as _;
@@ -94,6 +96,9 @@ enum Group {
     Packet,
     /// Nanoseconds of the receiving processor per packet on a wire, firewalls beside it.
     Wire,
+    /// A list made live, one ASN more, another list: how long it takes, and what leaks
+    /// meanwhile; firewalls beside it.
+    Update,
     /// From ranges to a live generation, step by step.
     Build,
     /// Nanoseconds per packet with tables, zones and lists of all sizes.
@@ -113,7 +118,7 @@ impl Group {
     /// How often, where that was not said.
     fn rounds(self) -> u32 {
         match self {
-            Self::Daemon => 5,
+            Self::Daemon | Self::Update => 5,
             Self::Scale => 9,
             _ => 21,
         }
@@ -208,9 +213,12 @@ fn measure(
     prefixes: usize,
     wanted: Wanted<'_>,
 ) -> Result<(String, Vec<Measured>)> {
+    // The group before may have bound this thread to one.
+    wanted.processors.free()?;
     let rows = match group {
         Group::Packet => packet::measure(internet, &mut Subjects::load(internet)?, wanted)?,
         Group::Wire => wire::measure(internet, wanted)?,
+        Group::Update => update::measure(table, internet, wanted)?,
         Group::Build => build::measure(table, internet, wanted)?,
         Group::Scale => {
             let rows = scale::measure(prefixes, wanted)?;

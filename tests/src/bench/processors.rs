@@ -11,6 +11,7 @@ pub(super) struct Processors {
     pub(super) first: usize,
     /// Does what is measured.
     pub(super) last: usize,
+    all: CpuSet,
 }
 
 impl Processors {
@@ -23,7 +24,14 @@ impl Processors {
         Ok(Self {
             first,
             last: all.next_back().unwrap_or(first),
+            all: allowed,
         })
+    }
+
+    /// Lets the calling thread, and what it starts from now on, run on all of them again.
+    pub(super) fn free(self) -> Result<()> {
+        sched_setaffinity(Pid::from_raw(0), &self.all)
+            .context("cannot take a thread off its processor")
     }
 }
 

@@ -95,7 +95,12 @@ impl Merge<'_> {
         imported: &[OriginRange<A>],
         layer: &Layer<A>,
     ) -> Vec<OriginRange<A>> {
-        let live = flatten(layer);
+        let live = flatten(
+            layer
+                .entries
+                .iter()
+                .map(|(prefix, entry)| (*prefix, *entry)),
+        );
         let mut out: Vec<OriginRange<A>> = Vec::with_capacity(imported.len() + live.len());
         let (mut live, mut below) = (live.iter().peekable(), imported.iter().peekable());
         let mut at = A::narrow(0);
@@ -146,9 +151,65 @@ impl Merge<'_> {
     }
 }
 
-/// The longest prefix at each address, as ranges that do not overlap.
-fn flatten<A: Address>(layer: &Layer<A>) -> Vec<(A, A, Live)> {
-    let mut out: Vec<(A, A, Live)> = Vec::with_capacity(layer.entries.len());
+/// Who announces what between two addresses, both included: where each range begins, and
+/// its origins; none: nobody. Neighbours may have the same.
+pub(super) fn between<A: Address>(
+    imported: &[OriginRange<A>],
+    db: &AsnDb,
+    layer: &Layer<A>,
+    sets: &Sets,
+    (first, last): (A, A),
+) -> Vec<(A, Vec<u32>)> {
+    let around = layer.around(first);
+    let inside = layer.entries.range((first, 0)..=(last, A::BITS));
+    let live = flatten(
+        around
+            .into_iter()
+            .chain(inside.map(|(prefix, e)| (*prefix, *e))),
+    );
+    let from = imported.partition_point(|range| range.end < first);
+    let mut below = imported[from..]
+        .iter()
+        .take_while(|r| r.start <= last)
+        .peekable();
+    let mut live = live.iter().peekable();
+    let mut out = Vec::new();
+    let mut at = first;
+    loop {
+        while live.next_if(|range| range.1 < at).is_some() {}
+        while below.next_if(|range| range.end < at).is_some() {}
+        let (l, b) = (live.peek(), below.peek());
+        // Where something ends, or something else begins.
+        let next = [
+            l.map(|r| if r.0 <= at { r.1 } else { r.0.before() }),
+            b.map(|r| {
+                if r.start <= at {
+                    r.end
+                } else {
+                    r.start.before()
+                }
+            }),
+        ];
+        let end = next
+            .into_iter()
+            .flatten()
+            .min()
+            .map_or(last, |end| end.min(last));
+        let b = b.filter(|r| r.start <= at);
+        let below = b.and_then(|r| db.origins.get(r.origins as usize));
+        let above = l.filter(|r| r.0 <= at).map(|r| (sets.get(r.2.0), r.2.1));
+        out.push((at, origins(above, below.map(Vec::as_slice), db.combine)));
+        match end.next() {
+            Some(next) if end < last => at = next,
+            _ => return out,
+        }
+    }
+}
+
+/// The longest prefix at each address, as ranges that do not overlap, of prefixes that
+/// ascend.
+fn flatten<A: Address>(entries: impl Iterator<Item = ((A, u8), Entry)>) -> Vec<(A, A, Live)> {
+    let mut out: Vec<(A, A, Live)> = Vec::with_capacity(entries.size_hint().0);
     // Prefixes around the place where we are, the longest last.
     let mut open: Vec<(A, Live)> = Vec::new();
     let mut at = Some(A::narrow(0));
@@ -157,8 +218,7 @@ fn flatten<A: Address>(layer: &Layer<A>) -> Vec<(A, A, Live)> {
             out.push((from, to, live));
         }
     };
-    for (&(start, len), entry) in &layer.entries {
-        let Entry { set, beside, .. } = *entry;
+    for ((start, len), Entry { set, beside, .. }) in entries {
         while let Some(&(end, live)) = open.last().filter(|(end, _)| *end < start) {
             if let Some(from) = at {
                 emit(from, end, live);

@@ -379,6 +379,19 @@ impl Feed {
         combine::overlaid(imported, &self.v4, &self.v6, &self.sets)
     }
 
+    /// Who announces what between two IPv4 addresses, both included: where each range
+    /// begins, and its origins; none: nobody.
+    #[must_use]
+    pub fn between_v4(&self, imported: &AsnDb, ends: (u32, u32)) -> Vec<(u32, Vec<u32>)> {
+        combine::between(&imported.v4, imported, &self.v4, &self.sets, ends)
+    }
+
+    /// As [`Self::between_v4`], for IPv6.
+    #[must_use]
+    pub fn between_v6(&self, imported: &AsnDb, ends: (u128, u128)) -> Vec<(u128, Vec<u32>)> {
+        combine::between(&imported.v6, imported, &self.v6, &self.sets, ends)
+    }
+
     /// Whether nothing is in effect.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -194,6 +194,16 @@ impl<A: Address> Layer<A> {
             .find_map(|len| self.entries.get(&(masked(start, len), len)))
     }
 
+    /// Prefixes around an address that begin before it, the shortest first.
+    pub(super) fn around(&self, address: A) -> Vec<((A, u8), Entry)> {
+        (0..A::BITS)
+            .filter(|&len| self.may_have(len))
+            .map(|len| (masked(address, len), len))
+            .filter(|prefix| prefix.0 < address)
+            .filter_map(|prefix| Some((prefix, *self.entries.get(&prefix)?)))
+            .collect()
+    }
+
     /// The longest prefix around an address that is in effect.
     pub(super) fn at(&self, address: A) -> Option<((A, u8), &Entry)> {
         (0..=A::BITS)

@@ -181,6 +181,12 @@ impl Directory {
         self.slot(Record::Ordinal(asn)).ok()
     }
 
+    /// The number that an ASN has.
+    #[must_use]
+    pub fn known_ordinal(&self, asn: Option<u32>) -> Option<u32> {
+        self.slots.get(&Record::Ordinal(asn)).copied()
+    }
+
     /// First slot of a page of ordinals, `None` where slots have run out.
     pub fn page(&mut self, zone: &str, action: Action, page: u32) -> Option<u32> {
         self.slot(Record::Page(zone.into(), action, page)).ok()

@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -20,7 +21,7 @@ use kordon_ebpf::layout::{
 
 use super::{
     directory::{Directory, DirectoryError},
-    partition::{Partition, PartitionError},
+    partition::{ClassKey, Partition, PartitionError, Question},
 };
 use crate::{
     asn::model::AsnDb,
@@ -103,6 +104,8 @@ pub struct Rules {
     pub class_words: Vec<u32>,
     /// Groups that the policy tells apart.
     pub groups: usize,
+    /// How classes that come later get their words.
+    pub grouping: Arc<Grouping>,
 }
 
 /// Compiles a policy over a partition.
@@ -165,12 +168,20 @@ pub fn compile(
     limit("steps of rules with ports", walks.steps.len(), MAX_STEPS)?;
     fixed.steps[..walks.steps.len()].copy_from_slice(&walks.steps);
     set_sources(policy, environment, &mut fixed)?;
-    let class_words = count_asns(policy, db, partition, &groups, &hits, directory, &mut fixed)?;
+    let class_words = count_asns(policy, partition, &groups, &hits, directory, &mut fixed)?;
     fixed.classes_len = class_words.len() as u32;
     Ok(Rules {
         fixed,
         class_words,
         groups: groups.samples.len(),
+        grouping: Arc::new(Grouping {
+            questions: groups.questions,
+            ids: groups.ids,
+            audits: (0..policy.zones.len())
+                .map(|zone| may_audit(policy, zone))
+                .collect(),
+            hits,
+        }),
     })
 }
 
@@ -190,6 +201,8 @@ impl Sample {
 struct Groups {
     of_class: Vec<u32>,
     samples: Vec<Sample>,
+    questions: Vec<Question>,
+    ids: HashMap<Box<[u64]>, u32>,
 }
 
 impl Groups {
@@ -204,13 +217,15 @@ impl Groups {
         targets.dedup();
         let words = targets.len().div_ceil(64);
         let mut signatures = vec![0u64; partition.classes.len() * words];
+        let mut questions = Vec::with_capacity(targets.len());
         for (bit, target) in targets.iter().enumerate() {
-            let members = partition.members(*target, policy, db)?;
-            for (class, member) in members.into_iter().enumerate() {
+            let question = partition.question(*target, policy, db)?;
+            for (class, member) in partition.all_answers(&question).into_iter().enumerate() {
                 signatures[class * words + bit / 64] |= u64::from(member) << (bit % 64);
             }
+            questions.push(question);
         }
-        let mut ids: HashMap<&[u64], u32> = HashMap::new();
+        let mut ids: HashMap<Box<[u64]>, u32> = HashMap::new();
         let mut samples = Vec::new();
         let mut of_class = Vec::with_capacity(partition.classes.len());
         let mut last: (&[u64], u32) = (&[], 0);
@@ -221,23 +236,154 @@ impl Groups {
                 continue;
             }
             let next = ids.len() as u32;
-            let id = *ids.entry(signature).or_insert_with(|| {
-                let is_in = |bit: usize| signature[bit / 64] >> (bit % 64) & 1 != 0;
-                let targets: Vec<_> = targets
-                    .iter()
-                    .enumerate()
-                    .map(|(bit, target)| (*target, is_in(bit)))
-                    .collect();
-                let is_router = targets.contains(&(Target::Router, true));
-                samples.push(Sample { targets, is_router });
-                next
-            });
+            let id = match ids.get(signature) {
+                Some(id) => *id,
+                None => {
+                    let is_in = |bit: usize| signature[bit / 64] >> (bit % 64) & 1 != 0;
+                    let targets: Vec<_> = targets
+                        .iter()
+                        .enumerate()
+                        .map(|(bit, target)| (*target, is_in(bit)))
+                        .collect();
+                    let is_router = targets.contains(&(Target::Router, true));
+                    samples.push(Sample { targets, is_router });
+                    ids.insert(signature.into(), next);
+                    next
+                }
+            };
             last = (signature, id);
             of_class.push(id);
         }
         limit("groups of destinations", samples.len(), MAX_GROUPS)?;
-        Ok(Self { of_class, samples })
+        Ok(Self {
+            of_class,
+            samples,
+            questions,
+            ids,
+        })
     }
+}
+
+/// What a class comes to: its word is found without compiling anything again.
+#[derive(Debug)]
+pub struct Grouping {
+    /// By target that some rule names: what it asks.
+    questions: Vec<Question>,
+    /// Groups by the answers.
+    ids: HashMap<Box<[u64]>, u32>,
+    /// By zone and group: the strictest that any packet can get.
+    hits: Vec<Vec<Action>>,
+    /// By zone: whether some rule audits.
+    audits: Vec<bool>,
+}
+
+impl Grouping {
+    /// What the classes of a partition from `first` on come to. `None`: the rules have to
+    /// be compiled again, because nothing was like one of them before, or because there
+    /// is no page prepared for its counter.
+    #[must_use]
+    pub fn classes(
+        &self,
+        partition: &Partition,
+        first: usize,
+        zones: &[model::Zone],
+        directory: &Directory,
+        fixed: &Generation<0>,
+    ) -> Option<NewClasses> {
+        let mut new = NewClasses {
+            first,
+            ..NewClasses::default()
+        };
+        for key in partition.classes.get(first..)? {
+            let word = self.word(partition, key, zones, directory, fixed, &mut new)?;
+            new.words.push(word);
+        }
+        Some(new)
+    }
+
+    fn word(
+        &self,
+        partition: &Partition,
+        key: &ClassKey,
+        zones: &[model::Zone],
+        directory: &Directory,
+        fixed: &Generation<0>,
+        new: &mut NewClasses,
+    ) -> Option<u32> {
+        let mut signature = vec![0u64; self.questions.len().div_ceil(64)];
+        for (bit, question) in self.questions.iter().enumerate() {
+            let member = partition.answers(question, key);
+            signature[bit / 64] |= u64::from(member) << (bit % 64);
+        }
+        let group = *self.ids.get(&*signature)?;
+        let strictest = |zone: usize| self.hits[zone][group as usize];
+        if (0..self.hits.len()).all(|zone| strictest(zone) == Action::Pass) {
+            return Some(NO_ORDINAL << GROUP_BITS | group);
+        }
+        let asn = first_origin(partition, key);
+        let ordinal = match new
+            .directory
+            .as_ref()
+            .unwrap_or(directory)
+            .known_ordinal(asn)
+        {
+            Some(ordinal) => ordinal,
+            None => {
+                let directory = new.directory.get_or_insert_with(|| directory.clone());
+                match directory.ordinal(asn) {
+                    Some(ordinal) => ordinal,
+                    None => return Some(NO_ORDINAL << GROUP_BITS | group),
+                }
+            }
+        };
+        let page = ordinal / ASN_PAGE;
+        for (zone, of_zone) in fixed.zones.iter().enumerate().take(self.hits.len()) {
+            for (list, action) in [Action::Audit, Action::Drop].into_iter().enumerate() {
+                if action > strictest(zone) || action == Action::Audit && !self.audits[zone] {
+                    continue;
+                }
+                if page >= of_zone.asn_pages_len {
+                    return None;
+                }
+                let at = of_zone.asn_pages + list as u32 * of_zone.asn_pages_len + page;
+                let at = at as usize;
+                if *fixed.asn_pages.get(at)? == 0 && new.pages.iter().all(|(index, _)| *index != at)
+                {
+                    let directory = new.directory.get_or_insert_with(|| directory.clone());
+                    // Where slots have run out, the zone's overflow counts.
+                    let slot = directory.page(&zones.get(zone)?.name, action, page);
+                    new.pages.push((at, slot.unwrap_or(0)));
+                }
+            }
+        }
+        Some(ordinal << GROUP_BITS | group)
+    }
+}
+
+/// Classes that come to a generation that is live.
+#[derive(Clone, Debug, Default)]
+pub struct NewClasses {
+    /// The first of them.
+    pub first: usize,
+    /// Their words.
+    pub words: Vec<u32>,
+    /// The directory, if there are counters that it did not have.
+    pub directory: Option<Directory>,
+    /// More of [`Generation::asn_pages`]: index and first slot.
+    pub pages: Vec<(usize, u32)>,
+}
+
+/// The ordinal of ASNs without a counter of their own.
+const NO_ORDINAL: u32 = MAX_ORDINALS - 1;
+
+fn first_origin(partition: &Partition, key: &ClassKey) -> Option<u32> {
+    let origins = partition.origins.get(key.origins?)?;
+    origins.first().copied()
+}
+
+fn may_audit(policy: &Policy, zone: usize) -> bool {
+    let mut rules = policy.rules.iter();
+    rules.any(|rule| rule.action == Action::Audit && rule.from.contains(&zone))
 }
 
 #[derive(Default)]
@@ -551,29 +697,26 @@ fn insert_pair(
 /// for, and the class words that lead there.
 fn count_asns(
     policy: &Policy,
-    db: &AsnDb,
     partition: &Partition,
     groups: &Groups,
     hits: &[Vec<Action>],
     directory: &mut Directory,
     fixed: &mut Generation<0>,
 ) -> Result<Vec<u32>, GenerationError> {
-    const NO_ORDINAL: u32 = MAX_ORDINALS - 1;
     let mut class_words = Vec::with_capacity(partition.classes.len());
     for (class, key) in partition.classes.iter().enumerate() {
         let group = groups.of_class[class];
         let is_hit = hits.iter().any(|hit| hit[group as usize] != Action::Pass);
-        let first = key
-            .origins
-            .and_then(|id| db.origins.get(id as usize)?.first().copied());
         let ordinal = if is_hit {
-            directory.ordinal(first)
+            directory.ordinal(first_origin(partition, key))
         } else {
             None
         };
         class_words.push(ordinal.unwrap_or(NO_ORDINAL) << GROUP_BITS | group);
     }
     let mut next = 0usize;
+    // A page for ASNs that come while the rules stay.
+    let spare = usize::from(policy.zones.len() <= MAX_ASN_PAGES / 64);
     for (id, zone) in policy.zones.iter().enumerate() {
         let mut pages: [Vec<bool>; 2] = Default::default();
         for word in &class_words {
@@ -592,14 +735,11 @@ fn count_asns(
                 }
             }
         }
-        let count = pages[0].len().max(pages[1].len());
+        let count = pages[0].len().max(pages[1].len()) + spare;
         limit("pages of ASN counters", next + 2 * count, MAX_ASN_PAGES)?;
         fixed.zones[id].asn_pages = next as u32;
         fixed.zones[id].asn_pages_len = count as u32;
-        let may_audit = policy
-            .rules
-            .iter()
-            .any(|rule| rule.action == Action::Audit && rule.from.contains(&id));
+        let may_audit = may_audit(policy, id);
         for (list, action) in [Action::Audit, Action::Drop].into_iter().enumerate() {
             if action == Action::Audit && !may_audit {
                 continue;

@@ -22,11 +22,13 @@ use crate::{
 };
 
 mod inputs;
+mod origins;
 #[cfg(test)]
 mod tests;
 
 pub use inputs::partition_key;
 use inputs::{Address, Inputs, Space, merged};
+pub use origins::OriginSets;
 
 /// What [`Target::Private`] stands for: RFC 1918, 6598, 3927, 4193 and IPv6 link-local.
 pub const PRIVATE: [IpNet; 7] = [
@@ -108,7 +110,7 @@ pub enum PartitionError {
 /// What makes a class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClassKey {
-    /// Who announces it, index into [`AsnDb::origins`].
+    /// Who announces it, by number in [`Partition::origins`].
     pub origins: Option<OriginsId>,
     /// Where the block is delegated to, if a set names that country.
     pub country: Option<Country>,
@@ -126,6 +128,10 @@ pub struct Partition {
     pub v6: Vec<(u128, u32)>,
     /// By class, each once.
     pub classes: Vec<ClassKey>,
+    /// Who announces something.
+    pub origins: OriginSets,
+    /// By key, filled when a class comes later.
+    known: HashMap<ClassKey, u32>,
     memberships: Vec<Membership>,
     countries: Vec<Country>,
     lists: Vec<Space>,
@@ -167,36 +173,51 @@ impl Partition {
             v4,
             v6,
             classes: classes.keys,
+            origins: OriginSets::new(&db.origins),
+            known: HashMap::new(),
             memberships: memberships.all,
             countries: inputs.countries,
             lists: inputs.lists,
         })
     }
 
-    /// Whether a class is part of a target. For all classes at once,
-    /// [`Partition::members`] is faster. The database is that of [`Partition::new`].
-    ///
-    /// # Errors
-    /// When the policy's prefixes or countries are not those of [`Partition::new`].
-    pub fn contains(
-        &self,
-        class: usize,
-        target: Target,
-        policy: &Policy,
-        db: &AsnDb,
-    ) -> Result<bool, PartitionError> {
-        let question = self.question(target, policy, db)?;
-        let Some(key) = self.classes.get(class) else {
-            return Ok(false);
-        };
-        let origins = key.origins.and_then(|id| db.origins.get(id as usize));
-        Ok(question.any
-            || self.by_place(&question, key)
-            || origins.is_some_and(|asns| question.names_any(asns)))
+    /// Forgets the ranges, once they are in a table.
+    pub fn forget_ranges(&mut self) {
+        self.v4 = Vec::new();
+        self.v6 = Vec::new();
     }
 
-    /// For every class, whether it is part of a target. The database is that of
-    /// [`Partition::new`].
+    /// The class of addresses that had this one before they were announced by others
+    /// (none: by nobody); a new one where none was like that.
+    ///
+    /// # Errors
+    /// When there are too many classes.
+    pub fn reclass(&mut self, class: u32, origins: &[u32]) -> Result<u32, PartitionError> {
+        if self.known.is_empty() {
+            self.known = self.classes.iter().copied().zip(0..).collect();
+        }
+        let key = ClassKey {
+            origins: (!origins.is_empty()).then(|| self.origins.id(origins)),
+            ..self
+                .classes
+                .get(class as usize)
+                .copied()
+                .unwrap_or_default()
+        };
+        if let Some(&known) = self.known.get(&key) {
+            return Ok(known);
+        }
+        if self.classes.len() == MAX_CLASSES {
+            return Err(PartitionError::TooManyClasses);
+        }
+        let new = self.classes.len() as u32;
+        self.known.insert(key, new);
+        self.classes.push(key);
+        Ok(new)
+    }
+
+    /// For every class, whether it is part of a target. The database, of which only
+    /// registrations are asked for here, is that of [`Partition::new`].
     ///
     /// # Errors
     /// When the policy's prefixes or countries are not those of [`Partition::new`].
@@ -207,26 +228,39 @@ impl Partition {
         db: &AsnDb,
     ) -> Result<Vec<bool>, PartitionError> {
         let question = self.question(target, policy, db)?;
+        Ok(self.all_answers(&question))
+    }
+
+    /// For every class, whether it is part of what a question is about.
+    pub(super) fn all_answers(&self, question: &Question) -> Vec<bool> {
         if question.any {
-            return Ok(vec![true; self.classes.len()]);
+            return vec![true; self.classes.len()];
         }
         let by_origins: Vec<bool> = if question.asns.is_empty() {
             Vec::new()
         } else {
-            db.origins
+            self.origins
                 .iter()
                 .map(|asns| question.names_any(asns))
                 .collect()
         };
         let is_member = |key: &ClassKey| {
             let origins = key.origins.and_then(|id| by_origins.get(id as usize));
-            origins.is_some_and(|&named| named) || self.by_place(&question, key)
+            origins.is_some_and(|&named| named) || self.by_place(question, key)
         };
-        Ok(self.classes.iter().map(is_member).collect())
+        self.classes.iter().map(is_member).collect()
+    }
+
+    /// Whether a class is part of what a question is about.
+    pub(super) fn answers(&self, question: &Question, key: &ClassKey) -> bool {
+        let origins = key.origins.and_then(|id| self.origins.get(id));
+        question.any
+            || self.by_place(question, key)
+            || origins.is_some_and(|asns| question.names_any(asns))
     }
 
     /// Everything but origins and `any`.
-    fn by_place(&self, question: &Question<'_>, key: &ClassKey) -> bool {
+    fn by_place(&self, question: &Question, key: &ClassKey) -> bool {
         let is_in = |bit| self.is_in(key, bit);
         question.bit.is_some_and(is_in)
             || key.country.is_some_and(|c| question.countries.contains(&c))
@@ -244,12 +278,12 @@ impl Partition {
             .is_some_and(|word| word >> (bit % 64) & 1 == 1)
     }
 
-    fn question<'a>(
+    pub(super) fn question(
         &self,
         target: Target,
-        policy: &'a Policy,
+        policy: &Policy,
         db: &AsnDb,
-    ) -> Result<Question<'a>, PartitionError> {
+    ) -> Result<Question, PartitionError> {
         let mut question = Question::default();
         match target {
             Target::Any => question.any = true,
@@ -262,12 +296,12 @@ impl Partition {
         Ok(question)
     }
 
-    fn question_set<'a>(
+    fn question_set(
         &self,
         id: SetId,
-        policy: &'a Policy,
+        policy: &Policy,
         db: &AsnDb,
-    ) -> Result<Question<'a>, PartitionError> {
+    ) -> Result<Question, PartitionError> {
         let other_policy = |set| PartitionError::OtherPolicy { set };
         let set = policy
             .sets
@@ -286,7 +320,7 @@ impl Partition {
         };
         Ok(Question {
             bit,
-            countries: &set.countries,
+            countries: set.countries.clone(),
             asns: asns_of(set, db),
             ..Question::default()
         })
@@ -294,17 +328,17 @@ impl Partition {
 }
 
 /// A target, resolved.
-#[derive(Default)]
-struct Question<'a> {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Question {
     any: bool,
     unrouted: bool,
     bit: Option<usize>,
-    countries: &'a [Country],
+    countries: Vec<Country>,
     /// Sorted, disjoint, inclusive.
     asns: Vec<(u32, u32)>,
 }
 
-impl Question<'_> {
+impl Question {
     /// One of several origins is enough.
     fn names_any(&self, origins: &[u32]) -> bool {
         origins.iter().any(|&asn| {

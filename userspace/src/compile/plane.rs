@@ -14,18 +14,18 @@ use std::collections::HashMap;
 use kordon_ebpf::{
     layout::{
         ASK, CLASS_MASK, GATE_DROP_UNKNOWN, GATE_SOURCES_BY_RULES, GROUP_MASK, Gate, Generation,
-        LEAF, LINE_INNER, LINE_KEYS, Line, MAX_PORTS, MAX_ZONES, NO_CLASS, Nat64, PLANE_KEYS,
-        PLANE_LEAF, PLANE_TREES, PlaneLine, Planes, Prefix, VERDICT_ACTION_SHIFT, VERDICT_INDEX,
-        VERDICT_STEPS, ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED, Zone, tier,
+        LEAF, LINE_INNER, MAX_PORTS, MAX_ZONES, NO_CLASS, Nat64, PLANE_KEYS, PLANE_LEAF,
+        PLANE_TREES, PlaneLine, Planes, Prefix, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS,
+        ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED, Zone, tier,
     },
     plane::ReadPlanes,
     table::ReadTable,
 };
 
-use super::table::Tier;
+use super::table::{Tier, line_keys};
 
 /// IPv4 blocks whose leaves are all of one code: block and code are the same.
-const UNIFORM: usize = 4;
+pub(super) const UNIFORM: usize = 4;
 /// Four leaves of one code.
 const FOUR: u8 = 0b0101_0101;
 /// Runs that a tree holds.
@@ -129,15 +129,14 @@ impl FlatPlanes {
         };
         debug_assert_eq!(planes.ports.len(), MAX_PORTS);
         let weights = weights(class_words, table);
-        let mut known: HashMap<Vec<u8>, u32> = HashMap::new();
+        let mut known: Vec<Vec<u8>> = Vec::new();
         let mut shared = HashMap::new();
         for (id, zone) in fixed.zones.iter().enumerate() {
             let Some((words, codes)) = codes(fixed, zone, &weights) else {
                 continue;
             };
-            let next = known.len() as u32;
-            let plane = match known.get(&codes) {
-                Some(plane) => *plane,
+            let plane = match known.iter().position(|known| *known == codes) {
+                Some(plane) => plane,
                 None if known.len() == room.planes => continue,
                 None => {
                     let of_class: Vec<u8> = class_words
@@ -146,20 +145,29 @@ impl FlatPlanes {
                         .map(|code| code.unwrap_or(ASK as u8))
                         .collect();
                     let mut builder = Builder {
-                        planes: &mut planes,
-                        shared: &mut shared,
-                        of_class: &of_class,
+                        places: &mut Fresh {
+                            planes: &mut planes,
+                            shared: &mut shared,
+                            room,
+                        },
+                        of_class: |class: u32| of_class.get(class as usize).copied(),
                         table,
-                        room,
                         nat64: &fixed.nat64[..fixed.nat64_len as usize],
+                        runs: Vec::new(),
                     };
-                    builder.v4();
-                    builder.v6();
-                    known.insert(codes, next);
-                    next
+                    let v4: Vec<u16> = (0..=u16::MAX)
+                        .map(|top| builder.top_v4(top, table.root_v4(top)))
+                        .collect();
+                    let v6: Vec<u16> = (0..V6_TOPS)
+                        .map(|top| builder.top_v6(top, table.root_v6(V6_FIRST | top)))
+                        .collect();
+                    planes.v4.extend(v4);
+                    planes.v6.extend(v6);
+                    known.push(codes);
+                    known.len() - 1
                 }
             };
-            planes.gates[id + 1] = gate(fixed, zone, words, plane);
+            planes.gates[id + 1] = gate(fixed, zone, words, plane as u32);
         }
         planes
     }
@@ -257,11 +265,7 @@ fn codes(
         return None;
     }
     let groups = weights.keys().max()? + 1;
-    let word = |group: u32| {
-        let word = fixed.verdicts.get((zone.verdict_base + group) as usize)?;
-        let kept = word & (VERDICT_INDEX | 3 << VERDICT_ACTION_SHIFT | VERDICT_STEPS);
-        (kept >> VERDICT_ACTION_SHIFT == 0).then_some(kept)
-    };
+    let word = |group: u32| pass_word(fixed, zone.verdict_base, group);
     let mut found: HashMap<u32, usize> = HashMap::new();
     for (group, weight) in weights {
         if let Some(word) = word(*group) {
@@ -279,60 +283,123 @@ fn codes(
         words[code] = *word;
     }
     let codes = (0..groups)
-        .map(|group| {
-            let code = found
-                .iter()
-                .position(|(known, _)| word(group) == Some(*known));
-            code.unwrap_or(CODES) as u8
-        })
+        .map(|group| leaf_code(fixed, zone.verdict_base, &words, group))
         .collect();
     Some((words, codes))
 }
 
-/// Makes one plane.
-struct Builder<'a, T> {
+/// The leaf code of a class for zones whose verdict words begin at `base` and whose gate
+/// has these words.
+pub(super) fn leaf_code(fixed: &Generation<0>, base: u32, words: &[u32; 4], class_word: u32) -> u8 {
+    let word = pass_word(fixed, base, class_word & GROUP_MASK);
+    let code = words[..CODES].iter().position(|known| word == Some(*known));
+    code.unwrap_or(CODES) as u8
+}
+
+/// What a gate has of the verdict word of a group, if packets to it pass.
+fn pass_word(fixed: &Generation<0>, base: u32, group: u32) -> Option<u32> {
+    let word = fixed.verdicts.get((base + group) as usize)?;
+    let kept = word & (VERDICT_INDEX | 3 << VERDICT_ACTION_SHIFT | VERDICT_STEPS);
+    (kept >> VERDICT_ACTION_SHIFT == 0).then_some(kept)
+}
+
+/// Words of the IPv6 tops of one plane.
+pub(super) const V6_TOPS: u16 = 1 << 13;
+/// The first 16 bits of the first of them.
+pub(super) const V6_FIRST: u16 = 0x2000;
+/// A word of an IPv6 plane that asks.
+pub(super) const ASKS: u16 = PLANE_LEAF | ASK as u16;
+
+/// Where the parts of planes are put: behind each other into vectors, or into free
+/// places of planes that are live. `None`: there is no room, and the plane asks.
+pub(super) trait Places {
+    /// An IPv4 block; equal ones may be one.
+    fn block_v4(&mut self, block: &[u8; 64]) -> Option<u16>;
+    /// An IPv6 block.
+    fn block_v6(&mut self, block: &[u16; 4096]) -> Option<u16>;
+    /// Lines, one after the other.
+    fn lines(&mut self, lines: &[PlaneLine]) -> Option<u16>;
+}
+
+/// Planes that are being built.
+struct Fresh<'a> {
     planes: &'a mut FlatPlanes,
     /// IPv4 blocks that are there.
     shared: &'a mut HashMap<[u8; 64], u16>,
-    of_class: &'a [u8],
-    table: &'a T,
     room: Room,
-    nat64: &'a [Nat64],
 }
 
-impl<T: ReadTable> Builder<'_, T> {
+impl Places for Fresh<'_> {
+    fn block_v4(&mut self, packed: &[u8; 64]) -> Option<u16> {
+        if let Some(block) = self.shared.get(packed) {
+            return Some(*block);
+        }
+        if self.planes.blocks_v4.len() == self.room.blocks_v4 {
+            return None;
+        }
+        let block = self.planes.blocks_v4.len() as u16;
+        self.planes.blocks_v4.push(*packed);
+        self.shared.insert(*packed, block);
+        Some(block)
+    }
+
+    fn block_v6(&mut self, block: &[u16; 4096]) -> Option<u16> {
+        if self.planes.blocks_v6.len() == self.room.blocks_v6 {
+            return None;
+        }
+        self.planes.blocks_v6.push(*block);
+        Some(self.planes.blocks_v6.len() as u16 - 1)
+    }
+
+    fn lines(&mut self, lines: &[PlaneLine]) -> Option<u16> {
+        let at = self.planes.lines.len();
+        if at + lines.len() > self.room.lines.min(PLANE_TREES as usize) {
+            return None;
+        }
+        self.planes.lines.extend_from_slice(lines);
+        Some(at as u16)
+    }
+}
+
+/// Makes the parts of one plane. `of_class`: the leaf code of a class.
+pub(super) struct Builder<'a, T, P, C> {
+    pub(super) places: &'a mut P,
+    pub(super) of_class: C,
+    pub(super) table: &'a T,
+    pub(super) nat64: &'a [Nat64],
+    /// Memory that is used again.
+    pub(super) runs: Vec<(u64, u8)>,
+}
+
+impl<T: ReadTable, P: Places, C: Fn(u32) -> Option<u8>> Builder<'_, T, P, C> {
     /// Code of a word of the table that ends a walk.
     fn code(&self, word: u32) -> u8 {
         if word == NO_CLASS {
             return ASK as u8;
         }
-        let class = (word & CLASS_MASK) as usize;
-        self.of_class.get(class).copied().unwrap_or(ASK as u8)
+        (self.of_class)(word & CLASS_MASK).unwrap_or(ASK as u8)
     }
 
-    fn v4(&mut self) {
-        for top in 0..=u16::MAX {
-            let word = self.table.root_v4(top);
-            // "This network" and loopback are martians, whatever the rules say.
-            let block = if matches!(top >> 8, 0 | 127) {
-                ASK as u16
-            } else if word & LEAF != 0 && top != u16::MAX {
-                u16::from(self.code(word))
-            } else {
-                let mut leaves = [0; 256];
-                if word & LEAF != 0 {
-                    leaves.fill(self.code(word));
-                } else {
-                    self.node(word, &mut leaves);
-                }
-                if top == u16::MAX {
-                    // Limited broadcast: DHCP.
-                    leaves[255] = ASK as u8;
-                }
-                self.block(&leaves)
-            };
-            self.planes.v4.push(block);
+    /// The block of a /16, of which this is the word of the table.
+    pub(super) fn top_v4(&mut self, top: u16, word: u32) -> u16 {
+        // "This network" and loopback are martians, whatever the rules say.
+        if matches!(top >> 8, 0 | 127) {
+            return ASK as u16;
         }
+        if word & LEAF != 0 && top != u16::MAX {
+            return u16::from(self.code(word));
+        }
+        let mut leaves = [0; 256];
+        if word & LEAF != 0 {
+            leaves.fill(self.code(word));
+        } else {
+            self.node(word, &mut leaves);
+        }
+        if top == u16::MAX {
+            // Limited broadcast: DHCP.
+            leaves[255] = ASK as u8;
+        }
+        self.block(&leaves)
     }
 
     /// The codes of a node's slots.
@@ -382,54 +449,23 @@ impl<T: ReadTable> Builder<'_, T> {
         if let Some(code) = (0..UNIFORM as u8).find(|code| packed == [FOUR * code; 64]) {
             return u16::from(code);
         }
-        if let Some(block) = self.shared.get(&packed) {
-            return *block;
-        }
-        if self.planes.blocks_v4.len() == self.room.blocks_v4 {
-            return ASK as u16;
-        }
-        let block = self.planes.blocks_v4.len() as u16;
-        self.planes.blocks_v4.push(packed);
-        self.shared.insert(packed, block);
-        block
+        self.places.block_v4(&packed).unwrap_or(ASK as u16)
     }
 
-    fn v6(&mut self) {
-        let mut runs = Vec::new();
-        for top in 0..8192u16 {
-            let word = self.table.root_v6(0x2000 | top);
-            let word = match top {
-                // 6to4: the address stands for another one.
-                0x0002 => PLANE_LEAF | ASK as u16,
-                // Teredo is in it, and a prefix of NAT64 may be.
-                0x0001 => self.block_v6(top, word, &mut runs),
-                _ if word & LEAF != 0 && !self.has_nat64(u64::from(0x2000 | top) << 48, 16) => {
-                    PLANE_LEAF | u16::from(self.code(word))
-                }
-                _ => self.block_v6(top, word, &mut runs),
-            };
-            self.planes.v6.push(word);
+    /// The word of a /16 that begins with [`V6_FIRST`]` | top`, of which this is the
+    /// word of the table.
+    pub(super) fn top_v6(&mut self, top: u16, word: u32) -> u16 {
+        if let Some(leaf) = self.leaf_v6(top, word) {
+            return leaf;
         }
-    }
-
-    /// The word for a /16 in which not all is alike.
-    fn block_v6(&mut self, top: u16, word: u32, runs: &mut Vec<(u64, u8)>) -> u16 {
         let mut block = [0; 4096];
-        for (slot, leaf) in (0u64..).zip(block.iter_mut()) {
-            let first = u64::from(0x2000 | top) << 48 | slot << 36;
+        for (slot, leaf) in (0u16..).zip(block.iter_mut()) {
             let below = if word & LEAF != 0 {
                 Some(word)
             } else {
-                self.table.block(word, slot as u16)
+                self.table.block(word, slot)
             };
-            *leaf = match below {
-                _ if first >> 32 == 0x2001_0000 || self.has_nat64(first, 28) => {
-                    PLANE_LEAF | ASK as u16
-                }
-                Some(word) if word & LEAF != 0 => PLANE_LEAF | u16::from(self.code(word)),
-                Some(root) => self.tree(root, runs),
-                None => PLANE_LEAF | ASK as u16,
-            };
+            *leaf = below.map_or(ASKS, |word| self.slot_v6(top, slot, word));
         }
         if block
             .iter()
@@ -437,11 +473,34 @@ impl<T: ReadTable> Builder<'_, T> {
         {
             return block[0];
         }
-        if self.planes.blocks_v6.len() == self.room.blocks_v6 {
-            return PLANE_LEAF | ASK as u16;
+        self.places.block_v6(&block).unwrap_or(ASKS)
+    }
+
+    /// The word of a /16 that needs no block.
+    pub(super) fn leaf_v6(&self, top: u16, word: u32) -> Option<u16> {
+        let first = u64::from(V6_FIRST | top) << 48;
+        match top {
+            // 6to4: the address stands for another one.
+            0x0002 => Some(ASKS),
+            // Teredo is in it, and a prefix of NAT64 may be.
+            0x0001 => None,
+            _ if word & LEAF != 0 && !self.has_nat64(first, 16) => {
+                Some(PLANE_LEAF | u16::from(self.code(word)))
+            }
+            _ => None,
         }
-        self.planes.blocks_v6.push(block);
-        self.planes.blocks_v6.len() as u16 - 1
+    }
+
+    /// The word of a /28, of which this is the word of the table.
+    pub(super) fn slot_v6(&mut self, top: u16, slot: u16, word: u32) -> u16 {
+        let first = u64::from(V6_FIRST | top) << 48 | u64::from(slot) << 36;
+        if first >> 32 == 0x2001_0000 || self.has_nat64(first, 28) {
+            ASKS
+        } else if word & LEAF != 0 {
+            PLANE_LEAF | u16::from(self.code(word))
+        } else {
+            self.tree(word)
+        }
     }
 
     /// Whether a configured NAT64 prefix and these addresses have some in common.
@@ -453,9 +512,10 @@ impl<T: ReadTable> Builder<'_, T> {
     }
 
     /// The word for a /28 in which not all is of one class.
-    fn tree(&mut self, root: u32, runs: &mut Vec<(u64, u8)>) -> u16 {
+    fn tree(&mut self, root: u32) -> u16 {
+        let mut runs = std::mem::take(&mut self.runs);
         runs.clear();
-        self.walk(root, 0, runs);
+        self.walk(root, 0, &mut runs);
         runs.dedup_by_key(|run| run.1);
         // In units of /60; one in which a run begins elsewhere than at its first
         // address has several codes.
@@ -472,7 +532,8 @@ impl<T: ReadTable> Builder<'_, T> {
             }
         }
         units.dedup_by_key(|unit| unit.1);
-        self.lines(&units)
+        self.runs = runs;
+        self.lines(&units).unwrap_or(ASKS)
     }
 
     /// Ranges of a tree of the class plane: first address (36 bits) and code.
@@ -481,7 +542,7 @@ impl<T: ReadTable> Builder<'_, T> {
             runs.push((first, ASK as u8));
             return;
         };
-        let starts = std::iter::once(first).chain(keys(line));
+        let starts = std::iter::once(first).chain(line_keys(line, false));
         for (child, start) in (line.base..).zip(starts) {
             if line.inner & LINE_INNER != 0 {
                 self.walk(child, start, runs);
@@ -497,47 +558,30 @@ impl<T: ReadTable> Builder<'_, T> {
     }
 
     /// A tree of one line, or of two levels with all children.
-    fn lines(&mut self, units: &[(u32, u8)]) -> u16 {
-        const ASKED: u16 = PLANE_LEAF | ASK as u16;
+    fn lines(&mut self, units: &[(u32, u8)]) -> Option<u16> {
         let width = PLANE_KEYS + 1;
         if let [(_, code)] = units {
-            return PLANE_LEAF | u16::from(*code);
+            return Some(PLANE_LEAF | u16::from(*code));
         }
-        let wanted = if units.len() <= width { 1 } else { 1 + width };
-        let at = self.planes.lines.len();
-        if units.len() > MAX_RUNS
-            || at + wanted > self.room.lines
-            || at + wanted > PLANE_TREES as usize
-        {
-            return ASKED;
+        if units.len() <= width {
+            return self.places.lines(&[leaf_line(units)]);
         }
-        if wanted == 1 {
-            self.planes.lines.push(leaf_line(units));
-            return at as u16;
+        if units.len() > MAX_RUNS {
+            return None;
         }
         // All children are there: an unused key would be at or before the last unit.
         let share = |child: usize| child * units.len() / width;
+        let children: Vec<PlaneLine> = (0..width)
+            .map(|child| leaf_line(&units[share(child)..share(child + 1)]))
+            .collect();
+        let base = self.places.lines(&children)?;
         let mut root = PlaneLine::default();
         for (key, child) in root.words.iter_mut().zip(1..width) {
             *key = units[share(child)].0;
         }
-        root.words[PLANE_KEYS] = at as u32 + 1;
-        self.planes.lines.push(root);
-        for child in 0..width {
-            let line = leaf_line(&units[share(child)..share(child + 1)]);
-            self.planes.lines.push(line);
-        }
-        at as u16 | PLANE_TREES
+        root.words[PLANE_KEYS] = u32::from(base);
+        Some(self.places.lines(&[root])? | PLANE_TREES)
     }
-}
-
-/// Keys of a line that are in use.
-fn keys(line: &Line) -> impl Iterator<Item = u64> {
-    let unused = u64::MAX >> 1;
-    line.keys
-        .into_iter()
-        .take(LINE_KEYS)
-        .take_while(move |key| *key < unused)
 }
 
 /// At most sixteen units.

@@ -219,6 +219,59 @@ impl ReadTable for FlatTable {
     }
 }
 
+/// There is no free place of this kind left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the live table has no room for more {0}")]
+pub struct Full(pub &'static str);
+
+/// Where the parts of a table are put: behind each other into vectors, or into free
+/// places of a table that is live. Each returns the index of the first.
+pub trait Parts {
+    /// An IPv4 node.
+    ///
+    /// # Errors
+    /// When there is no room; likewise the others.
+    fn node(&mut self, node: Node) -> Result<u32, Full>;
+    /// Values, one after the other.
+    ///
+    /// # Errors
+    /// See `node`.
+    fn values(&mut self, values: &[u32]) -> Result<u32, Full>;
+    /// A direct block.
+    ///
+    /// # Errors
+    /// See `node`.
+    fn block(&mut self, block: &[u32; 4096]) -> Result<u32, Full>;
+    /// Lines, one after the other.
+    ///
+    /// # Errors
+    /// See `node`.
+    fn lines(&mut self, lines: &[Line]) -> Result<u32, Full>;
+}
+
+/// Never full.
+impl Parts for FlatTable {
+    fn node(&mut self, node: Node) -> Result<u32, Full> {
+        self.nodes.push(node);
+        Ok(self.nodes.len() as u32 - 1)
+    }
+
+    fn values(&mut self, values: &[u32]) -> Result<u32, Full> {
+        self.values.extend_from_slice(values);
+        Ok((self.values.len() - values.len()) as u32)
+    }
+
+    fn block(&mut self, block: &[u32; 4096]) -> Result<u32, Full> {
+        self.blocks.push(*block);
+        Ok(self.blocks.len() as u32 - 1)
+    }
+
+    fn lines(&mut self, lines: &[Line]) -> Result<u32, Full> {
+        self.lines.extend_from_slice(lines);
+        Ok((self.lines.len() - lines.len()) as u32)
+    }
+}
+
 impl FlatTable {
     /// Builds the table of both families.
     ///
@@ -227,18 +280,62 @@ impl FlatTable {
     pub fn build(partition: &Partition) -> Result<Self, TableError> {
         check(&partition.v4, "IPv4")?;
         check(&partition.v6, "IPv6")?;
-        let mut table = Self {
-            v4: Vec::with_capacity(1 << 16),
-            v6: Vec::with_capacity(1 << 16),
-            blocks: Vec::new(),
-            lines: Vec::with_capacity(partition.v6.len() / 4),
-            nodes: Vec::with_capacity(partition.v4.len() / 16),
-            values: Vec::with_capacity(2 * (partition.v4.len() + partition.v6.len())),
-            classes: partition.classes.len(),
+        // Neither family knows of the other but for the values, which are shared.
+        let (mut table, v6) = std::thread::scope(|scope| {
+            let v6 = scope.spawn(|| Self::family_v6(&partition.v6));
+            (Self::family_v4(&partition.v4), v6.join())
+        });
+        let Ok(mut v6) = v6 else {
+            return Err(TableError::BadPartition { family: "IPv6" });
         };
-        table.build_v4(&partition.v4);
-        table.build_v6(&partition.v6);
-        Ok(table)
+        let before = table.values.len() as u32;
+        for line in v6
+            .lines
+            .iter_mut()
+            .filter(|line| line.inner & LINE_INNER == 0)
+        {
+            line.base += before;
+        }
+        table.values.append(&mut v6.values);
+        Ok(Self {
+            v6: v6.v6,
+            blocks: v6.blocks,
+            lines: v6.lines,
+            classes: partition.classes.len(),
+            ..table
+        })
+    }
+
+    fn empty(values: usize) -> Self {
+        Self {
+            v4: Vec::new(),
+            v6: Vec::new(),
+            blocks: Vec::new(),
+            lines: Vec::new(),
+            nodes: Vec::new(),
+            values: Vec::with_capacity(values),
+            classes: 0,
+        }
+    }
+
+    fn family_v4(ranges: &[(u32, u32)]) -> Self {
+        let mut table = Self::empty(2 * ranges.len());
+        table.nodes.reserve(ranges.len() / 16);
+        let mut cursor = Cursor::new(ranges);
+        let tops = (0..1u32 << 16).map_while(|top| table.top_v4(&mut cursor, top << 16).ok());
+        table.v4 = tops.collect();
+        table
+    }
+
+    fn family_v6(ranges: &[(u128, u32)]) -> Self {
+        let mut table = Self::empty(2 * ranges.len());
+        table.lines.reserve(ranges.len() / 4);
+        let mut cursor = Cursor::new(ranges);
+        let mut trees = Trees::default();
+        let tops =
+            (0..1u128 << 16).map_while(|top| trees.top(&mut table, &mut cursor, top << 112).ok());
+        table.v6 = tops.collect();
+        table
     }
 
     /// How much of each part it takes.
@@ -252,21 +349,25 @@ impl FlatTable {
             classes: self.classes,
         }
     }
+}
 
-    fn build_v4(&mut self, ranges: &[(u32, u32)]) {
-        let mut cursor = Cursor { ranges, at: 0 };
-        for top in 0..1u32 << 16 {
-            let first = top << 16;
-            let word = match cursor.uniform(first, first | 0xffff) {
-                Some(class) => LEAF | class,
-                None => self.node(&mut cursor, first, 8),
-            };
-            self.v4.push(word);
+/// Builds what is below one word of the IPv4 root.
+pub(super) trait BuildV4: Parts {
+    /// The word for the /16 at `first`.
+    fn top_v4(&mut self, cursor: &mut Cursor<'_, u32>, first: u32) -> Result<u32, Full> {
+        match cursor.uniform(first, first | 0xffff) {
+            Some(class) => Ok(LEAF | class),
+            None => self.node_of(cursor, first, 8),
         }
     }
 
     /// The node for 256 slots of `1 << slot_bits` addresses.
-    fn node(&mut self, cursor: &mut Cursor<'_, u32>, first: u32, slot_bits: u32) -> u32 {
+    fn node_of(
+        &mut self,
+        cursor: &mut Cursor<'_, u32>,
+        first: u32,
+        slot_bits: u32,
+    ) -> Result<u32, Full> {
         let slot_mask = (1 << slot_bits) - 1;
         let mut starts = [0u64; 4];
         let mut words = [0u32; 256];
@@ -286,7 +387,7 @@ impl FlatTable {
                 }
                 None => {
                     slot += 1;
-                    self.node(cursor, slot_first, 0)
+                    self.node_of(cursor, slot_first, 0)?
                 }
             };
             if len == 0 || words[len - 1] != word {
@@ -300,158 +401,192 @@ impl FlatTable {
             // At most 192.
             ranks[i] = ranks[i - 1] + starts[i - 1].count_ones() as u8;
         }
-        let base = self.values.len() as u32;
-        self.values.extend_from_slice(&words[..len]);
-        self.nodes.push(Node {
+        let base = self.values(&words[..len])?;
+        self.node(Node {
             starts,
             ranks,
             base,
-        });
-        self.nodes.len() as u32 - 1
+        })
     }
+}
 
-    fn build_v6(&mut self, ranges: &[(u128, u32)]) {
-        let mut cursor = Cursor { ranges, at: 0 };
-        let mut scratch = Scratch::default();
-        for top in 0..1u128 << 16 {
-            let first = top << 112;
-            let word = match cursor.uniform(first, first | ((1 << 112) - 1)) {
-                Some(class) => LEAF | class,
-                None => self.block(&mut cursor, first, &mut scratch),
-            };
-            self.v6.push(word);
+impl<P: Parts> BuildV4 for P {}
+
+/// Builds what is below words of the IPv6 root; memory that is used again.
+#[derive(Default)]
+pub(super) struct Trees {
+    entries: Vec<(u64, u32)>,
+    deep: Vec<(u64, u32)>,
+    firsts: Vec<u64>,
+    words: Vec<u32>,
+    level: Vec<Line>,
+}
+
+impl Trees {
+    /// The word for the /16 at `first`.
+    pub(super) fn top<P: Parts>(
+        &mut self,
+        parts: &mut P,
+        cursor: &mut Cursor<'_, u128>,
+        first: u128,
+    ) -> Result<u32, Full> {
+        if let Some(class) = cursor.uniform(first, first | ((1 << 112) - 1)) {
+            return Ok(LEAF | class);
         }
-    }
-
-    /// The direct block for 4096 slots of a /28.
-    fn block(&mut self, cursor: &mut Cursor<'_, u128>, first: u128, scratch: &mut Scratch) -> u32 {
         let mut block = [0; 4096];
         for (slot, word) in (0u128..).zip(&mut block) {
-            let slot_first = first + (slot << 100);
-            let slot_last = slot_first | ((1 << 100) - 1);
-            *word = match cursor.uniform(slot_first, slot_last) {
-                Some(class) => LEAF | class,
-                None => self.tree(cursor, slot_first, slot_last, scratch),
-            };
+            *word = self.slot(parts, cursor, first + (slot << 100))?;
         }
-        self.blocks.push(block);
-        self.blocks.len() as u32 - 1
+        parts.block(&block)
+    }
+
+    /// The word for the /28 at `first`.
+    pub(super) fn slot<P: Parts>(
+        &mut self,
+        parts: &mut P,
+        cursor: &mut Cursor<'_, u128>,
+        first: u128,
+    ) -> Result<u32, Full> {
+        let last = first | ((1 << 100) - 1);
+        match cursor.uniform(first, last) {
+            Some(class) => Ok(LEAF | class),
+            None => self.tree(parts, cursor, first, last),
+        }
     }
 
     /// The tree for one /28 in which something begins.
-    fn tree(
+    fn tree<P: Parts>(
         &mut self,
+        parts: &mut P,
         cursor: &mut Cursor<'_, u128>,
         first: u128,
         last: u128,
-        scratch: &mut Scratch,
-    ) -> u32 {
+    ) -> Result<u32, Full> {
         let key = |address: u128| (address >> 64) as u64 & ((1 << 36) - 1);
-        scratch.entries.clear();
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.clear();
         let mut subnet = first;
         loop {
             let subnet_last = subnet | u128::from(u64::MAX);
             let Some(class) = cursor.uniform(subnet, subnet_last) else {
-                let root = self.deep_tree(cursor, subnet, subnet_last, scratch);
-                scratch.entries.push((key(subnet), root));
+                let root = self.deep_tree(parts, cursor, subnet, subnet_last)?;
+                entries.push((key(subnet), root));
                 if subnet_last == last {
                     break;
                 }
                 subnet = subnet_last + 1;
                 continue;
             };
-            scratch.entries.push((key(subnet), LEAF | class));
+            entries.push((key(subnet), LEAF | class));
             // On to the /64 in which something else begins.
             match cursor.next() {
                 Some(next) if next <= last => subnet = next & !u128::from(u64::MAX),
                 _ => break,
             }
         }
-        self.lines_of(&scratch.entries, u64::MAX >> 1, 0, &mut scratch.firsts)
+        let root = self.lines_of(parts, &entries, false);
+        self.entries = entries;
+        root
     }
 
     /// The tree for one /64 in which something begins.
-    fn deep_tree(
+    fn deep_tree<P: Parts>(
         &mut self,
+        parts: &mut P,
         cursor: &mut Cursor<'_, u128>,
         first: u128,
         last: u128,
-        scratch: &mut Scratch,
-    ) -> u32 {
-        scratch.deep.clear();
+    ) -> Result<u32, Full> {
+        let mut deep = std::mem::take(&mut self.deep);
+        deep.clear();
         let mut address = first;
         loop {
             let class = cursor.seek(address);
-            scratch.deep.push((address as u64, LEAF | class));
+            deep.push((address as u64, LEAF | class));
             match cursor.next() {
                 Some(next) if next <= last => address = next,
                 _ => break,
             }
         }
         // Keys are the last addresses of the ranges before.
-        self.lines_of(&scratch.deep, u64::MAX, 1, &mut scratch.firsts)
+        let root = self.lines_of(parts, &deep, true);
+        self.deep = deep;
+        root
     }
 
     /// Builds a tree from its leaves up and returns the root line. `entries`:
-    /// first address and word, never empty; keys are `below` less than these.
-    fn lines_of(
+    /// first address and word, never empty. Keys are the last addresses before these
+    /// in a `deep` tree.
+    fn lines_of<P: Parts>(
         &mut self,
+        parts: &mut P,
         entries: &[(u64, u32)],
-        unused: u64,
-        below: u64,
-        firsts: &mut Vec<u64>,
-    ) -> u32 {
+        deep: bool,
+    ) -> Result<u32, Full> {
+        let below = u64::from(deep);
+        let firsts = &mut self.firsts;
         firsts.clear();
         firsts.extend(entries.iter().map(|&(first, _)| first));
-        let mut level = self.values.len();
-        self.values.extend(entries.iter().map(|&(_, word)| word));
+        self.words.clear();
+        self.words.extend(entries.iter().map(|&(_, word)| word));
+        self.level.clear();
         let mut inner = 0;
         loop {
-            // `firsts` are the starts of what stands from `level` on; each
-            // line takes up to eight of them, all about equally many.
+            // `firsts` are the starts of the words or lines of one level; each line of
+            // the next takes up to eight of them, all about equally many. What one line
+            // leads to stands together, and nothing else has to.
             let children = firsts.len();
             let lines = children.div_ceil(FANOUT);
-            let start = self.lines.len();
+            let mut level = Vec::with_capacity(lines);
             for line in 0..lines {
                 let from = line * children / lines;
                 let to = (line + 1) * children / lines;
-                let mut keys = [unused; LINE_KEYS];
+                let mut keys = [unused_key(deep); LINE_KEYS];
                 for (key, first) in keys.iter_mut().zip(&firsts[from + 1..to]) {
                     *key = first.wrapping_sub(below);
                 }
-                self.lines.push(Line {
-                    keys,
-                    base: (level + from) as u32,
-                    inner,
-                });
+                let base = if inner == 0 {
+                    parts.values(&self.words[from..to])?
+                } else {
+                    parts.lines(&self.level[from..to])?
+                };
+                level.push(Line { keys, base, inner });
                 // Never read again at its old place: `line <= from`.
                 firsts[line] = firsts[from];
             }
+            self.level = level;
             if lines == 1 {
-                return start as u32;
+                return parts.lines(&self.level);
             }
             firsts.truncate(lines);
-            level = start;
             inner = LINE_INNER;
         }
     }
 }
 
-/// What trees are made from, kept to spare allocations.
-#[derive(Default)]
-struct Scratch {
-    entries: Vec<(u64, u32)>,
-    deep: Vec<(u64, u32)>,
-    firsts: Vec<u64>,
+/// What an unused key of a line is: under a direct block, or below a /64 (`deep`).
+const fn unused_key(deep: bool) -> u64 {
+    if deep { u64::MAX } else { u64::MAX >> 1 }
+}
+
+/// Keys of a line that are in use.
+pub(super) fn line_keys(line: &Line, deep: bool) -> impl Iterator<Item = u64> + use<> {
+    let unused = unused_key(deep);
+    line.keys.into_iter().take_while(move |key| *key != unused)
 }
 
 /// A place in a partition, moving up only.
-struct Cursor<'a, A> {
+pub(super) struct Cursor<'a, A> {
     ranges: &'a [(A, u32)],
     at: usize,
 }
 
-impl<A: Copy + Ord> Cursor<'_, A> {
+impl<'a, A: Copy + Ord> Cursor<'a, A> {
+    /// At the first of some ranges. What is asked for is not before it.
+    pub(super) fn new(ranges: &'a [(A, u32)]) -> Self {
+        Self { ranges, at: 0 }
+    }
+
     /// Moves to the range that holds an address and returns its class.
     fn seek(&mut self, address: A) -> u32 {
         while self.next().is_some_and(|next| next <= address) {

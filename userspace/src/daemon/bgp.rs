@@ -31,10 +31,10 @@ use super::{
     core::Core,
     database::Database,
     lock,
-    refusal::Refusal,
     state::{Prepared, StateDir},
 };
 use crate::{
+    asn::AsnDb,
     bmp::{
         feed::{Feed, FeedError, Settings, Wait},
         message::{LOC_RIB, MAX_MESSAGE, Message},
@@ -55,34 +55,8 @@ const KEEP: Duration = Duration::from_secs(30);
 /// Changes that no rule asks about come into the kernel so often: only whose packets are
 /// said to be depends on them, and a new table costs more than they are worth.
 const LAZY: Duration = Duration::from_secs(5);
-/// More changes than this are a new table to the proof.
-const MANY: usize = 4096;
 /// Time brings something at most this much later.
 const TICK: Duration = Duration::from_secs(1);
-
-/// How changes come into the table that packets are judged by. They are over the imported
-/// database; those of one call have come together.
-pub(super) trait Follow {
-    /// Makes them live.
-    ///
-    /// # Errors
-    /// When they are not; then all of them are, with the next that are.
-    fn follow(&mut self, changes: &[Change], feed: &Bgp) -> Result<(), Refusal>;
-}
-
-/// The whole table again, from the database and what is in effect over it.
-impl Follow for Core {
-    fn follow(&mut self, changes: &[Change], bgp: &Bgp) -> Result<(), Refusal> {
-        let database = self.database.clone().under(&bgp.feed());
-        // The proof is about these, unless there are many or others are missing.
-        if changes.len() <= MANY && !bgp.behind.load(Ordering::Relaxed) {
-            self.changed = changes.iter().map(|change| change.prefix).collect();
-        }
-        let result = self.refresh(|next| next.database = database);
-        self.changed.clear();
-        result.map(drop)
-    }
-}
 
 /// Changes that are not in the kernel yet.
 #[derive(Debug, Default)]
@@ -110,6 +84,8 @@ pub(super) struct Bgp {
     kept: Arc<AtomicU64>,
     /// Microseconds of the last one; 0: there was none.
     took: Arc<AtomicU64>,
+    /// Changes that came into the table in place.
+    pub(super) in_place: Arc<AtomicU64>,
 }
 
 impl Bgp {
@@ -130,6 +106,7 @@ impl Bgp {
             failures: Arc::default(),
             kept: Arc::default(),
             took: Arc::default(),
+            in_place: Arc::default(),
         }
     }
 
@@ -170,12 +147,22 @@ impl Bgp {
     }
 
     /// Whatever panicked with it: routes are replaced one by one.
-    fn feed(&self) -> MutexGuard<'_, Feed> {
+    pub(super) fn feed(&self) -> MutexGuard<'_, Feed> {
         self.feed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the kernel lacks something that is in effect.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
+    }
+
+    /// What is in effect, over a database.
+    pub(super) fn overlaid(&self, db: &AsnDb) -> AsnDb {
+        self.feed().overlaid(db)
     }
 
     /// A database with what is in effect over it.
@@ -376,8 +363,8 @@ impl Core {
         }
     }
 
-    /// Brings what has come into the kernel.
-    fn catch_up(&mut self) {
+    /// Brings what has come into the kernel; `all`: also what does not hurry.
+    pub(super) fn catch_up(&mut self, all: bool) {
         let Some(bgp) = self.bgp.clone() else { return };
         if self.detached || self.live.is_none() {
             return;
@@ -388,7 +375,8 @@ impl Core {
         pending.urgent |= new.iter().any(|change| change.urgent);
         pending.changes.extend(new);
         let behind = bgp.behind.load(Ordering::Relaxed);
-        let waits = !pending.urgent && pending.last.is_some_and(|last| last.elapsed() < LAZY);
+        let waits =
+            !all && !pending.urgent && pending.last.is_some_and(|last| last.elapsed() < LAZY);
         if !behind && (pending.changes.is_empty() || waits) {
             return;
         }
@@ -431,7 +419,7 @@ pub(super) async fn serve(core: Shared) {
         let _ = timeout(TICK, bgp.news.notified()).await;
         let start = Instant::now();
         let core = Arc::clone(&core);
-        if let Err(e) = spawn_blocking(move || lock(&core).catch_up()).await {
+        if let Err(e) = spawn_blocking(move || lock(&core).catch_up(false)).await {
             tracing::error!("following BGP failed inside the daemon: {e}");
         }
         // What comes meanwhile is one change, and others have their turn.

@@ -27,22 +27,31 @@ use super::{
 };
 use crate::{
     compile::{
-        generation::{Environment, PortSpec, compile},
+        generation::{Environment, Grouping, PortSpec, compile},
         partition::{Partition, partition_key},
         table::{FlatTable, Tier, choose_tier},
     },
     config::Config,
-    datapath::kernel::{Datapath, LiveGeneration, Published},
+    datapath::{
+        kernel::{Datapath, LiveGeneration, Published},
+        probe::Prober,
+    },
     policy::{Overlay, Policy, policy_hash},
-    prove::{Budget, Claim, Proof, prove},
+    prove::{Budget, Claim, Place, prove},
 };
 
-/// A table and what it was built from, kept while rules change over it.
+/// What is known of the live table while rules and prefixes change over it. The table
+/// itself is in the kernel.
 pub(super) struct Table {
-    key: [u8; 32],
-    partition: Partition,
-    flat: FlatTable,
-    tier: Tier,
+    pub(super) key: [u8; 32],
+    /// Without its ranges.
+    pub(super) partition: Partition,
+}
+
+/// A table that is to be: what is known of it, and if it is not live, all of it.
+struct Candidate {
+    table: Table,
+    flat: Option<(FlatTable, Tier)>,
 }
 
 /// The policy that is live.
@@ -89,6 +98,10 @@ pub(super) struct Core {
     pub(super) facts: Option<Facts>,
     pub(super) devices: Vec<Device>,
     pub(super) table: Option<Table>,
+    /// Of the rules that are live; `None`: they were compiled by another daemon.
+    pub(super) grouping: Option<Arc<Grouping>>,
+    /// Where a packet of some zone comes from.
+    pub(super) place: Option<Place>,
     /// What is wrong since the start, beside interfaces: reasons for not enforcing.
     pub(super) problems: Vec<String>,
     pub(super) applies: Applies,
@@ -110,9 +123,14 @@ pub(super) struct Next {
 impl Core {
     /// What is live, to be changed in part.
     pub(super) fn next(&self, policy: Arc<Policy>) -> Next {
+        let database = self.database.clone();
         Next {
             policy,
-            database: self.database.clone(),
+            database: match &self.bgp {
+                // The table has to come from all that is in effect.
+                Some(bgp) if bgp.is_behind() => bgp.over(database),
+                _ => database,
+            },
             facts: self.facts.clone(),
         }
     }
@@ -206,42 +224,50 @@ impl Core {
         database: &Database,
         environment: &Environment,
     ) -> Result<Option<Published>, Refusal> {
-        let table_key = partition_key(policy, database.id(), &environment.router);
-        let hash = inputs_hash(policy, &table_key, database, environment);
+        let (hash, table_key) = names(policy, database, environment);
         let live = self.datapath.live();
         let same = |live: &LiveGeneration| live.hash == hash && live.table_key == table_key;
         if live.is_some_and(|live| same(&live) && live.planes) {
             return Ok(None);
         }
-        let table = self.table_for(policy, database, environment, table_key)?;
-        let result = self.publish_over(&table, policy, database, environment, hash);
-        if result.is_ok() || self.table.is_none() {
-            self.table = Some(table);
+        let candidate = self.table_for(policy, database, environment, table_key)?;
+        let result = self.publish_over(&candidate, policy, database, environment, hash);
+        // A table that did not become live is not kept; the one that is, is.
+        if result.is_ok() || candidate.flat.is_none() {
+            self.table = Some(candidate.table);
         }
         result.map(Some)
     }
 
     fn publish_over(
         &mut self,
-        table: &Table,
+        candidate: &Candidate,
         policy: &Policy,
         database: &Database,
         environment: &Environment,
         hash: [u8; 32],
     ) -> Result<Published, Refusal> {
+        let table = &candidate.table;
         let mut directory = self.datapath.directory().clone();
-        let db = &**database.effective();
-        let mut rules = compile(policy, db, environment, &table.partition, &mut directory)
-            .map_err(Refusal::from_error)?;
+        let mut rules = compile(
+            policy,
+            &database.db,
+            environment,
+            &table.partition,
+            &mut directory,
+        )
+        .map_err(Refusal::from_error)?;
         rules.fixed.hash = hash;
         rules.fixed.table_key = table.key;
         let live = self.datapath.live();
         let changed = std::mem::take(&mut self.changed);
+        let tier = candidate.flat.as_ref().map(|(_, tier)| *tier);
         let budget = match live {
-            Some(live) if live.table_key == table.key && live.tier == table.tier => Budget::Rules,
-            Some(live) if !changed.is_empty() && live.tier == table.tier => Budget::Rules,
+            _ if tier.is_none() => Budget::Rules,
+            Some(live) if !changed.is_empty() && Some(live.tier) == tier => Budget::Rules,
             _ => Budget::Table,
         };
+        let db = &**database.effective();
         let claim = Claim {
             policy,
             db,
@@ -249,43 +275,55 @@ impl Core {
             directory: &directory,
             changed: &changed,
         };
-        self.datapath
-            .publish(
-                &mut rules,
-                &table.flat,
-                table.tier,
-                &directory,
-                &mut |prober| {
-                    let start = Instant::now();
-                    let Proof { packets } = prove(&claim, budget, prober)?;
-                    tracing::debug!(packets, took = ?start.elapsed(), "proven");
-                    Ok(())
-                },
-            )
-            .map_err(Refusal::from_error)
+        let mut place = None;
+        let mut prove = |prober: &mut Prober| {
+            let start = Instant::now();
+            let proof = prove(&claim, budget, prober)?;
+            tracing::debug!(packets = proof.packets, took = ?start.elapsed(), "proven");
+            place = proof.place;
+            Ok(())
+        };
+        let datapath = &mut self.datapath;
+        let published = match &candidate.flat {
+            Some((flat, tier)) => datapath.publish(&mut rules, flat, *tier, &directory, &mut prove),
+            None => datapath.publish_rules(&mut rules, &directory, &mut prove),
+        };
+        let published = published.map_err(Refusal::from_error)?;
+        self.grouping = Some(rules.grouping);
+        self.place = place;
+        Ok(published)
     }
 
-    /// Takes the table that is kept, or builds another. Rules change often,
-    /// addresses rarely.
+    /// What is known of the live table, or another one. Rules change often, addresses
+    /// rarely.
     fn table_for(
         &mut self,
         policy: &Policy,
         database: &Database,
         environment: &Environment,
         key: [u8; 32],
-    ) -> Result<Table, Refusal> {
-        if let Some(table) = self.table.take_if(|table| table.key == key) {
-            return Ok(table);
+    ) -> Result<Candidate, Refusal> {
+        let is_live = self
+            .datapath
+            .live()
+            .is_some_and(|live| live.table_key == key);
+        if is_live && let Some(table) = self.table.take_if(|table| table.key == key) {
+            return Ok(Candidate { table, flat: None });
         }
-        let partition = Partition::new(policy, database.effective(), &environment.router)
+        let mut partition = Partition::new(policy, database.effective(), &environment.router)
             .map_err(Refusal::from_error)?;
-        let flat = FlatTable::build(&partition).map_err(Refusal::from_error)?;
-        let tier = choose_tier(&flat.usage()).map_err(Refusal::from_error)?;
-        Ok(Table {
-            key,
-            partition,
+        let flat = match is_live {
+            true => None,
+            false => {
+                let flat = FlatTable::build(&partition).map_err(Refusal::from_error)?;
+                let tier = choose_tier(&flat.usage()).map_err(Refusal::from_error)?;
+                Some((flat, tier))
+            }
+        };
+        partition.forget_ranges();
+        Ok(Candidate {
+            table: Table { key, partition },
             flat,
-            tier,
         })
     }
 
@@ -300,10 +338,16 @@ impl Core {
         }
         let Some(live) = self.live.take() else { return };
         let database = self.database.clone();
-        let key = partition_key(&live.policy, database.id(), &live.environment.router);
-        match self.table_for(&live.policy, &database, &live.environment, key) {
-            Ok(table) => self.table = Some(table),
-            Err(e) => tracing::warn!("cannot build the table again: {e}"),
+        let (_, key) = live.names(&database);
+        if self
+            .datapath
+            .live()
+            .is_some_and(|live| live.table_key == key)
+        {
+            match self.table_for(&live.policy, &database, &live.environment, key) {
+                Ok(candidate) => self.table = Some(candidate.table),
+                Err(e) => tracing::warn!("cannot cut the address space again: {e}"),
+            }
         }
         self.live = Some(live);
     }
@@ -318,6 +362,20 @@ impl Core {
         };
         on_disk.text != record.bundle.text || on_disk.lists != record.bundle.lists
     }
+}
+
+impl Live {
+    /// What it is called over a database.
+    pub(super) fn names(&self, database: &Database) -> ([u8; 32], [u8; 32]) {
+        names(&self.policy, database, &self.environment)
+    }
+}
+
+/// Names a generation, and its table.
+fn names(policy: &Policy, database: &Database, environment: &Environment) -> ([u8; 32], [u8; 32]) {
+    let table_key = partition_key(policy, database.id(), &environment.router);
+    let hash = inputs_hash(policy, &table_key, database, environment);
+    (hash, table_key)
 }
 
 /// Names everything that a generation is compiled from, this program included.

@@ -11,7 +11,7 @@ use std::{
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::{fetched::Slot, refusal::in_words, state::StateDir};
+use super::{bgp::Bgp, fetched::Slot, refusal::in_words, state::StateDir};
 use crate::{
     asn::{self, AsnDb, Info},
     bmp::feed::Feed,
@@ -27,10 +27,19 @@ pub(super) struct Database {
     id: [u8; 32],
     info: Arc<OnceLock<Info>>,
     /// With live BGP over it.
-    live: Option<(Arc<AsnDb>, [u8; 32])>,
+    live: Option<Live>,
     /// It is empty because what was kept cannot be read: nothing may come of it that
     /// takes the place of what is enforced.
     lost: bool,
+}
+
+/// What live BGP makes of a database.
+#[derive(Clone, Debug)]
+struct Live {
+    id: [u8; 32],
+    /// Made when somebody asks: the kernel's table is changed without it.
+    db: Arc<OnceLock<Arc<AsnDb>>>,
+    bgp: Option<Bgp>,
 }
 
 impl Database {
@@ -59,20 +68,48 @@ impl Database {
 
     /// Equal ids, equal verdicts.
     pub(super) fn id(&self) -> &[u8; 32] {
-        self.live.as_ref().map_or(&self.id, |(_, id)| id)
+        self.live.as_ref().map_or(&self.id, |live| &live.id)
     }
 
     /// What is enforced: with live BGP over it.
     pub(super) fn effective(&self) -> &Arc<AsnDb> {
-        self.live.as_ref().map_or(&self.db, |(db, _)| db)
+        let Some(live) = &self.live else {
+            return &self.db;
+        };
+        live.db.get_or_init(|| match &live.bgp {
+            Some(bgp) => Arc::new(bgp.overlaid(&self.db)),
+            None => Arc::clone(&self.db),
+        })
+    }
+
+    /// Whether nobody is known to announce anything.
+    pub(super) fn has_no_origins(&self) -> bool {
+        self.live.is_none() && self.db.origins.is_empty()
     }
 
     /// With what is in effect of a feed over it.
     pub(super) fn under(mut self, feed: &Feed) -> Self {
         self.live = (!feed.is_empty()).then(|| {
             let db = feed.overlaid(&self.db);
-            let id = id(&db);
-            (Arc::new(db), id)
+            Live {
+                id: id(&db),
+                db: Arc::new(OnceLock::from(Arc::new(db))),
+                bgp: None,
+            }
+        });
+        self
+    }
+
+    /// After the kernel's table was changed in place: it is another one, which no other
+    /// daemon knows.
+    pub(super) fn amended(mut self, bgp: &Bgp) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(self.id());
+        hash.update(Timestamp::now().as_nanosecond().to_le_bytes());
+        self.live = Some(Live {
+            id: hash.finalize().into(),
+            db: Arc::default(),
+            bgp: Some(bgp.clone()),
         });
         self
     }

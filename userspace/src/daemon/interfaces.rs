@@ -143,8 +143,9 @@ impl Core {
         };
         let by_country = |set: &&Set| !set.countries.is_empty();
         let first = |by: &dyn Fn(&&Set) -> bool| policy.sets.iter().find(by).map(|s| &s.name);
-        let db = self.database.effective();
-        if db.sources.is_empty() && db.origins.is_empty() {
+        let db = &self.database.db;
+        let has_no_origins = self.database.has_no_origins();
+        if db.sources.is_empty() && has_no_origins {
             return first(&|set| by_asn(set) || by_country(set)).map(|name| {
                 format!(
                     "the ASN database is empty, so set `{name}` has no ASN and no country; \
@@ -152,7 +153,7 @@ impl Core {
                 )
             });
         }
-        let origins = db.origins.is_empty().then(|| first(&by_asn)).flatten();
+        let origins = has_no_origins.then(|| first(&by_asn)).flatten();
         let origins = origins.map(|name| {
             format!(
                 "no source of the ASN database says which ASN announces a prefix, so set \

@@ -21,6 +21,7 @@ mod core;
 mod database;
 mod downloads;
 mod fetched;
+mod follow;
 mod interfaces;
 mod network;
 mod operations;

@@ -38,6 +38,13 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 impl Core {
     /// Does what was asked.
     pub(super) fn perform(&mut self, request: Request) -> Result<Value, Refusal> {
+        if !matches!(
+            request,
+            Request::Status | Request::History | Request::AsndbInfo
+        ) {
+            // What is proven is compared with all that is in effect.
+            self.catch_up(true);
+        }
         match request {
             Request::Status => self.status(),
             Request::Apply {

@@ -114,6 +114,8 @@ impl Core {
             facts,
             devices,
             table: None,
+            grouping: None,
+            place: None,
             problems,
             applies: Applies::default(),
             started_at: Timestamp::now(),
@@ -263,6 +265,7 @@ impl Core {
             .any(|rule| rule.until.is_some_and(|until| until <= now));
         if ended {
             tracing::info!("a rule has ended");
+            self.catch_up(true);
             self.refresh(|_| {})?;
         }
         Ok(())
@@ -273,6 +276,7 @@ impl Core {
         if self.detached || self.facts.as_ref() == Some(&facts) {
             return;
         }
+        self.catch_up(true);
         match self.refresh(|next| next.facts = Some(facts)) {
             Ok(true) => tracing::info!("the router's addresses changed: rules are renewed"),
             Ok(false) => {}

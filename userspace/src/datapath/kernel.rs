@@ -32,6 +32,7 @@ use super::{
     system::{clear_slot, counters, detach_link, set_slot},
 };
 use crate::compile::{
+    amend::Editor,
     directory::{Directory, MAX_LOG},
     generation::Rules,
     plane::FlatPlanes,
@@ -81,10 +82,14 @@ pub struct Published {
 pub struct Datapath {
     pins: Pins,
     counters: MapData,
-    directory_map: Mapped,
-    directory: Directory,
-    maps: Option<Maps>,
-    prober: Option<Prober>,
+    pub(super) directory_map: Mapped,
+    pub(super) directory: Directory,
+    pub(super) maps: Option<Maps>,
+    /// The live table, mapped; `None`: not needed yet.
+    pub(super) table: Option<Mapped>,
+    /// What changes it in place; `None`: not needed yet.
+    pub(super) editor: Option<Editor>,
+    pub(super) prober: Option<Prober>,
     /// Devices whose program is of this controller, by the link's program id.
     attached: BTreeMap<String, u32>,
     /// Programs that are loaded from now on log every verdict.
@@ -133,6 +138,8 @@ impl Datapath {
             directory_map,
             directory,
             maps,
+            table: None,
+            editor: None,
             prober: None,
             attached: BTreeMap::new(),
             trace: false,
@@ -251,6 +258,39 @@ impl Datapath {
         directory: &Directory,
         prove: &mut dyn FnMut(&mut Prober) -> Result<(), String>,
     ) -> Result<Published, DatapathError> {
+        self.publish_over(rules, Some(table), tier, directory, prove)
+    }
+
+    /// As [`Self::publish`], over the table that is live, as it is.
+    ///
+    /// # Errors
+    /// When there is none with the key of `rules`; and as `publish`.
+    pub fn publish_rules(
+        &mut self,
+        rules: &mut Rules,
+        directory: &Directory,
+        prove: &mut dyn FnMut(&mut Prober) -> Result<(), String>,
+    ) -> Result<Published, DatapathError> {
+        let tier = match self.live() {
+            Some(live) if live.table_key == rules.fixed.table_key => live.tier,
+            _ => {
+                return Err(DatapathError::new(
+                    "write the new rules",
+                    "their table is not live",
+                ));
+            }
+        };
+        self.publish_over(rules, None, tier, directory, prove)
+    }
+
+    fn publish_over(
+        &mut self,
+        rules: &mut Rules,
+        table: Option<&FlatTable>,
+        tier: Tier,
+        directory: &Directory,
+        prove: &mut dyn FnMut(&mut Prober) -> Result<(), String>,
+    ) -> Result<Published, DatapathError> {
         let number = self.maps.as_ref().map_or(0, Maps::number) + 1;
         let mut fresh = None;
         let maps = match &mut self.maps {
@@ -273,36 +313,48 @@ impl Datapath {
         rules.fixed.table_slot = table_slot;
         rules.fixed.number = number;
         let mut written = Vec::new();
-        let table_map = if kept {
-            maps.table(table_slot)?
-        } else {
-            let mut mapped = Mapped::create("kordon_table", table_size(tier))?;
-            mapped.write_table(tier, table);
-            written.push(maps.pin("table", number, mapped)?);
-            maps.opened(&written[0])?
-        };
         let mut generation = Mapped::create("kordon_rules", generation_size(tier))?;
         generation.write_generation(rules);
-        let planes = FlatPlanes::build(&rules.fixed, &rules.class_words, table, tier);
+        let build = |table: &mut Mapped| {
+            let table = table.live_table(tier);
+            FlatPlanes::build(&rules.fixed, &rules.class_words, &table, tier)
+        };
+        let mut new_table = None;
+        let (table_map, planes) = match table {
+            Some(table) if !kept => {
+                let mut mapped = Mapped::create("kordon_table", table_size(tier))?;
+                mapped.write_table(tier, table);
+                let planes = FlatPlanes::build(&rules.fixed, &rules.class_words, table, tier);
+                written.push(maps.pin("table", number, &mapped)?);
+                (&new_table.insert(mapped).map, planes)
+            }
+            _ => {
+                let mapped = match &mut self.table {
+                    Some(mapped) => mapped,
+                    none => none.insert(Mapped::of(maps.table(table_slot)?)?),
+                };
+                let planes = build(mapped);
+                (&mapped.map, planes)
+            }
+        };
         let planes_before = maps.planes.planes_number();
         let result = (|| {
-            prober.set_table(table_slot, &table_map)?;
+            prober.set_table(table_slot, table_map)?;
             prober.set_generation(&generation.map)?;
             prober.set_planes(&planes);
             prove(&mut prober).map_err(|e| DatapathError::new("prove the new rules", e))?;
             self.directory_map.append(directory)?;
             self.directory = directory.clone();
-            written.push(maps.pin("generation", number, generation)?);
-            let generation = maps.opened(&written[written.len() - 1])?;
+            written.push(maps.pin("generation", number, &generation)?);
             if !kept {
-                set_slot(&maps.tables, table_slot, &table_map)
+                set_slot(&maps.tables, table_slot, table_map)
                     .map_err(|e| DatapathError::new("put the table in place", e))?;
             }
             let start = Instant::now();
             // Until the new ones are written all packets go through the class plane.
             // The swap waits for those that saw the old ones.
             maps.planes.set_planes_number(0);
-            if let Err(e) = set_slot(&maps.generations, 0, &generation) {
+            if let Err(e) = set_slot(&maps.generations, 0, &generation.map) {
                 maps.planes.set_planes_number(planes_before);
                 return Err(DatapathError::new("swap generations", e));
             }
@@ -310,11 +362,11 @@ impl Datapath {
             // A program that sees the number must not have read what was there before:
             // only some processors load in order.
             if !cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
-                set_slot(&maps.generations, 0, &generation)
+                set_slot(&maps.generations, 0, &generation.map)
                     .map_err(|e| DatapathError::new("wait for all programs", e))?;
             }
             maps.planes.set_planes_number(number);
-            maps.generation = Some(Mapped::of(generation)?);
+            maps.generation = Some(generation);
             Ok(start.elapsed())
         })();
         let swap = match result {
@@ -329,6 +381,8 @@ impl Datapath {
         };
         // What follows only frees memory; the new generation is live.
         if !kept {
+            self.table = new_table;
+            self.editor = None;
             let old = (table_slot + 1) % TABLE_SLOTS;
             let freed = clear_slot(&maps.tables, old)
                 .map_err(|e| DatapathError::new("free the old table", e))
@@ -336,6 +390,11 @@ impl Datapath {
             if let Err(e) = freed {
                 tracing::warn!("{e}");
             }
+        }
+        if let Some(editor) = &mut self.editor {
+            // The swap waited for all programs.
+            editor.settle();
+            editor.new_planes(&maps.planes.live_planes(tier), &rules.fixed);
         }
         maps.remove_stale_pins();
         self.prober = Some(prober);

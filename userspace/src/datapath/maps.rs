@@ -118,7 +118,7 @@ impl Maps {
         &self,
         prefix: &str,
         number: u64,
-        map: Mapped,
+        map: &Mapped,
     ) -> Result<PathBuf, DatapathError> {
         let path = self.folder.join(format!("{prefix}-{number}"));
         // Left by an update that was cut short: nobody uses it.

@@ -8,17 +8,18 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
     ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering},
 };
 
 use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type;
 use kordon_ebpf::layout::{
-    Generation, Line, Node, Planes, Probe, ProbeControl, ProbeOutput, Table, tier,
+    Generation, Line, MAX_ASN_PAGES, Node, Planes, Probe, ProbeControl, ProbeOutput, Table, tier,
 };
 
 use super::DatapathError;
 use crate::compile::{
+    amend::{LivePlanes, LiveTable},
     generation::Rules,
     plane::FlatPlanes,
     table::{FlatTable, Tier},
@@ -161,10 +162,67 @@ impl Mapped {
     }
 
     fn write_sized<T: Parts>(&mut self, table: &FlatTable) {
+        self.sized::<T>().write(table);
+    }
+
+    /// A table while programs read it.
+    pub fn live_table(&mut self, tier: Tier) -> LiveTable<'_> {
+        match tier {
+            Tier::Small => self.sized::<tier::SmallTable>().live(),
+            Tier::Internet => self.sized::<tier::InternetTable>().live(),
+            Tier::Large => self.sized::<tier::LargeTable>().live(),
+        }
+    }
+
+    /// Planes while programs read them.
+    pub fn live_planes(&mut self, tier: Tier) -> LivePlanes<'_> {
+        match tier {
+            Tier::Small => self.sized::<tier::SmallPlanes>().live(),
+            Tier::Internet => self.sized::<tier::InternetPlanes>().live(),
+            Tier::Large => self.sized::<tier::LargePlanes>().live(),
+        }
+    }
+
+    /// The value, as what it holds: a table or planes.
+    fn sized<T>(&mut self) -> &mut T {
         self.check(size_of::<T>());
-        // SAFETY: aligned, long enough, and any bytes are a table.
-        let target: &mut T = unsafe { self.start.cast().as_mut() };
-        target.write(table);
+        // SAFETY: aligned, long enough, and any bytes are a table or planes.
+        unsafe { self.start.cast().as_mut() }
+    }
+
+    /// Names what a live generation was compiled from, after its table was changed in
+    /// place. Only controllers read that.
+    pub fn rename_generation(&mut self, hash: [u8; 32], table_key: [u8; 32]) {
+        self.check(size_of::<Generation<0>>());
+        // SAFETY: aligned, long enough, and any bytes are a generation.
+        let generation: &mut Generation<0> = unsafe { self.start.cast().as_mut() };
+        (generation.hash, generation.table_key) = (hash, table_key);
+    }
+
+    /// Gives a live generation another class, which nothing in its table is of yet.
+    pub fn set_class_word(&mut self, class: usize, word: u32) {
+        self.store(size_of::<Generation<0>>() + 4 * class, word);
+    }
+
+    /// The first class words of a generation.
+    #[must_use]
+    pub fn class_words(&self, count: usize) -> &[u32] {
+        let head = size_of::<Generation<0>>();
+        bytemuck::cast_slice(&self.bytes()[head..][..4 * count])
+    }
+
+    /// Puts a page of counters into a live generation, where none was.
+    pub fn set_asn_page(&mut self, index: usize, slot: u32) {
+        assert!(index < MAX_ASN_PAGES, "an index into `asn_pages`");
+        let at = std::mem::offset_of!(Generation<0>, asn_pages) + 4 * index;
+        self.store(at, slot);
+    }
+
+    fn store(&mut self, at: usize, word: u32) {
+        self.check(at + 4);
+        // SAFETY: aligned, inside the mapping, and a word that programs only read.
+        let place = unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(at).cast()) };
+        place.store(word, Ordering::Release);
     }
 
     /// Of which generation the planes are; 0: they are not used.
@@ -197,10 +255,7 @@ impl Mapped {
     }
 
     fn write_planes_sized<P: PlaneParts>(&mut self, planes: &FlatPlanes) {
-        self.check(size_of::<P>());
-        // SAFETY: aligned, long enough, and any bytes are planes.
-        let target: &mut P = unsafe { self.start.cast().as_mut() };
-        target.write(planes);
+        self.sized::<P>().write(planes);
     }
 
     /// The probe's control, inputs and outputs.
@@ -221,6 +276,30 @@ impl Drop for Mapped {
 
 trait Parts {
     fn write(&mut self, table: &FlatTable);
+    fn live(&mut self) -> LiveTable<'_>;
+}
+
+/// Words that are written while programs read them.
+trait Words {
+    type Atomic;
+    /// The same words.
+    fn shared(&mut self) -> &[Self::Atomic];
+}
+
+impl Words for [u32] {
+    type Atomic = AtomicU32;
+    fn shared(&mut self) -> &[AtomicU32] {
+        // SAFETY: of the same size and alignment, and borrowed as long as these.
+        unsafe { std::slice::from_raw_parts(self.as_mut_ptr().cast(), self.len()) }
+    }
+}
+
+impl Words for [u16] {
+    type Atomic = AtomicU16;
+    fn shared(&mut self) -> &[AtomicU16] {
+        // SAFETY: of the same size and alignment, and borrowed as long as these.
+        unsafe { std::slice::from_raw_parts(self.as_mut_ptr().cast(), self.len()) }
+    }
 }
 
 impl<const NODES: usize, const VALUES: usize, const BLOCKS: usize, const LINES: usize> Parts
@@ -236,10 +315,22 @@ impl<const NODES: usize, const VALUES: usize, const BLOCKS: usize, const LINES: 
         self.nodes[..table.nodes.len()].copy_from_slice(&table.nodes);
         self.values[..table.values.len()].copy_from_slice(&table.values);
     }
+
+    fn live(&mut self) -> LiveTable<'_> {
+        LiveTable {
+            v4: self.v4.shared(),
+            v6: self.v6.shared(),
+            blocks: self.blocks.as_flattened_mut().shared(),
+            lines: &mut self.lines,
+            nodes: &mut self.nodes,
+            values: &mut self.values,
+        }
+    }
 }
 
 trait PlaneParts {
     fn write(&mut self, planes: &FlatPlanes);
+    fn live(&mut self) -> LivePlanes<'_>;
 }
 
 impl<const TOPS: usize, const BLOCKS4: usize, const BLOCKS6: usize, const LINES: usize> PlaneParts
@@ -254,6 +345,17 @@ impl<const TOPS: usize, const BLOCKS4: usize, const BLOCKS6: usize, const LINES:
         self.v6.as_flattened_mut()[..planes.v6.len()].copy_from_slice(&planes.v6);
         self.blocks6[..planes.blocks_v6.len()].copy_from_slice(&planes.blocks_v6);
         self.lines[..planes.lines.len()].copy_from_slice(&planes.lines);
+    }
+
+    fn live(&mut self) -> LivePlanes<'_> {
+        LivePlanes {
+            v4: self.v4.as_flattened_mut().shared(),
+            blocks_v4: &mut self.blocks4,
+            v6: self.v6.as_flattened_mut().shared(),
+            blocks_v6: self.blocks6.as_flattened_mut().shared(),
+            lines: &mut self.lines,
+            gates: &self.gates,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`kernel`] keeps what is live. Only images enter here: nothing in this module
 //! knows what a policy or a database is.
 
+pub mod amend;
 pub mod interface;
 pub mod kernel;
 mod maps;

@@ -33,6 +33,9 @@ pub struct Prober {
     tier: Tier,
     /// Map ids by slot. A map keeps its id while it is here.
     tables: [Option<u32>; TABLE_SLOTS as usize],
+    /// Likewise.
+    generation: Option<u32>,
+    by_planes: usize,
 }
 
 impl Prober {
@@ -65,6 +68,8 @@ impl Prober {
             planes,
             tier,
             tables: [None; TABLE_SLOTS as usize],
+            generation: None,
+            by_planes: 0,
         })
     }
 
@@ -74,12 +79,30 @@ impl Prober {
         self.tier
     }
 
-    /// Puts a generation in place, to be judged by from now on.
+    /// Puts a generation in place, to be judged by from now on, unless it is there.
     ///
     /// # Errors
     /// When the map is refused.
     pub fn set_generation(&mut self, map: &MapData) -> Result<(), DatapathError> {
-        set_inner(&mut self.ebpf, "GENERATIONS", 0, map)
+        let id = id(map)?;
+        if self.generation != Some(id) {
+            set_inner(&mut self.ebpf, "GENERATIONS", 0, map)?;
+            self.generation = Some(id);
+        }
+        Ok(())
+    }
+
+    /// Takes planes over as they lie in another map of this tier.
+    pub fn copy_planes(&mut self, from: &Mapped) {
+        self.planes.set_planes_number(0);
+        self.planes.bytes_mut()[8..].copy_from_slice(&from.bytes()[8..]);
+        self.planes.set_planes_number(from.planes_number());
+    }
+
+    /// How many packets the verdict planes have decided.
+    #[must_use]
+    pub fn by_planes(&self) -> usize {
+        self.by_planes
     }
 
     /// Puts a table into a slot, unless it is there: the kernel waits for a grace
@@ -88,10 +111,7 @@ impl Prober {
     /// # Errors
     /// When the map is refused.
     pub fn set_table(&mut self, slot: u32, map: &MapData) -> Result<(), DatapathError> {
-        let id = map
-            .info()
-            .map_err(|e| DatapathError::new("read map information", e))?
-            .id();
+        let id = id(map)?;
         let here = self.tables.get_mut(slot as usize);
         if here.as_deref() == Some(&Some(id)) {
             return Ok(());
@@ -171,7 +191,11 @@ impl Prober {
             ));
         }
         for (index, (output, plane)) in probe.outputs.iter().zip(&probe.planes).enumerate() {
-            if index < wanted && !agree(output, plane) {
+            if index >= wanted {
+                break;
+            }
+            self.by_planes += usize::from(plane.said == 2);
+            if !agree(output, plane) {
                 return Err(DatapathError::new(
                     "compare both planes",
                     format!(
@@ -229,6 +253,12 @@ impl Prober {
             .map_err(|e| DatapathError::new("run the program on a frame", e))?;
         Ok(())
     }
+}
+
+fn id(map: &MapData) -> Result<u32, DatapathError> {
+    let info = map.info();
+    let info = info.map_err(|e| DatapathError::new("read map information", e))?;
+    Ok(info.id())
 }
 
 /// Whether the verdict plane says nothing else.

@@ -12,7 +12,7 @@ pub(super) const MACS: usize = 12;
 
 /// Where a packet comes from.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub struct Place {
     /// Number of the interface.
     pub(super) port: u32,
     /// Its tags, from the outermost.

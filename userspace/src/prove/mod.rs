@@ -24,11 +24,12 @@ mod unusual;
 use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
-use kordon_ebpf::layout::PROBE_BATCH;
+use kordon_ebpf::layout::{Judged, PROBE_BATCH};
 
+pub use self::frame::Place;
 pub(crate) use self::naive::{is_multicast, is_private, is_special};
 use self::{
-    frame::{Frame, Place, from},
+    frame::{Frame, from},
     kernel::{Expected, Field, Kernel},
     naive::{Meant, Packet, Reference, Verdict},
     sample::{Bytes, Sample, address, look_up},
@@ -105,10 +106,50 @@ pub struct Claim<'a> {
 }
 
 /// What was shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Proof {
     /// Packets that the program judged as the policy says.
     pub packets: usize,
+    /// Where a packet of some zone comes from, to ask for more.
+    pub place: Option<Place>,
+}
+
+/// Asks the program in the kernel for the classes of addresses in the table that it has.
+///
+/// # Errors
+/// Names the first address that is of another class than it should be.
+pub fn classes(
+    place: &Place,
+    prober: &mut Prober,
+    expected: &[(IpAddr, u32)],
+) -> Result<(), String> {
+    for v6 in [false, true] {
+        let of_family = || {
+            expected
+                .iter()
+                .filter(|(address, _)| address.is_ipv6() == v6)
+        };
+        let inputs: Vec<Bytes> = of_family()
+            .map(|(address, _)| sample::bytes(*address))
+            .collect();
+        let Some(frame) = Frame::of(place, v6, &Packet::PLAIN) else {
+            continue;
+        };
+        let family = if v6 { 6 } else { 4 };
+        let said = prober
+            .batch(&frame.bytes, place.port, family, frame.destination, &inputs)
+            .map_err(|e| e.to_string())?;
+        for ((address, class), said) in of_family().zip(said) {
+            // Some are judged by another address, or by none.
+            if said.class != *class && said.judged == Judged::Destination as u8 {
+                return Err(format!(
+                    "the kernel says class {} of {address}, and it is {class}",
+                    said.class
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Runs the proof over what is in the prober.
@@ -148,6 +189,7 @@ pub fn prove(claim: &Claim<'_>, budget: Budget, prober: &mut Prober) -> Result<P
     }
     Ok(Proof {
         packets: kernel.asked,
+        place: places.into_iter().flatten().next(),
     })
 }
 

@@ -1,22 +1,19 @@
 //! What administrators use otherwise: nftables and ipset, by their own commands, with the
-//! same prefixes; and xdp-filter, which knows single addresses only.
+//! same prefixes.
 
-use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use aya::maps::{Map, MapData, PerCpuHashMap, PerCpuValues};
 use ipnet::IpNet;
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
-use super::super::internet::Input;
+use super::paced::SOURCES;
 use crate::lab::Namespace;
-use crate::lab::namespace::{folder, run};
+use crate::lab::namespace::folder;
 
 /// A firewall with a set of destinations that it drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,13 +54,7 @@ impl Firewall {
     pub(in super::super) fn load(self, device: &str, nets: &[IpNet]) -> Script {
         let mut text = String::new();
         if self == Self::Ipset {
-            for (v6, family) in [(false, "inet"), (true, "inet6")] {
-                let create = format!("hash:net family {family} maxelem 2097152");
-                line(
-                    &mut text,
-                    format_args!("create blocked{} {create}", suffix(v6)),
-                );
-            }
+            text += &ipset_sets("blocked");
             text += &ipset_elements("blocked", nets, "add");
             let rule = |command: &'static str, set: &'static str| {
                 let words = "-t raw -A PREROUTING -m set --match-set";
@@ -94,8 +85,77 @@ impl Firewall {
         );
         Script(vec![Step::input("nft", &["-f"], text)])
     }
+
+    /// Commands that block some more prefixes.
+    pub(in super::super) fn add(self, nets: &[IpNet]) -> Script {
+        self.elements("add", nets)
+    }
+
+    /// Commands that take prefixes out again.
+    pub(in super::super) fn remove(self, nets: &[IpNet]) -> Script {
+        match self {
+            Self::Ipset => self.elements("del", nets),
+            _ => self.elements("delete", nets),
+        }
+    }
+
+    fn elements(self, verb: &str, nets: &[IpNet]) -> Script {
+        if self == Self::Ipset {
+            let text = ipset_elements("blocked", nets, verb);
+            return Script(vec![Step::input("ipset", &["restore"], text)]);
+        }
+        let text = self.nft_elements(verb, nets);
+        Script(vec![Step::input("nft", &["-f"], text)])
+    }
+
+    fn nft_elements(self, verb: &str, nets: &[IpNet]) -> String {
+        let mut text = String::new();
+        for v6 in [false, true] {
+            let (table, set) = (self.table(), suffix(v6));
+            let some = of_family(nets, v6).join(", ");
+            if !some.is_empty() {
+                line(
+                    &mut text,
+                    format_args!("{verb} element {table} blocked{set} {{ {some} }}"),
+                );
+            }
+        }
+        text
+    }
+
+    /// Commands that put other prefixes in the place of all there are, with no moment in
+    /// between: one transaction of nftables; with ipset new sets, which are swapped.
+    pub(in super::super) fn replace(self, nets: &[IpNet]) -> Script {
+        let mut text = String::new();
+        if self == Self::Ipset {
+            text += &ipset_sets("fresh");
+            text += &ipset_elements("fresh", nets, "add");
+            for set in ["4", "6"] {
+                line(
+                    &mut text,
+                    format_args!("swap fresh{set} blocked{set}\ndestroy fresh{set}"),
+                );
+            }
+            return Script(vec![Step::input("ipset", &["restore"], text)]);
+        }
+        for set in ["4", "6"] {
+            let table = self.table();
+            line(&mut text, format_args!("flush set {table} blocked{set}"));
+        }
+        text += &self.nft_elements("add", nets);
+        Script(vec![Step::input("nft", &["-f"], text)])
+    }
+
+    /// Commands of ipset that empty the sets and fill them again, as scripts do that were
+    /// written in a hurry.
+    pub(in super::super) fn refill(nets: &[IpNet]) -> Script {
+        let text = "flush blocked4\nflush blocked6\n".to_owned();
+        let text = text + &ipset_elements("blocked", nets, "add");
+        Script(vec![Step::input("ipset", &["restore"], text)])
+    }
 }
 
+/// Families, as part of names of sets.
 fn suffix(v6: bool) -> &'static str {
     if v6 { "6" } else { "4" }
 }
@@ -111,15 +171,23 @@ fn elements(nets: &[IpNet], v6: bool) -> String {
     }
 }
 
+fn ipset_sets(name: &str) -> String {
+    let mut text = String::new();
+    for (v6, family) in [(false, "inet"), (true, "inet6")] {
+        let set = suffix(v6);
+        line(
+            &mut text,
+            format_args!("create {name}{set} hash:net family {family} maxelem 2097152"),
+        );
+    }
+    text
+}
+
 fn ipset_elements(set: &str, nets: &[IpNet], verb: &str) -> String {
     let mut text = String::new();
-    let (verb, flags) = verb.split_once(' ').unwrap_or((verb, ""));
     for v6 in [false, true] {
         for net in of_family(nets, v6) {
-            line(
-                &mut text,
-                format_args!("{verb} {set}{} {net} {flags}", suffix(v6)),
-            );
+            line(&mut text, format_args!("{verb} {set}{} {net}", suffix(v6)));
         }
     }
     text
@@ -193,83 +261,35 @@ impl Ready {
     }
 }
 
-/// Addresses that xdp-filter 1.3 has room for.
-pub(in super::super) const XDP_FILTER_ROOM: usize = 8192;
-
-/// `MAP_FLAG_DST` of xdp-filter: the address is one of destinations.
-const FILTER_DESTINATION: u64 = 1 << 1;
-
-/// Puts xdp-filter on a device, with as many of these addresses as it has room for. Its
-/// command takes one at a time; the rest go into its map as the first did.
-pub(in super::super) fn xdp_filter(
-    namespace: &Namespace,
-    device: &str,
-    addresses: &[Input],
-) -> Result<usize> {
-    let addresses: HashSet<[u8; 4]> = addresses
-        .iter()
-        .filter_map(|address| address.first_chunk().copied())
-        .collect();
-    let addresses: Vec<[u8; 4]> = addresses.into_iter().take(XDP_FILTER_ROOM).collect();
-    namespace.run(|| {
-        // It pins its maps, in a BPF file system that goes with this thread; the
-        // program stays on the device.
-        unshare(CloneFlags::CLONE_NEWNS).context("cannot have mounts of one's own")?;
-        let none = None::<&str>;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
-            .context("cannot keep mounts to oneself")?;
-        let pins = Path::new("/sys/fs/bpf");
-        mount(Some("bpf"), pins, Some("bpf"), MsFlags::empty(), none)
-            .context("cannot mount a BPF file system")?;
-        let filter = |words: &[&str]| run(Command::new("xdp-filter").args(words));
-        filter(&["load", "--features", "ipv4", "--mode", "native", device])
-            .context("cannot load xdp-filter (Debian package xdp-tools)")?;
-        if let Some([a, b, c, d]) = addresses.first() {
-            filter(&["ip", "--mode", "dst", &format!("{a}.{b}.{c}.{d}")])?;
-        }
-        let map = MapData::from_pin(pins.join("xdp-filter/filter_ipv4"))
-            .context("cannot open the map of xdp-filter")?;
-        let mut map: PerCpuHashMap<_, [u8; 4], u64> = Map::PerCpuHashMap(map).try_into()?;
-        let processors = aya::util::nr_cpus().map_err(|(_, error)| error)?;
-        for address in &addresses {
-            let value = PerCpuValues::try_from(vec![FILTER_DESTINATION; processors])?;
-            map.insert(address, value, 0)
-                .context("cannot add an address to xdp-filter")?;
-        }
-        Ok(())
-    })?;
-    Ok(addresses.len())
-}
-
-/// Counts what got past everything, in a table of its own behind all others.
+/// Counts what got past everything, by sender, in a table of its own behind all others.
 pub(in super::super) struct Late<'a>(&'a Namespace);
 
 impl<'a> Late<'a> {
     /// Begins to count.
     pub(in super::super) fn begin(namespace: &'a Namespace) -> Result<Self> {
-        let mut ready = Script(vec![Step::input(
-            "nft",
-            &["-f"],
-            "table inet kordon_late {\ncounter arrived { }\n\
-             chain late { type filter hook prerouting priority 100; counter name arrived\n}\n}\n"
-                .to_owned(),
-        )])
-        .ready()?;
+        let [first, second] = SOURCES.map(Ipv4Addr::from);
+        let table = format!(
+            "table inet kordon_late {{\ncounter first {{ }}\ncounter second {{ }}\n\
+             chain late {{ type filter hook prerouting priority 100;\n\
+             ip saddr {first} counter name first\nip saddr {second} counter name second\n}}\n}}\n"
+        );
+        let mut ready = Script(vec![Step::input("nft", &["-f"], table)]).ready()?;
         ready.run(namespace)?;
         Ok(Self(namespace))
     }
 
-    /// Packets so far.
-    pub(in super::super) fn packets(&self) -> Result<u64> {
-        let words = "list counter inet kordon_late arrived".split(' ');
+    /// Packets of each of [`SOURCES`] so far.
+    pub(in super::super) fn packets(&self) -> Result<[u64; 2]> {
+        let words = "list table inet kordon_late".split(' ');
         let text = self.0.output(Command::new("nft").args(words))?;
-        let mut words = text
-            .split_whitespace()
-            .skip_while(|word| *word != "packets");
-        words
-            .nth(1)
-            .and_then(|count| count.parse().ok())
-            .context("`nft` does not say what a counter has")
+        let mut words = text.split_whitespace();
+        let mut next = || {
+            let count = words.by_ref().skip_while(|word| *word != "packets").nth(1);
+            count
+                .and_then(|count| count.parse().ok())
+                .context("`nft` does not say what a counter has")
+        };
+        Ok([next()?, next()?])
     }
 
     /// Ends it: a packet that is measured must not pay for it.

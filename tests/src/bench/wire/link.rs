@@ -2,7 +2,8 @@
 //! `BPF_F_TEST_XDP_LIVE_FRAMES`, and taken from the far end by one kernel thread, whose
 //! time on the processor is what a packet costs.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use super::super::subject::{mapped, program};
 use crate::lab::Namespace;
 use crate::lab::frame::checksum;
 use crate::lab::namespace::owned_prefix;
+use crate::lab::raw::RawSender;
 
 static WIRE: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/wire"));
 
@@ -32,8 +34,8 @@ pub(in super::super) const DESTINATIONS: usize = 1 << 17;
 /// header, number of destinations. Each destination follows with its checksum.
 const HEAD: usize = 16;
 
-/// Frames of one call, at most a quarter of what a veth has room for where none may be lost.
-const GENTLE: usize = 64;
+/// Frames of one batch.
+const BATCH: usize = 64;
 
 /// What sends, onto all links.
 pub(in super::super) struct Sender {
@@ -61,6 +63,10 @@ pub(in super::super) struct Link {
     /// Takes tags off before the stack; `None` while it is not attached.
     untag: Option<SchedClassifierLink>,
     ebpf: Ebpf,
+    /// Counters of the devices in the far end's namespace.
+    counters: File,
+    /// Onto the near end, packet by packet.
+    pub(super) single: RawSender,
 }
 
 /// Of a link, ever rising.
@@ -105,8 +111,8 @@ impl Sender {
         let namespace = Namespace::create(&format!("{}-bench-{number}", owned_prefix()?))?;
         namespace.sysctl(&[("ipv6/conf/all/disable_ipv6", "1")])?;
         // The thread is found by the device's name, of which 10 characters are left. A
-        // dot in it is what BPF file systems do not take.
-        let device = format!("k{:x}n{number:x}", std::process::id());
+        // dot in it is what BPF file systems do not take. The 256th before is long gone.
+        let device = format!("k{:x}n{:x}", std::process::id(), number % 256);
         let near = format!("near{number}");
         self.namespace.ip(&format!(
             "link add {near} type veth peer name {device} netns {}\nlink set {near} up",
@@ -118,6 +124,10 @@ impl Sender {
         // A veth takes packets in its own turn (NAPI) where it may aggregate them or
         // has an XDP program: the same for all who are compared.
         namespace.output(Command::new("ethtool").args(["-K", &device, "gro", "on"]))?;
+        // Else what comes from a socket is not taken in that turn.
+        let off = ["tso", "off", "txvlan", "off"];
+        self.namespace
+            .output(Command::new("ethtool").args(["-K", &near]).args(off))?;
         // `ip netns exec` has a /sys of that namespace.
         let threaded = format!("echo 1 > /sys/class/net/{device}/threaded");
         crate::lab::namespace::run(Command::new("ip").args([
@@ -129,10 +139,15 @@ impl Sender {
             &threaded,
         ]))
         .context("cannot let a thread take the packets of a veth")?;
+        // What is open stays that namespace's.
+        let counters = namespace
+            .run(|| File::open("/proc/thread-self/net/dev").context("cannot open /proc/net/dev"))?;
         let thread = thread_of(&device)?;
         bind(thread, processors.last)?;
         Ok(Link {
             interface: self.namespace.ifindex(&near)?,
+            single: RawSender::open(&self.namespace, &near)?,
+            counters,
             namespace,
             device,
             thread,
@@ -154,36 +169,6 @@ impl Sender {
         })
     }
 
-    /// Sends each destination once, and so gently that none is lost.
-    pub(in super::super) fn each(
-        &mut self,
-        link: &Link,
-        flow: Flow<'_>,
-        processors: Processors,
-    ) -> Result<()> {
-        let frame = self.source.prepare(link, flow)?;
-        let sent_before = link.count()?.packets;
-        self.inside(processors, |source| {
-            for part in flow.destinations.chunks(GENTLE) {
-                let before = link.packets()?;
-                source.send(&frame, part.len())?;
-                let end = Instant::now() + Duration::from_secs(2);
-                while link.packets()? < before + part.len() as u64 && Instant::now() < end {
-                    thread::sleep(Duration::from_micros(200));
-                }
-            }
-            Ok(())
-        })?;
-        let sent = link.count()?.packets - sent_before;
-        ensure!(
-            sent == flow.destinations.len() as u64,
-            "{sent} of {} packets arrived on `{}`",
-            flow.destinations.len(),
-            link.device
-        );
-        Ok(())
-    }
-
     /// Sends as fast as it can for a while, and says what a packet cost the receiver.
     pub(in super::super) fn flood(
         &mut self,
@@ -195,12 +180,12 @@ impl Sender {
         let frame = self.source.prepare(link, flow)?;
         self.inside(processors, |source| {
             // Caches, and the thread awake.
-            source.send(&frame, 16 * GENTLE)?;
+            source.send(&frame, 16 * BATCH)?;
             link.settle()?;
             let before = link.count()?;
             let end = Instant::now() + time;
             while Instant::now() < end {
-                source.send(&frame, 64 * GENTLE)?;
+                source.send(&frame, 64 * BATCH)?;
             }
             link.settle()?;
             let after = link.count()?;
@@ -248,7 +233,7 @@ impl Source {
             .test_run(TestRunOptions {
                 data_in: Some(frame),
                 repeat: u32::try_from(count)?,
-                attrs: TestRunAttrs::new().xdp_live_frames(GENTLE as u32),
+                attrs: TestRunAttrs::new().xdp_live_frames(BATCH as u32),
                 ..TestRunOptions::default()
             })
             .context("cannot send live frames (Linux 5.18 has them)")?;
@@ -301,14 +286,17 @@ impl Link {
         })
     }
 
-    fn packets(&self) -> Result<u64> {
-        let text = self
-            .namespace
-            .output(Command::new("ethtool").args(["-S", &self.device]))?;
-        text.lines()
-            .filter_map(|line| line.trim().strip_prefix("rx_queue_0_xdp_packets:"))
-            .find_map(|count| count.trim().parse().ok())
-            .context("`ethtool -S` does not say what a veth took")
+    pub(super) fn packets(&self) -> Result<u64> {
+        let mut text = [0; 4096];
+        let length = self.counters.read_at(&mut text, 0);
+        let length = length.context("cannot read /proc/net/dev")?;
+        let text = String::from_utf8_lossy(&text[..length]);
+        // Name, bytes received, packets received.
+        let line = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(&self.device)?.strip_prefix(':'));
+        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+            .with_context(|| format!("/proc/net/dev has no packets of `{}`", self.device))
     }
 
     /// Waits until nothing more comes.

@@ -1,13 +1,15 @@
 //! Packets that arrive on an interface: what one costs the processor that receives it,
 //! with kordon on the interface, with others, and with nothing.
 //!
-//! Each has a cable ([`link`]) of its own; all are up at once and take turns. Packets
+//! Each has a cable ([`link`]) of its own, and first judges a sample ([`paced`]); all are up at once and take turns. Packets
 //! carry one tag. Those that pass end in the receiving stack, which has no route for
 //! them; as there need not be a VLAN device, a tc program takes the tag off before it, for
 //! everyone alike.
 
+pub(super) mod filter;
 pub(super) mod firewall;
 pub(super) mod link;
+pub(super) mod paced;
 
 use std::time::Duration;
 
@@ -22,14 +24,13 @@ use super::measured::{Measured, Values};
 use super::packet::Family;
 use super::processors::Processors;
 use super::subject::{Bench, Held, Kordon, program};
-use firewall::{Firewall, Late, XDP_FILTER_ROOM, xdp_filter};
+use filter::{XDP_FILTER_ROOM, xdp_filter};
+use firewall::{Firewall, Late};
 use link::{DESTINATIONS, Flow, Link, Sender};
+use paced::SAMPLE;
 
 /// How long each case is sent to in each round.
 const TIME: Duration = Duration::from_millis(60);
-
-/// Destinations of each fate that are tried before anything is timed.
-const SAMPLE: usize = 1024;
 
 /// Who judges the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,18 +219,12 @@ fn verified(
 ) -> Result<Candidate> {
     let mut candidate = set_up(peer, sender, internet, flows, processors)
         .with_context(|| format!("cannot set up `{}`", peer.name()))?;
-    verify(&mut candidate, sender, flows, processors)
-        .with_context(|| format!("cannot verify `{}`", peer.name()))?;
+    verify(&mut candidate, flows).with_context(|| format!("cannot verify `{}`", peer.name()))?;
     Ok(candidate)
 }
 
 /// That a candidate drops what it is to drop and nothing else, on a sample.
-fn verify(
-    candidate: &mut Candidate,
-    sender: &mut Sender,
-    flows: &Flows,
-    processors: Processors,
-) -> Result<()> {
+fn verify(candidate: &mut Candidate, flows: &Flows) -> Result<()> {
     let Candidate {
         peer, link, cases, ..
     } = candidate;
@@ -242,8 +237,8 @@ fn verify(
             destinations,
             tagged: *tagged,
         };
-        sender.each(link, flow, processors)?;
-        let arrived = late.packets()?;
+        link.each(flow)?;
+        let [arrived, _] = late.packets()?;
         late.end()?;
         let right = match action {
             Action::Drop => 0,

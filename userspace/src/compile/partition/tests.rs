@@ -19,6 +19,20 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
+impl Partition {
+    /// Whether a class is part of a target, asked as it is of a class that comes later.
+    fn contains(
+        &self,
+        class: usize,
+        target: Target,
+        policy: &Policy,
+        db: &AsnDb,
+    ) -> Result<bool, PartitionError> {
+        let question = self.question(target, policy, db)?;
+        Ok(self.answers(&question, &self.classes[class]))
+    }
+}
+
 fn class(partition: &Partition, address: IpAddr) -> usize {
     fn find<A: Ord>(ranges: &[(A, u32)], address: &A) -> usize {
         ranges[ranges.partition_point(|(start, _)| start <= address) - 1].1 as usize

@@ -1,0 +1,298 @@
+//! The verdict planes beside a table that is changed: they ask while it is, and are
+//! derived again from what it says then.
+
+use std::collections::HashMap;
+
+use kordon_ebpf::{
+    layout::{ASK, GATE_SOURCES_BY_RULES, Generation, PLANE_LEAF, PLANE_TREES, PlaneLine},
+    plane::ReadPlanes,
+    table::ReadTable,
+};
+
+use super::{Ground, free::Free, live::LivePlanes};
+use crate::compile::plane::{ASKS, Builder, Places, UNIFORM, V6_FIRST, V6_TOPS, leaf_code};
+
+/// Lines below an inner one.
+const CHILDREN: u32 = 16;
+
+/// Free places of planes, and how often each shared block is used.
+pub(super) struct Planes {
+    /// By plane: where the verdict words of one of its zones begin, and the words of its
+    /// gate.
+    gates: Vec<(u32, [u32; 4])>,
+    shared: Shared,
+    blocks_v6: Free,
+    lines: Free,
+    runs: Vec<(u64, u8)>,
+}
+
+/// IPv4 blocks; equal ones are one.
+struct Shared {
+    uses: Vec<u32>,
+    known: HashMap<[u8; 64], u16>,
+    free: Free,
+}
+
+impl Shared {
+    fn release(&mut self, blocks: &[[u8; 64]], block: u16) {
+        let Some(uses) = self.uses.get_mut(usize::from(block)) else {
+            return;
+        };
+        *uses = uses.saturating_sub(1);
+        if *uses == 0 && usize::from(block) >= UNIFORM {
+            self.known.remove(&blocks[usize::from(block)]);
+            self.free.give(block.into(), 1);
+        }
+    }
+}
+
+impl Planes {
+    pub(super) fn new(live: &LivePlanes<'_>, fixed: &Generation<0>) -> Self {
+        let mut gates: Vec<(u32, [u32; 4])> = Vec::new();
+        // Planes are numbered as their first zones come. One that is closed leads nowhere.
+        for (gate, zone) in live.gates.iter().skip(1).zip(&fixed.zones) {
+            let plane = (gate.plane & !GATE_SOURCES_BY_RULES) as usize;
+            if gate.is_open() && plane == gates.len() {
+                gates.push((zone.verdict_base, gate.words));
+            }
+        }
+        let mut uses = vec![0; live.blocks_v4.len()];
+        let mut blocks_v6 = vec![false; live.blocks_v6.len() >> 12];
+        let mut lines = vec![false; live.lines.len()];
+        for plane in 0..gates.len() as u32 {
+            for top in 0..=u16::MAX {
+                if let Some(block) = live.top_v4(plane, top)
+                    && let Some(uses) = uses.get_mut(usize::from(block))
+                {
+                    *uses += 1;
+                }
+            }
+            for top in 0..V6_TOPS {
+                let Some(block) = live.top_v6(plane, top).filter(|w| w & PLANE_LEAF == 0) else {
+                    continue;
+                };
+                if let Some(used) = blocks_v6.get_mut(usize::from(block)) {
+                    *used = true;
+                }
+                for index in 0..4096 {
+                    let word = live.block_v6(block, index).unwrap_or(ASKS);
+                    for (at, length) in lines_of(live, word).into_iter().flatten() {
+                        if let Some(used) = lines.get_mut(at as usize..(at + length) as usize) {
+                            used.fill(true);
+                        }
+                    }
+                }
+            }
+        }
+        let used: Vec<bool> = uses
+            .iter()
+            .enumerate()
+            .map(|(block, uses)| block < UNIFORM || *uses > 0)
+            .collect();
+        // Words have room for no more.
+        lines.truncate(PLANE_TREES as usize);
+        let known = (UNIFORM..uses.len())
+            .filter(|block| uses[*block] > 0)
+            .map(|block| (live.blocks_v4[block], block as u16))
+            .collect();
+        Self {
+            gates,
+            shared: Shared {
+                uses,
+                known,
+                free: Free::of(&used),
+            },
+            blocks_v6: Free::of(&blocks_v6),
+            lines: Free::of(&lines),
+            runs: Vec::new(),
+        }
+    }
+
+    /// From here on the class plane is asked.
+    pub(super) fn ask_v4(&mut self, live: &LivePlanes<'_>, top: u16) {
+        for plane in 0..self.gates.len() {
+            let block = live.set_top_v4(plane, top, ASK as u16);
+            self.shared.release(live.blocks_v4, block);
+        }
+    }
+
+    /// Derives a /16 of all planes from a table.
+    pub(super) fn set_v4<T: ReadTable>(
+        &mut self,
+        live: &mut LivePlanes<'_>,
+        table: &T,
+        ground: Ground<'_>,
+        top: u16,
+    ) {
+        for plane in 0..self.gates.len() {
+            let block = self.with(live, table, ground, plane, |builder| {
+                builder.top_v4(top, table.root_v4(top))
+            });
+            if let Some(uses) = self.shared.uses.get_mut(usize::from(block)) {
+                *uses += 1;
+            }
+            live.set_top_v4(plane, top, block);
+        }
+    }
+
+    /// From here on the class plane is asked: for a /28, or `None`: a whole /16.
+    pub(super) fn ask_v6(&mut self, live: &LivePlanes<'_>, top: u16, index: Option<u16>) {
+        let Some(top) = below(top) else { return };
+        for plane in 0..self.gates.len() {
+            let word = live.top_v6(plane as u32, top).unwrap_or(ASKS);
+            match index {
+                Some(index) if word & PLANE_LEAF == 0 => {
+                    let old = live.set_slot_v6(word, index, ASKS);
+                    self.give_lines(live, old);
+                }
+                _ => {
+                    live.set_top_v6(plane, top, ASKS);
+                    self.give_block(live, word);
+                }
+            }
+        }
+    }
+
+    /// Derives a /28, or a whole /16, of all planes from a table.
+    pub(super) fn set_v6<T: ReadTable>(
+        &mut self,
+        live: &mut LivePlanes<'_>,
+        table: &T,
+        ground: Ground<'_>,
+        top: u16,
+        index: Option<u16>,
+    ) {
+        let root = table.root_v6(top);
+        let Some(top) = below(top) else { return };
+        for plane in 0..self.gates.len() {
+            let word = live.top_v6(plane as u32, top).unwrap_or(ASKS);
+            match index {
+                Some(index) if word & PLANE_LEAF == 0 => {
+                    let below = table.block(root, index).unwrap_or(root);
+                    let slot = self.with(live, table, ground, plane, |builder| {
+                        builder.slot_v6(top, index, below)
+                    });
+                    live.set_slot_v6(word, index, slot);
+                }
+                _ => {
+                    let word = self.with(live, table, ground, plane, |builder| {
+                        builder.top_v6(top, root)
+                    });
+                    live.set_top_v6(plane, top, word);
+                }
+            }
+        }
+    }
+
+    fn with<T: ReadTable, O>(
+        &mut self,
+        live: &mut LivePlanes<'_>,
+        table: &T,
+        ground: Ground<'_>,
+        plane: usize,
+        build: impl FnOnce(&mut Builder<'_, T, Writer<'_, '_>, &dyn Fn(u32) -> Option<u8>>) -> O,
+    ) -> O {
+        let (base, words) = &self.gates[plane];
+        let of_class = |class: u32| {
+            let word = ground.class_words.get(class as usize)?;
+            Some(leaf_code(ground.fixed, *base, words, *word))
+        };
+        let mut builder = Builder {
+            places: &mut Writer {
+                live,
+                shared: &mut self.shared,
+                blocks_v6: &mut self.blocks_v6,
+                lines: &mut self.lines,
+            },
+            of_class: &of_class as &dyn Fn(u32) -> Option<u8>,
+            table,
+            nat64: ground.nat64(),
+            runs: std::mem::take(&mut self.runs),
+        };
+        let out = build(&mut builder);
+        self.runs = builder.runs;
+        out
+    }
+
+    #[cfg(test)]
+    pub(super) fn gates(&self) -> &[(u32, [u32; 4])] {
+        &self.gates
+    }
+
+    fn give_block(&mut self, live: &LivePlanes<'_>, word: u16) {
+        if word & PLANE_LEAF == 0 {
+            for index in 0..4096 {
+                let slot = live.block_v6(word, index).unwrap_or(ASKS);
+                self.give_lines(live, slot);
+            }
+            self.blocks_v6.give(word.into(), 1);
+        }
+    }
+
+    fn give_lines(&mut self, live: &LivePlanes<'_>, word: u16) {
+        for (at, length) in lines_of(live, word).into_iter().flatten() {
+            self.lines.give(at, length);
+        }
+    }
+
+    pub(super) fn is_short(&self) -> bool {
+        [&self.shared.free, &self.blocks_v6, &self.lines]
+            .into_iter()
+            .any(Free::is_short)
+    }
+
+    pub(super) fn settle(&mut self) {
+        self.shared.free.settle();
+        self.blocks_v6.settle();
+        self.lines.settle();
+    }
+}
+
+/// A /16 of the planes, which have 2000::/3 only.
+fn below(top: u16) -> Option<u16> {
+    (top & !(V6_TOPS - 1) == V6_FIRST).then_some(top & (V6_TOPS - 1))
+}
+
+/// Lines that a word of a direct block leads to.
+fn lines_of(live: &LivePlanes<'_>, word: u16) -> [Option<(u32, u32)>; 2] {
+    if word & PLANE_LEAF != 0 {
+        return [None; 2];
+    }
+    let index = word & (PLANE_TREES - 1);
+    let children = (word & PLANE_TREES != 0)
+        .then(|| live.plane_line(index).map(|root| (root.tail(), CHILDREN)))
+        .flatten();
+    [Some((index.into(), 1)), children]
+}
+
+/// Puts parts into free places.
+struct Writer<'a, 'b> {
+    live: &'a mut LivePlanes<'b>,
+    shared: &'a mut Shared,
+    blocks_v6: &'a mut Free,
+    lines: &'a mut Free,
+}
+
+impl Places for Writer<'_, '_> {
+    fn block_v4(&mut self, block: &[u8; 64]) -> Option<u16> {
+        if let Some(known) = self.shared.known.get(block) {
+            return Some(*known);
+        }
+        let at = self.shared.free.take(1)?;
+        self.live.blocks_v4[at as usize] = *block;
+        self.shared.known.insert(*block, at as u16);
+        Some(at as u16)
+    }
+
+    fn block_v6(&mut self, block: &[u16; 4096]) -> Option<u16> {
+        let at = self.blocks_v6.take(1)?;
+        self.live.write_block_v6(at as usize, block);
+        Some(at as u16)
+    }
+
+    fn lines(&mut self, lines: &[PlaneLine]) -> Option<u16> {
+        let at = self.lines.take(lines.len() as u32)?;
+        self.live.lines[at as usize..][..lines.len()].copy_from_slice(lines);
+        Some(at as u16)
+    }
+}

@@ -1,0 +1,323 @@
+//! How what live BGP says comes into the kernel's table: in place, prefix by prefix, or,
+//! where that cannot be, by a new table.
+//!
+//! In place, what changes is read out of the table, its origins are replaced, and
+//! [`Datapath::amend`](crate::datapath::kernel::Datapath::amend) puts it back. Countries and
+//! prefix lists of an address do not depend on BGP, so nothing else is asked.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::atomic::Ordering, time::Instant};
+
+use ipnet::IpNet;
+
+use super::{bgp::Bgp, core::Core, refusal::Refusal};
+use crate::{
+    asn::AsnDb,
+    bmp::{feed::Feed, overlay::Change},
+    compile::{
+        amend::Patch,
+        partition::{Partition, PartitionError},
+    },
+    datapath::amend::{Names, NotAmended},
+    prove,
+};
+
+/// More parts of the table than this are worth a new one.
+const MANY_PARTS: usize = 1 << 14;
+/// More changes than this are a new table to the proof.
+const MANY: usize = 4096;
+/// Addresses that the program in the kernel is asked for after a change.
+const ASKED: usize = 64;
+
+/// Why the table was not changed in place.
+#[derive(Debug, thiserror::Error)]
+enum NotInPlace {
+    #[error(transparent)]
+    Datapath(#[from] NotAmended),
+    #[error(transparent)]
+    Partition(#[from] PartitionError),
+    #[error("{0} parts of it change")]
+    TooMuch(usize),
+    #[error("it is not the one that is known here")]
+    OtherTable,
+    #[error("a kind of destination that rules have not been compiled for")]
+    NewGroup,
+    #[error("{0}")]
+    Wrong(String),
+}
+
+/// Parts of the table that prefixes touch, and what of them.
+#[derive(Default)]
+struct Touched {
+    v4: BTreeMap<u16, Vec<(u32, u32)>>,
+    v6: BTreeMap<u32, Vec<(u128, u128)>>,
+}
+
+impl Touched {
+    fn of(changes: &[Change]) -> Result<Self, NotInPlace> {
+        let mut touched = Self::default();
+        let mut parts = 0;
+        for change in changes {
+            // Counted before they are listed: a /3 has half a billion.
+            match change.prefix {
+                IpNet::V4(net) => {
+                    let (first, last) = (net.network().to_bits(), net.broadcast().to_bits());
+                    parts += (last >> 16) as usize - (first >> 16) as usize + 1;
+                    check(parts)?;
+                    for top in first >> 16..=last >> 16 {
+                        let ends = (first.max(top << 16), last.min(top << 16 | 0xffff));
+                        touched.v4.entry(top as u16).or_default().push(ends);
+                    }
+                }
+                IpNet::V6(net) => {
+                    let (first, last) = (net.network().to_bits(), net.broadcast().to_bits());
+                    parts += (last >> 100) as usize - (first >> 100) as usize + 1;
+                    check(parts)?;
+                    for slot in first >> 100..=last >> 100 {
+                        let ends = (
+                            first.max(slot << 100),
+                            last.min(slot << 100 | u128::MAX >> 28),
+                        );
+                        touched.v6.entry(slot as u32).or_default().push(ends);
+                    }
+                }
+            }
+        }
+        Ok(touched)
+    }
+}
+
+fn check(parts: usize) -> Result<(), NotInPlace> {
+    if parts > MANY_PARTS {
+        return Err(NotInPlace::TooMuch(parts));
+    }
+    Ok(())
+}
+
+/// Ranges with other origins between some addresses; `None` where nothing changes.
+fn replaced<A: Copy + Ord>(
+    old: &[(A, u32)],
+    ends: &[(A, A)],
+    mut origins: impl FnMut((A, A)) -> Vec<(A, Vec<u32>)>,
+    next: impl Fn(A) -> Option<A>,
+    mut reclass: impl FnMut(u32, &[u32]) -> Result<u32, PartitionError>,
+) -> Result<Option<Vec<(A, u32)>>, PartitionError> {
+    let class_at = |ranges: &[(A, u32)], address: A| {
+        let after = ranges.partition_point(|(start, _)| *start <= address);
+        ranges[after.max(1) - 1].1
+    };
+    let mut new = old.to_vec();
+    for &(first, last) in ends {
+        let mut part: Vec<(A, u32)> = Vec::new();
+        let segments = origins((first, last));
+        for (at, (start, origins)) in segments.iter().enumerate() {
+            let end = segments.get(at + 1).map(|(start, _)| *start);
+            let is_inside = |address: A| {
+                address > *start && address <= last && end.is_none_or(|end| address < end)
+            };
+            part.push((*start, reclass(class_at(&new, *start), origins)?));
+            for (address, class) in new.iter().filter(|(address, _)| is_inside(*address)) {
+                part.push((*address, reclass(*class, origins)?));
+            }
+        }
+        // What follows is as it was, even where no range began.
+        let behind = next(last).map(|next| (next, class_at(&new, next)));
+        new.retain(|(start, _)| *start < first || *start > last);
+        new.extend(part);
+        if let Some((address, class)) = behind
+            && new.iter().all(|(start, _)| *start != address)
+        {
+            new.push((address, class));
+        }
+        new.sort_unstable_by_key(|(start, _)| *start);
+    }
+    new.dedup_by_key(|range| range.1);
+    Ok((new != old).then_some(new))
+}
+
+/// What is to become of the parts that are touched.
+fn patch(
+    touched: &Touched,
+    table: &crate::compile::amend::LiveTable<'_>,
+    feed: &Feed,
+    db: &AsnDb,
+    partition: &mut Partition,
+) -> Result<Patch, PartitionError> {
+    let mut patch = Patch::default();
+    for (top, ends) in &touched.v4 {
+        let last = u32::from(*top) << 16 | 0xffff;
+        let new = replaced(
+            &table.ranges_v4(*top),
+            ends,
+            |ends| feed.between_v4(db, ends),
+            |address| (address < last).then(|| address + 1),
+            |class, origins| partition.reclass(class, origins),
+        )?;
+        patch.v4.extend(new.map(|new| (*top, new)));
+    }
+    for (slot, ends) in &touched.v6 {
+        let last = u128::from(*slot) << 100 | u128::MAX >> 28;
+        let new = replaced(
+            &table.ranges_v6(*slot),
+            ends,
+            |ends| feed.between_v6(db, ends),
+            |address| (address < last).then(|| address + 1),
+            |class, origins| partition.reclass(class, origins),
+        )?;
+        patch.v6.extend(new.map(|new| (*slot, new)));
+    }
+    Ok(patch)
+}
+
+/// Some addresses of a patch, with their classes.
+fn sample(patch: &Patch) -> Vec<(IpAddr, u32)> {
+    let v4 = patch.v4.iter().flat_map(|(_, ranges)| ranges);
+    let v4 = v4.map(|&(start, class)| (IpAddr::from(start.to_be_bytes()), class));
+    let v6 = patch.v6.iter().flat_map(|(_, ranges)| ranges);
+    // Others may stand for IPv4 addresses.
+    let v6 = v6.filter(|(start, _)| start >> 125 == 1);
+    let v6 = v6.map(|&(start, class)| (IpAddr::from(start.to_be_bytes()), class));
+    let all: Vec<(IpAddr, u32)> = v4.chain(v6).collect();
+    let step = all.len().div_ceil(ASKED).max(1);
+    all.into_iter().step_by(step).collect()
+}
+
+impl Core {
+    /// Makes changes live that are in effect over the imported database.
+    ///
+    /// # Errors
+    /// When they are not; then all of them are, with the next that are.
+    pub(super) fn follow(&mut self, changes: &[Change], bgp: &Bgp) -> Result<(), Refusal> {
+        // What is missing from before is only known to a new table.
+        if !bgp.is_behind() {
+            let start = Instant::now();
+            match self.in_place(changes, bgp) {
+                Ok(parts) => {
+                    tracing::debug!(changes = changes.len(), parts, took = ?start.elapsed(), "in place");
+                    bgp.in_place
+                        .fetch_add(changes.len() as u64, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Err(why @ NotInPlace::Wrong(_)) => tracing::error!("the table is replaced: {why}"),
+                Err(why) => tracing::debug!("not in place: {why}"),
+            }
+        }
+        let database = self.database.clone().under(&bgp.feed());
+        // The proof is about these, unless there are many or others are missing.
+        if changes.len() <= MANY && !bgp.is_behind() {
+            self.changed = changes.iter().map(|change| change.prefix).collect();
+        }
+        let result = self.refresh(|next| next.database = database);
+        self.changed.clear();
+        result.map(drop)
+    }
+
+    /// Changes the live table; returns how many parts of it.
+    fn in_place(&mut self, changes: &[Change], bgp: &Bgp) -> Result<usize, NotInPlace> {
+        let touched = Touched::of(changes)?;
+        let live = self.datapath.live().ok_or(NotAmended::NotLive)?;
+        let (Some(table), Some(current)) = (&mut self.table, &self.live) else {
+            return Err(NotInPlace::OtherTable);
+        };
+        if table.key != live.table_key {
+            return Err(NotInPlace::OtherTable);
+        }
+        let Some(grouping) = &self.grouping else {
+            return Err(NotInPlace::OtherTable);
+        };
+        let known = table.partition.classes.len();
+        let patch = {
+            let feed = bgp.feed();
+            let partition = &mut table.partition;
+            let db = &self.database.db;
+            self.datapath
+                .read_table(|table| patch(&touched, table, &feed, db, partition))??
+        };
+        let database = self.database.clone().amended(bgp);
+        let parts = patch.v4.len() + patch.v6.len();
+        let policy = &current.policy;
+        if table.partition.classes.len() > known {
+            let new = self
+                .datapath
+                .with_generation(|fixed, directory| {
+                    grouping.classes(&table.partition, known, &policy.zones, directory, fixed)
+                })
+                .ok_or(NotInPlace::NewGroup)?;
+            self.datapath.add_classes(&new)?;
+        }
+        let (hash, table_key) = current.names(&database);
+        let names = Names { hash, table_key };
+        self.datapath
+            .amend(&patch, table.partition.classes.len(), names)?;
+        table.key = table_key;
+        self.database = database;
+        if let Some(place) = &self.place {
+            let mut asked = sample(&patch);
+            asked.retain(|(address, _)| match address {
+                IpAddr::V4(_) => true,
+                IpAddr::V6(address) => !policy.nat64.iter().any(|net| net.contains(address)),
+            });
+            self.datapath
+                .ask_live(|prober| prove::classes(place, prober, &asked))
+                .map_err(NotInPlace::Wrong)?;
+        }
+        Ok(parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_replaced_and_nothing_else() {
+        // Classes stand for (place, origins): 10 * place + origins.
+        let reclass = |class: u32, origins: &[u32]| Ok(class / 10 * 10 + origins[0]);
+        let next = |address: u32| (address < 99).then(|| address + 1);
+        let old = [(0, 11), (20, 21), (40, 11)];
+        let new = |ends: &[(u32, u32)], with: fn((u32, u32)) -> Vec<(u32, Vec<u32>)>| {
+            replaced(&old, ends, with, next, reclass).unwrap()
+        };
+        let one = |(first, _): (u32, u32)| vec![(first, vec![2])];
+        assert_eq!(
+            new(&[(0, 9)], one),
+            Some(vec![(0, 12), (10, 11), (20, 21), (40, 11)])
+        );
+        assert_eq!(
+            new(&[(30, 50)], one),
+            Some(vec![(0, 11), (20, 21), (30, 22), (40, 12), (51, 11)])
+        );
+        assert_eq!(
+            new(&[(50, 99)], one),
+            Some(vec![(0, 11), (20, 21), (40, 11), (50, 12)])
+        );
+        assert_eq!(new(&[(0, 99)], |(first, _)| vec![(first, vec![1])]), None);
+        let two = |(first, _): (u32, u32)| vec![(first, vec![3]), (25, vec![1]), (41, vec![3])];
+        assert_eq!(
+            new(&[(10, 45)], two),
+            Some(vec![
+                (0, 11),
+                (10, 13),
+                (20, 23),
+                (25, 21),
+                (40, 11),
+                (41, 13),
+                (46, 11)
+            ])
+        );
+        // A part of what was replaced before is replaced again.
+        let all = new(&[(0, 9), (5, 7)], |(first, _)| {
+            vec![(first, vec![first % 7])]
+        });
+        assert_eq!(
+            all,
+            Some(vec![
+                (0, 10),
+                (5, 15),
+                (8, 10),
+                (10, 11),
+                (20, 21),
+                (40, 11)
+            ])
+        );
+    }
+}

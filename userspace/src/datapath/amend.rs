@@ -1,0 +1,200 @@
+//! Changes of the live table in place, and the grace periods between them.
+
+use aya::maps::MapData;
+
+use super::{DatapathError, kernel::Datapath, memory::Mapped, probe::Prober, system::set_slot};
+use kordon_ebpf::layout::Generation;
+
+use crate::compile::{
+    amend::{AmendError, Editor, Ground, LiveTable, Patch},
+    directory::Directory,
+    generation::NewClasses,
+    table::Full,
+};
+
+/// What a live table is called after it was changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Names {
+    /// `Generation::hash`.
+    pub hash: [u8; 32],
+    /// `Generation::table_key`.
+    pub table_key: [u8; 32],
+}
+
+/// Why the live table was not changed, or not whole: it is to be replaced.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAmended {
+    /// It cannot be.
+    #[error(transparent)]
+    Amend(#[from] AmendError),
+    /// The kernel has something against it.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// There is nothing live that could be changed.
+    #[error("there is no live table with verdict planes")]
+    NotLive,
+}
+
+impl Datapath {
+    /// Looks for free places in the live table, so that the first change does not have
+    /// to.
+    ///
+    /// # Errors
+    /// When there is no live table, or it cannot be mapped.
+    pub fn warm_editor(&mut self) -> Result<(), NotAmended> {
+        let live = self.live().filter(|live| live.planes);
+        let (Some(live), Some(maps)) = (live, &mut self.maps) else {
+            return Err(NotAmended::NotLive);
+        };
+        let Some(generation) = &maps.generation else {
+            return Err(NotAmended::NotLive);
+        };
+        let fixed = generation.generation();
+        if self.table.is_none() {
+            let pinned: MapData = maps.table(fixed.table_slot)?;
+            self.table = Some(Mapped::of(pinned)?);
+        }
+        let Some(table) = &mut self.table else {
+            return Err(NotAmended::NotLive);
+        };
+        if self.editor.is_none() {
+            let table = table.live_table(live.tier);
+            let planes = maps.planes.live_planes(live.tier);
+            self.editor = Some(Editor::new(&table, &planes, fixed));
+        }
+        Ok(())
+    }
+
+    /// Reads the live table.
+    ///
+    /// # Errors
+    /// As [`Self::warm_editor`].
+    pub fn read_table<T>(
+        &mut self,
+        read: impl FnOnce(&LiveTable<'_>) -> T,
+    ) -> Result<T, NotAmended> {
+        self.warm_editor()?;
+        match (self.live(), &mut self.table) {
+            (Some(live), Some(table)) => Ok(read(&table.live_table(live.tier))),
+            _ => Err(NotAmended::NotLive),
+        }
+    }
+
+    /// Looks at the live generation and at whose counters are whose.
+    pub fn with_generation<T>(
+        &self,
+        look: impl FnOnce(&Generation<0>, &Directory) -> Option<T>,
+    ) -> Option<T> {
+        let generation = self.maps.as_ref()?.generation.as_ref()?;
+        look(generation.generation(), &self.directory)
+    }
+
+    /// Lets `ask` give packets to the program over what is live, both ways. Where no
+    /// instance is loaded for that, nothing is asked.
+    ///
+    /// # Errors
+    /// What `ask` says, or that the kernel refuses.
+    pub fn ask_live(
+        &mut self,
+        ask: impl FnOnce(&mut Prober) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let (Some(prober), Some(maps), Some(table)) = (&mut self.prober, &self.maps, &self.table)
+        else {
+            return Ok(());
+        };
+        let Some(generation) = &maps.generation else {
+            return Ok(());
+        };
+        if prober.tier() != maps.tier {
+            return Ok(());
+        }
+        let slot = generation.generation().table_slot;
+        prober
+            .set_table(slot, &table.map)
+            .map_err(|e| e.to_string())?;
+        prober
+            .set_generation(&generation.map)
+            .map_err(|e| e.to_string())?;
+        prober.copy_planes(&maps.planes);
+        ask(prober)
+    }
+
+    /// Gives the live generation more classes, of which its table has none yet.
+    ///
+    /// # Errors
+    /// When it has no room for them, or their counters cannot be kept.
+    pub fn add_classes(&mut self, classes: &NewClasses) -> Result<(), NotAmended> {
+        let live = self.live();
+        let (Some(live), Some(maps)) = (live, &mut self.maps) else {
+            return Err(NotAmended::NotLive);
+        };
+        let Some(generation) = &mut maps.generation else {
+            return Err(NotAmended::NotLive);
+        };
+        if classes.first + classes.words.len() > live.tier.capacity().classes {
+            return Err(AmendError::Full(Full("classes")).into());
+        }
+        // Whose a counter is, is known before it counts.
+        if let Some(directory) = &classes.directory {
+            self.directory_map.append(directory)?;
+            self.directory = directory.clone();
+        }
+        for (index, slot) in &classes.pages {
+            generation.set_asn_page(*index, *slot);
+        }
+        for (class, word) in (classes.first..).zip(&classes.words) {
+            generation.set_class_word(class, *word);
+        }
+        Ok(())
+    }
+
+    /// Makes the live table what a patch says, place by place, and calls it by other
+    /// names: meanwhile it has none that any controller would take for another's.
+    ///
+    /// # Errors
+    /// What was changed until then stays; the rest is as it was. A new table is to be
+    /// published.
+    pub fn amend(&mut self, patch: &Patch, classes: usize, names: Names) -> Result<(), NotAmended> {
+        self.warm_editor()?;
+        let live = self.live();
+        let (Some(live), Some(maps), Some(table), Some(editor)) =
+            (live, &mut self.maps, &mut self.table, &mut self.editor)
+        else {
+            return Err(NotAmended::NotLive);
+        };
+        let Some(generation) = &mut maps.generation else {
+            return Err(NotAmended::NotLive);
+        };
+        generation.rename_generation([0; 32], [0; 32]);
+        let mut table = table.live_table(live.tier);
+        let mut planes = maps.planes.live_planes(live.tier);
+        let ground = Ground {
+            fixed: generation.generation(),
+            class_words: generation.class_words(classes),
+        };
+        let settle = |editor: &mut Editor| {
+            if editor.is_short() {
+                wait(&maps.generations, generation)?;
+                editor.settle();
+            }
+            Ok::<_, DatapathError>(())
+        };
+        for (top, ranges) in &patch.v4 {
+            settle(editor)?;
+            editor.set_v4(&mut table, &mut planes, ground, (*top, ranges))?;
+        }
+        for (slot, ranges) in &patch.v6 {
+            settle(editor)?;
+            editor.set_v6(&mut table, &mut planes, ground, (*slot, ranges))?;
+        }
+        generation.rename_generation(names.hash, names.table_key);
+        Ok(())
+    }
+}
+
+/// Waits until no program runs that was there before: an update of an array of maps
+/// returns then, whatever it changes.
+fn wait(generations: &MapData, generation: &Mapped) -> Result<(), DatapathError> {
+    set_slot(generations, 0, &generation.map)
+        .map_err(|e| DatapathError::new("wait for programs to end", e))
+}

@@ -36,6 +36,8 @@ pub enum Mood {
     Closed,
     /// 200 with a byte now and then.
     Drip,
+    /// 200 with this, in a second or so.
+    Slow(Vec<u8>),
     /// 200 with this, last modified then; 304 where the client has it of that date.
     Dated(Vec<u8>, &'static str),
     /// The first of these once, and the others after it.
@@ -181,6 +183,18 @@ fn answer(mut stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> 
                 stream.write_all(b"#")?;
                 thread::sleep(Duration::from_millis(100));
             }
+        }
+        Mood::Slow(body) => {
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            )?;
+            for piece in body.chunks(body.len() / 10 + 1) {
+                stream.write_all(piece)?;
+                thread::sleep(Duration::from_millis(100));
+            }
+            Ok(())
         }
         Mood::Dated(_, date) if head.contains(date) => {
             stream.write_all(b"HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n")

@@ -321,6 +321,44 @@ fn downloads_that_fail_change_nothing() -> Result<()> {
     Ok(())
 }
 
+/// On a terminal an update shows how far it is; elsewhere it does not.
+#[test]
+fn a_download_is_watched() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("watch", binary)?;
+    let good = whole(2000).into_bytes();
+    let server = Server::start(&router.wire.namespace, Mood::Serve(good.clone()))?;
+    fetching(&router, &server.url("asn.csv"), "24h")?;
+    let (controller, _) = Controller::start(&router.place())?;
+    until("the first download", || drops(&router, BLOCKED))?;
+    server.set(Mood::Slow(good));
+    let socket = router.path("kordon.sock");
+    let update = format!(
+        "{} asndb update --socket {}",
+        controller.binary().display(),
+        socket.display()
+    );
+    // It gives a command a terminal.
+    let mut script = std::process::Command::new("script");
+    script.args(["-qec", &update, "/dev/null"]);
+    script.env("TERM", "xterm").env("COLUMNS", "100");
+    let shown = script.stdin(std::process::Stdio::null()).output()?;
+    ensure!(shown.status.success(), "{shown:?}");
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    for words in [&*server.url("asn.csv"), "KiB of ", "KiB/s", "prefixes"] {
+        ensure!(shown.contains(words), "no {words:?} in {shown:?}");
+    }
+    let mut plain = std::process::Command::new("sh");
+    let plain = plain.args(["-c", &update]).output()?;
+    ensure!(
+        plain.status.success() && plain.stderr.is_empty(),
+        "{plain:?}"
+    );
+    Ok(())
+}
+
 #[test]
 fn sources_are_fetched_by_the_clock_and_checked() -> Result<()> {
     let Some(binary) = binary() else {

@@ -6,9 +6,6 @@
 //! behind a private ASN (RFC 6996) stands whoever let it out: the last public ASN
 //! before it counts beside it.
 
-/// Members of an AS_SET that are looked at.
-const MAX_SET: usize = 64;
-
 /// AS_TRANS (RFC 6793): stands for an ASN that does not fit into two octets.
 const AS_TRANS: u32 = 23456;
 
@@ -100,7 +97,8 @@ impl Origins {
                         self.empty = false;
                     }
                     let last = if kind == 1 {
-                        &members[..members.len().min(MAX_SET)]
+                        // 255 at most, and whoever is last would be who hides.
+                        &members[..]
                     } else {
                         &members[members.len().saturating_sub(1)..]
                     };

@@ -429,6 +429,31 @@ fn cut_at_any_byte() {
     }
 }
 
+/// A compressed file that is cut is refused wherever that is; salvaged, it is a part of
+/// the whole, and said to be.
+#[test]
+fn compressed_and_cut_at_any_byte() {
+    let salvage = Options {
+        salvage: true,
+        ..Options::default()
+    };
+    let text: String = (0..200)
+        .map(|i| format!("1.{i}.0.0/24 {}\n", 7 * i + 1))
+        .collect();
+    for packed in [gzip, zst, bz2].map(|pack| pack(text.as_bytes())) {
+        let folder = Folder::new();
+        for len in 0..packed.len() {
+            let files = [folder.file("x", &packed[..len])];
+            assert!(import(&files, &[]).is_err(), "{len} of {}", packed.len());
+            if let Ok((part, found)) = import_with(&files, &[], &salvage) {
+                let said = &found.warnings.last().unwrap().message;
+                assert!(said.ends_with("only what is before that is used"), "{said}");
+                assert!(part.rows_v4.len() <= 200);
+            }
+        }
+    }
+}
+
 /// A small file that expands without end takes time, and no memory.
 #[test]
 fn bombs() {

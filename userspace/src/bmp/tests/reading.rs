@@ -78,6 +78,8 @@ fn origins_of_paths() {
         of(&[sequence(&[1, 2]), set(&[9, 8])].concat(), session),
         [8, 9]
     );
+    let many: Vec<u32> = (1..=255).collect();
+    assert_eq!(of(&[sequence(&[1, 2]), set(&many)].concat(), session), many);
     // A route of the peer's own AS, by itself or out of a confederation.
     assert_eq!(of(&[], session), [64499]);
     assert_eq!(of(&confederation(&[65001]), session), [64499]);

@@ -137,7 +137,7 @@ fn ones(bits: u64) -> u64 {
     let bits = bits - (bits >> 1 & 0x5555_5555);
     let bits = (bits & 0x3333_3333) + (bits >> 2 & 0x3333_3333);
     let bits = (bits + (bits >> 4)) & 0x0f0f_0f0f;
-    opaque64(bits) * 0x0101_0101 >> 24 & 0xff
+    (opaque64(bits) * 0x0101_0101) >> 24 & 0xff
 }
 
 #[inline(always)]

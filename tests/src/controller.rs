@@ -269,10 +269,11 @@ impl Metrics {
             .map(|(label, value)| format!("{label}=\"{value}\""))
             .collect();
         let samples = self.0.lines().filter_map(|line| {
-            let (labels, value) = line
-                .strip_prefix(name)?
-                .strip_prefix('{')?
-                .split_once("} ")?;
+            let rest = line.strip_prefix(name)?;
+            let (labels, value) = match rest.strip_prefix('{') {
+                Some(rest) => rest.split_once("} ")?,
+                None => ("", rest.strip_prefix(' ')?),
+            };
             let has = |wanted: &String| labels.split(',').any(|label| label == wanted);
             wanted
                 .iter()

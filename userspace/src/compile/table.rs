@@ -169,6 +169,24 @@ pub fn choose_tier(usage: &Usage) -> Result<Tier, TableError> {
     })
 }
 
+/// As [`choose_tier`], of a table that will be changed in place: a sixteenth of each part
+/// is to spare, as far as there is such a tier. One that is almost full would soon be
+/// made anew, again and again.
+///
+/// # Errors
+/// As `choose_tier`.
+pub fn choose_tier_with_room(usage: &Usage) -> Result<Tier, TableError> {
+    let more = |part: usize| part + part / 16;
+    let roomy = Usage {
+        nodes: more(usage.nodes),
+        values: more(usage.values),
+        blocks: more(usage.blocks),
+        lines: more(usage.lines),
+        classes: more(usage.classes),
+    };
+    choose_tier(&roomy).or_else(|_| choose_tier(usage))
+}
+
 /// A [`Table`] whose parts are as long as they need to be.
 #[derive(Clone, Debug)]
 pub struct FlatTable {

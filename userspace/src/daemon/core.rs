@@ -29,7 +29,7 @@ use crate::{
     compile::{
         generation::{Environment, Grouping, PortSpec, compile},
         partition::{Partition, partition_key},
-        table::{FlatTable, Tier, choose_tier},
+        table::{FlatTable, Tier, choose_tier_with_room},
     },
     config::Config,
     datapath::{
@@ -316,7 +316,7 @@ impl Core {
             true => None,
             false => {
                 let flat = FlatTable::build(&partition).map_err(Refusal::from_error)?;
-                let tier = choose_tier(&flat.usage()).map_err(Refusal::from_error)?;
+                let tier = choose_tier_with_room(&flat.usage()).map_err(Refusal::from_error)?;
                 Some((flat, tier))
             }
         };

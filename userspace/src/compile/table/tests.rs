@@ -231,6 +231,7 @@ fn tiers() {
     for (tier, larger) in [(Tier::Small, Tier::Internet), (Tier::Internet, Tier::Large)] {
         let full = tier.capacity();
         assert_eq!(choose_tier(&full), Ok(tier));
+        assert_eq!(choose_tier_with_room(&full), Ok(larger));
         for over in [
             Usage {
                 nodes: full.nodes + 1,
@@ -257,6 +258,7 @@ fn tiers() {
         }
     }
     let full = Tier::Large.capacity();
+    assert_eq!(choose_tier_with_room(&full), Ok(Tier::Large));
     let error = choose_tier(&Usage {
         lines: full.lines + 1,
         ..full

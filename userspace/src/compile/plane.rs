@@ -9,7 +9,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use kordon_ebpf::{
     layout::{
@@ -234,13 +234,17 @@ fn gate(fixed: &Generation<0>, zone: &Zone, words: [u32; 4], plane: u32) -> Gate
 }
 
 /// How often each group is found in the table.
-fn weights<T: ReadTable>(class_words: &[u32], table: &T) -> HashMap<u32, usize> {
-    let mut weights = HashMap::new();
+fn weights<T: ReadTable>(class_words: &[u32], table: &T) -> Vec<usize> {
+    let mut weights = Vec::new();
     let mut count = |word: u32| {
         if word & LEAF != 0
             && let Some(word) = class_words.get((word & CLASS_MASK) as usize)
         {
-            *weights.entry(word & GROUP_MASK).or_insert(0) += 1;
+            let group = (word & GROUP_MASK) as usize;
+            if weights.len() <= group {
+                weights.resize(group + 1, 0);
+            }
+            weights[group] += 1;
         }
     };
     for top in 0..=u16::MAX {
@@ -256,20 +260,15 @@ fn weights<T: ReadTable>(class_words: &[u32], table: &T) -> HashMap<u32, usize> 
 
 /// A zone's words by leaf code, and the leaf code of each group; `None`: nothing
 /// passes that could have one.
-fn codes(
-    fixed: &Generation<0>,
-    zone: &Zone,
-    weights: &HashMap<u32, usize>,
-) -> Option<([u32; 4], Vec<u8>)> {
+fn codes(fixed: &Generation<0>, zone: &Zone, weights: &[usize]) -> Option<([u32; 4], Vec<u8>)> {
     // Every zone has some; free places have none.
     if zone.settings == 0 {
         return None;
     }
-    let groups = weights.keys().max()? + 1;
     let word = |group: u32| pass_word(fixed, zone.verdict_base, group);
     let mut found: HashMap<u32, usize> = HashMap::new();
-    for (group, weight) in weights {
-        if let Some(word) = word(*group) {
+    for (group, weight) in (0..).zip(weights) {
+        if let Some(word) = word(group).filter(|_| *weight > 0) {
             *found.entry(word).or_default() += weight;
         }
     }
@@ -283,7 +282,7 @@ fn codes(
     for (code, (word, _)) in found.iter().enumerate() {
         words[code] = *word;
     }
-    let codes = (0..groups)
+    let codes = (0..weights.len() as u32)
         .map(|group| leaf_code(fixed, zone.verdict_base, &words, group))
         .collect();
     Some((words, codes))
@@ -405,59 +404,62 @@ impl<T: ReadTable, P: Places, C: Fn(u32) -> Option<u8>> Builder<'_, T, P, C> {
 
     /// The codes of a node's slots.
     fn node(&self, index: u32, leaves: &mut [u8; 256]) {
-        let words = self.words(index);
-        let (mut before, mut code) = (NO_CLASS, ASK as u8);
-        for (leaf, word) in leaves.iter_mut().zip(words) {
-            // Neighbours are mostly alike.
-            if word != before {
-                before = word;
-                code = if word & LEAF != 0 {
-                    self.code(word)
-                } else {
-                    self.uniform(word)
-                };
-            }
-            *leaf = code;
-        }
+        leaves.fill(ASK as u8);
+        self.runs_of(index, |slots, word| {
+            let code = if word & LEAF != 0 {
+                self.code(word)
+            } else {
+                self.uniform(word)
+            };
+            leaves[slots].fill(code);
+        });
     }
 
     /// The words of a node's slots.
     fn words(&self, index: u32) -> [u32; 256] {
         let mut words = [NO_CLASS; 256];
-        let Some(node) = self.table.node(index) else {
-            return words;
-        };
-        let mut value = values_of(node).0.wrapping_sub(1);
-        for (slot, word) in (0..=255).zip(0..256usize) {
-            words[word] = if node.starts(slot) {
-                value += 1;
-                self.table.value(value).unwrap_or(NO_CLASS)
-            } else {
-                words[word.saturating_sub(1)]
-            };
-        }
+        self.runs_of(index, |slots, word| words[slots].fill(word));
         words
+    }
+
+    /// Each run of a node's slots that have one word.
+    fn runs_of(&self, index: u32, mut visit: impl FnMut(Range<usize>, u32)) {
+        let Some(node) = self.table.node(index) else {
+            return;
+        };
+        let (mut value, _) = values_of(node);
+        let mut start = None;
+        let mut visit_to = |start: Option<usize>, end: usize| {
+            if let Some(start) = start {
+                visit(start..end, self.table.value(value).unwrap_or(NO_CLASS));
+                value += 1;
+            }
+        };
+        for (at, word) in node.words.iter().enumerate() {
+            let mut starts = *word as u32;
+            while starts != 0 {
+                let slot = at * 32 + starts.trailing_zeros() as usize;
+                visit_to(start, slot);
+                start = Some(slot);
+                starts &= starts - 1;
+            }
+        }
+        visit_to(start, 256);
     }
 
     /// The code of everything in a node, if it is one.
     fn uniform(&self, index: u32) -> u8 {
-        let words = self.words(index);
-        let code = |word| {
-            if word & LEAF != 0 {
-                self.code(word)
-            } else {
-                ASK as u8
+        let mut all = None;
+        self.runs_of(index, |_, word| {
+            let code = match word & LEAF {
+                0 => ASK as u8,
+                _ => self.code(word),
+            };
+            if all.get_or_insert(code) != &code {
+                all = Some(ASK as u8);
             }
-        };
-        let first = code(words[0]);
-        if words
-            .iter()
-            .all(|word| *word == words[0] || code(*word) == first)
-        {
-            first
-        } else {
-            ASK as u8
-        }
+        });
+        all.unwrap_or(ASK as u8)
     }
 
     fn block(&mut self, leaves: &[u8; 256]) -> u16 {

@@ -274,9 +274,9 @@ mod tests {
         let reclass = |class: u32, origins: &[u32]| Ok(class / 10 * 10 + origins[0]);
         let next = |address: u32| (address < 99).then(|| address + 1);
         let old = [(0, 11), (20, 21), (40, 11)];
-        let new = |ends: &[(u32, u32)], with: fn((u32, u32)) -> Vec<(u32, Vec<u32>)>| {
-            replaced(&old, ends, with, next, reclass).unwrap()
-        };
+        type Origins = fn((u32, u32)) -> Vec<(u32, Vec<u32>)>;
+        let new =
+            |ends: &[(u32, u32)], with: Origins| replaced(&old, ends, with, next, reclass).unwrap();
         let one = |(first, _): (u32, u32)| vec![(first, vec![2])];
         assert_eq!(
             new(&[(0, 9)], one),

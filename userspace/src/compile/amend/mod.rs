@@ -134,7 +134,7 @@ impl Editor {
         self.taken.clear();
         let free = &mut self.free;
         table.walk_v4(old, &mut |part: Part, at, length| {
-            free[part as usize].give(at, length)
+            free[part as usize].give(at, length);
         });
         Ok(())
     }
@@ -202,7 +202,9 @@ impl Editor {
         self.planes.set_v6(planes, &*table, ground, top, index);
         self.taken.clear();
         let free = &mut self.free;
-        let mut give = |part: Part, at, length| free[part as usize].give(at, length);
+        let mut give = |part: Part, at, length| {
+            free[part as usize].give(at, length);
+        };
         table.visit_node(old_part, &mut give);
         table.walk_tree(old, &mut give);
         Ok(())

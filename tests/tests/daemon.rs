@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use kordon_tests::{
     controller::{Controller, Metrics, binary},
-    lab::{Wire, programs::Witness},
+    lab::{Bpffs, Wire, programs::Witness},
     router::{Router, policy},
 };
 use nix::{
@@ -316,13 +316,11 @@ fn one_daemon_for_one_place() -> Result<()> {
         ensure!(output.status.code() == Some(1), "{:?}", output.status);
         Ok(String::from_utf8_lossy(&output.stderr).into_owned())
     };
+    let other = Bpffs::new()?;
     for (said, part) in [
         (run("state", "other.sock", place.bpffs)?, "--state-dir"),
         (run("other", "other.sock", place.bpffs)?, "--bpffs"),
-        (
-            run("other", "kordon.sock", Path::new("/sys/fs/bpf"))?,
-            "kordon.sock",
-        ),
+        (run("other", "kordon.sock", other.path())?, "kordon.sock"),
     ] {
         assert!(said.contains(part), "no {part} in\n{said}");
     }

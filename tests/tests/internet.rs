@@ -58,7 +58,7 @@ fn policy(db: &AsnDb, asns: &str, more: &str) -> Result<Policy> {
          [set.hostile]\nasns = [{asns}]\ncountries = [\"RU\", \"BY\"]\n\
          prefixes = [\"203.0.113.0/24\", \"2001:db8::/32\"]\n\
          [set.cloud]\nasns = [15169, 16509]\n\
-         [[rule]]\nname = \"time\"\nfrom = \"*\"\nto = \"any\"\nproto = \"udp\"\nports = [123]\n\
+         [[rule]]\nname = \"time\"\nfrom = \"doors\"\nto = \"any\"\nproto = \"udp\"\nports = [123]\n\
          action = \"audit\"\n\
          [[rule]]\nname = \"hostile\"\nfrom = \"cameras\"\nto = \"hostile\"\naction = \"drop\"\n\
          [[rule]]\nname = \"cloud\"\nfrom = \"doors\"\nto = \"cloud\"\naction = \"pass\"\n"
@@ -351,7 +351,8 @@ fn compare(
         frame.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 17, 0, 0, 10, 20, 0, 9]);
         frame.len()
     };
-    frame.extend([0; 16]);
+    // As long as its header says, else it has no short way.
+    frame.resize(at + if v6 { 16 } else { 4 }, 0);
     frame.extend([
         0xc0, 0, 0, 9, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
     ]);

@@ -53,6 +53,7 @@ fn of_kordon(kordon: &Kordon) -> Result<(Vec<(String, u64)>, u64)> {
     let mut sizes = vec![
         ("table".to_owned(), held(&kordon.table.map)?),
         ("generation".to_owned(), held(&kordon.generation.map)?),
+        ("planes".to_owned(), held(&kordon.planes.map)?),
     ];
     let mut per_processor = 0;
     for (name, map) in kordon.ebpf.maps() {
@@ -65,7 +66,7 @@ fn of_kordon(kordon: &Kordon) -> Result<(Vec<(String, u64)>, u64)> {
             sizes.push((name.trim_start_matches('.').to_lowercase(), held(data)?));
         }
     }
-    sizes[2..].sort();
+    sizes[3..].sort();
     Ok((sizes, per_processor))
 }
 

@@ -35,7 +35,7 @@ pub(super) struct Kordon {
     pub(super) ebpf: Ebpf,
     pub(super) table: Mapped,
     pub(super) generation: Mapped,
-    planes: Mapped,
+    pub(super) planes: Mapped,
     /// [`Gate::plane`] of every gate.
     gates: Vec<u32>,
     probe: Mapped,

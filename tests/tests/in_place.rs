@@ -344,7 +344,8 @@ fn a_hundred_thousand_changes_in_place() -> Result<()> {
             .map_err(|e| anyhow!(e))?;
     }
     println!("{compared} addresses compared, {by_planes} of them decided by the verdict planes");
-    ensure!(compared > addresses / 2, "{compared}");
+    // Of IPv6, only what stands for itself is.
+    ensure!(compared > addresses / 4, "{compared}");
     ensure!(by_planes > compared / 4, "{by_planes} of {compared}");
     Ok(())
 }

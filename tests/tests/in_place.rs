@@ -329,7 +329,7 @@ fn a_hundred_thousand_changes_in_place() -> Result<()> {
             .step_by(step)
             .flat_map(|start| [*start, start.wrapping_sub(1) & all]);
         let keys: Vec<u128> = model.keys().copied().collect();
-        let by_chance = (0..addresses / 4).map(|n| match n % 2 {
+        let by_chance = (0..addresses / 2).map(|n| match n % 2 {
             0 => rng.u128(..) & all,
             _ => keys[rng.usize(..keys.len())].wrapping_add(rng.u128(..) >> rng.u32(..128)) & all,
         });
@@ -344,8 +344,7 @@ fn a_hundred_thousand_changes_in_place() -> Result<()> {
             .map_err(|e| anyhow!(e))?;
     }
     println!("{compared} addresses compared, {by_planes} of them decided by the verdict planes");
-    // Of IPv6, only what stands for itself is.
-    ensure!(compared > addresses / 4, "{compared}");
+    ensure!(compared > addresses / 2, "{compared}");
     ensure!(by_planes > compared / 4, "{by_planes} of {compared}");
     Ok(())
 }

@@ -221,6 +221,7 @@ impl Partition {
     ///
     /// # Errors
     /// When the policy's prefixes or countries are not those of [`Partition::new`].
+    #[cfg(test)]
     pub fn members(
         &self,
         target: Target,

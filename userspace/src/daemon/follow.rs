@@ -14,7 +14,7 @@ use crate::{
     asn::AsnDb,
     bmp::{feed::Feed, overlay::Change},
     compile::{
-        amend::Patch,
+        amend::{LiveTable, Patch},
         partition::{Partition, PartitionError},
     },
     datapath::amend::{Names, NotAmended},
@@ -137,7 +137,7 @@ fn replaced<A: Copy + Ord>(
 /// What is to become of the parts that are touched.
 fn patch(
     touched: &Touched,
-    table: &crate::compile::amend::LiveTable<'_>,
+    table: &LiveTable<'_>,
     feed: &Feed,
     db: &AsnDb,
     partition: &mut Partition,

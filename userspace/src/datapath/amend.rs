@@ -1,10 +1,9 @@
 //! Changes of the live table in place, and the grace periods between them.
 
 use aya::maps::MapData;
-
-use super::{DatapathError, kernel::Datapath, memory::Mapped, probe::Prober, system::set_slot};
 use kordon_ebpf::layout::Generation;
 
+use super::{DatapathError, kernel::Datapath, memory::Mapped, probe::Prober, system::set_slot};
 use crate::compile::{
     amend::{AmendError, Editor, Ground, LiveTable, Patch},
     directory::Directory,
@@ -36,8 +35,8 @@ pub enum NotAmended {
 }
 
 impl Datapath {
-    /// Looks for free places in the live table, so that the first change does not have
-    /// to.
+    /// Maps the live table and looks for its free places, unless that was done; the first
+    /// change does it otherwise.
     ///
     /// # Errors
     /// When there is no live table, or it cannot be mapped.

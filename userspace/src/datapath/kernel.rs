@@ -315,10 +315,6 @@ impl Datapath {
         let mut written = Vec::new();
         let mut generation = Mapped::create("kordon_rules", generation_size(tier))?;
         generation.write_generation(rules);
-        let build = |table: &mut Mapped| {
-            let table = table.live_table(tier);
-            FlatPlanes::build(&rules.fixed, &rules.class_words, &table, tier)
-        };
         let mut new_table = None;
         let (table_map, planes) = match table {
             Some(table) if !kept => {
@@ -333,7 +329,8 @@ impl Datapath {
                     Some(mapped) => mapped,
                     none => none.insert(Mapped::of(maps.table(table_slot)?)?),
                 };
-                let planes = build(mapped);
+                let live = mapped.live_table(tier);
+                let planes = FlatPlanes::build(&rules.fixed, &rules.class_words, &live, tier);
                 (&mapped.map, planes)
             }
         };

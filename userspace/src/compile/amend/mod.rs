@@ -3,7 +3,8 @@
 //! What is new is written into free places, where no program looks, and read back by the
 //! lookup that programs use. One store of a word then links it: a packet sees the old or
 //! the new, never half of either. Words of the root link an IPv4 /16, words of a direct
-//! block an IPv6 /24, of which only one /32 is made anew. The verdict planes ask the class plane while that happens.
+//! block an IPv6 /24, of which only one /32 is made anew. The verdict planes ask the class
+//! plane while that happens.
 //!
 //! [`Editor`] knows which places are free, and nothing of maps: it is given what lies in
 //! them as [`LiveTable`] and [`LivePlanes`]. What it cannot do ([`Full`]) is done by a
@@ -114,7 +115,7 @@ impl Editor {
             table,
             v4: word,
             v6: LEAF,
-            block: [LEAF].as_slice(),
+            part: LEAF,
         };
         let last = first | 0xffff;
         for (at, &(start, class)) in ranges.iter().enumerate() {
@@ -176,12 +177,11 @@ impl Editor {
             }
             Ok(word)
         })?;
-        let parts = [word];
         let read = Linked {
             table,
             v4: LEAF,
             v6: 0,
-            block: &parts,
+            part: word,
         };
         let last = first | u128::MAX >> 32;
         for (at, &(start, class)) in ranges.iter().enumerate() {
@@ -292,10 +292,12 @@ impl Parts for Writer<'_, '_> {
 /// A table in which one word is linked already, to be read before it is.
 struct Linked<'a, 'b> {
     table: &'a LiveTable<'b>,
+    /// Of every /16.
     v4: u32,
+    /// Of every /16.
     v6: u32,
-    /// Repeated.
-    block: &'a [u32],
+    /// Of every /24.
+    part: u32,
 }
 
 impl ReadTable for Linked<'_, '_> {
@@ -305,10 +307,8 @@ impl ReadTable for Linked<'_, '_> {
     fn root_v6(&self, _: u16) -> u32 {
         self.v6
     }
-    fn block(&self, _: u32, index: u8) -> Option<u32> {
-        self.block
-            .get(usize::from(index) % self.block.len())
-            .copied()
+    fn block(&self, _: u32, _: u8) -> Option<u32> {
+        Some(self.part)
     }
     fn line(&self, index: u32) -> Option<&Line> {
         self.table.line(index)

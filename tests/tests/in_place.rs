@@ -5,6 +5,8 @@
 //! Needs real data, in the folder that `KORDON_TEST_DATA` names; without it the small
 //! extract of the repository is changed.
 
+mod asked;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -228,22 +230,6 @@ fn change(live: &mut Live, rng: &mut fastrand::Rng, starts: &[Vec<u128>; 2]) -> 
     live.change(v6, first, first | hosts, class)
 }
 
-fn frame(v6: bool) -> (Vec<u8>, u32) {
-    let mut frame = vec![2; 12];
-    frame.extend([0x81, 0, 0, 20]);
-    let at = if v6 {
-        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, 17, 64]);
-        frame.extend([0xfd, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
-        frame.len()
-    } else {
-        frame.extend([8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 20, 0, 9]);
-        frame.len()
-    };
-    frame.extend([0; 16][..if v6 { 16 } else { 4 }].iter());
-    frame.extend([0xc0, 0, 0, 9, 0, 8, 0, 0]);
-    (frame, at as u32)
-}
-
 /// Addresses of one family through the kernel and through the model.
 fn compare(
     prober: &mut Prober,
@@ -251,21 +237,11 @@ fn compare(
     v6: bool,
     addresses: impl Iterator<Item = u128>,
 ) -> Result<usize, String> {
-    let (frame, at) = frame(v6);
+    let (frame, at) = asked::frame(v6);
     let mut compared = 0;
     let addresses: Vec<u128> = addresses.collect();
     for chunk in addresses.chunks(8192) {
-        let inputs: Vec<[u8; 16]> = chunk
-            .iter()
-            .map(|address| {
-                if v6 {
-                    return address.to_be_bytes();
-                }
-                let mut bytes = [0; 16];
-                bytes[..4].copy_from_slice(&(*address as u32).to_be_bytes());
-                bytes
-            })
-            .collect();
+        let inputs = asked::inputs(v6, chunk);
         let said = prober
             .batch(&frame, 0, if v6 { 6 } else { 4 }, at, &inputs)
             .map_err(|e| e.to_string())?;

@@ -3,6 +3,7 @@
 //!
 //! Needs real data, in the folder that `KORDON_TEST_DATA` names.
 
+mod asked;
 mod sweep;
 
 use std::{
@@ -341,35 +342,11 @@ fn compare(
     v6: bool,
     addresses: &[u128],
 ) -> Result<()> {
-    let mut frame = vec![2; 12];
-    frame.extend([0x81, 0, 0, 20]);
-    let at = if v6 {
-        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, 17, 64]);
-        frame.extend([0xfd, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
-        frame.len()
-    } else {
-        frame.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 17, 0, 0, 10, 20, 0, 9]);
-        frame.len()
-    };
-    // As long as its header says, else it has no short way.
-    frame.resize(at + if v6 { 16 } else { 4 }, 0);
-    frame.extend([
-        0xc0, 0, 0, 9, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    ]);
+    let (frame, at) = asked::frame(v6);
     let mut sweep = sources.sweep(v6);
     for chunk in addresses.chunks(8192) {
-        let inputs: Vec<[u8; 16]> = chunk
-            .iter()
-            .map(|address| {
-                if v6 {
-                    return address.to_be_bytes();
-                }
-                let mut bytes = [0; 16];
-                bytes[..4].copy_from_slice(&(*address as u32).to_be_bytes());
-                bytes
-            })
-            .collect();
-        let said = prober.batch(&frame, 0, if v6 { 6 } else { 4 }, at as u32, &inputs)?;
+        let inputs = asked::inputs(v6, chunk);
+        let said = prober.batch(&frame, 0, if v6 { 6 } else { 4 }, at, &inputs)?;
         for (address, said) in chunk.iter().zip(&said) {
             let rows = sweep.at(*address);
             if v6 && (stands_for_another(*address) || said.judged != Judged::Destination as u8) {

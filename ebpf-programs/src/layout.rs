@@ -13,7 +13,7 @@
 //! table, so one pointer swap changes both.
 
 /// Version of everything in this file. Pinned maps with another one are not adopted.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Values of the program's `TRACE`.
 pub mod trace {
@@ -533,6 +533,17 @@ pub const PLANE_TREES: u16 = 1 << 14;
 /// Keys of a [`PlaneLine`].
 pub const PLANE_KEYS: usize = 15;
 
+/// Set in a word of [`Planes::origins4`] where it is the index of a node, not an ordinal.
+pub const ORIGIN_NODE: u16 = 1 << 15;
+/// A word of [`Planes::origins4`] that asks the class plane.
+pub const ORIGIN_ASK: u16 = ORIGIN_NODE - 1;
+/// One of [`Planes::origins`] that asks the class plane.
+pub const VALUE_ASK: u16 = u16::MAX;
+/// Shift of the ordinal in a word of an IPv6 plane with [`PLANE_LEAF`].
+pub const PLANE_ORDINAL_SHIFT: u16 = 2;
+/// Such an ordinal that asks the class plane; all others are below it.
+pub const PLANE_ORDINAL_ASK: u16 = (1 << 13) - 1;
+
 /// Set in [`Planes::ports`] where frames of no zone are dropped.
 pub const GATE_DROP_UNKNOWN: u32 = 1 << 16;
 /// Set in [`Gate::plane`]: sources are looked up in the plane, they must have a pass.
@@ -547,8 +558,12 @@ pub struct Gate {
     pub words: [u32; 4],
     /// Index into [`Planes::v4`] and [`Planes::v6`], and [`GATE_SOURCES_BY_RULES`].
     pub plane: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// As [`Zone::asn_pages`], in [`Planes::asn_pages`].
+    pub asn_pages: u32,
+    /// As [`Zone::asn_pages_len`].
+    pub asn_pages_len: u32,
+    /// As [`Zone::asn_overflow`].
+    pub asn_overflow: u32,
     /// First IPv4 prefix that sources may have, as it stands in a packet. Sources that
     /// are 0 have no short way, so a network of 0 with all of its mask set says that the
     /// family has none.
@@ -565,7 +580,7 @@ impl Gate {
     /// Whether it leads to a plane.
     #[must_use]
     pub const fn is_open(&self) -> bool {
-        self.words[0] >> VERDICT_ACTION_SHIFT == 0
+        self.words[0] & VERDICT_STEPS == 0
     }
 }
 
@@ -595,30 +610,55 @@ impl PlaneLine {
 /// A leaf has two bits, see [`Gate::words`]. IPv4: `v4[plane][addr >> 16]` is a block of
 /// 256 leaves. IPv6, only 2000::/3: `v6[plane][13 bits]`, then `blocks6[..][12 bits]`, then
 /// one or two [`PlaneLine`]s over the next 32 bits.
+///
+/// Who does not just pass is counted by the ASN of the destination, so there is its
+/// ordinal, too (see [`GROUP_BITS`]), or that the class plane must be asked. IPv4: all planes
+/// have one table, `origins4[addr >> 16]`, then a [`Node`] over the next 8 bits of which
+/// the values are `origins`. IPv6: in the word that has the leaf code, or beside the line:
+/// `line_origins` is the ordinal of all its leaves with [`LEAF`], [`NO_CLASS`], or where
+/// in `origins` those of its 16 leaves begin. What passes may have any.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Planes<const TOPS: usize, const BLOCKS4: usize, const BLOCKS6: usize, const LINES: usize>
-{
+pub struct Planes<
+    const TOPS: usize,
+    const BLOCKS4: usize,
+    const BLOCKS6: usize,
+    const LINES: usize,
+    const NODES: usize,
+    const ORIGINS: usize,
+> {
     /// Number of the generation that this was made of; 0: nothing here may be used.
     pub number: u64,
+    /// By port number: index into `vids`, and [`GATE_DROP_UNKNOWN`]. The first of them
+    /// are on the cache line of the number, which is read before.
+    pub ports: [u32; MAX_PORTS],
     /// Always 0: what follows starts on a cache line.
     pub reserved: [u64; 7],
     /// By zone id + 1.
     pub gates: [Gate; MAX_ZONES + 1],
-    /// By port number: index into `vids`, and [`GATE_DROP_UNKNOWN`].
-    pub ports: [u32; MAX_PORTS],
+    /// As [`Generation::asn_pages`].
+    pub asn_pages: [u32; MAX_ASN_PAGES],
     /// As [`Generation::vid_tables`].
     pub vids: [[u16; 4096]; MAX_VID_TABLES],
     /// Blocks of the first 16 bits.
     pub v4: [[u16; 65536]; TOPS],
     /// Four leaves a byte, the first in the lowest bits.
     pub blocks4: [[u8; 64]; BLOCKS4],
-    /// Leaf code with [`PLANE_LEAF`], or index of a block.
+    /// Leaf code with [`PLANE_LEAF`], and an ordinal; or index of a block.
     pub v6: [[u16; 8192]; TOPS],
-    /// Leaf code with [`PLANE_LEAF`], or index of a line, with [`PLANE_TREES`] of an inner one.
+    /// Leaf code with [`PLANE_LEAF`], and an ordinal; or index of a line, with
+    /// [`PLANE_TREES`] of an inner one.
     pub blocks6: [[u16; 4096]; BLOCKS6],
     /// IPv6 trees.
     pub lines: [PlaneLine; LINES],
+    /// By line.
+    pub line_origins: [u32; LINES],
+    /// Ordinal, [`ORIGIN_ASK`], or index of a node with [`ORIGIN_NODE`].
+    pub origins4: [u16; 65536],
+    /// Their nodes.
+    pub nodes: [Node; NODES],
+    /// Ordinals, or [`VALUE_ASK`].
+    pub origins: [u16; ORIGINS],
 }
 
 /// Size tiers. A program is compiled for each; outgrowing one means new maps.
@@ -630,19 +670,19 @@ pub mod tier {
     /// Its generation.
     pub type SmallGeneration = Generation<8192>;
     /// Its planes.
-    pub type SmallPlanes = Planes<2, 1024, 16, 1024>;
+    pub type SmallPlanes = Planes<2, 1024, 16, 1024, 256, 16384>;
     /// The Internet of 2026 and a quarter more.
     pub type InternetTable = Table<36_864, 819_200, 128, 20_480>;
     /// Its generation.
     pub type InternetGeneration = Generation<163_840>;
     /// Its planes.
-    pub type InternetPlanes = Planes<4, 16384, 96, 8192>;
+    pub type InternetPlanes = Planes<4, 16384, 96, 8192, 8192, 131_072>;
     /// About four times that.
     pub type LargeTable = Table<147_456, 3_276_800, 512, 81_920>;
     /// Its generation.
     pub type LargeGeneration = Generation<786_432>;
     /// Its planes.
-    pub type LargePlanes = Planes<16, 65536, 384, 16384>;
+    pub type LargePlanes = Planes<16, 65536, 384, 16384, 32_768, 524_288>;
 }
 
 /// Slots of the map of tables: the live one and the one that is built beside it.
@@ -760,9 +800,10 @@ const _: () = {
     assert!(size_of::<Line>() == 64);
     assert!(size_of::<Gate>() == 64);
     assert!(size_of::<PlaneLine>() == 64);
-    assert!(core::mem::offset_of!(tier::InternetPlanes, gates) == 64);
+    assert!(core::mem::offset_of!(tier::InternetPlanes, gates) % 64 == 0);
     assert!(core::mem::offset_of!(tier::InternetPlanes, blocks4) % 64 == 0);
     assert!(core::mem::offset_of!(tier::InternetPlanes, lines) % 64 == 0);
+    assert!(core::mem::offset_of!(tier::InternetPlanes, nodes) % 64 == 0);
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<ProbeControl>() == 16);
     assert!(size_of::<ProbeOutput>() == 16);

@@ -276,6 +276,18 @@ macro_rules! kordon_program {
                             count(slot, frame.reach());
                             return xdp_action::XDP_PASS;
                         }
+                        Express::Counted {
+                            action,
+                            slot,
+                            asn_slot,
+                        } if TRACE.load() != trace::ON => {
+                            count(slot, frame.reach());
+                            count(asn_slot, frame.reach());
+                            return match action {
+                                Action::Drop => xdp_action::XDP_DROP,
+                                _ => xdp_action::XDP_PASS,
+                            };
+                        }
                         Express::Known(said) => {
                             let action =
                                 by_class(ctx.ctx, said.zone, said.at, said.v6, planes.number);

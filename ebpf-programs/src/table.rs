@@ -122,12 +122,16 @@ fn in_node<T: ReadTable>(table: &T, index: u32, slot: u8) -> u32 {
     let Some(node) = table.node(index) else {
         return NO_CLASS;
     };
+    table.value(value_of(node, slot)).unwrap_or(NO_CLASS)
+}
+
+/// Where the value of a node's slot is.
+#[inline(always)]
+pub(crate) fn value_of(node: &Node, slot: u8) -> u32 {
     let word = node.words[(slot >> 5) as usize & 7];
     // Shifted so that the bits up to and with this slot remain.
     let starts = (word << (31 - (slot as u64 & 31))) & 0xffff_ffff;
-    table
-        .value(((word >> 32) + ones(starts)) as u32)
-        .unwrap_or(NO_CLASS)
+    ((word >> 32) + ones(starts)) as u32
 }
 
 /// Bits that are set in the low half. BPF cannot count them; with constants of 32 bits

@@ -1,20 +1,21 @@
 //! The short way of almost every packet: a gate and the verdict plane say that it
-//! passes, or that only its destination's class is missing. It says what
-//! [`super::decide`] says, or nothing; proofs and tests hold them to each other.
+//! passes, that it is dropped and whose destination it is, or that only its destination's
+//! class is missing. It says what [`super::decide`] says, or nothing; proofs and tests
+//! hold them to each other.
 //!
 //! Everything here is counted in instructions: what is rare is left to the longer
 //! ways, and what can be folded into the plane when it is built (martians, special
 //! destinations, rules with ports) is not looked at before the plane says "ask".
 
-use super::{Tables, Verdict, shortcut::by_class};
+use super::{NO_SLOT, Tables, Verdict, asn_slot, shortcut::by_class};
 use crate::{
     layout::{
         Action, GATE_DROP_UNKNOWN, GATE_SOURCES_BY_RULES, Gate, NO_CLASS, PlaneOutput, Planes,
-        VERDICT_ACTION_SHIFT, VID_HAS_PAIRS, VID_ZONE,
+        VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS, VID_HAS_PAIRS, VID_ZONE,
     },
     opaque::opaque,
     packet::{Address, Frame, View},
-    plane::{ReadPlanes, leaf_v4, leaf_v6},
+    plane::{ReadPlanes, leaf_v4, leaf_v6, ordinal_v4, ordinal_v6},
 };
 
 /// What the short way says.
@@ -26,6 +27,15 @@ pub enum Express {
     Unpoliced,
     /// Passed, counted in this slot.
     Pass(u32),
+    /// Dropped, or passed and reported.
+    Counted {
+        /// What happens to it.
+        action: Action,
+        /// Counter slot.
+        slot: u32,
+        /// Counter slot of the ASN.
+        asn_slot: u32,
+    },
     /// Header and source are in order: [`known`] goes on from here.
     Known(Known),
 }
@@ -45,15 +55,20 @@ pub struct Known {
 impl From<Express> for PlaneOutput {
     #[inline(always)]
     fn from(said: Express) -> Self {
-        let (said, slot) = match said {
-            Express::Ask | Express::Known(_) => (0, 0),
-            Express::Unpoliced => (1, 0),
-            Express::Pass(slot) => (2, slot),
+        let (said, slot, asn_slot) = match said {
+            Express::Ask | Express::Known(_) => (0, 0, 0),
+            Express::Unpoliced => (1, 0, 0),
+            Express::Pass(slot) => (2, slot, 0),
+            Express::Counted {
+                action,
+                slot,
+                asn_slot,
+            } => (action as u32 + 3, slot, asn_slot),
         };
         Self {
             said,
             slot,
-            asn_slot: 0,
+            asn_slot,
             class: NO_CLASS,
         }
     }
@@ -82,10 +97,18 @@ pub trait ReadGates: ReadPlanes {
     fn gate_vid(&self, port: u32, vid: u16) -> Option<u16>;
     /// A zone's gate, by its id + 1.
     fn gate(&self, zone: u32) -> Option<&Gate>;
+    /// First counter slot of a page, 0: none.
+    fn gate_asn_page(&self, index: u32) -> u32;
 }
 
-impl<const TOPS: usize, const BLOCKS4: usize, const BLOCKS6: usize, const LINES: usize> ReadGates
-    for Planes<TOPS, BLOCKS4, BLOCKS6, LINES>
+impl<
+    const TOPS: usize,
+    const BLOCKS4: usize,
+    const BLOCKS6: usize,
+    const LINES: usize,
+    const NODES: usize,
+    const ORIGINS: usize,
+> ReadGates for Planes<TOPS, BLOCKS4, BLOCKS6, LINES, NODES, ORIGINS>
 {
     #[inline(always)]
     fn number(&self) -> u64 {
@@ -103,6 +126,13 @@ impl<const TOPS: usize, const BLOCKS4: usize, const BLOCKS6: usize, const LINES:
     #[inline(always)]
     fn gate(&self, zone: u32) -> Option<&Gate> {
         self.gates.get(opaque(zone as usize))
+    }
+    #[inline(always)]
+    fn gate_asn_page(&self, index: u32) -> u32 {
+        match self.asn_pages.get(opaque(index as usize)) {
+            Some(page) => *page,
+            None => 0,
+        }
     }
 }
 
@@ -165,12 +195,12 @@ fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadGates>(
     let Some(gate) = planes.gate(zone) else {
         return Express::Ask;
     };
-    let (code, at, v6) = match ethertype {
+    let (found, at, v6) = match ethertype {
         RAW_IPV4 => (v4::<AT, _, _, _>(frame, head, gate, planes), AT + 16, false),
         RAW_IPV6 => (v6::<AT, _, _>(frame, gate, planes), AT + 24, true),
         _ => return Express::Ask,
     };
-    let Some(code) = code else {
+    let Some((code, origin)) = found else {
         return Express::Ask;
     };
     // The most frequent verdict is a branch of its own: where the counter is then does
@@ -183,11 +213,38 @@ fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadGates>(
     if is_pass(word) {
         return Express::Pass(word);
     }
+    if word & VERDICT_STEPS == 0 {
+        let asn_slot = origin_slot(planes, gate, word, origin, v6);
+        if asn_slot != NO_SLOT {
+            return Express::Counted {
+                action: Action::from_bits(word >> VERDICT_ACTION_SHIFT),
+                slot: word & VERDICT_INDEX,
+                asn_slot,
+            };
+        }
+    }
     Express::Known(Known {
         zone,
         at: at as u32,
         v6,
     })
+}
+
+/// The counter of the destination's ASN, or [`NO_SLOT`]: the class must be asked for. A
+/// function of its own: what passes needs no registers for it.
+#[inline(never)]
+fn origin_slot<P: ReadGates>(planes: &P, gate: &Gate, word: u32, origin: u32, v6: bool) -> u32 {
+    let ordinal = if v6 {
+        ordinal_v6(planes, origin)
+    } else {
+        ordinal_v4(planes, origin)
+    };
+    let Some(ordinal) = ordinal else {
+        return NO_SLOT;
+    };
+    let pages = [gate.asn_pages, gate.asn_pages_len, gate.asn_overflow];
+    let action = Action::from_bits(word >> VERDICT_ACTION_SHIFT);
+    asn_slot(|page| planes.gate_asn_page(page), pages, ordinal, action)
 }
 
 /// The verdict on a packet of which only the destination's class is missing; `None`:
@@ -217,7 +274,7 @@ fn v4<const AT: usize, F: Frame + ?Sized, V: View, P: ReadGates>(
     head: &V,
     gate: &Gate,
     planes: &P,
-) -> Option<u32> {
+) -> Option<(u32, u32)> {
     let proto = head.u8(AT + 9);
     let src = head.raw_u32(AT + 12);
     // Version, length of the header, fragmentation.
@@ -236,7 +293,8 @@ fn v4<const AT: usize, F: Frame + ?Sized, V: View, P: ReadGates>(
     if gate.plane & GATE_SOURCES_BY_RULES != 0 && !passes_v4(planes, gate, u32::from_be(src)) {
         return None;
     }
-    Some(leaf_v4(planes, gate.plane & 0xffff, head.u32(AT + 16)))
+    let dst = head.u32(AT + 16);
+    Some((leaf_v4(planes, gate.plane & 0xffff, dst), dst))
 }
 
 #[inline(always)]
@@ -244,7 +302,7 @@ fn v6<const AT: usize, F: Frame + ?Sized, P: ReadGates>(
     frame: &F,
     gate: &Gate,
     planes: &P,
-) -> Option<u32> {
+) -> Option<(u32, u32)> {
     let header = frame.view::<40>(AT as u32)?;
     let proto = header.u8(6);
     let src = header.raw_u64(8);
@@ -277,7 +335,7 @@ fn passes_v4<P: ReadPlanes>(planes: &P, gate: &Gate, address: u32) -> bool {
 #[inline(never)]
 fn passes_v6<P: ReadPlanes>(planes: &P, gate: &Gate, address: u64) -> bool {
     address >> 61 == 1
-        && is_pass(gate.words[leaf_v6(planes, gate.plane & 0xffff, address) as usize & 3])
+        && is_pass(gate.words[leaf_v6(planes, gate.plane & 0xffff, address).0 as usize & 3])
 }
 
 const _: () = assert!(VID_HAS_PAIRS & VID_ZONE == 0);

@@ -194,22 +194,31 @@ fn class_verdict<T: Tables>(tables: &T, zone: &Zone, class: u32) -> u32 {
         | (zone.slot_base + Reason::Default.fixed_slot(Action::Drop))
 }
 
-/// The counter of an ASN in a zone.
+/// The counter of an ASN in a zone. `pages`: [`Zone::asn_pages`], how many, and the
+/// counter of all others.
 #[inline(always)]
-fn asn_slot<T: Tables>(tables: &T, zone: &Zone, ordinal: u32, action: Action) -> u32 {
+fn asn_slot(first: impl Fn(u32) -> u32, pages: [u32; 3], ordinal: u32, action: Action) -> u32 {
+    let [pages, len, overflow] = pages;
     let page = ordinal / ASN_PAGE;
-    if page < zone.asn_pages_len {
+    if page < len {
         let list = if action as u8 == Action::Drop as u8 {
-            zone.asn_pages_len
+            len
         } else {
             0
         };
-        let first = tables.asn_page(zone.asn_pages + list + page);
+        let first = first(pages + list + page);
         if first != 0 {
             return first + ordinal % ASN_PAGE;
         }
     }
-    zone.asn_overflow + action as u32
+    overflow + action as u32
+}
+
+/// As [`asn_slot`], of a zone.
+#[inline(always)]
+fn zone_asn_slot<T: Tables>(tables: &T, zone: &Zone, ordinal: u32, action: Action) -> u32 {
+    let pages = [zone.asn_pages, zone.asn_pages_len, zone.asn_overflow];
+    asn_slot(|page| tables.asn_page(page), pages, ordinal, action)
 }
 
 /// Zone id + 1 for the tags, 0: none.
@@ -459,7 +468,7 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
                 Some(word) => word >> GROUP_BITS,
                 None => u32::MAX,
             };
-            counted = asn_slot(self.tables, self.zone, ordinal, outcome.action);
+            counted = zone_asn_slot(self.tables, self.zone, ordinal, outcome.action);
         }
         Verdict {
             action: outcome.action,

@@ -2,7 +2,7 @@
 //! what [`super::decide`] says, or nothing; tests hold them to each other.
 
 use super::{
-    NO_SLOT, Tables, Verdict, Zones, asn_slot, class_verdict, contains, is_tunnel, zone_word,
+    NO_SLOT, Tables, Verdict, Zones, class_verdict, contains, is_tunnel, zone_asn_slot, zone_word,
 };
 use crate::{
     layout::{
@@ -155,7 +155,7 @@ fn by_rules<T: Tables>(tables: &T, zone: &Zone, dst: Address) -> Option<Verdict>
         slot_base: zone.slot_base,
     };
     if action as u8 != Action::Pass as u8 {
-        verdict.asn_slot = asn_slot(tables, zone, class_word >> GROUP_BITS, action);
+        verdict.asn_slot = zone_asn_slot(tables, zone, class_word >> GROUP_BITS, action);
     }
     Some(verdict)
 }

@@ -123,12 +123,37 @@ pub fn compile(
     partition: &Partition,
     directory: &mut Directory,
 ) -> Result<Rules, GenerationError> {
+    compile_like(policy, db, environment, partition, directory, None)
+}
+
+/// As [`compile`]: groups that were known before keep their numbers, so that little of the
+/// result differs where little of the policy does.
+///
+/// # Errors
+/// As `compile`.
+pub fn compile_like(
+    policy: &Policy,
+    db: &AsnDb,
+    environment: &Environment,
+    partition: &Partition,
+    directory: &mut Directory,
+    before: Option<&Grouping>,
+) -> Result<Rules, GenerationError> {
     limit("zones", policy.zones.len(), MAX_ZONES)?;
     limit("interfaces", environment.ports.len(), MAX_PORTS)?;
     limit("NAT64 prefixes", policy.nat64.len(), MAX_NAT64)?;
     let mut fixed: Box<Generation<0>> = bytemuck::zeroed_box();
     fixed.version = LAYOUT_VERSION;
-    let groups = Groups::new(policy, db, partition)?;
+    // Groups that nothing is in any more must not become too many.
+    let before = before.filter(|before| {
+        let groups = before.ids.len();
+        groups <= MAX_GROUPS / 4 && groups * policy.zones.len() <= MAX_VERDICTS / 4
+    });
+    let groups = Groups::new(policy, db, partition, before)?;
+    if before.is_some() && !groups.fits(policy) {
+        return compile_like(policy, db, environment, partition, directory, None);
+    }
+    groups.check()?;
     limit(
         "zones times groups",
         policy.zones.len() * groups.samples.len(),
@@ -179,6 +204,7 @@ pub fn compile(
         class_words,
         groups: groups.samples.len(),
         grouping: Arc::new(Grouping {
+            targets: groups.targets,
             questions: groups.questions,
             ids: groups.ids,
             audits: (0..policy.zones.len())
@@ -196,6 +222,17 @@ struct Sample {
 }
 
 impl Sample {
+    fn of(signature: &[u64], targets: &[Target]) -> Self {
+        let is_in = |bit: usize| signature[bit / 64] >> (bit % 64) & 1 != 0;
+        let targets: Vec<_> = targets
+            .iter()
+            .enumerate()
+            .map(|(bit, target)| (*target, is_in(bit)))
+            .collect();
+        let is_router = targets.contains(&(Target::Router, true));
+        Self { targets, is_router }
+    }
+
     fn is_in(&self, target: Target) -> bool {
         let found = self.targets.binary_search_by_key(&target, |(t, _)| *t);
         found.is_ok_and(|index| self.targets[index].1)
@@ -205,12 +242,18 @@ impl Sample {
 struct Groups {
     of_class: Vec<u32>,
     samples: Vec<Sample>,
+    targets: Vec<Target>,
     questions: Vec<Question>,
     ids: HashMap<Box<[u64]>, u32>,
 }
 
 impl Groups {
-    fn new(policy: &Policy, db: &AsnDb, partition: &Partition) -> Result<Self, GenerationError> {
+    fn new(
+        policy: &Policy,
+        db: &AsnDb,
+        partition: &Partition,
+        before: Option<&Grouping>,
+    ) -> Result<Self, GenerationError> {
         let mut targets: Vec<Target> = policy
             .rules
             .iter()
@@ -231,6 +274,12 @@ impl Groups {
         }
         let mut ids: HashMap<Box<[u64]>, u32> = HashMap::new();
         let mut samples = Vec::new();
+        if let Some(before) = before.filter(|before| before.targets == targets) {
+            let mut known: Vec<_> = before.ids.iter().collect();
+            known.sort_unstable_by_key(|(_, id)| **id);
+            samples.extend((known.iter()).map(|(signature, _)| Sample::of(signature, &targets)));
+            ids.clone_from(&before.ids);
+        }
         let mut of_class = Vec::with_capacity(partition.classes.len());
         let mut last: (&[u64], u32) = (&[], 0);
         for signature in signatures.chunks(words) {
@@ -243,14 +292,7 @@ impl Groups {
             let id = match ids.get(signature) {
                 Some(id) => *id,
                 None => {
-                    let is_in = |bit: usize| signature[bit / 64] >> (bit % 64) & 1 != 0;
-                    let targets: Vec<_> = targets
-                        .iter()
-                        .enumerate()
-                        .map(|(bit, target)| (*target, is_in(bit)))
-                        .collect();
-                    let is_router = targets.contains(&(Target::Router, true));
-                    samples.push(Sample { targets, is_router });
+                    samples.push(Sample::of(signature, &targets));
                     ids.insert(signature.into(), next);
                     next
                 }
@@ -258,13 +300,21 @@ impl Groups {
             last = (signature, id);
             of_class.push(id);
         }
-        limit("groups of destinations", samples.len(), MAX_GROUPS)?;
         Ok(Self {
             of_class,
             samples,
+            targets,
             questions,
             ids,
         })
+    }
+
+    fn check(&self) -> Result<(), GenerationError> {
+        limit("groups of destinations", self.samples.len(), MAX_GROUPS)
+    }
+
+    fn fits(&self, policy: &Policy) -> bool {
+        self.check().is_ok() && policy.zones.len() * self.samples.len() <= MAX_VERDICTS
     }
 }
 

@@ -5,6 +5,7 @@
 //! It blocks; the event loop calls it from threads of its own.
 
 use std::{
+    net::IpAddr,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -27,17 +28,18 @@ use super::{
 };
 use crate::{
     compile::{
-        generation::{Environment, Grouping, PortSpec, compile},
+        generation::{Environment, Grouping, PortSpec, Rules, compile_like},
         partition::{Partition, partition_key},
         table::{FlatTable, Tier, choose_tier_with_room},
     },
     config::Config,
     datapath::{
+        amend::NotAmended,
         kernel::{Datapath, LiveGeneration, Published},
         probe::Prober,
     },
     policy::{Overlay, Policy, policy_hash},
-    prove::{Budget, Claim, Place, prove},
+    prove::{self, Budget, Claim, Place, prove},
 };
 
 /// What is known of the live table while rules and prefixes change over it. The table
@@ -249,12 +251,13 @@ impl Core {
     ) -> Result<Published, Refusal> {
         let table = &candidate.table;
         let mut directory = self.datapath.directory().clone();
-        let mut rules = compile(
+        let mut rules = compile_like(
             policy,
             &database.db,
             environment,
             &table.partition,
             &mut directory,
+            self.grouping.as_deref(),
         )
         .map_err(Refusal::from_error)?;
         rules.fixed.hash = hash;
@@ -275,6 +278,13 @@ impl Core {
             directory: &directory,
             changed: &changed,
         };
+        if tier.is_none()
+            && changed.is_empty()
+            && let Some(published) = self.publish_in_place(&mut rules, &claim)
+        {
+            self.grouping = Some(rules.grouping);
+            return Ok(published);
+        }
         let mut place = None;
         let mut prove = |prober: &mut Prober| {
             let start = Instant::now();
@@ -292,6 +302,30 @@ impl Core {
         self.grouping = Some(rules.grouping);
         self.place = place;
         Ok(published)
+    }
+
+    /// Rules that differ in few verdicts from those that are live; `None`: they are to be
+    /// published as a whole.
+    fn publish_in_place(&mut self, rules: &mut Rules, claim: &Claim<'_>) -> Option<Published> {
+        let start = Instant::now();
+        let mut prove = |prober: &mut Prober, asked: &[IpAddr]| {
+            prove::addresses(claim, asked, prober).map(drop)
+        };
+        let datapath = &mut self.datapath;
+        match datapath.publish_in_place(rules, claim.directory, &mut prove) {
+            Ok(published) => {
+                tracing::debug!(took = ?start.elapsed(), "rules changed in place");
+                Some(published)
+            }
+            Err(why @ NotAmended::Wrong(_)) => {
+                tracing::error!("the rules are replaced as a whole: {why}");
+                None
+            }
+            Err(why) => {
+                tracing::debug!("not in place: {why}");
+                None
+            }
+        }
     }
 
     /// What is known of the live table, or another one. Rules change often, addresses

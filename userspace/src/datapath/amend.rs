@@ -1,15 +1,29 @@
-//! Changes of the live table in place, and the grace periods between them.
+//! Changes of the live table and of the live rules in place, and the grace periods
+//! between them.
+
+use std::{net::IpAddr, time::Instant};
 
 use aya::maps::MapData;
 use kordon_ebpf::layout::Generation;
 
-use super::{DatapathError, kernel::Datapath, memory::Mapped, probe::Prober, system::set_slot};
+use super::{
+    DatapathError,
+    kernel::{Datapath, Published},
+    memory::Mapped,
+    probe::Prober,
+    system::set_slot,
+};
 use crate::compile::{
     amend::{AmendError, Editor, Ground, LiveTable, Patch},
     directory::Directory,
-    generation::NewClasses,
+    generation::{NewClasses, Rules},
     table::Full,
 };
+
+/// More parts of the planes than this are derived sooner as a whole.
+const MANY_AREAS: usize = 1024;
+/// Addresses that are asked for when rules change in place.
+const ASKED: usize = 256;
 
 /// What a live table is called after it was changed.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +46,12 @@ pub enum NotAmended {
     /// There is nothing live that could be changed.
     #[error("there is no live table with verdict planes")]
     NotLive,
+    /// More than class words would change.
+    #[error("more than the verdicts of some destinations changes")]
+    OtherRules,
+    /// What is in the kernel does not judge as it should.
+    #[error("{0}")]
+    Wrong(String),
 }
 
 impl Datapath {
@@ -112,10 +132,101 @@ impl Datapath {
             .set_table(slot, &table.map)
             .map_err(|e| e.to_string())?;
         prober
-            .set_generation(&generation.map)
+            .copy_generation(generation)
             .map_err(|e| e.to_string())?;
         prober.copy_planes(&maps.planes);
         ask(prober)
+    }
+
+    /// Makes other rules live in place, where they differ from the live ones in the verdicts
+    /// of some classes alone: one ASN more in a set. Each is one word, so that a packet is
+    /// judged by the old rules or the new ones. `prove` sees the new ones beside the live
+    /// ones first, in the kernel, with some addresses that change; and again what is live
+    /// then.
+    ///
+    /// # Errors
+    /// When more differs, or too much. Where what is live then is not as it should be, it has
+    /// no name, and is to be replaced.
+    pub fn publish_in_place(
+        &mut self,
+        rules: &mut Rules,
+        directory: &Directory,
+        prove: &mut dyn FnMut(&mut Prober, &[IpAddr]) -> Result<(), String>,
+    ) -> Result<Published, NotAmended> {
+        let live = self.live().filter(|live| live.planes);
+        let generation = self.maps.as_ref().and_then(|maps| maps.generation.as_ref());
+        let (Some(live), Some(generation)) = (live, generation) else {
+            return Err(NotAmended::NotLive);
+        };
+        rules.fixed.table_slot = generation.generation().table_slot;
+        let new = generation.rewording(rules).ok_or(NotAmended::OtherRules)?;
+        self.warm_editor()?;
+        let (Some(maps), Some(table), Some(editor), Some(prober)) = (
+            &mut self.maps,
+            &mut self.table,
+            &mut self.editor,
+            &mut self.prober,
+        ) else {
+            return Err(NotAmended::NotLive);
+        };
+        let Some(generation) = maps
+            .generation
+            .as_mut()
+            .filter(|_| prober.tier() == live.tier)
+        else {
+            return Err(NotAmended::NotLive);
+        };
+        prober.set_table(rules.fixed.table_slot, &table.map)?;
+        let table = table.live_table(live.tier);
+        let mut changes = vec![false; rules.class_words.len()];
+        new.words
+            .iter()
+            .for_each(|(class, _)| changes[*class] = true);
+        let is_changed = |class: u32| changes.get(class as usize) == Some(&true);
+        let areas = table.areas_of(&is_changed);
+        if areas.len() > MANY_AREAS {
+            return Err(NotAmended::OtherRules);
+        }
+        let asked = table.addresses_of(&areas, &is_changed, ASKED);
+        prober.copy_generation(generation)?;
+        prober.own_generation()?.reword(&new);
+        prober.forget_planes();
+        prove(prober, &asked).map_err(NotAmended::Wrong)?;
+
+        // Whose a counter is, is known before it counts.
+        self.directory_map.append(directory)?;
+        self.directory = directory.clone();
+        let start = Instant::now();
+        if editor.is_short() {
+            wait(&maps.generations, generation)?;
+            editor.settle();
+        }
+        generation.rename_generation([0; 32], live.table_key);
+        for (index, slot) in &new.pages {
+            maps.planes.set_planes_asn_page(*index, *slot);
+        }
+        let mut planes = maps.planes.live_planes(live.tier);
+        editor.ask(&planes, &areas);
+        generation.reword(&new);
+        let ground = Ground {
+            fixed: generation.generation(),
+            class_words: generation.class_words(rules.class_words.len()),
+        };
+        editor.derive(&table, &mut planes, ground, &areas);
+        // In between, planes say nothing of drops and the class plane does.
+        let number = live.number + 1;
+        generation.renumber_generation(number);
+        maps.planes.set_planes_number(number);
+        let swap = start.elapsed();
+        prober.copy_generation(generation)?;
+        prober.copy_planes(&maps.planes);
+        prove(prober, &asked).map_err(NotAmended::Wrong)?;
+        generation.rename_generation(rules.fixed.hash, live.table_key);
+        Ok(Published {
+            number,
+            table_written: false,
+            swap,
+        })
     }
 
     /// Gives the live generation more classes, of which its table has none yet.
@@ -140,6 +251,7 @@ impl Datapath {
         }
         for (index, slot) in &classes.pages {
             generation.set_asn_page(*index, *slot);
+            maps.planes.set_planes_asn_page(*index, *slot);
         }
         for (class, word) in (classes.first..).zip(&classes.words) {
             generation.set_class_word(class, *word);

@@ -337,7 +337,7 @@ impl Datapath {
         let planes_before = maps.planes.planes_number();
         let result = (|| {
             prober.set_table(table_slot, table_map)?;
-            prober.set_generation(&generation.map)?;
+            prober.copy_generation(&generation)?;
             prober.set_planes(&planes);
             prove(&mut prober).map_err(|e| DatapathError::new("prove the new rules", e))?;
             self.directory_map.append(directory)?;

@@ -28,6 +28,15 @@ use crate::compile::{
 /// `BPF_F_MMAPABLE` of `linux/bpf.h`.
 pub(super) const MMAPABLE: u32 = 1 << 10;
 
+/// What is to be written into a generation to make it another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewording {
+    /// Classes and their words.
+    pub words: Vec<(usize, u32)>,
+    /// Indices into `asn_pages`, and first slots.
+    pub pages: Vec<(usize, u32)>,
+}
+
 /// A map of one value, mapped.
 pub struct Mapped {
     /// The map.
@@ -140,8 +149,65 @@ impl Mapped {
                 head,
             );
         }
-        self.bytes_mut()[head..][..4 * rules.class_words.len()]
-            .copy_from_slice(bytemuck::cast_slice(&rules.class_words));
+        let words: &[u8] = bytemuck::cast_slice(&rules.class_words);
+        let (used, free) = self.bytes_mut()[head..].split_at_mut(words.len());
+        used.copy_from_slice(words);
+        free.fill(0);
+    }
+
+    /// In what class words and pages of counters a generation differs from the one that is
+    /// here; `None`: in more, beside number and hash.
+    #[must_use]
+    pub fn rewording(&self, rules: &Rules) -> Option<Rewording> {
+        type Fixed = Generation<0>;
+        let live = self.generation();
+        let [here, there] = [live, &*rules.fixed].map(|fixed| {
+            // SAFETY: all of it are integers without padding between them.
+            let bytes = unsafe {
+                std::slice::from_raw_parts(
+                    std::ptr::from_ref(fixed).cast::<u8>(),
+                    size_of::<Fixed>(),
+                )
+            };
+            // What names it, and pages, are looked at apart.
+            [
+                &bytes[..std::mem::offset_of!(Fixed, number)],
+                &bytes[std::mem::offset_of!(Fixed, table_key)
+                    ..std::mem::offset_of!(Fixed, asn_pages)],
+                &bytes[std::mem::offset_of!(Fixed, verdicts)..],
+            ]
+        });
+        if here != there {
+            return None;
+        }
+        let mut new = Rewording::default();
+        let pages = live.asn_pages.iter().zip(&rules.fixed.asn_pages);
+        for (index, (here, there)) in pages.enumerate() {
+            match (*here, *there) {
+                (0, 0) => {}
+                (0, slot) => new.pages.push((index, slot)),
+                // Where nothing is counted any more a page does no harm.
+                (here, there) if there != here && there != 0 => return None,
+                _ => {}
+            }
+        }
+        let here = self.class_words(rules.class_words.len());
+        let words = here.iter().zip(&rules.class_words).enumerate();
+        new.words = words
+            .filter(|(_, (here, there))| here != there)
+            .map(|(class, (_, word))| (class, *word))
+            .collect();
+        Some(new)
+    }
+
+    /// Makes class words and pages what they are to be.
+    pub fn reword(&mut self, new: &Rewording) {
+        for (index, slot) in &new.pages {
+            self.set_asn_page(*index, *slot);
+        }
+        for (class, word) in &new.words {
+            self.set_class_word(*class, *word);
+        }
     }
 
     /// The head of a generation.
@@ -199,7 +265,16 @@ impl Mapped {
         (generation.hash, generation.table_key) = (hash, table_key);
     }
 
-    /// Gives a live generation another class, which nothing in its table is of yet.
+    /// Numbers a live generation. Verdict planes of another number are not used.
+    pub fn renumber_generation(&mut self, number: u64) {
+        self.check(size_of::<Generation<0>>());
+        let at = std::mem::offset_of!(Generation<0>, number);
+        // SAFETY: aligned, inside the mapping, and a word that programs only read.
+        let place = unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(at).cast()) };
+        place.store(number, Ordering::Release);
+    }
+
+    /// Gives a class of a live generation a word.
     pub fn set_class_word(&mut self, class: usize, word: u32) {
         self.store(size_of::<Generation<0>>() + 4 * class, word);
     }
@@ -216,6 +291,13 @@ impl Mapped {
         assert!(index < MAX_ASN_PAGES, "an index into `asn_pages`");
         let at = std::mem::offset_of!(Generation<0>, asn_pages) + 4 * index;
         self.store(at, slot);
+    }
+
+    /// As [`Self::set_asn_page`], into planes.
+    pub fn set_planes_asn_page(&mut self, index: usize, slot: u32) {
+        assert!(index < MAX_ASN_PAGES, "an index into `asn_pages`");
+        let first = std::mem::offset_of!(Planes<0, 0, 0, 0, 0, 0>, asn_pages);
+        self.store(first + 4 * index, slot);
     }
 
     fn store(&mut self, at: usize, word: u32) {
@@ -333,18 +415,29 @@ trait PlaneParts {
     fn live(&mut self) -> LivePlanes<'_>;
 }
 
-impl<const TOPS: usize, const BLOCKS4: usize, const BLOCKS6: usize, const LINES: usize> PlaneParts
-    for Planes<TOPS, BLOCKS4, BLOCKS6, LINES>
+impl<
+    const TOPS: usize,
+    const BLOCKS4: usize,
+    const BLOCKS6: usize,
+    const LINES: usize,
+    const NODES: usize,
+    const ORIGINS: usize,
+> PlaneParts for Planes<TOPS, BLOCKS4, BLOCKS6, LINES, NODES, ORIGINS>
 {
     fn write(&mut self, planes: &FlatPlanes) {
         self.gates.copy_from_slice(&planes.gates);
         self.ports.copy_from_slice(&planes.ports);
+        self.asn_pages.copy_from_slice(&planes.asn_pages);
         self.vids.copy_from_slice(&planes.vids);
         self.v4.as_flattened_mut()[..planes.v4.len()].copy_from_slice(&planes.v4);
         self.blocks4[..planes.blocks_v4.len()].copy_from_slice(&planes.blocks_v4);
         self.v6.as_flattened_mut()[..planes.v6.len()].copy_from_slice(&planes.v6);
         self.blocks6[..planes.blocks_v6.len()].copy_from_slice(&planes.blocks_v6);
         self.lines[..planes.lines.len()].copy_from_slice(&planes.lines);
+        self.line_origins[..planes.line_origins.len()].copy_from_slice(&planes.line_origins);
+        self.origins4.copy_from_slice(&planes.origins_v4);
+        self.nodes[..planes.nodes.len()].copy_from_slice(&planes.nodes);
+        self.origins[..planes.origins.len()].copy_from_slice(&planes.origins);
     }
 
     fn live(&mut self) -> LivePlanes<'_> {
@@ -354,6 +447,10 @@ impl<const TOPS: usize, const BLOCKS4: usize, const BLOCKS6: usize, const LINES:
             v6: self.v6.as_flattened_mut().shared(),
             blocks_v6: self.blocks6.as_flattened_mut().shared(),
             lines: &mut self.lines,
+            line_origins: &mut self.line_origins,
+            origins_v4: self.origins4.shared(),
+            nodes: &mut self.nodes,
+            origins: &mut self.origins,
             gates: &self.gates,
         }
     }

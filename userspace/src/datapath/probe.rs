@@ -9,7 +9,9 @@ use aya::{
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
 use kordon_ebpf::{
-    layout::{Action, PROBE_BATCH, PlaneOutput, ProbeControl, ProbeOutput, TABLE_SLOTS, mode},
+    layout::{
+        Action, NO_CLASS, PROBE_BATCH, PlaneOutput, ProbeControl, ProbeOutput, TABLE_SLOTS, mode,
+    },
     verdict::NO_SLOT,
 };
 
@@ -33,8 +35,9 @@ pub struct Prober {
     tier: Tier,
     /// Map ids by slot. A map keeps its id while it is here.
     tables: [Option<u32>; TABLE_SLOTS as usize],
-    /// Likewise.
-    generation: Option<u32>,
+    /// A generation of its own: what is to be judged by is copied into it, because the
+    /// kernel waits for a grace period after each change of maps.
+    generation: Option<Mapped>,
     by_planes: usize,
 }
 
@@ -79,17 +82,36 @@ impl Prober {
         self.tier
     }
 
-    /// Puts a generation in place, to be judged by from now on, unless it is there.
+    /// Takes a generation over as it lies in another map of this tier.
     ///
     /// # Errors
-    /// When the map is refused.
-    pub fn set_generation(&mut self, map: &MapData) -> Result<(), DatapathError> {
-        let id = id(map)?;
-        if self.generation != Some(id) {
-            set_inner(&mut self.ebpf, "GENERATIONS", 0, map)?;
-            self.generation = Some(id);
-        }
+    /// When the kernel has no room for it.
+    pub fn copy_generation(&mut self, from: &Mapped) -> Result<(), DatapathError> {
+        self.own_generation()?
+            .bytes_mut()
+            .copy_from_slice(from.bytes());
         Ok(())
+    }
+
+    /// What packets are judged by, to be written.
+    ///
+    /// # Errors
+    /// When the kernel has no room for it.
+    pub fn own_generation(&mut self) -> Result<&mut Mapped, DatapathError> {
+        let own = match self.generation.take() {
+            Some(own) => own,
+            None => {
+                let own = Mapped::create("generation", generation_size(self.tier))?;
+                set_inner(&mut self.ebpf, "GENERATIONS", 0, &own.map)?;
+                own
+            }
+        };
+        Ok(self.generation.insert(own))
+    }
+
+    /// Switches the verdict planes off.
+    pub fn forget_planes(&mut self) {
+        self.planes.set_planes_number(0);
     }
 
     /// Takes planes over as they lie in another map of this tier.
@@ -157,9 +179,7 @@ impl Prober {
         let mut map = Mapped::create("table", table_size(self.tier))?;
         map.write_table(self.tier, table);
         self.set_table(rules.fixed.table_slot, &map.map)?;
-        let mut map = Mapped::create("generation", generation_size(self.tier))?;
-        map.write_generation(rules);
-        self.set_generation(&map.map)?;
+        self.own_generation()?.write_generation(rules);
         let planes = FlatPlanes::build(&rules.fixed, &rules.class_words, table, self.tier);
         self.set_planes(&planes);
         Ok(())
@@ -194,7 +214,8 @@ impl Prober {
             if index >= wanted {
                 break;
             }
-            self.by_planes += usize::from(plane.said == 2);
+            let by_class = plane.said == 0 || plane.class != NO_CLASS;
+            self.by_planes += usize::from(!by_class && plane.said != 1);
             if !agree(output, plane) {
                 return Err(DatapathError::new(
                     "compare both planes",
@@ -268,6 +289,7 @@ fn agree(output: &ProbeOutput, short: &PlaneOutput) -> bool {
         0 => return true,
         1 => (Action::Pass as u32, NO_SLOT, NO_SLOT, output.class),
         2 => (Action::Pass as u32, short.slot, NO_SLOT, output.class),
+        said if short.class == NO_CLASS => (said - 3, short.slot, short.asn_slot, output.class),
         said => (said - 3, short.slot, short.asn_slot, short.class),
     };
     output.slot == slot

@@ -2,16 +2,22 @@
 //!
 //! Words that link something are atomic; all else is written only where nothing links to.
 
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicU16, AtomicU32, Ordering},
+};
 
 use kordon_ebpf::{
-    layout::{Gate, LEAF, LINE_INNER, Line, Node, PlaneLine},
+    layout::{CLASS_MASK, Gate, LEAF, LINE_INNER, Line, Node, PlaneLine},
     plane::ReadPlanes,
     table::ReadTable,
 };
 
-use super::{Part, push};
-use crate::compile::table::{line_keys, values_of};
+use super::{Areas, Part, push};
+use crate::compile::{
+    plane::{V6_FIRST, V6_TOPS},
+    table::{line_keys, values_of},
+};
 
 /// A table that programs read. The parts are those of [`kordon_ebpf::layout::Table`].
 pub struct LiveTable<'a> {
@@ -140,6 +146,118 @@ impl LiveTable<'_> {
         }
     }
 
+    /// Where in the verdict planes some classes are.
+    #[must_use]
+    pub fn areas_of(&self, is_wanted: &dyn Fn(u32) -> bool) -> Areas {
+        let mut areas = Areas::default();
+        for top in 0..=u16::MAX {
+            if self.v4_has(self.root_v4(top), is_wanted) {
+                areas.v4.push(top);
+            }
+        }
+        for top in V6_FIRST..V6_FIRST + V6_TOPS {
+            let root = self.root_v6(top);
+            if root & LEAF != 0 {
+                if is_wanted(root & CLASS_MASK) {
+                    areas.v6.push((top, None));
+                }
+                continue;
+            }
+            for part in 0..=255 {
+                let word = self.block(root, part).unwrap_or(LEAF);
+                let has = |word: u32| self.tree_has(word, is_wanted);
+                // Mostly there is nothing.
+                if !self.values_below(word).iter().any(|word| has(*word))
+                    && !(word & LEAF != 0 && has(word))
+                {
+                    continue;
+                }
+                for (slot, words) in (0u16..).zip(self.words(word).chunks(16)) {
+                    if words.iter().any(|word| has(*word)) {
+                        areas.v6.push((top, Some(u16::from(part) << 4 | slot)));
+                    }
+                }
+            }
+        }
+        areas
+    }
+
+    /// The values of the node that a word leads to, if it does.
+    fn values_below(&self, word: u32) -> &[u32] {
+        let node = self.node(word).filter(|_| word & LEAF == 0);
+        let values = node.map(values_of).and_then(|(first, count)| {
+            let first = first as usize;
+            self.values.get(first..first + count as usize)
+        });
+        values.unwrap_or_default()
+    }
+
+    /// Whether some classes are below a word of the IPv4 root, or of a node of it.
+    fn v4_has(&self, word: u32, is_wanted: &dyn Fn(u32) -> bool) -> bool {
+        if word & LEAF != 0 {
+            return is_wanted(word & CLASS_MASK);
+        }
+        let mut values = self.values_below(word).iter();
+        values.any(|word| self.v4_has(*word, is_wanted))
+    }
+
+    /// Likewise of a /32 of IPv6.
+    fn tree_has(&self, word: u32, is_wanted: &dyn Fn(u32) -> bool) -> bool {
+        if word & LEAF != 0 {
+            return is_wanted(word & CLASS_MASK);
+        }
+        let Some(line) = self.line(word) else {
+            return false;
+        };
+        let count = line_keys(line).count() as u32 + 1;
+        let first = line.tail() & !LINE_INNER;
+        (first..first + count).any(|child| {
+            let word = match line.tail() & LINE_INNER {
+                0 => self.value(child).unwrap_or(LEAF),
+                _ => child,
+            };
+            self.tree_has(word, is_wanted)
+        })
+    }
+
+    /// Addresses of some classes in these areas, at the ends of ranges; at most about
+    /// `limit`.
+    #[must_use]
+    pub fn addresses_of(
+        &self,
+        areas: &Areas,
+        is_wanted: &dyn Fn(u32) -> bool,
+        limit: usize,
+    ) -> Vec<IpAddr> {
+        let mut all = Vec::new();
+        let every = |all: usize| all.div_ceil(limit.max(1)).max(1);
+        for top in areas.v4.iter().step_by(every(areas.v4.len())) {
+            let ranges = self.ranges_v4(*top);
+            let last = u32::from(*top) << 16 | 0xffff;
+            for (at, (start, class)) in ranges.iter().enumerate() {
+                if is_wanted(*class) {
+                    let end = ranges.get(at + 1).map_or(last, |(next, _)| next - 1);
+                    all.extend([IpAddr::from(start.to_be_bytes()), end.to_be_bytes().into()]);
+                }
+            }
+        }
+        for (top, slot) in areas.v6.iter().step_by(every(areas.v6.len())) {
+            let first = u32::from(*top) << 16 | u32::from(slot.unwrap_or(0)) << 4;
+            for slot in first..first + 16 {
+                let ranges = self.ranges_v6(slot);
+                let last = u128::from(slot) << 96 | u128::MAX >> 32;
+                for (at, (start, class)) in ranges.iter().enumerate() {
+                    if is_wanted(*class) {
+                        let end = ranges.get(at + 1).map_or(last, |(next, _)| next - 1);
+                        all.extend([IpAddr::from(start.to_be_bytes()), end.to_be_bytes().into()]);
+                    }
+                }
+            }
+        }
+        let step = every(all.len());
+        all.into_iter().step_by(step).collect()
+    }
+
     /// Everything below a word of the IPv4 root.
     pub(super) fn walk_v4(&self, word: u32, visit: &mut impl FnMut(Part, u32, u32)) {
         if let Some((first, count)) = self.visit_node(word, visit) {
@@ -257,11 +375,23 @@ pub struct LivePlanes<'a> {
     pub blocks_v6: &'a [AtomicU16],
     /// IPv6 trees.
     pub lines: &'a mut [PlaneLine],
+    /// By line.
+    pub line_origins: &'a mut [u32],
+    /// 65536 words.
+    pub origins_v4: &'a [AtomicU16],
+    /// Nodes of IPv4 origins.
+    pub nodes: &'a mut [Node],
+    /// Ordinals.
+    pub origins: &'a mut [u16],
 }
 
 impl LivePlanes<'_> {
     pub(super) fn set_top_v4(&self, plane: usize, top: u16, word: u16) -> u16 {
         self.v4[plane << 16 | usize::from(top)].swap(word, Ordering::AcqRel)
+    }
+
+    pub(super) fn set_origin_v4(&self, top: u16, word: u16) -> u16 {
+        self.origins_v4[usize::from(top)].swap(word, Ordering::AcqRel)
     }
 
     pub(super) fn set_top_v6(&self, plane: usize, top: u16, word: u16) {
@@ -301,5 +431,17 @@ impl ReadPlanes for LivePlanes<'_> {
     }
     fn plane_line(&self, index: u16) -> Option<&PlaneLine> {
         self.lines.get(usize::from(index))
+    }
+    fn line_origin(&self, index: u16) -> Option<u32> {
+        self.line_origins.get(usize::from(index)).copied()
+    }
+    fn origin_v4(&self, index: u16) -> u16 {
+        self.origins_v4[usize::from(index)].load(READ)
+    }
+    fn origin_node(&self, index: u16) -> Option<&Node> {
+        self.nodes.get(usize::from(index))
+    }
+    fn origin(&self, index: u32) -> Option<u16> {
+        self.origins.get(index as usize).copied()
     }
 }

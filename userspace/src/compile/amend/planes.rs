@@ -4,13 +4,22 @@
 use std::collections::HashMap;
 
 use kordon_ebpf::{
-    layout::{ASK, GATE_SOURCES_BY_RULES, Generation, PLANE_LEAF, PLANE_TREES, PlaneLine},
+    layout::{
+        ASK, GATE_SOURCES_BY_RULES, Generation, LEAF, ORIGIN_ASK, ORIGIN_NODE, PLANE_KEYS,
+        PLANE_LEAF, PLANE_TREES,
+    },
     plane::ReadPlanes,
     table::ReadTable,
 };
 
 use super::{Ground, free::Free, live::LivePlanes};
-use crate::compile::plane::{ASKS, Builder, Places, UNIFORM, V6_FIRST, V6_TOPS, leaf_code};
+use crate::compile::{
+    plane::{
+        ASKS, Answer, Builder, Leaves, Origins, Places, UNIFORM, V6_FIRST, V6_TOPS, leaf_code,
+        line_word,
+    },
+    table::{Runs, values_of},
+};
 
 /// Lines below an inner one.
 const CHILDREN: u32 = 16;
@@ -23,7 +32,9 @@ pub(super) struct Planes {
     shared: Shared,
     blocks_v6: Free,
     lines: Free,
-    runs: Vec<(u64, u8)>,
+    nodes: Free,
+    origins: Free,
+    runs: Vec<(u64, Answer)>,
 }
 
 /// IPv4 blocks; equal ones are one.
@@ -59,6 +70,15 @@ impl Planes {
         let mut uses = vec![0; live.blocks_v4.len()];
         let mut blocks_v6 = vec![false; live.blocks_v6.len() >> 12];
         let mut lines = vec![false; live.lines.len()];
+        let mut nodes = vec![false; live.nodes.len()];
+        let mut origins = vec![false; live.origins.len()];
+        let mut mark = |at: u32, length: u32| {
+            if let Some(used) = origins.get_mut(at as usize..(at + length) as usize) {
+                used.fill(true);
+            }
+        };
+        // The first is no node's.
+        mark(0, 1);
         for plane in 0..gates.len() as u32 {
             for top in 0..=u16::MAX {
                 if let Some(block) = live.top_v4(plane, top)
@@ -80,8 +100,17 @@ impl Planes {
                         if let Some(used) = lines.get_mut(at as usize..(at + length) as usize) {
                             used.fill(true);
                         }
+                        for (at, length) in origins_beside(live, at, length) {
+                            mark(at, length);
+                        }
                     }
                 }
+            }
+        }
+        for top in 0..=u16::MAX {
+            if let Some((index, first, count)) = origins_of(live, live.origin_v4(top)) {
+                nodes[usize::from(index)] = true;
+                mark(first, count);
             }
         }
         let used: Vec<bool> = uses
@@ -104,6 +133,8 @@ impl Planes {
             },
             blocks_v6: Free::of(&blocks_v6),
             lines: Free::of(&lines),
+            nodes: Free::of(&nodes),
+            origins: Free::of(&origins),
             runs: Vec::new(),
         }
     }
@@ -113,6 +144,11 @@ impl Planes {
         for plane in 0..self.gates.len() {
             let block = live.set_top_v4(plane, top, ASK as u16);
             self.shared.release(live.blocks_v4, block);
+        }
+        let word = live.set_origin_v4(top, ORIGIN_ASK);
+        if let Some((index, first, count)) = origins_of(live, word) {
+            self.nodes.give(index.into(), 1);
+            self.origins.give(first, count);
         }
     }
 
@@ -124,6 +160,27 @@ impl Planes {
         ground: Ground<'_>,
         top: u16,
     ) {
+        // Before there is a leaf that asks for it.
+        let gates = &self.gates;
+        let mut origins = Origins {
+            table,
+            counted: |class: u32| {
+                let word = ground.class_words.get(class as usize)?;
+                let answers = gates.iter().map(|gate| answer(ground, gate, *word));
+                answers.filter_map(Answer::origin).next()
+            },
+            exact: true,
+        };
+        let mut places = Writer {
+            live,
+            shared: &mut self.shared,
+            blocks_v6: &mut self.blocks_v6,
+            lines: &mut self.lines,
+            nodes: &mut self.nodes,
+            origins: &mut self.origins,
+        };
+        let word = origins.top_v4(&mut places, table.root_v4(top));
+        live.set_origin_v4(top, word);
         for plane in 0..self.gates.len() {
             let block = self.with(live, table, ground, plane, |builder| {
                 builder.top_v4(top, table.root_v4(top))
@@ -189,12 +246,12 @@ impl Planes {
         table: &T,
         ground: Ground<'_>,
         plane: usize,
-        build: impl FnOnce(&mut Builder<'_, T, Writer<'_, '_>, &dyn Fn(u32) -> Option<u8>>) -> O,
+        build: impl FnOnce(&mut Builder<'_, T, Writer<'_, '_>, &dyn Fn(u32) -> Option<Answer>>) -> O,
     ) -> O {
-        let (base, words) = &self.gates[plane];
+        let gate = &self.gates[plane];
         let of_class = |class: u32| {
             let word = ground.class_words.get(class as usize)?;
-            Some(leaf_code(ground.fixed, *base, words, *word))
+            Some(answer(ground, gate, *word))
         };
         let mut builder = Builder {
             places: &mut Writer {
@@ -202,8 +259,10 @@ impl Planes {
                 shared: &mut self.shared,
                 blocks_v6: &mut self.blocks_v6,
                 lines: &mut self.lines,
+                nodes: &mut self.nodes,
+                origins: &mut self.origins,
             },
-            of_class: &of_class as &dyn Fn(u32) -> Option<u8>,
+            of_class: &of_class as &dyn Fn(u32) -> Option<Answer>,
             table,
             nat64: ground.nat64(),
             runs: std::mem::take(&mut self.runs),
@@ -231,20 +290,57 @@ impl Planes {
     fn give_lines(&mut self, live: &LivePlanes<'_>, word: u16) {
         for (at, length) in lines_of(live, word).into_iter().flatten() {
             self.lines.give(at, length);
+            for (at, length) in origins_beside(live, at, length) {
+                self.origins.give(at, length);
+            }
         }
     }
 
     pub(super) fn is_short(&self) -> bool {
-        [&self.shared.free, &self.blocks_v6, &self.lines]
-            .into_iter()
-            .any(Free::is_short)
+        let (nodes, origins) = (&self.nodes, &self.origins);
+        [
+            &self.shared.free,
+            &self.blocks_v6,
+            &self.lines,
+            nodes,
+            origins,
+        ]
+        .into_iter()
+        .any(Free::is_short)
     }
 
     pub(super) fn settle(&mut self) {
         self.shared.free.settle();
         self.blocks_v6.settle();
         self.lines.settle();
+        self.nodes.settle();
+        self.origins.settle();
     }
+}
+
+/// What a plane says of a class with this word.
+fn answer(ground: Ground<'_>, (base, words): &(u32, [u32; 4]), class_word: u32) -> Answer {
+    let code = leaf_code(ground.fixed, *base, words, class_word);
+    Answer::with(code, words, class_word)
+}
+
+/// The node of IPv4 origins that a word leads to, and its ordinals: first and how many.
+fn origins_of(live: &LivePlanes<'_>, word: u16) -> Option<(u16, u32, u32)> {
+    let index = word & !ORIGIN_NODE;
+    let node = live
+        .origin_node(index)
+        .filter(|_| word & ORIGIN_NODE != 0)?;
+    let (first, count) = values_of(node);
+    Some((index, first, count))
+}
+
+/// Ordinals that these lines have for themselves: first and how many.
+fn origins_beside(live: &LivePlanes<'_>, at: u32, length: u32) -> Vec<(u32, u32)> {
+    (at..at + length)
+        .filter_map(|line| live.line_origin(line as u16))
+        .filter(|word| word & LEAF == 0)
+        .map(|word| (word, PLANE_KEYS as u32 + 1))
+        .collect()
 }
 
 /// A /16 of the planes, which have 2000::/3 only.
@@ -270,6 +366,16 @@ struct Writer<'a, 'b> {
     shared: &'a mut Shared,
     blocks_v6: &'a mut Free,
     lines: &'a mut Free,
+    nodes: &'a mut Free,
+    origins: &'a mut Free,
+}
+
+impl Writer<'_, '_> {
+    fn origins(&mut self, ordinals: &[u16]) -> Option<u32> {
+        let at = self.origins.take(ordinals.len() as u32)?;
+        self.live.origins[at as usize..][..ordinals.len()].copy_from_slice(ordinals);
+        Some(at)
+    }
 }
 
 impl Places for Writer<'_, '_> {
@@ -289,9 +395,24 @@ impl Places for Writer<'_, '_> {
         Some(at as u16)
     }
 
-    fn lines(&mut self, lines: &[PlaneLine]) -> Option<u16> {
+    fn lines(&mut self, lines: &[Leaves]) -> Option<u16> {
         let at = self.lines.take(lines.len() as u32)?;
-        self.live.lines[at as usize..][..lines.len()].copy_from_slice(lines);
+        for (at, leaves) in (at as usize..).zip(lines) {
+            self.live.lines[at] = leaves.line;
+            let word = line_word(&leaves.origins, |ordinals| self.origins(ordinals));
+            self.live.line_origins[at] = word;
+        }
+        Some(at as u16)
+    }
+
+    fn origin_node(&mut self, runs: &Runs) -> Option<u16> {
+        let at = self.nodes.take(1)?;
+        let ordinals: Vec<u16> = runs.words().iter().map(|word| *word as u16).collect();
+        let Some(first) = self.origins(&ordinals) else {
+            self.nodes.undo(at, 1);
+            return None;
+        };
+        self.live.nodes[at as usize] = runs.node(first);
         Some(at as u16)
     }
 }

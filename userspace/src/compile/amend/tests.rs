@@ -6,8 +6,8 @@ use std::{
 };
 
 use kordon_ebpf::{
-    layout::{ASK, Generation, Nat64, VERDICT_ACTION_SHIFT},
-    plane::{leaf_v4, leaf_v6},
+    layout::{ASK, GROUP_BITS, GROUP_MASK, Generation, Nat64, ORIGIN_ASK, VERDICT_ACTION_SHIFT},
+    plane::{leaf_v4, leaf_v6, ordinal_v4, ordinal_v6},
 };
 
 use super::*;
@@ -19,8 +19,9 @@ use crate::compile::{
 
 /// Classes of a test; two of each group.
 const CLASSES: u32 = 8;
-/// Verdict words by group: passes, a drop, another pass.
-const WORDS: [u32; 4] = [100, 2 << VERDICT_ACTION_SHIFT | 101, 102, 103];
+/// Verdict words by group: a pass, a drop, another pass, the first again. As many as there
+/// are leaf codes, so that planes of any table have the same.
+const WORDS: [u32; 4] = [100, 2 << VERDICT_ACTION_SHIFT | 101, 102, 100];
 
 /// The parts of a table and its planes, with some room.
 struct Memory {
@@ -31,6 +32,7 @@ struct Memory {
     tops_v4: Vec<AtomicU16>,
     tops_v6: Vec<AtomicU16>,
     plane_blocks: Vec<AtomicU16>,
+    origins_v4: Vec<AtomicU16>,
     planes: FlatPlanes,
 }
 
@@ -64,6 +66,10 @@ impl Memory {
                 v6: &self.tops_v6,
                 blocks_v6: &self.plane_blocks,
                 lines: &mut self.planes.lines,
+                line_origins: &mut self.planes.line_origins,
+                origins_v4: &self.origins_v4,
+                nodes: &mut self.planes.nodes,
+                origins: &mut self.planes.origins,
                 gates: &self.planes.gates,
             },
         )
@@ -92,10 +98,12 @@ impl World {
             fixed.zones[zone].verdict_base = base;
         }
         fixed.verdicts[..4].copy_from_slice(&WORDS);
-        fixed.verdicts[4..8].copy_from_slice(&[WORDS[1], WORDS[0], WORDS[0], WORDS[3]]);
+        fixed.verdicts[4..8].copy_from_slice(&[WORDS[1], WORDS[0], WORDS[0], WORDS[2]]);
         fixed.nat64[..nat64.len()].copy_from_slice(&nat64);
         fixed.nat64_len = nat64.len() as u32;
-        let words: Vec<u32> = (0..CLASSES).map(|class| class / 2).collect();
+        let words: Vec<u32> = (0..CLASSES)
+            .map(|class| class << GROUP_BITS | class / 2)
+            .collect();
         // So that every group is there when planes choose their codes.
         let mut all = partition;
         all.v4 = (0..CLASSES).map(|class| (class << 24, class)).collect();
@@ -104,6 +112,9 @@ impl World {
         // Of the table that there is, by the editor itself.
         planes.blocks_v4 = grown(planes.blocks_v4, 2 * room, [0; 64]);
         planes.lines = grown(planes.lines, 32 * room, Default::default());
+        planes.line_origins = grown(planes.line_origins, 32 * room, 0);
+        planes.nodes = grown(planes.nodes, 2 * room, Node::default());
+        planes.origins = grown(planes.origins, 128 * room, 0);
         let mut memory = Memory {
             v4: atomic(table.v4.iter().copied()),
             v6: atomic(table.v6.iter().copied()),
@@ -111,6 +122,7 @@ impl World {
             tops_v4: atomic16(vec![ASK as u16; 2 << 16]),
             tops_v6: atomic16(vec![1 << 15 | ASK as u16; 2 << 13]),
             plane_blocks: atomic16(vec![0; 4096 * (room / 8).max(1)]),
+            origins_v4: atomic16(vec![ORIGIN_ASK; 1 << 16]),
             table: FlatTable {
                 lines: grown(table.lines, 16 * room, Line::default()),
                 nodes: grown(table.nodes, 16 * room, Node::default()),
@@ -199,12 +211,17 @@ impl World {
         let fresh = FlatPlanes::build(&self.fixed, &self.words, &fresh, Tier::Large);
         let gates = self.editor.planes.gates().to_vec();
         let fixed = &self.fixed;
-        // A code says the verdict word that the class plane leads to.
-        let says = |plane: u32, code: u32, class: u32| {
+        // A code says the verdict word that the class plane leads to, and whose the
+        // destination is.
+        let says = |plane: u32, code: u32, ordinal: Option<u32>, class: u32| {
             let (base, gate) = &gates[plane as usize];
             if code != ASK {
-                let group = words[class as usize];
-                assert_eq!(gate[code as usize], fixed.verdicts[(base + group) as usize]);
+                let group = words[class as usize] & GROUP_MASK;
+                let word = fixed.verdicts[(base + group) as usize];
+                assert_eq!(gate[code as usize], word);
+                if word >> VERDICT_ACTION_SHIFT != 0 {
+                    assert_eq!(ordinal.unwrap_or(class), class);
+                }
             }
         };
         let (live, planes) = self.memory.live();
@@ -212,10 +229,17 @@ impl World {
             assert_eq!(class_v4(&live, start), class, "{start:#x}");
             for plane in 0..2 {
                 let code = leaf_v4(&planes, plane, start);
-                says(plane, code, class);
-                let asks = leaf_v4(&fresh, plane, start) == ASK
-                    || !self.changed.contains(&(false, start >> 16));
-                assert!(asks || code != ASK || !whole, "{start:#x} asks");
+                let ordinal = ordinal_v4(&planes, start);
+                says(plane, code, ordinal, class);
+                let fresh_code = leaf_v4(&fresh, plane, start);
+                if whole && self.changed.contains(&(false, start >> 16)) && fresh_code != ASK {
+                    assert_ne!(code, ASK, "{start:#x} asks");
+                    let word = gates[plane as usize].1[code as usize];
+                    if word >> VERDICT_ACTION_SHIFT != 0 {
+                        let fresh = ordinal_v4(&fresh, start);
+                        assert_eq!(ordinal, fresh, "{start:#x}: whose it is");
+                    }
+                }
             }
         }
         for (at, &(start, class)) in v6.iter().enumerate() {
@@ -225,11 +249,19 @@ impl World {
                 assert_eq!(class_v6(&live, high, address as u64), class, "{address:#x}");
                 if high >> 61 == 1 {
                     for plane in 0..2 {
-                        let code = leaf_v6(&planes, plane, high);
-                        says(plane, code, class);
-                        let asks = leaf_v6(&fresh, plane, high) == ASK
-                            || !self.changed.contains(&(true, (high >> 32) as u32));
-                        assert!(asks || code != ASK || !whole, "{address:#x} asks");
+                        let (code, place) = leaf_v6(&planes, plane, high);
+                        let ordinal = ordinal_v6(&planes, place);
+                        says(plane, code, ordinal, class);
+                        let (fresh_code, place) = leaf_v6(&fresh, plane, high);
+                        let is_changed = self.changed.contains(&(true, (high >> 32) as u32));
+                        if whole && is_changed && fresh_code != ASK {
+                            assert_ne!(code, ASK, "{address:#x} asks");
+                            let word = gates[plane as usize].1[code as usize];
+                            if word >> VERDICT_ACTION_SHIFT != 0 {
+                                let fresh = ordinal_v6(&fresh, place);
+                                assert_eq!(ordinal, fresh, "{address:#x}: whose it is");
+                            }
+                        }
                     }
                 }
             }

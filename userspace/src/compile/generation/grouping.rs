@@ -11,13 +11,15 @@ use crate::{
         directory::Directory,
         partition::{ClassKey, Partition, Question},
     },
-    policy::model,
+    policy::model::{self, Target},
 };
 
 /// What a class comes to: its word is found without compiling anything again.
 #[derive(Debug)]
 pub struct Grouping {
-    /// By target that some rule names: what it asks.
+    /// Targets that some rule names.
+    pub(super) targets: Vec<Target>,
+    /// By target: what it asks.
     pub(super) questions: Vec<Question>,
     /// Groups by the answers.
     pub(super) ids: HashMap<Box<[u64]>, u32>,

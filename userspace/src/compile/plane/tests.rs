@@ -3,7 +3,7 @@
 
 use kordon_ebpf::{
     layout::VERDICT_ACTION_SHIFT,
-    plane::{leaf_v4, leaf_v6},
+    plane::{leaf_v4, leaf_v6, ordinal_v4, ordinal_v6},
     table::{class_v4, class_v6},
 };
 use proptest::{collection::vec, prelude::*};
@@ -41,8 +41,10 @@ fn make(v4: Vec<(u32, u32)>, v6: Vec<(u128, u32)>, nat64: &[Nat64], tier: Tier) 
     fixed.verdicts[10..][..WORDS.len()].copy_from_slice(&WORDS);
     fixed.nat64[..nat64.len()].copy_from_slice(nat64);
     fixed.nat64_len = nat64.len() as u32;
-    // Two classes of each group.
-    let class_words: Vec<u32> = (0..2 * WORDS.len() as u32).map(|class| class / 2).collect();
+    // Two classes of each group; each has an ordinal of its own.
+    let class_words: Vec<u32> = (0..2 * WORDS.len() as u32)
+        .map(|class| class << GROUP_BITS | class / 2)
+        .collect();
     let planes = FlatPlanes::build(&fixed, &class_words, &table, tier);
     Made {
         partition,
@@ -56,12 +58,17 @@ impl Made {
         &self.planes.gates[3]
     }
 
-    /// A leaf with a code says the word; one that asks has a reason to, unless `alike`.
+    /// A leaf with a code says the word, and where that counts whose it is; what asks has
+    /// a reason to, unless `alike`.
     #[track_caller]
-    fn check(&self, code: u32, class: u32, alike: bool) {
+    fn check(&self, code: u32, ordinal: Option<u32>, class: u32, alike: bool) {
         let word = WORDS[class as usize / 2];
         if code != ASK {
             assert_eq!(self.gate().words[code as usize], word);
+            if word >> VERDICT_ACTION_SHIFT != 0 {
+                assert!(ordinal.is_some() || !alike, "it is known whose {class} is");
+                assert_eq!(ordinal.unwrap_or(class), class);
+            }
         }
         if alike && self.gate().words[..ASK as usize].contains(&word) {
             assert_ne!(code, ASK, "{word:#x} has a code");
@@ -69,11 +76,12 @@ impl Made {
     }
 
     fn check_v4(&self, address: u32) {
-        let word = |address| WORDS[class_v4(&self.table, address) as usize / 2];
-        let alike = (address & !0xff..=address | 0xff).all(|near| word(near) == word(address));
+        let class = |address| class_v4(&self.table, address);
+        let alike = (address & !0xff..=address | 0xff).all(|near| class(near) == class(address));
         let special = matches!(address >> 24, 0 | 127) || address >> 8 == u32::MAX >> 8;
         let code = leaf_v4(&self.planes, 0, address);
-        self.check(code, class_v4(&self.table, address), alike && !special);
+        let ordinal = ordinal_v4(&self.planes, address);
+        self.check(code, ordinal, class(address), alike && !special);
     }
 
     fn check_v6(&self, address: u128) {
@@ -90,7 +98,9 @@ impl Made {
                 .count()
                 < 16;
         let special = high >> 32 == 0x2001_0000 || high >> 48 == 0x2002;
-        self.check(leaf_v6(&self.planes, 0, high), class, alike && !special);
+        let (code, place) = leaf_v6(&self.planes, 0, high);
+        let ordinal = ordinal_v6(&self.planes, place);
+        self.check(code, ordinal, class, alike && !special);
     }
 }
 
@@ -178,7 +188,7 @@ fn special_addresses_ask() {
         ("3fff::1", false),
     ] {
         let address: std::net::Ipv6Addr = address.parse().unwrap();
-        let code = leaf_v6(&made.planes, 0, (address.to_bits() >> 64) as u64);
+        let (code, _) = leaf_v6(&made.planes, 0, (address.to_bits() >> 64) as u64);
         assert_eq!(code == ASK, asks, "{address}");
     }
 }
@@ -207,7 +217,8 @@ fn what_does_not_fit_asks() {
     for n in 0..65536u32 {
         let address = n << 16 | 77;
         let code = leaf_v4(&made.planes, 0, address);
-        made.check(code, class_v4(&made.table, address), false);
+        let ordinal = ordinal_v4(&made.planes, address);
+        made.check(code, ordinal, class_v4(&made.table, address), false);
         asked += u32::from(code == ASK);
     }
     assert!((10_000..65_536).contains(&asked), "{asked}");
@@ -215,6 +226,7 @@ fn what_does_not_fit_asks() {
         let address = (0x2a00 + n / 100) << 112 | (n % 100) << 100 | 3 << 79;
         let high = (address >> 64) as u64;
         let class = class_v6(&made.table, high, address as u64);
-        made.check(leaf_v6(&made.planes, 0, high), class, false);
+        let (code, place) = leaf_v6(&made.planes, 0, high);
+        made.check(code, ordinal_v6(&made.planes, place), class, false);
     }
 }

@@ -224,16 +224,27 @@ impl Runs {
         }
     }
 
-    /// The node.
-    pub(in crate::compile) fn put<P: Parts>(&self, parts: &mut P) -> Result<u32, Full> {
+    /// One word for each run.
+    pub(in crate::compile) fn words(&self) -> &[u32] {
+        &self.words[..self.len]
+    }
+
+    /// The node, if its words are the values from this index on, which is not 0.
+    pub(in crate::compile) fn node(&self, first: u32) -> Node {
         // Value 0 is no node's, so there is one before.
-        let mut before = u64::from(parts.values(&self.words[..self.len])?) - 1;
+        let mut before = u64::from(first) - 1;
         let mut node = Node::default();
         for (word, starts) in node.words.iter_mut().zip(self.starts) {
             *word = before << 32 | u64::from(starts);
             before += u64::from(starts.count_ones());
         }
-        parts.node(node)
+        node
+    }
+
+    /// Values and node.
+    pub(in crate::compile) fn put<P: Parts>(&self, parts: &mut P) -> Result<u32, Full> {
+        let first = parts.values(self.words())?;
+        parts.node(self.node(first))
     }
 }
 

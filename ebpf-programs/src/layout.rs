@@ -416,8 +416,8 @@ pub struct Generation<const CLASSES: usize> {
     pub table_key: [u8; 32],
     /// Configured NAT64 prefixes in use.
     pub nat64_len: u32,
-    /// Classes in use.
-    pub classes_len: u32,
+    /// Always 0.
+    pub reserved: u32,
     /// By port number.
     pub ports: [Port; MAX_PORTS],
     /// By VID; entry 0: frames without a counting tag. Zone id + 1, see [`VID_ZONE`].
@@ -676,7 +676,7 @@ pub mod tier {
     /// Its generation.
     pub type InternetGeneration = Generation<163_840>;
     /// Its planes.
-    pub type InternetPlanes = Planes<4, 16384, 96, 8192, 8192, 131_072>;
+    pub type InternetPlanes = Planes<4, 16384, 96, 8192, 6144, 49_152>;
     /// About four times that.
     pub type LargeTable = Table<147_456, 3_276_800, 512, 81_920>;
     /// Its generation.

@@ -113,6 +113,10 @@ impl Builder<'_> {
         values.note("whole/table", "ms", ms(start));
         self.publish(values, "whole", policy, &partition, &table)?;
         values.note("whole/ranges-to-live", "ms", ms(all));
+        // The daemon does it then, so that the next change finds it.
+        let start = Instant::now();
+        self.datapath.warm_editor()?;
+        values.note("whole/free-places", "ms", ms(start));
         Ok(())
     }
 

@@ -79,6 +79,9 @@ impl Default for Directory {
     }
 }
 
+/// Slots that no ASN gets.
+const SLOTS_FOR_RULES: u32 = 1 << 13;
+
 impl Directory {
     /// Reads a log.
     ///
@@ -189,7 +192,14 @@ impl Directory {
 
     /// First slot of a page of ordinals, `None` where slots have run out.
     pub fn page(&mut self, zone: &str, action: Action, page: u32) -> Option<u32> {
-        self.slot(Record::Page(zone.into(), action, page)).ok()
+        let record = Record::Page(zone.into(), action, page);
+        // An ASN without a counter of its own is counted all the same; a rule without one is
+        // refused. So pages leave some for rules.
+        let is_new = !self.slots.contains_key(&record);
+        if is_new && self.next + ASN_PAGE > COUNTER_SLOTS - SLOTS_FOR_RULES {
+            return None;
+        }
+        self.slot(record).ok()
     }
 
     /// Whose a slot is. `None`: nobody's yet.
@@ -314,6 +324,24 @@ fn decode(bytes: &[u8]) -> Option<(Record, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counters_of_asns_leave_room_for_rules() {
+        let mut directory = Directory::default();
+        directory.zone("cameras").unwrap();
+        let pages = (0..1 << 20)
+            .take_while(|page| directory.page("cameras", Action::Drop, *page).is_some())
+            .count();
+        assert!(pages > 400, "{pages}");
+        for rule in 0..1000 {
+            directory.rule("cameras", &format!("block-{rule}")).unwrap();
+        }
+        // What is there stays, in another process too.
+        assert!(directory.page("cameras", Action::Drop, 0).is_some());
+        let mut read = Directory::read(directory.log()).unwrap();
+        assert!(read.page("cameras", Action::Drop, 0).is_some());
+        assert_eq!(read.used(), directory.used());
+    }
 
     #[test]
     fn identities_survive_the_log() {

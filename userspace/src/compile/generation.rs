@@ -106,8 +106,12 @@ pub struct Rules {
     pub fixed: Box<Generation<0>>,
     /// By class.
     pub class_words: Vec<u32>,
-    /// Groups that the policy tells apart.
+    /// Groups that have a number: those that the policy tells apart, and with
+    /// [`compile_like`] those of before.
     pub groups: usize,
+    /// Groups with lower numbers are those of before, and their verdicts; `None`: all are
+    /// new.
+    pub kept_groups: Option<u32>,
     /// How classes that come later get their words.
     pub grouping: Arc<Grouping>,
 }
@@ -126,8 +130,8 @@ pub fn compile(
     compile_like(policy, db, environment, partition, directory, None)
 }
 
-/// As [`compile`]: groups that were known before keep their numbers, so that little of the
-/// result differs where little of the policy does.
+/// As [`compile`]: where verdicts are as they were before, groups keep their numbers, so
+/// that little of the result differs where little of the policy does.
 ///
 /// # Errors
 /// As `compile`.
@@ -144,21 +148,8 @@ pub fn compile_like(
     limit("NAT64 prefixes", policy.nat64.len(), MAX_NAT64)?;
     let mut fixed: Box<Generation<0>> = bytemuck::zeroed_box();
     fixed.version = LAYOUT_VERSION;
-    // Groups that nothing is in any more must not become too many.
-    let before = before.filter(|before| {
-        let groups = before.ids.len();
-        groups <= MAX_GROUPS / 4 && groups * policy.zones.len() <= MAX_VERDICTS / 4
-    });
-    let groups = Groups::new(policy, db, partition, before)?;
-    if before.is_some() && !groups.fits(policy) {
-        return compile_like(policy, db, environment, partition, directory, None);
-    }
-    groups.check()?;
-    limit(
-        "zones times groups",
-        policy.zones.len() * groups.samples.len(),
-        MAX_VERDICTS,
-    )?;
+    let before = before.filter(|before| before.hits.len() == policy.zones.len());
+    let kinds = Kinds::new(policy, db, partition)?;
     for (slot, prefix) in fixed.nat64.iter_mut().zip(&policy.nat64) {
         *slot = Nat64 {
             prefix: prefix_of(IpNet::V6(*prefix)),
@@ -175,38 +166,66 @@ pub fn compile_like(
     set_vlans(policy, environment, directory, &mut fixed)?;
 
     let mut walks = Walks::default();
-    let mut hits = Vec::new();
-    for (id, zone) in policy.zones.iter().enumerate() {
-        let base = id * groups.samples.len();
-        let mut hit = Vec::new();
-        for (group, sample) in groups.samples.iter().enumerate() {
-            let verdict = evaluate(policy, id, slots[id], sample, directory, &mut walks)?;
-            fixed.verdicts[base + group] = verdict.word;
-            hit.push(verdict.strictest);
+    let mut evaluated = Vec::new();
+    for (id, _) in policy.zones.iter().enumerate() {
+        let of_zone = kinds.samples.iter();
+        let of_zone = of_zone
+            .map(|sample| evaluate(policy, id, slots[id], sample, directory, &mut walks))
+            .collect::<Result<Vec<_>, _>>()?;
+        evaluated.push(of_zone);
+    }
+    let columns = match Columns::new(&evaluated, kinds.samples.len(), before) {
+        Ok(columns) => columns,
+        // Those of before leave no room.
+        Err(_) if before.is_some() => {
+            return compile_like(policy, db, environment, partition, directory, None);
         }
-        hits.push(hit);
+        Err(e) => return Err(e),
+    };
+    let stride = columns.stride as usize;
+    for (words, group) in &columns.ids {
+        for (id, word) in words.iter().enumerate() {
+            fixed.verdicts[id * stride + *group as usize] = *word;
+        }
+    }
+    for (id, zone) in policy.zones.iter().enumerate() {
         fixed.zones[id] = Zone {
             flags: if zone.pppoe { ZONE_PPPOE } else { 0 },
             settings: settings(zone),
-            verdict_base: base as u32,
+            verdict_base: (id * stride) as u32,
             slot_base: slots[id],
             asn_overflow: slots[id] + FIXED_SLOTS,
             ..Zone::default()
         };
     }
+    let hits: Vec<Vec<Action>> = (evaluated.iter())
+        .map(|of_zone| {
+            let mut hits = vec![Action::Pass; columns.ids.len()];
+            for (verdict, group) in of_zone.iter().zip(&columns.of_kind) {
+                hits[*group as usize] = verdict.strictest;
+            }
+            hits
+        })
+        .collect();
     limit("steps of rules with ports", walks.steps.len(), MAX_STEPS)?;
     fixed.steps[..walks.steps.len()].copy_from_slice(&walks.steps);
     set_sources(policy, environment, &mut fixed)?;
+    let groups: Vec<u32> = (kinds.of_class.iter())
+        .map(|kind| columns.of_kind[*kind as usize])
+        .collect();
     let class_words = count_asns(policy, partition, &groups, &hits, directory, &mut fixed)?;
-    fixed.classes_len = class_words.len() as u32;
     Ok(Rules {
         fixed,
         class_words,
-        groups: groups.samples.len(),
+        groups: columns.ids.len(),
+        kept_groups: columns.kept,
         grouping: Arc::new(Grouping {
-            targets: groups.targets,
-            questions: groups.questions,
-            ids: groups.ids,
+            questions: kinds.questions,
+            ids: (kinds.ids.into_iter())
+                .map(|(signature, kind)| (signature, columns.of_kind[kind as usize]))
+                .collect(),
+            columns: columns.ids,
+            stride: columns.stride,
             audits: (0..policy.zones.len())
                 .map(|zone| may_audit(policy, zone))
                 .collect(),
@@ -222,38 +241,22 @@ struct Sample {
 }
 
 impl Sample {
-    fn of(signature: &[u64], targets: &[Target]) -> Self {
-        let is_in = |bit: usize| signature[bit / 64] >> (bit % 64) & 1 != 0;
-        let targets: Vec<_> = targets
-            .iter()
-            .enumerate()
-            .map(|(bit, target)| (*target, is_in(bit)))
-            .collect();
-        let is_router = targets.contains(&(Target::Router, true));
-        Self { targets, is_router }
-    }
-
     fn is_in(&self, target: Target) -> bool {
         let found = self.targets.binary_search_by_key(&target, |(t, _)| *t);
         found.is_ok_and(|index| self.targets[index].1)
     }
 }
 
-struct Groups {
+/// Classes by the targets that they are part of.
+struct Kinds {
     of_class: Vec<u32>,
     samples: Vec<Sample>,
-    targets: Vec<Target>,
     questions: Vec<Question>,
     ids: HashMap<Box<[u64]>, u32>,
 }
 
-impl Groups {
-    fn new(
-        policy: &Policy,
-        db: &AsnDb,
-        partition: &Partition,
-        before: Option<&Grouping>,
-    ) -> Result<Self, GenerationError> {
+impl Kinds {
+    fn new(policy: &Policy, db: &AsnDb, partition: &Partition) -> Result<Self, GenerationError> {
         let mut targets: Vec<Target> = policy
             .rules
             .iter()
@@ -274,12 +277,6 @@ impl Groups {
         }
         let mut ids: HashMap<Box<[u64]>, u32> = HashMap::new();
         let mut samples = Vec::new();
-        if let Some(before) = before.filter(|before| before.targets == targets) {
-            let mut known: Vec<_> = before.ids.iter().collect();
-            known.sort_unstable_by_key(|(_, id)| **id);
-            samples.extend((known.iter()).map(|(signature, _)| Sample::of(signature, &targets)));
-            ids.clone_from(&before.ids);
-        }
         let mut of_class = Vec::with_capacity(partition.classes.len());
         let mut last: (&[u64], u32) = (&[], 0);
         for signature in signatures.chunks(words) {
@@ -292,7 +289,14 @@ impl Groups {
             let id = match ids.get(signature) {
                 Some(id) => *id,
                 None => {
-                    samples.push(Sample::of(signature, &targets));
+                    let is_in = |bit: usize| signature[bit / 64] >> (bit % 64) & 1 != 0;
+                    let targets: Vec<_> = targets
+                        .iter()
+                        .enumerate()
+                        .map(|(bit, target)| (*target, is_in(bit)))
+                        .collect();
+                    let is_router = targets.contains(&(Target::Router, true));
+                    samples.push(Sample { targets, is_router });
                     ids.insert(signature.into(), next);
                     next
                 }
@@ -303,18 +307,58 @@ impl Groups {
         Ok(Self {
             of_class,
             samples,
-            targets,
             questions,
             ids,
         })
     }
+}
 
-    fn check(&self) -> Result<(), GenerationError> {
-        limit("groups of destinations", self.samples.len(), MAX_GROUPS)
-    }
+/// Groups: kinds of which each zone says the same.
+struct Columns {
+    /// By kind.
+    of_kind: Vec<u32>,
+    /// Group by the verdict words of all zones.
+    ids: HashMap<Box<[u32]>, u32>,
+    /// Groups that there is room for.
+    stride: u32,
+    /// See [`Rules::kept_groups`].
+    kept: Option<u32>,
+}
 
-    fn fits(&self, policy: &Policy) -> bool {
-        self.check().is_ok() && policy.zones.len() * self.samples.len() <= MAX_VERDICTS
+/// Groups that there is room for beside those that are there.
+const SPARE_GROUPS: usize = 64;
+
+impl Columns {
+    fn new(
+        evaluated: &[Vec<Evaluated>],
+        kinds: usize,
+        before: Option<&Grouping>,
+    ) -> Result<Self, GenerationError> {
+        let mut ids = before.map_or_else(HashMap::new, |before| before.columns.clone());
+        let kept = before.map(|before| before.columns.len() as u32);
+        let mut of_kind = Vec::with_capacity(kinds);
+        for kind in 0..kinds {
+            let words: Box<[u32]> = (evaluated.iter().map(|zone| zone[kind].word)).collect();
+            let next = ids.len() as u32;
+            of_kind.push(*ids.entry(words).or_insert(next));
+        }
+        let zones = evaluated.len();
+        limit("groups of destinations", ids.len(), MAX_GROUPS)?;
+        limit("zones times groups", zones * ids.len(), MAX_VERDICTS)?;
+        let most = (MAX_VERDICTS / zones.max(1)).min(MAX_GROUPS);
+        let stride = match before {
+            Some(before) => {
+                limit("groups", ids.len(), before.stride as usize)?;
+                before.stride
+            }
+            None => (ids.len() + SPARE_GROUPS).min(most) as u32,
+        };
+        Ok(Self {
+            of_kind,
+            ids,
+            stride,
+            kept,
+        })
     }
 }
 
@@ -643,14 +687,14 @@ fn insert_pair(
 fn count_asns(
     policy: &Policy,
     partition: &Partition,
-    groups: &Groups,
+    groups: &[u32],
     hits: &[Vec<Action>],
     directory: &mut Directory,
     fixed: &mut Generation<0>,
 ) -> Result<Vec<u32>, GenerationError> {
     let mut class_words = Vec::with_capacity(partition.classes.len());
     for (class, key) in partition.classes.iter().enumerate() {
-        let group = groups.of_class[class];
+        let group = groups[class];
         let is_hit = hits.iter().any(|hit| hit[group as usize] != Action::Pass);
         let ordinal = if is_hit {
             directory.ordinal(first_origin(partition, key))

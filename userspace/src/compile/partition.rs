@@ -16,6 +16,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kordon_ebpf::layout::CLASS_MASK;
 use thiserror::Error;
 
+use super::joined;
 use crate::{
     asn::model::{AsnDb, CountryRange, OriginRange, OriginsId},
     policy::model::{Country, Policy, Set, SetId, Target},
@@ -160,20 +161,35 @@ impl Partition {
         let lists_v4 = memberships.steps(spaces.iter().map(|space| space.v4.as_slice()));
         let lists_v6 = memberships.steps(spaces.iter().map(|space| space.v6.as_slice()));
 
-        let mut classes = Classes::new(db.origins.len());
         // Class 0, so that the most frequent one is found without hashing.
-        classes.id(ClassKey {
+        let first = ClassKey {
             membership: none,
             ..ClassKey::default()
-        })?;
+        };
+        let mut classes = Classes::new(db.origins.len(), first)?;
         let countries = &inputs.countries;
-        let v4 = cut(&db.v4, &db.countries_v4, countries, &lists_v4, &mut classes)?;
-        let v6 = cut(&db.v6, &db.countries_v6, countries, &lists_v6, &mut classes)?;
+        // IPv6 has classes of its own meanwhile; their order is as if it came afterwards.
+        let (v4, v6, origins) = std::thread::scope(|scope| {
+            let v6 = scope.spawn(|| {
+                let mut classes = Classes::new(db.origins.len(), first)?;
+                let v6 = cut(&db.v6, &db.countries_v6, countries, &lists_v6, &mut classes)?;
+                Ok((v6, classes.keys))
+            });
+            let origins = scope.spawn(|| OriginSets::new(&db.origins));
+            let v4 = cut(&db.v4, &db.countries_v4, countries, &lists_v4, &mut classes);
+            (v4, joined(v6), joined(origins))
+        });
+        let (v4, (mut v6, keys)) = (v4?, v6?);
+        let ids = keys.into_iter().map(|key| classes.id(key));
+        let ids = ids.collect::<Result<Vec<u32>, _>>()?;
+        for (_, class) in &mut v6 {
+            *class = ids[*class as usize];
+        }
         Ok(Self {
             v4,
             v6,
             classes: classes.keys,
-            origins: OriginSets::new(&db.origins),
+            origins,
             known: HashMap::new(),
             memberships: memberships.all,
             countries: inputs.countries,
@@ -240,14 +256,31 @@ impl Partition {
         let by_origins: Vec<bool> = if question.asns.is_empty() {
             Vec::new()
         } else {
-            self.origins
-                .iter()
-                .map(|asns| question.names_any(asns))
+            // Asked of each ASN that there is: almost all of them are below this.
+            let mut low = vec![0u64; LOW_ASNS as usize / 64];
+            for (first, last) in &question.asns {
+                for asn in *first..(*last).saturating_add(1).min(LOW_ASNS) {
+                    low[asn as usize / 64] |= 1 << (asn % 64);
+                }
+            }
+            let is_named = |asn: u32| match low.get(asn as usize / 64) {
+                Some(word) => word >> (asn % 64) & 1 != 0,
+                None => question.names(asn),
+            };
+            let sets = self.origins.iter();
+            sets.map(|asns| asns.iter().any(|asn| is_named(*asn)))
                 .collect()
         };
+        // Most classes are in few combinations of lists.
+        let by_membership: Vec<bool> = (self.memberships.iter())
+            .map(|bits| question.bit.is_some_and(|bit| is_set(bits, bit)))
+            .collect();
+        let has_more = !question.countries.is_empty() || question.unrouted;
         let is_member = |key: &ClassKey| {
             let origins = key.origins.and_then(|id| by_origins.get(id as usize));
-            origins.is_some_and(|&named| named) || self.by_place(question, key)
+            origins.is_some_and(|&named| named)
+                || by_membership.get(key.membership as usize) == Some(&true)
+                || has_more && self.by_place(question, key)
         };
         self.classes.iter().map(is_member).collect()
     }
@@ -273,10 +306,8 @@ impl Partition {
     }
 
     fn is_in(&self, key: &ClassKey, bit: usize) -> bool {
-        self.memberships
-            .get(key.membership as usize)
-            .and_then(|bits| bits.get(bit / 64))
-            .is_some_and(|word| word >> (bit % 64) & 1 == 1)
+        let bits = self.memberships.get(key.membership as usize);
+        bits.is_some_and(|bits| is_set(bits, bit))
     }
 
     pub(super) fn question(
@@ -328,6 +359,14 @@ impl Partition {
     }
 }
 
+fn is_set(bits: &[u64], bit: usize) -> bool {
+    bits.get(bit / 64)
+        .is_some_and(|word| word >> (bit % 64) & 1 == 1)
+}
+
+/// ASNs below this are looked up in a bitmap where all are asked for.
+const LOW_ASNS: u32 = 1 << 20;
+
 /// A target, resolved.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Question {
@@ -342,10 +381,12 @@ pub(super) struct Question {
 impl Question {
     /// One of several origins is enough.
     fn names_any(&self, origins: &[u32]) -> bool {
-        origins.iter().any(|&asn| {
-            let after = self.asns.partition_point(|&(first, _)| first <= asn);
-            after > 0 && self.asns[after - 1].1 >= asn
-        })
+        origins.iter().any(|asn| self.names(*asn))
+    }
+
+    fn names(&self, asn: u32) -> bool {
+        let after = self.asns.partition_point(|&(first, _)| first <= asn);
+        after > 0 && self.asns[after - 1].1 >= asn
     }
 }
 
@@ -431,12 +472,14 @@ struct Classes {
 }
 
 impl Classes {
-    fn new(origins: usize) -> Self {
-        Self {
+    fn new(origins: usize, key: ClassKey) -> Result<Self, PartitionError> {
+        let mut classes = Self {
             keys: Vec::with_capacity(origins + 1),
             first: vec![None; origins + 1],
             others: HashMap::new(),
-        }
+        };
+        classes.id(key)?;
+        Ok(classes)
     }
 
     fn id(&mut self, key: ClassKey) -> Result<u32, PartitionError> {

@@ -7,35 +7,33 @@
 //! not just pass there is the ordinal of the destination's ASN, too ([`origins`]). What
 //! does not fit into a tier asks.
 
+mod build;
 mod origins;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, ops::Range};
+use std::collections::HashMap;
 
 use kordon_ebpf::{
     layout::{
         ASK, CLASS_MASK, GATE_DROP_UNKNOWN, GATE_SOURCES_BY_RULES, GROUP_BITS, GROUP_MASK, Gate,
-        Generation, LEAF, LINE_INNER, MAX_PORTS, MAX_ZONES, NO_CLASS, Nat64, Node, ORIGIN_ASK,
-        PLANE_KEYS, PLANE_LEAF, PLANE_ORDINAL_ASK, PLANE_ORDINAL_SHIFT, PLANE_TREES, PlaneLine,
-        Planes, Prefix, VALUE_ASK, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS,
-        ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED, Zone, tier,
+        Generation, LEAF, MAX_PORTS, MAX_ZONES, NO_CLASS, Nat64, Node, ORIGIN_ASK, PLANE_LEAF,
+        PLANE_ORDINAL_ASK, PLANE_ORDINAL_SHIFT, PLANE_TREES, PlaneLine, Planes, Prefix, VALUE_ASK,
+        VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS, ZONE_SOURCES_LISTED,
+        ZONE_SOURCES_UNCHECKED, Zone, tier,
     },
     plane::ReadPlanes,
     table::ReadTable,
 };
 
-use super::table::{Runs, Tier, line_keys, values_of};
+use super::{
+    joined,
+    table::{Runs, Tier},
+};
+pub(super) use build::{ASKS, Builder, Leaves, Places, UNIFORM, V6_FIRST, V6_TOPS};
+use build::{FOUR, MAX_LINES};
 pub(super) use origins::{Origins, line_word};
 
-/// IPv4 blocks whose leaves are all of one code: block and code are the same.
-pub(super) const UNIFORM: usize = 4;
-/// Four leaves of one code.
-const FOUR: u8 = 0b0101_0101;
-/// Runs that a tree holds.
-const MAX_RUNS: usize = (PLANE_KEYS + 1) * (PLANE_KEYS + 1);
-/// Lines of the largest tree.
-const MAX_LINES: usize = PLANE_KEYS + 2;
 /// Verdicts that have a leaf code.
 const CODES: usize = ASK as usize;
 
@@ -126,9 +124,10 @@ pub struct FlatPlanes {
 }
 
 impl FlatPlanes {
-    /// Derives planes from a generation and its table, as far as they fit.
+    /// Derives planes from a generation and its table, as far as they fit; each family in
+    /// a thread of its own.
     #[must_use]
-    pub fn build<T: ReadTable>(
+    pub fn build<T: ReadTable + Sync>(
         fixed: &Generation<0>,
         class_words: &[u32],
         table: &T,
@@ -136,93 +135,127 @@ impl FlatPlanes {
     ) -> Self {
         let room = tier.planes();
         let weights = weights(class_words, table);
-        let planes = Self::with_origins(fixed, class_words, table, room, &weights, true);
-        // Origins need more lines than codes alone. What passes must not suffer from it.
-        if planes.lines.len() + MAX_LINES > room.lines.min(PLANE_TREES as usize) {
-            return Self::with_origins(fixed, class_words, table, room, &weights, false);
-        }
-        planes
-    }
-
-    /// Derives planes. Whether IPv6 has origins.
-    fn with_origins<T: ReadTable>(
-        fixed: &Generation<0>,
-        class_words: &[u32],
-        table: &T,
-        room: Room,
-        weights: &[usize],
-        origins_v6: bool,
-    ) -> Self {
         let mut planes = Self::empty(fixed);
-        let mut known: Vec<(Vec<u8>, [u32; 4])> = Vec::new();
-        let mut shared = HashMap::new();
-        let mut counted: Vec<Option<u16>> = vec![None; class_words.len()];
+        let mut known: Vec<Known> = Vec::new();
         for (id, zone) in fixed.zones.iter().enumerate() {
-            let Some((words, codes)) = codes(fixed, zone, weights) else {
+            let Some((words, codes)) = codes(fixed, zone, &weights) else {
                 continue;
             };
-            // Codes alike, and they pass alike.
-            let is_known = |known: &(Vec<u8>, [u32; 4])| {
-                known.0 == codes && known.1.map(passes) == words.map(passes)
-            };
-            let plane = match known.iter().position(is_known) {
+            let plane = match known.iter().position(|known| known.is(&codes, &words)) {
                 Some(plane) => plane,
                 None if known.len() == room.planes => continue,
                 None => {
-                    let answers: Vec<Answer> = class_words
-                        .iter()
-                        .map(|word| Answer::of(&codes, &words, *word))
-                        .collect();
-                    for (counted, answer) in counted.iter_mut().zip(&answers) {
-                        *counted = counted.or(answer.origin);
-                    }
-                    let mut builder = Builder {
-                        places: &mut Fresh {
-                            planes: &mut planes,
-                            shared: &mut shared,
-                            room,
-                        },
-                        of_class: |class: u32| {
-                            let mut answer = answers.get(class as usize).copied()?;
-                            if !origins_v6 && answer.origin.is_some() {
-                                answer.origin = Some(VALUE_ASK);
-                            }
-                            Some(answer)
-                        },
-                        table,
-                        nat64: &fixed.nat64[..fixed.nat64_len as usize],
-                        runs: Vec::new(),
-                    };
-                    let v4: Vec<u16> = (0..=u16::MAX)
-                        .map(|top| builder.top_v4(top, table.root_v4(top)))
-                        .collect();
-                    let v6: Vec<u16> = (0..V6_TOPS)
-                        .map(|top| builder.top_v6(top, table.root_v6(V6_FIRST | top)))
-                        .collect();
-                    planes.v4.extend(v4);
-                    planes.v6.extend(v6);
-                    known.push((codes, words));
+                    known.push(Known::new(codes, words, class_words));
                     known.len() - 1
                 }
             };
             planes.gates[id + 1] = gate(fixed, zone, words, plane as u32);
         }
+        let nat64 = &fixed.nat64[..fixed.nat64_len as usize];
+        std::thread::scope(|scope| {
+            let v6 = scope.spawn(|| {
+                let six = Self::empty(fixed).with_v6(&known, table, nat64, room, true);
+                // Origins need more lines than codes alone. What passes must not suffer
+                // from it.
+                if six.lines.len() + MAX_LINES > room.lines.min(PLANE_TREES as usize) {
+                    return Self::empty(fixed).with_v6(&known, table, nat64, room, false);
+                }
+                six
+            });
+            planes.add_v4(&known, table, nat64, room);
+            planes.merge_v6(joined(v6), room);
+        });
+        planes
+    }
+
+    fn add_v4<T: ReadTable>(&mut self, known: &[Known], table: &T, nat64: &[Nat64], room: Room) {
+        let mut shared = HashMap::new();
+        for plane in known {
+            let mut builder = Builder {
+                places: &mut Fresh {
+                    planes: self,
+                    shared: &mut shared,
+                    room,
+                },
+                of_class: |class: u32| plane.answers.get(class as usize).copied(),
+                table,
+                nat64,
+                runs: Vec::new(),
+            };
+            let tops: Vec<u16> = (0..=u16::MAX)
+                .map(|top| builder.top_v4(top, table.root_v4(top)))
+                .collect();
+            self.v4.extend(tops);
+        }
         let mut origins = Origins {
             table,
-            counted: |class: u32| counted.get(class as usize).copied().flatten(),
+            counted: |class: u32| {
+                let answers = known.iter().map(|plane| plane.answers.get(class as usize));
+                answers.flatten().find_map(|answer| answer.origin)
+            },
             exact: false,
         };
-        planes.origins_v4 = vec![ORIGIN_ASK; 1 << 16];
         for top in 0..=u16::MAX {
             let mut places = Fresh {
-                planes: &mut planes,
+                planes: self,
                 shared: &mut shared,
                 room,
             };
             let word = origins.top_v4(&mut places, table.root_v4(top));
-            planes.origins_v4[usize::from(top)] = word;
+            self.origins_v4[usize::from(top)] = word;
         }
-        planes
+    }
+
+    fn with_v6<T: ReadTable>(
+        mut self,
+        known: &[Known],
+        table: &T,
+        nat64: &[Nat64],
+        room: Room,
+        origins: bool,
+    ) -> Self {
+        for plane in known {
+            let mut builder = Builder {
+                places: &mut Fresh {
+                    planes: &mut self,
+                    shared: &mut HashMap::new(),
+                    room,
+                },
+                of_class: |class: u32| {
+                    let mut answer = plane.answers.get(class as usize).copied()?;
+                    if !origins && answer.origin.is_some() {
+                        answer.origin = Some(VALUE_ASK);
+                    }
+                    Some(answer)
+                },
+                table,
+                nat64,
+                runs: Vec::new(),
+            };
+            let tops: Vec<u16> = (0..V6_TOPS)
+                .map(|top| builder.top_v6(top, table.root_v6(V6_FIRST | top)))
+                .collect();
+            self.v6.extend(tops);
+        }
+        self
+    }
+
+    /// Takes IPv6 over from others, of which IPv4 is missing. Ordinals are in one place.
+    fn merge_v6(&mut self, other: Self, room: Room) {
+        let base = self.origins.len() as u32;
+        let fits = self.origins.len() + other.origins.len() <= room.origins;
+        (self.v6, self.blocks_v6, self.lines) = (other.v6, other.blocks_v6, other.lines);
+        self.line_origins = other.line_origins;
+        for word in self
+            .line_origins
+            .iter_mut()
+            .filter(|word| **word & LEAF == 0)
+        {
+            *word = if fits { *word + base } else { NO_CLASS };
+        }
+        if fits {
+            self.origins.extend(other.origins);
+        }
     }
 
     /// Planes of a generation, of which nothing is built yet.
@@ -250,11 +283,38 @@ impl FlatPlanes {
             blocks_v6: Vec::new(),
             lines: Vec::new(),
             line_origins: Vec::new(),
-            origins_v4: Vec::new(),
+            origins_v4: vec![ORIGIN_ASK; 1 << 16],
             nodes: Vec::new(),
             // The first is no node's: see `Node`.
             origins: vec![VALUE_ASK],
         }
+    }
+}
+
+/// A plane, before it is built.
+struct Known {
+    /// Leaf codes of groups.
+    codes: Vec<u8>,
+    /// The words of the gate of the first zone that it is for.
+    words: [u32; 4],
+    /// By class.
+    answers: Vec<Answer>,
+}
+
+impl Known {
+    fn new(codes: Vec<u8>, words: [u32; 4], class_words: &[u32]) -> Self {
+        let answers = class_words.iter();
+        let answers = answers.map(|word| Answer::of(&codes, &words, *word));
+        Self {
+            answers: answers.collect(),
+            codes,
+            words,
+        }
+    }
+
+    /// Whether it is for a zone, too: codes are alike, and they pass alike.
+    fn is(&self, codes: &[u8], words: &[u32; 4]) -> bool {
+        self.codes == codes && self.words.map(passes) == words.map(passes)
     }
 }
 
@@ -469,32 +529,6 @@ fn plain_word(fixed: &Generation<0>, base: u32, group: u32) -> Option<u32> {
     (kept & VERDICT_STEPS == 0).then_some(kept)
 }
 
-/// Words of the IPv6 tops of one plane.
-pub(super) const V6_TOPS: u16 = 1 << 13;
-/// The first 16 bits of the first of them.
-pub(super) const V6_FIRST: u16 = 0x2000;
-/// A word of an IPv6 plane that asks.
-pub(super) const ASKS: u16 = PLANE_LEAF | ASK as u16;
-
-/// Where the parts of planes are put: behind each other into vectors, or into free
-/// places of planes that are live. `None`: there is no room, and the plane asks.
-pub(super) trait Places {
-    /// An IPv4 block; equal ones may be one.
-    fn block_v4(&mut self, block: &[u8; 64]) -> Option<u16>;
-    /// An IPv6 block.
-    fn block_v6(&mut self, block: &[u16; 4096]) -> Option<u16>;
-    /// Lines, one after the other, with what is beside them.
-    fn lines(&mut self, lines: &[Leaves]) -> Option<u16>;
-    /// A node of IPv4 origins: each slot's ordinal.
-    fn origin_node(&mut self, runs: &Runs) -> Option<u16>;
-}
-
-/// A line, and where its leaves are counted by ASN, ordinals.
-pub(super) struct Leaves {
-    pub(super) line: PlaneLine,
-    pub(super) origins: [Option<u16>; PLANE_KEYS + 1],
-}
-
 /// Planes that are being built.
 struct Fresh<'a> {
     planes: &'a mut FlatPlanes,
@@ -559,304 +593,4 @@ impl Fresh<'_> {
         self.planes.origins.extend_from_slice(ordinals);
         Some(at as u32)
     }
-}
-
-/// Makes the parts of one plane. `of_class`: what it says of a class.
-pub(super) struct Builder<'a, T, P, C> {
-    pub(super) places: &'a mut P,
-    pub(super) of_class: C,
-    pub(super) table: &'a T,
-    pub(super) nat64: &'a [Nat64],
-    /// Memory that is used again.
-    pub(super) runs: Vec<(u64, Answer)>,
-}
-
-impl<T: ReadTable, P: Places, C: Fn(u32) -> Option<Answer>> Builder<'_, T, P, C> {
-    /// What a word of the table comes to that ends a walk.
-    fn answer(&self, word: u32) -> Answer {
-        if word == NO_CLASS {
-            return ASKING;
-        }
-        (self.of_class)(word & CLASS_MASK).unwrap_or(ASKING)
-    }
-
-    /// Its leaf code.
-    fn code(&self, word: u32) -> u8 {
-        self.answer(word).code
-    }
-
-    /// The block of a /16, of which this is the word of the table.
-    pub(super) fn top_v4(&mut self, top: u16, word: u32) -> u16 {
-        // "This network" and loopback are martians, whatever the rules say.
-        if matches!(top >> 8, 0 | 127) {
-            return ASK as u16;
-        }
-        if word & LEAF != 0 && top != u16::MAX {
-            return u16::from(self.code(word));
-        }
-        let mut leaves = [0; 256];
-        if word & LEAF != 0 {
-            leaves.fill(self.code(word));
-        } else {
-            self.node(word, &mut leaves);
-        }
-        if top == u16::MAX {
-            // Limited broadcast: DHCP.
-            leaves[255] = ASK as u8;
-        }
-        self.block(&leaves)
-    }
-
-    /// The codes of a node's slots.
-    fn node(&self, index: u32, leaves: &mut [u8; 256]) {
-        leaves.fill(ASK as u8);
-        runs_of(self.table, index, |slots, word| {
-            let code = if word & LEAF != 0 {
-                self.code(word)
-            } else {
-                self.uniform(word)
-            };
-            leaves[slots].fill(code);
-        });
-    }
-
-    /// The words of a node's slots.
-    fn words(&self, index: u32) -> [u32; 256] {
-        let mut words = [NO_CLASS; 256];
-        runs_of(self.table, index, |slots, word| words[slots].fill(word));
-        words
-    }
-
-    /// The code of everything in a node, if it is one.
-    fn uniform(&self, index: u32) -> u8 {
-        let mut all = None;
-        runs_of(self.table, index, |_, word| {
-            let code = match word & LEAF {
-                0 => ASK as u8,
-                _ => self.code(word),
-            };
-            if all.get_or_insert(code) != &code {
-                all = Some(ASK as u8);
-            }
-        });
-        all.unwrap_or(ASK as u8)
-    }
-
-    fn block(&mut self, leaves: &[u8; 256]) -> u16 {
-        let mut packed = [0; 64];
-        for (byte, four) in packed.iter_mut().zip(leaves.chunks_exact(4)) {
-            *byte = four[0] | four[1] << 2 | four[2] << 4 | four[3] << 6;
-        }
-        if let Some(code) = (0..UNIFORM as u8).find(|code| packed == [FOUR * code; 64]) {
-            return u16::from(code);
-        }
-        self.places.block_v4(&packed).unwrap_or(ASK as u16)
-    }
-
-    /// The word of a /16 that begins with [`V6_FIRST`]` | top`, of which this is the
-    /// word of the table.
-    pub(super) fn top_v6(&mut self, top: u16, word: u32) -> u16 {
-        if let Some(leaf) = self.leaf_v6(top, word) {
-            return leaf;
-        }
-        let mut block = [0; 4096];
-        // By the /24; each has sixteen /28.
-        for (part, leaves) in (0u16..).zip(block.chunks_exact_mut(16)) {
-            let below = self.below(word, part as u8);
-            let words = (below & LEAF == 0).then(|| self.words(below));
-            for (slot, leaf) in (part * 16..).zip(leaves) {
-                *leaf = self.slice_v6(top, slot, below, words.as_ref());
-            }
-        }
-        if block
-            .iter()
-            .all(|word| *word == block[0] && word & PLANE_LEAF != 0)
-        {
-            return block[0];
-        }
-        self.places.block_v6(&block).unwrap_or(ASKS)
-    }
-
-    /// The word of a /16 that needs no block.
-    pub(super) fn leaf_v6(&self, top: u16, word: u32) -> Option<u16> {
-        let first = u64::from(V6_FIRST | top) << 48;
-        match top {
-            // 6to4: the address stands for another one.
-            0x0002 => Some(ASKS),
-            // Teredo is in it, and a prefix of NAT64 may be.
-            0x0001 => None,
-            _ if word & LEAF != 0 && !self.has_nat64(first, 16) => {
-                Some(self.answer(word).short_leaf())
-            }
-            _ => None,
-        }
-    }
-
-    /// The word of a /28 in a /16 of which this is the word of the table.
-    pub(super) fn slot_v6(&mut self, top: u16, slot: u16, word: u32) -> u16 {
-        let below = self.below(word, (slot >> 4) as u8);
-        let words = (below & LEAF == 0).then(|| self.words(below));
-        self.slice_v6(top, slot, below, words.as_ref())
-    }
-
-    /// The table's word of a /24.
-    fn below(&self, word: u32, part: u8) -> u32 {
-        if word & LEAF != 0 {
-            return word;
-        }
-        self.table.block(word, part).unwrap_or(NO_CLASS)
-    }
-
-    /// The word of a /28 in a /24: by the /24's word, or those of its 256 /32.
-    fn slice_v6(&mut self, top: u16, slot: u16, below: u32, words: Option<&[u32; 256]>) -> u16 {
-        let first = u64::from(V6_FIRST | top) << 48 | u64::from(slot) << 36;
-        if first >> 32 == 0x2001_0000 || self.has_nat64(first, 28) {
-            return ASKS;
-        }
-        match words {
-            Some(words) => self.trees(&words[usize::from(slot & 15) * 16..][..16]),
-            None => self.answer(below).short_leaf(),
-        }
-    }
-
-    /// Whether a configured NAT64 prefix and these addresses have some in common.
-    fn has_nat64(&self, first: u64, length: u32) -> bool {
-        let mask = u64::MAX << (64 - length);
-        self.nat64
-            .iter()
-            .any(|nat64| (nat64.prefix.hi ^ first) & mask & nat64.prefix.hi_mask == 0)
-    }
-
-    /// The word for a /28, by the words of its sixteen /32.
-    fn trees(&mut self, words: &[u32]) -> u16 {
-        let mut runs = std::mem::take(&mut self.runs);
-        runs.clear();
-        for (slot, word) in (0u64..).zip(words) {
-            if word & LEAF != 0 {
-                runs.push((slot << 32, self.answer(*word)));
-            } else {
-                self.walk(*word, slot << 32, &mut runs);
-            }
-        }
-        runs.dedup_by_key(|run| run.1);
-        // In units of /60; one in which a run begins elsewhere than at its first
-        // address has several codes.
-        let mut units: Vec<(u32, Answer)> = Vec::with_capacity(runs.len());
-        for (at, (first, answer)) in runs.iter().enumerate() {
-            let end = runs.get(at + 1).map_or(1 << 36, |(next, _)| *next);
-            let unit = (first >> 4) as u32;
-            if first & 15 != 0 && units.last().is_none_or(|(last, _)| *last != unit) {
-                units.push((unit, ASKING));
-            }
-            let whole = first.div_ceil(16);
-            if whole < end >> 4 {
-                units.push((whole as u32, *answer));
-            }
-        }
-        units.dedup_by_key(|unit| unit.1);
-        self.runs = runs;
-        self.lines(&units).unwrap_or(ASKS)
-    }
-
-    /// Ranges of a tree of the class plane: first address (36 bits) and answer.
-    fn walk(&self, index: u32, first: u64, runs: &mut Vec<(u64, Answer)>) {
-        let Some(line) = self.table.line(index) else {
-            runs.push((first, ASKING));
-            return;
-        };
-        // Keys are the last addresses before.
-        let keys = line_keys(line);
-        let slash_32 = first >> 32 << 32;
-        let starts = std::iter::once(first).chain(keys.map(|key| slash_32 | u64::from(key + 1)));
-        let tail = line.tail();
-        for (child, start) in (tail & !LINE_INNER..).zip(starts) {
-            if tail & LINE_INNER != 0 {
-                self.walk(child, start, runs);
-                continue;
-            }
-            let answer = match self.table.value(child) {
-                Some(word) if word & LEAF != 0 => self.answer(word),
-                // Something is longer than /64.
-                _ => ASKING,
-            };
-            runs.push((start, answer));
-        }
-    }
-
-    /// A tree of one line, or of two levels with all children.
-    fn lines(&mut self, units: &[(u32, Answer)]) -> Option<u16> {
-        let width = PLANE_KEYS + 1;
-        if let [(_, answer)] = units
-            && let Some(leaf) = answer.leaf()
-        {
-            return Some(leaf);
-        }
-        if units.len() <= width {
-            return self.places.lines(&[leaves(units)]);
-        }
-        if units.len() > MAX_RUNS {
-            return None;
-        }
-        // All children are there: an unused key would be at or before the last unit.
-        let share = |child: usize| child * units.len() / width;
-        let children: Vec<Leaves> = (0..width)
-            .map(|child| leaves(&units[share(child)..share(child + 1)]))
-            .collect();
-        let base = self.places.lines(&children)?;
-        let mut root = PlaneLine::default();
-        for (key, child) in root.words.iter_mut().zip(1..width) {
-            *key = units[share(child)].0;
-        }
-        root.words[PLANE_KEYS] = u32::from(base);
-        let root = Leaves {
-            line: root,
-            origins: [None; PLANE_KEYS + 1],
-        };
-        Some(self.places.lines(&[root])? | PLANE_TREES)
-    }
-}
-
-/// Each run of a node's slots that have one word.
-fn runs_of<T: ReadTable>(table: &T, index: u32, mut visit: impl FnMut(Range<usize>, u32)) {
-    let Some(node) = table.node(index) else {
-        return;
-    };
-    let (mut value, _) = values_of(node);
-    let mut start = None;
-    let mut visit_to = |start: Option<usize>, end: usize| {
-        if let Some(start) = start {
-            visit(start..end, table.value(value).unwrap_or(NO_CLASS));
-            value += 1;
-        }
-    };
-    for (at, word) in node.words.iter().enumerate() {
-        let mut starts = *word as u32;
-        while starts != 0 {
-            let slot = at * 32 + starts.trailing_zeros() as usize;
-            visit_to(start, slot);
-            start = Some(slot);
-            starts &= starts - 1;
-        }
-    }
-    visit_to(start, 256);
-}
-
-/// At most sixteen units.
-fn leaves(units: &[(u32, Answer)]) -> Leaves {
-    let mut line = PlaneLine {
-        words: [u32::MAX; PLANE_KEYS + 1],
-    };
-    let mut origins = [None; PLANE_KEYS + 1];
-    let mut tail = 0;
-    for (slot, origin) in origins.iter_mut().enumerate() {
-        // An unused key is at the last unit: what is behind it is what is before it.
-        let (first, answer) = units[slot.min(units.len() - 1)];
-        tail |= u32::from(answer.code) << (2 * slot);
-        *origin = answer.origin;
-        if slot > 0 && slot < units.len() {
-            line.words[slot - 1] = first;
-        }
-    }
-    line.words[PLANE_KEYS] = tail;
-    Leaves { line, origins }
 }

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     compile::{
-        generation::{Environment, Grouping, PortSpec, Rules, compile_like},
+        generation::{Environment, Grouping, PortSpec, Rules, compile, compile_like},
         partition::{Partition, partition_key},
         table::{FlatTable, Tier, choose_tier_with_room},
     },
@@ -301,6 +301,7 @@ impl Core {
         let published = published.map_err(Refusal::from_error)?;
         self.grouping = Some(rules.grouping);
         self.place = place;
+        self.warm_editor();
         Ok(published)
     }
 
@@ -367,6 +368,7 @@ impl Core {
         if let Err(e) = self.datapath.warm_up() {
             tracing::warn!("{e}");
         }
+        self.warm_editor();
         if self.table.is_some() {
             return;
         }
@@ -379,11 +381,34 @@ impl Core {
             .is_some_and(|live| live.table_key == key)
         {
             match self.table_for(&live.policy, &database, &live.environment, key) {
-                Ok(candidate) => self.table = Some(candidate.table),
+                Ok(candidate) => {
+                    self.grouping = self.grouping_of(&live, &candidate.table.partition);
+                    self.table = Some(candidate.table);
+                }
                 Err(e) => tracing::warn!("cannot cut the address space again: {e}"),
             }
         }
         self.live = Some(live);
+    }
+
+    /// Groups of the live rules, which another daemon compiled, if they come out the same.
+    fn grouping_of(&self, live: &Live, partition: &Partition) -> Option<Arc<Grouping>> {
+        let mut directory = self.datapath.directory().clone();
+        let Live {
+            policy,
+            environment,
+            ..
+        } = live;
+        let db = &self.database.db;
+        let rules = compile(policy, db, environment, partition, &mut directory).ok()?;
+        self.datapath.is_live(&rules).then_some(rules.grouping)
+    }
+
+    /// The first change in place should not wait for it.
+    fn warm_editor(&mut self) {
+        if let Err(e) = self.datapath.warm_editor() {
+            tracing::debug!("nothing can be changed in place: {e}");
+        }
     }
 
     /// Whether a file is the bundle that is live.

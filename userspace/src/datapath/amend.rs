@@ -9,12 +9,12 @@ use kordon_ebpf::layout::Generation;
 use super::{
     DatapathError,
     kernel::{Datapath, Published},
-    memory::Mapped,
+    memory::{Mapped, Rewording},
     probe::Prober,
     system::set_slot,
 };
 use crate::compile::{
-    amend::{AmendError, Editor, Ground, LiveTable, Patch},
+    amend::{AmendError, Editor, Ground, LiveTable, Patch, Wanted},
     directory::Directory,
     generation::{NewClasses, Rules},
     table::Full,
@@ -23,7 +23,7 @@ use crate::compile::{
 /// More parts of the planes than this are derived sooner as a whole.
 const MANY_AREAS: usize = 1024;
 /// Addresses that are asked for when rules change in place.
-const ASKED: usize = 256;
+const ASKED: usize = 64;
 
 /// What a live table is called after it was changed.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,9 @@ pub struct Names {
     /// `Generation::table_key`.
     pub table_key: [u8; 32],
 }
+
+/// Proves what the rules in a prober say of some addresses.
+pub type ProveAddresses<'a> = dyn FnMut(&mut Prober, &[IpAddr]) -> Result<(), String> + 'a;
 
 /// Why the live table was not changed, or not whole: it is to be replaced.
 #[derive(Debug, thiserror::Error)]
@@ -139,8 +142,9 @@ impl Datapath {
     }
 
     /// Makes other rules live in place, where they differ from the live ones in the verdicts
-    /// of some classes alone: one ASN more in a set. Each is one word, so that a packet is
-    /// judged by the old rules or the new ones. `prove` sees the new ones beside the live
+    /// of some classes alone: one ASN more that is blocked. Each is one word, so that a packet
+    /// is judged by the old rules or the new ones. `rules` are compiled like the live ones
+    /// ([`compile_like`](crate::compile::generation::compile_like)). `prove` sees the new ones beside the live
     /// ones first, in the kernel, with some addresses that change; and again what is live
     /// then.
     ///
@@ -151,9 +155,12 @@ impl Datapath {
         &mut self,
         rules: &mut Rules,
         directory: &Directory,
-        prove: &mut dyn FnMut(&mut Prober, &[IpAddr]) -> Result<(), String>,
+        prove: &mut ProveAddresses<'_>,
     ) -> Result<Published, NotAmended> {
-        let live = self.live().filter(|live| live.planes);
+        // What has no name is not what the caller takes it for.
+        let live = self
+            .live()
+            .filter(|live| live.planes && live.hash != [0; 32]);
         let generation = self.maps.as_ref().and_then(|maps| maps.generation.as_ref());
         let (Some(live), Some(generation)) = (live, generation) else {
             return Err(NotAmended::NotLive);
@@ -178,16 +185,12 @@ impl Datapath {
         };
         prober.set_table(rules.fixed.table_slot, &table.map)?;
         let table = table.live_table(live.tier);
-        let mut changes = vec![false; rules.class_words.len()];
-        new.words
-            .iter()
-            .for_each(|(class, _)| changes[*class] = true);
-        let is_changed = |class: u32| changes.get(class as usize) == Some(&true);
-        let areas = table.areas_of(&is_changed);
+        let changes = Wanted::of(new.words.iter().map(|(class, _)| *class));
+        let areas = table.areas_of(&changes);
         if areas.len() > MANY_AREAS {
             return Err(NotAmended::OtherRules);
         }
-        let asked = table.addresses_of(&areas, &is_changed, ASKED);
+        let asked = table.addresses_of(&areas, &changes, ASKED);
         prober.copy_generation(generation)?;
         prober.own_generation()?.reword(&new);
         prober.forget_planes();
@@ -227,6 +230,20 @@ impl Datapath {
             table_written: false,
             swap,
         })
+    }
+
+    /// Whether rules are the live ones, but for their names.
+    #[must_use]
+    pub fn is_live(&self, rules: &Rules) -> bool {
+        let generation = self.maps.as_ref().and_then(|maps| maps.generation.as_ref());
+        let Some(generation) = generation else {
+            return false;
+        };
+        let mut rules = rules.clone();
+        rules.fixed.table_slot = generation.generation().table_slot;
+        rules.fixed.table_key = generation.generation().table_key;
+        rules.kept_groups = Some(u32::MAX);
+        generation.rewording(&rules) == Some(Rewording::default())
     }
 
     /// Gives the live generation more classes, of which its table has none yet.

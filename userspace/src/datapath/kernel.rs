@@ -35,6 +35,7 @@ use crate::compile::{
     amend::Editor,
     directory::{Directory, MAX_LOG},
     generation::Rules,
+    joined,
     plane::FlatPlanes,
     table::{FlatTable, Tier},
 };
@@ -95,6 +96,13 @@ pub struct Datapath {
     /// Programs that are loaded from now on log every verdict.
     trace: bool,
     preload: Option<Preload>,
+}
+
+/// Says what went wrong where nothing depends on it.
+fn warn(result: Result<(), DatapathError>) {
+    if let Err(e) = result {
+        tracing::warn!("{e}");
+    }
 }
 
 impl Datapath {
@@ -316,13 +324,19 @@ impl Datapath {
         let mut generation = Mapped::create("kordon_rules", generation_size(tier))?;
         generation.write_generation(rules);
         let mut new_table = None;
-        let (table_map, planes) = match table {
+        let (planes, set) = match table {
             Some(table) if !kept => {
                 let mut mapped = Mapped::create("kordon_table", table_size(tier))?;
                 mapped.write_table(tier, table);
-                let planes = FlatPlanes::build(&rules.fixed, &rules.class_words, table, tier);
                 written.push(maps.pin("table", number, &mapped)?);
-                (&new_table.insert(mapped).map, planes)
+                let table_map = &new_table.insert(mapped).map;
+                // The prober waits for a grace period meanwhile.
+                let (planes, set) = std::thread::scope(|scope| {
+                    let set = scope.spawn(|| prober.set_table(table_slot, table_map));
+                    let planes = FlatPlanes::build(&rules.fixed, &rules.class_words, table, tier);
+                    (planes, joined(set))
+                });
+                (planes, set)
             }
             _ => {
                 let mapped = match &mut self.table {
@@ -331,20 +345,20 @@ impl Datapath {
                 };
                 let live = mapped.live_table(tier);
                 let planes = FlatPlanes::build(&rules.fixed, &rules.class_words, &live, tier);
-                (&mapped.map, planes)
+                (planes, prober.set_table(table_slot, &mapped.map))
             }
         };
         let planes_before = maps.planes.planes_number();
         let result = (|| {
-            prober.set_table(table_slot, table_map)?;
+            set?;
             prober.copy_generation(&generation)?;
             prober.set_planes(&planes);
             prove(&mut prober).map_err(|e| DatapathError::new("prove the new rules", e))?;
             self.directory_map.append(directory)?;
             self.directory = directory.clone();
             written.push(maps.pin("generation", number, &generation)?);
-            if !kept {
-                set_slot(&maps.tables, table_slot, table_map)
+            if let Some(table) = &new_table {
+                set_slot(&maps.tables, table_slot, &table.map)
                     .map_err(|e| DatapathError::new("put the table in place", e))?;
             }
             let start = Instant::now();
@@ -381,12 +395,12 @@ impl Datapath {
             self.table = new_table;
             self.editor = None;
             let old = (table_slot + 1) % TABLE_SLOTS;
-            let freed = clear_slot(&maps.tables, old)
-                .map_err(|e| DatapathError::new("free the old table", e))
-                .and_then(|()| prober.clear_table(old));
-            if let Err(e) = freed {
-                tracing::warn!("{e}");
-            }
+            // Each waits for a grace period.
+            std::thread::scope(|scope| {
+                scope.spawn(|| warn(prober.clear_table(old)));
+                let freed = clear_slot(&maps.tables, old);
+                warn(freed.map_err(|e| DatapathError::new("free the old table", e)));
+            });
         }
         if let Some(editor) = &mut self.editor {
             // The swap waited for all programs.

@@ -14,7 +14,8 @@ use std::{
 use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type;
 use kordon_ebpf::layout::{
-    Generation, Line, MAX_ASN_PAGES, Node, Planes, Probe, ProbeControl, ProbeOutput, Table, tier,
+    Generation, Line, MAX_ASN_PAGES, MAX_VERDICTS, Node, Planes, Probe, ProbeControl, ProbeOutput,
+    Table, tier,
 };
 
 use super::DatapathError;
@@ -31,6 +32,8 @@ pub(super) const MMAPABLE: u32 = 1 << 10;
 /// What is to be written into a generation to make it another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rewording {
+    /// Indices into `verdicts`, and words.
+    pub verdicts: Vec<(usize, u32)>,
     /// Classes and their words.
     pub words: Vec<(usize, u32)>,
     /// Indices into `asn_pages`, and first slots.
@@ -155,8 +158,8 @@ impl Mapped {
         free.fill(0);
     }
 
-    /// In what class words and pages of counters a generation differs from the one that is
-    /// here; `None`: in more, beside number and hash.
+    /// In what class words, verdicts of new groups and pages of counters a generation differs
+    /// from the one that is here; `None`: in more, beside number and hash.
     #[must_use]
     pub fn rewording(&self, rules: &Rules) -> Option<Rewording> {
         type Fixed = Generation<0>;
@@ -174,13 +177,30 @@ impl Mapped {
                 &bytes[..std::mem::offset_of!(Fixed, number)],
                 &bytes[std::mem::offset_of!(Fixed, table_key)
                     ..std::mem::offset_of!(Fixed, asn_pages)],
-                &bytes[std::mem::offset_of!(Fixed, verdicts)..],
+                &bytes[std::mem::offset_of!(Fixed, steps)..],
             ]
         });
         if here != there {
             return None;
         }
         let mut new = Rewording::default();
+        let kept = rules.kept_groups?;
+        let zones = live.zones.iter().map(|zone| zone.verdict_base);
+        // Groups of a zone are behind the first of them, up to the next zone's.
+        let group_of = |index: u32| {
+            let base = zones.clone().filter(|base| *base <= index).max();
+            index - base.unwrap_or(0)
+        };
+        let verdicts = live.verdicts.iter().zip(&rules.fixed.verdicts);
+        for (index, (here, there)) in verdicts.enumerate() {
+            if here != there {
+                // No class is in it yet: programs do not read it.
+                if group_of(index as u32) < kept {
+                    return None;
+                }
+                new.verdicts.push((index, *there));
+            }
+        }
         let pages = live.asn_pages.iter().zip(&rules.fixed.asn_pages);
         for (index, (here, there)) in pages.enumerate() {
             match (*here, *there) {
@@ -200,8 +220,13 @@ impl Mapped {
         Some(new)
     }
 
-    /// Makes class words and pages what they are to be.
+    /// Makes verdicts, pages and class words what they are to be, in this order.
     pub fn reword(&mut self, new: &Rewording) {
+        let verdicts = std::mem::offset_of!(Generation<0>, verdicts);
+        for (index, word) in &new.verdicts {
+            assert!(*index < MAX_VERDICTS, "an index into `verdicts`");
+            self.store(verdicts + 4 * index, *word);
+        }
         for (index, slot) in &new.pages {
             self.set_asn_page(*index, *slot);
         }

@@ -15,6 +15,7 @@ use kordon_ebpf::{
 
 use super::{Areas, Part, push};
 use crate::compile::{
+    joined,
     plane::{V6_FIRST, V6_TOPS},
     table::{line_keys, values_of},
 };
@@ -146,35 +147,44 @@ impl LiveTable<'_> {
         }
     }
 
-    /// Where in the verdict planes some classes are.
+    /// Where in the verdict planes some classes are. All of the table is read, each family
+    /// by a thread of its own.
     #[must_use]
-    pub fn areas_of(&self, is_wanted: &dyn Fn(u32) -> bool) -> Areas {
-        let mut areas = Areas::default();
-        for top in 0..=u16::MAX {
-            if self.v4_has(self.root_v4(top), is_wanted) {
-                areas.v4.push(top);
-            }
-        }
+    pub fn areas_of(&self, wanted: &Wanted) -> Areas {
+        std::thread::scope(|scope| {
+            let v6 = scope.spawn(|| self.areas_v6(wanted));
+            let v4 = (0..=u16::MAX).filter(|top| self.v4_has(self.root_v4(*top), wanted));
+            let v4 = v4.collect();
+            Areas { v4, v6: joined(v6) }
+        })
+    }
+
+    fn areas_v6(&self, wanted: &Wanted) -> Vec<(u16, Option<u16>)> {
+        let mut areas = Vec::new();
         for top in V6_FIRST..V6_FIRST + V6_TOPS {
             let root = self.root_v6(top);
             if root & LEAF != 0 {
-                if is_wanted(root & CLASS_MASK) {
-                    areas.v6.push((top, None));
+                if wanted.has(root) {
+                    areas.push((top, None));
                 }
                 continue;
             }
             for part in 0..=255 {
                 let word = self.block(root, part).unwrap_or(LEAF);
-                let has = |word: u32| self.tree_has(word, is_wanted);
-                // Mostly there is nothing.
-                if !self.values_below(word).iter().any(|word| has(*word))
-                    && !(word & LEAF != 0 && has(word))
-                {
+                let has = |word: u32| match word & LEAF {
+                    0 => self.tree_has(word, wanted),
+                    _ => wanted.has(word),
+                };
+                let is_somewhere = match word & LEAF {
+                    0 => self.values_below(word).iter().any(|word| has(*word)),
+                    _ => has(word),
+                };
+                if !is_somewhere {
                     continue;
                 }
                 for (slot, words) in (0u16..).zip(self.words(word).chunks(16)) {
                     if words.iter().any(|word| has(*word)) {
-                        areas.v6.push((top, Some(u16::from(part) << 4 | slot)));
+                        areas.push((top, Some(u16::from(part) << 4 | slot)));
                     }
                 }
             }
@@ -193,18 +203,21 @@ impl LiveTable<'_> {
     }
 
     /// Whether some classes are below a word of the IPv4 root, or of a node of it.
-    fn v4_has(&self, word: u32, is_wanted: &dyn Fn(u32) -> bool) -> bool {
+    fn v4_has(&self, word: u32, wanted: &Wanted) -> bool {
         if word & LEAF != 0 {
-            return is_wanted(word & CLASS_MASK);
+            return wanted.has(word);
         }
         let mut values = self.values_below(word).iter();
-        values.any(|word| self.v4_has(*word, is_wanted))
+        values.any(|word| match word & LEAF {
+            0 => self.v4_has(*word, wanted),
+            _ => wanted.has(*word),
+        })
     }
 
     /// Likewise of a /32 of IPv6.
-    fn tree_has(&self, word: u32, is_wanted: &dyn Fn(u32) -> bool) -> bool {
+    fn tree_has(&self, word: u32, wanted: &Wanted) -> bool {
         if word & LEAF != 0 {
-            return is_wanted(word & CLASS_MASK);
+            return wanted.has(word);
         }
         let Some(line) = self.line(word) else {
             return false;
@@ -216,26 +229,21 @@ impl LiveTable<'_> {
                 0 => self.value(child).unwrap_or(LEAF),
                 _ => child,
             };
-            self.tree_has(word, is_wanted)
+            self.tree_has(word, wanted)
         })
     }
 
     /// Addresses of some classes in these areas, at the ends of ranges; at most about
     /// `limit`.
     #[must_use]
-    pub fn addresses_of(
-        &self,
-        areas: &Areas,
-        is_wanted: &dyn Fn(u32) -> bool,
-        limit: usize,
-    ) -> Vec<IpAddr> {
+    pub fn addresses_of(&self, areas: &Areas, wanted: &Wanted, limit: usize) -> Vec<IpAddr> {
         let mut all = Vec::new();
         let every = |all: usize| all.div_ceil(limit.max(1)).max(1);
         for top in areas.v4.iter().step_by(every(areas.v4.len())) {
             let ranges = self.ranges_v4(*top);
             let last = u32::from(*top) << 16 | 0xffff;
             for (at, (start, class)) in ranges.iter().enumerate() {
-                if is_wanted(*class) {
+                if wanted.has(*class) {
                     let end = ranges.get(at + 1).map_or(last, |(next, _)| next - 1);
                     all.extend([IpAddr::from(start.to_be_bytes()), end.to_be_bytes().into()]);
                 }
@@ -247,7 +255,7 @@ impl LiveTable<'_> {
                 let ranges = self.ranges_v6(slot);
                 let last = u128::from(slot) << 96 | u128::MAX >> 32;
                 for (at, (start, class)) in ranges.iter().enumerate() {
-                    if is_wanted(*class) {
+                    if wanted.has(*class) {
                         let end = ranges.get(at + 1).map_or(last, |(next, _)| next - 1);
                         all.extend([IpAddr::from(start.to_be_bytes()), end.to_be_bytes().into()]);
                     }
@@ -336,6 +344,30 @@ impl LiveTable<'_> {
             }
         }
         used
+    }
+}
+
+/// A set of classes, small enough for the nearest cache.
+pub struct Wanted(Vec<u64>);
+
+impl Wanted {
+    /// These.
+    #[must_use]
+    pub fn of(classes: impl IntoIterator<Item = usize>) -> Self {
+        let mut words = Vec::new();
+        for class in classes {
+            if words.len() <= class / 64 {
+                words.resize(class / 64 + 1, 0);
+            }
+            words[class / 64] |= 1 << (class % 64);
+        }
+        Self(words)
+    }
+
+    /// Whether the class of a word is one of them.
+    fn has(&self, word: u32) -> bool {
+        let class = (word & CLASS_MASK) as usize;
+        (self.0.get(class / 64)).is_some_and(|word| word >> (class % 64) & 1 != 0)
     }
 }
 

@@ -21,7 +21,7 @@ use kordon_ebpf::{
     table::{ReadTable, class_v4, class_v6},
 };
 
-pub use self::live::{LivePlanes, LiveTable};
+pub use self::live::{LivePlanes, LiveTable, Wanted};
 use self::{free::Free, planes::Planes};
 use super::table::{Build, Cursor, Full, Parts, Runs};
 

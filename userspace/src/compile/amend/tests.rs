@@ -102,7 +102,7 @@ impl World {
         fixed.nat64[..nat64.len()].copy_from_slice(&nat64);
         fixed.nat64_len = nat64.len() as u32;
         let words: Vec<u32> = (0..CLASSES)
-            .map(|class| class << GROUP_BITS | class / 2)
+            .map(|class| (class << GROUP_BITS) | (class / 2))
             .collect();
         // So that every group is there when planes choose their codes.
         let mut all = partition;

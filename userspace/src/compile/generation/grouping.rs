@@ -11,18 +11,20 @@ use crate::{
         directory::Directory,
         partition::{ClassKey, Partition, Question},
     },
-    policy::model::{self, Target},
+    policy::model,
 };
 
 /// What a class comes to: its word is found without compiling anything again.
 #[derive(Debug)]
 pub struct Grouping {
-    /// Targets that some rule names.
-    pub(super) targets: Vec<Target>,
-    /// By target: what it asks.
+    /// By target that some rule names: what it asks.
     pub(super) questions: Vec<Question>,
     /// Groups by the answers.
     pub(super) ids: HashMap<Box<[u64]>, u32>,
+    /// Groups by the verdict words of all zones, those of before too.
+    pub(super) columns: HashMap<Box<[u32]>, u32>,
+    /// Groups that each zone has room for.
+    pub(super) stride: u32,
     /// By zone and group: the strictest that any packet can get.
     pub(super) hits: Vec<Vec<Action>>,
     /// By zone: whether some rule audits.

@@ -11,7 +11,7 @@ use kordon_ebpf::{
     table::ReadTable,
 };
 
-use super::{Places, runs_of};
+use super::build::{Places, runs_of};
 use crate::compile::table::Runs;
 
 /// Makes the table of IPv4 origins. `counted`: the ordinal of a class of which some plane

@@ -43,7 +43,7 @@ fn make(v4: Vec<(u32, u32)>, v6: Vec<(u128, u32)>, nat64: &[Nat64], tier: Tier) 
     fixed.nat64_len = nat64.len() as u32;
     // Two classes of each group; each has an ordinal of its own.
     let class_words: Vec<u32> = (0..2 * WORDS.len() as u32)
-        .map(|class| class << GROUP_BITS | class / 2)
+        .map(|class| (class << GROUP_BITS) | (class / 2))
         .collect();
     let planes = FlatPlanes::build(&fixed, &class_words, &table, tier);
     Made {

@@ -30,7 +30,7 @@ fn required() -> HashMap<&'static str, Vec<String>> {
             }
         }
     }
-    let mut wire = words("xdp-drop stack");
+    let mut wire = words("xdp-drop xdp-read stack");
     for peer in ["kordon", "nft-ingress", "ipset", "lpm"] {
         wire.extend(["drop", "pass"].map(|verdict| format!("{peer}/{verdict}")));
     }

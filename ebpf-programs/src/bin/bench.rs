@@ -92,6 +92,19 @@ fn xdp_drop(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_DROP
 }
 
+/// The least that a filter by destination can cost: what has one is dropped.
+#[xdp(frags)]
+fn xdp_read(ctx: XdpContext) -> u32 {
+    let frame = Linear {
+        data: ctx.data(),
+        end: ctx.data_end(),
+    };
+    match frame.view::<38>(0) {
+        Some(head) if head.raw_u32(34) != 0 => xdp_action::XDP_DROP,
+        _ => xdp_action::XDP_PASS,
+    }
+}
+
 /// The least that a program can cost.
 #[xdp(frags)]
 fn xdp_pass(_ctx: XdpContext) -> u32 {

@@ -211,7 +211,9 @@ impl Bench {
         let blocked = nets.filter(|(.., action)| *action == Action::Drop);
         let mut dir = [mapped(&mut ebpf, "DIR24")?, mapped(&mut ebpf, "DIR8")?];
         put_into_dir(&mut dir, blocked.map(|(net, ..)| *net))?;
-        for name in ["empty", "lpm", "dir_24_8", "xdp_drop", "xdp_pass"] {
+        for name in [
+            "empty", "lpm", "dir_24_8", "xdp_drop", "xdp_read", "xdp_pass",
+        ] {
             program(&mut ebpf, name)?
                 .load()
                 .with_context(|| format!("cannot load `{name}`"))?;

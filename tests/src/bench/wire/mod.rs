@@ -39,6 +39,8 @@ enum Peer {
     Stack,
     /// A program that drops everything.
     XdpDrop,
+    /// One that drops what has a destination, for which it has to read the packet.
+    XdpRead,
     /// A program that passes everything.
     XdpPass,
     Kordon,
@@ -49,9 +51,10 @@ enum Peer {
 }
 
 impl Peer {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Stack,
         Self::XdpDrop,
+        Self::XdpRead,
         Self::XdpPass,
         Self::Kordon,
         Self::Lpm,
@@ -66,6 +69,7 @@ impl Peer {
         match self {
             Self::Stack => "stack",
             Self::XdpDrop => "xdp-drop",
+            Self::XdpRead => "xdp-read",
             Self::XdpPass => "xdp-pass",
             Self::Kordon => "kordon",
             Self::Lpm => "lpm",
@@ -90,7 +94,7 @@ impl Peer {
                 (name.to_owned(), Action::Pass, true),
                 (format!("{name}/untagged"), Action::Pass, false),
             ],
-            Self::XdpDrop => vec![(name.to_owned(), Action::Drop, true)],
+            Self::XdpDrop | Self::XdpRead => vec![(name.to_owned(), Action::Drop, true)],
             Self::XdpPass => vec![(name.to_owned(), Action::Pass, true)],
             Self::Lpm | Self::Dir => both("", true).to_vec(),
             _ => [both("", true), both("/untagged", false)].concat(),
@@ -177,9 +181,10 @@ fn set_up(
             link.attach(program(&mut loaded.ebpf, "kordon")?)?;
             kordon = Some(loaded);
         }
-        Peer::XdpDrop | Peer::XdpPass | Peer::Lpm | Peer::Dir => {
+        Peer::XdpDrop | Peer::XdpRead | Peer::XdpPass | Peer::Lpm | Peer::Dir => {
             let name = match peer {
                 Peer::XdpDrop => "xdp_drop",
+                Peer::XdpRead => "xdp_read",
                 Peer::XdpPass => "xdp_pass",
                 Peer::Lpm => "lpm",
                 _ => "dir_24_8",

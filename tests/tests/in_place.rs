@@ -472,6 +472,20 @@ fn rules_change_in_place() -> Result<()> {
         rules.prove(&policy)?
     );
 
+    // One less and another one more: a packet might see half of it.
+    let all_in = |policy: &str| POLICY.replace("\"1-20000\"", policy);
+    let first = parsed(&all_in("\"1-9999\", \"15169\""), &rules.live.db)?;
+    rules.live.policy = first.clone();
+    rules.grouping = Some(rules.live.publish()?);
+    let other = parsed(&all_in("\"1-9999\", \"16509\""), &rules.live.db)?;
+    let refused = rules.change(&other, None);
+    ensure!(
+        matches!(refused, Err(NotAmended::OtherRules)),
+        "{refused:?}"
+    );
+    rules.live.policy = policy.clone();
+    rules.grouping = Some(rules.live.publish()?);
+
     // What does not prove right before is not live, and leaves no trace.
     let before = rules.live.datapath.live();
     blocked.push(65_000_000);

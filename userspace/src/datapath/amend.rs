@@ -4,7 +4,9 @@
 use std::{net::IpAddr, time::Instant};
 
 use aya::maps::MapData;
-use kordon_ebpf::layout::Generation;
+use kordon_ebpf::layout::{
+    Action, GROUP_MASK, Generation, VERDICT_ACTION_SHIFT, VERDICT_SPOOFED, VERDICT_STEPS,
+};
 
 use super::{
     DatapathError,
@@ -50,7 +52,7 @@ pub enum NotAmended {
     #[error("there is no live table with verdict planes")]
     NotLive,
     /// More than class words would change.
-    #[error("more than the verdicts of some destinations changes")]
+    #[error("more than the verdicts of some destinations changes, or not all in one way")]
     OtherRules,
     /// What is in the kernel does not judge as it should.
     #[error("{0}")]
@@ -142,8 +144,8 @@ impl Datapath {
     }
 
     /// Makes other rules live in place, where they differ from the live ones in the verdicts
-    /// of some classes alone: one ASN more that is blocked. Each is one word, so that a packet
-    /// is judged by the old rules or the new ones. `rules` are compiled like the live ones
+    /// of some classes alone, and get stricter in each zone, or milder: one ASN more that is
+    /// blocked. Each is one word, so that a packet is judged by the old rules or the new ones. `rules` are compiled like the live ones
     /// ([`compile_like`](crate::compile::generation::compile_like)). `prove` sees the new ones beside the live
     /// ones first, in the kernel, with some addresses that change; and again what is live
     /// then.
@@ -167,6 +169,10 @@ impl Datapath {
         };
         rules.fixed.table_slot = generation.generation().table_slot;
         let new = generation.rewording(rules).ok_or(NotAmended::OtherRules)?;
+        let words = generation.class_words(rules.class_words.len());
+        if !is_one_way(rules, words, &new) {
+            return Err(NotAmended::OtherRules);
+        }
         self.warm_editor()?;
         let (Some(maps), Some(table), Some(editor), Some(prober)) = (
             &mut self.maps,
@@ -317,6 +323,42 @@ impl Datapath {
         }
         generation.rename_generation(names.hash, names.table_key);
         Ok(())
+    }
+}
+
+/// Whether no zone gets stricter for some destinations and milder for others. A packet of
+/// which the source is looked up, too, might otherwise get the old verdict of one address and
+/// the new one of the other, and pass where neither rules let it.
+fn is_one_way(rules: &Rules, words: &[u32], new: &Rewording) -> bool {
+    let zones = rules.fixed.zones.iter().filter(|zone| zone.settings != 0);
+    zones.into_iter().all(|zone| {
+        let word = |class_word: u32| {
+            let index = zone.verdict_base + (class_word & GROUP_MASK);
+            rules.fixed.verdicts[index as usize]
+        };
+        let pairs = (new.words.iter()).map(|(class, new)| (word(words[*class]), word(*new)));
+        let is_stricter = |old: u32, new: u32| {
+            mildest(new) >= strictest(old) && new & VERDICT_SPOOFED >= old & VERDICT_SPOOFED
+        };
+        let pairs = pairs.filter(|(old, new)| old != new);
+        pairs.clone().all(|(old, new)| is_stricter(old, new))
+            || pairs.clone().all(|(old, new)| is_stricter(new, old))
+    })
+}
+
+/// The strictest that a verdict word says of any packet.
+fn strictest(word: u32) -> Action {
+    match word & VERDICT_STEPS {
+        0 => Action::from_bits(word >> VERDICT_ACTION_SHIFT & 3),
+        _ => Action::Drop,
+    }
+}
+
+/// The mildest.
+fn mildest(word: u32) -> Action {
+    match word & VERDICT_STEPS {
+        0 => Action::from_bits(word >> VERDICT_ACTION_SHIFT & 3),
+        _ => Action::Pass,
     }
 }
 

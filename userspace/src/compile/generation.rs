@@ -266,15 +266,10 @@ impl Kinds {
         targets.sort_unstable();
         targets.dedup();
         let words = targets.len().div_ceil(64);
-        let mut signatures = vec![0u64; partition.classes.len() * words];
-        let mut questions = Vec::with_capacity(targets.len());
-        for (bit, target) in targets.iter().enumerate() {
-            let question = partition.question(*target, policy, db)?;
-            for (class, member) in partition.all_answers(&question).into_iter().enumerate() {
-                signatures[class * words + bit / 64] |= u64::from(member) << (bit % 64);
-            }
-            questions.push(question);
-        }
+        let questions = (targets.iter())
+            .map(|target| partition.question(*target, policy, db))
+            .collect::<Result<Vec<_>, _>>()?;
+        let signatures = partition.signatures(&questions);
         let mut ids: HashMap<Box<[u64]>, u32> = HashMap::new();
         let mut samples = Vec::new();
         let mut of_class = Vec::with_capacity(partition.classes.len());

@@ -245,44 +245,55 @@ impl Partition {
         db: &AsnDb,
     ) -> Result<Vec<bool>, PartitionError> {
         let question = self.question(target, policy, db)?;
-        Ok(self.all_answers(&question))
+        let bits = self.signatures(&[question]);
+        Ok(bits.into_iter().map(|bits| bits != 0).collect())
     }
 
-    /// For every class, whether it is part of what a question is about.
-    pub(super) fn all_answers(&self, question: &Question) -> Vec<bool> {
-        if question.any {
-            return vec![true; self.classes.len()];
+    /// For every class, a bit for each question: whether it is part of what that is about.
+    /// Classes, one after the other, have as many words as the bits need.
+    pub(super) fn signatures(&self, questions: &[Question]) -> Vec<u64> {
+        let words = questions.len().div_ceil(64);
+        let add = |bits: &mut [u64], is: &dyn Fn(&Question) -> bool| {
+            for (bit, question) in questions.iter().enumerate() {
+                bits[bit / 64] |= u64::from(is(question)) << (bit % 64);
+            }
+        };
+        // Few origins are named, and most classes are in few combinations of lists. What has
+        // none is behind the last.
+        let named = Named::new(questions);
+        let mut by_origins = vec![0; (self.origins.len() + 1) * words];
+        for (asns, bits) in self.origins.iter().zip(by_origins.chunks_exact_mut(words)) {
+            if asns.iter().any(|asn| named.may_have(*asn)) {
+                add(bits, &|question| question.names_any(asns));
+            }
         }
-        let by_origins: Vec<bool> = if question.asns.is_empty() {
-            Vec::new()
-        } else {
-            // Asked of each ASN that there is: almost all of them are below this.
-            let mut low = vec![0u64; LOW_ASNS as usize / 64];
-            for (first, last) in &question.asns {
-                for asn in *first..(*last).saturating_add(1).min(LOW_ASNS) {
-                    low[asn as usize / 64] |= 1 << (asn % 64);
+        let mut by_membership = vec![0; self.memberships.len() * words];
+        let memberships = by_membership.chunks_exact_mut(words);
+        for (lists, bits) in self.memberships.iter().zip(memberships) {
+            add(bits, &|question| {
+                question.any || question.bit.is_some_and(|bit| is_set(lists, bit))
+            });
+        }
+        let more: Vec<(usize, &Question)> = (questions.iter().enumerate())
+            .filter(|(_, question)| !question.countries.is_empty() || question.unrouted)
+            .collect();
+        let mut signatures = Vec::with_capacity(self.classes.len() * words);
+        for key in &self.classes {
+            let start = signatures.len();
+            let origins = key.origins.map_or(self.origins.len(), |id| id as usize);
+            let membership = key.membership as usize;
+            for word in 0..words {
+                signatures.push(
+                    by_origins[origins * words + word] | by_membership[membership * words + word],
+                );
+            }
+            for (bit, question) in &more {
+                if self.by_place(question, key) {
+                    signatures[start + bit / 64] |= 1 << (bit % 64);
                 }
             }
-            let is_named = |asn: u32| match low.get(asn as usize / 64) {
-                Some(word) => word >> (asn % 64) & 1 != 0,
-                None => question.names(asn),
-            };
-            let sets = self.origins.iter();
-            sets.map(|asns| asns.iter().any(|asn| is_named(*asn)))
-                .collect()
-        };
-        // Most classes are in few combinations of lists.
-        let by_membership: Vec<bool> = (self.memberships.iter())
-            .map(|bits| question.bit.is_some_and(|bit| is_set(bits, bit)))
-            .collect();
-        let has_more = !question.countries.is_empty() || question.unrouted;
-        let is_member = |key: &ClassKey| {
-            let origins = key.origins.and_then(|id| by_origins.get(id as usize));
-            origins.is_some_and(|&named| named)
-                || by_membership.get(key.membership as usize) == Some(&true)
-                || has_more && self.by_place(question, key)
-        };
-        self.classes.iter().map(is_member).collect()
+        }
+        signatures
     }
 
     /// Whether a class is part of what a question is about.
@@ -364,8 +375,28 @@ fn is_set(bits: &[u64], bit: usize) -> bool {
         .is_some_and(|word| word >> (bit % 64) & 1 == 1)
 }
 
-/// ASNs below this are looked up in a bitmap where all are asked for.
+/// ASNs that some question names: a bitmap, because all that there are are asked for. Those
+/// above [`LOW_ASNS`], which are few, may be.
+struct Named(Vec<u64>);
+
+/// Almost all ASNs are below this.
 const LOW_ASNS: u32 = 1 << 20;
+
+impl Named {
+    fn new(questions: &[Question]) -> Self {
+        let mut low = vec![0u64; LOW_ASNS as usize / 64];
+        for (first, last) in questions.iter().flat_map(|question| &question.asns) {
+            for asn in *first..(*last).saturating_add(1).min(LOW_ASNS) {
+                low[asn as usize / 64] |= 1 << (asn % 64);
+            }
+        }
+        Self(low)
+    }
+
+    fn may_have(&self, asn: u32) -> bool {
+        asn >= LOW_ASNS || is_set(&self.0, asn as usize)
+    }
+}
 
 /// A target, resolved.
 #[derive(Clone, Debug, Default)]
@@ -381,12 +412,10 @@ pub(super) struct Question {
 impl Question {
     /// One of several origins is enough.
     fn names_any(&self, origins: &[u32]) -> bool {
-        origins.iter().any(|asn| self.names(*asn))
-    }
-
-    fn names(&self, asn: u32) -> bool {
-        let after = self.asns.partition_point(|&(first, _)| first <= asn);
-        after > 0 && self.asns[after - 1].1 >= asn
+        origins.iter().any(|&asn| {
+            let after = self.asns.partition_point(|&(first, _)| first <= asn);
+            after > 0 && self.asns[after - 1].1 >= asn
+        })
     }
 }
 

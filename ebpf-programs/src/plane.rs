@@ -107,7 +107,7 @@ pub fn leaf_v4<P: ReadPlanes>(planes: &P, plane: u32, address: u32) -> u32 {
 }
 
 /// The leaf code of an IPv6 address in 2000::/3, of which the high half is
-/// enough (host byte order), and where its origin is: see [`origin_v6`].
+/// enough (host byte order), and where its origin is: see [`ordinal_v6`].
 #[inline(always)]
 pub fn leaf_v6<P: ReadPlanes>(planes: &P, plane: u32, high: u64) -> (u32, u32) {
     let asks = (ASK, LEAF);

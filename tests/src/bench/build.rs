@@ -10,7 +10,7 @@ use kordon::compile::directory::Directory;
 use kordon::compile::generation::{Grouping, Rules, compile_like};
 use kordon::compile::partition::{Partition, partition_key};
 use kordon::compile::table::{FlatTable, choose_tier};
-use kordon::datapath::kernel::Datapath;
+use kordon::datapath::kernel::{Datapath, Published};
 use kordon::policy::{Policy, policy_hash};
 use kordon::prove::{Budget, Claim, addresses, prove};
 
@@ -143,20 +143,11 @@ impl Builder<'_> {
         policy: &Policy,
         partition: &Partition,
     ) -> Result<()> {
-        let Internet {
-            db, environment, ..
-        } = self.internet;
         let what = "one-more-asn";
         let start = Instant::now();
         let (mut rules, directory) = self.compiled(policy, partition)?;
         values.note(format!("{what}/generation"), "ms", ms(start));
-        let claim = Claim {
-            policy,
-            db,
-            environment,
-            directory: &directory,
-            changed: &[],
-        };
+        let claim = claim(self.internet, policy, &directory);
         let mut proven = 0.0;
         let start = Instant::now();
         let published = self
@@ -168,11 +159,7 @@ impl Builder<'_> {
                 outcome
             })
             .map_err(|error| anyhow!("cannot change the rules in place: {error}"))?;
-        let took = ms(start);
-        let swap = published.swap.as_secs_f64() * 1e3;
-        values.note(format!("{what}/proof"), "ms", proven);
-        values.note(format!("{what}/swap"), "ms", swap);
-        values.note(format!("{what}/write"), "ms", took - proven - swap);
+        note_steps(values, what, ms(start), proven, &published);
         self.grouping = Some(rules.grouping);
         Ok(())
     }
@@ -197,9 +184,6 @@ impl Builder<'_> {
         partition: &Partition,
         table: &FlatTable,
     ) -> Result<()> {
-        let Internet {
-            db, environment, ..
-        } = self.internet;
         let start = Instant::now();
         let (mut rules, directory) = self.compiled(policy, partition)?;
         values.note(format!("{what}/generation"), "ms", ms(start));
@@ -209,13 +193,7 @@ impl Builder<'_> {
             Some(live) if live.table_key == rules.fixed.table_key => Budget::Rules,
             _ => Budget::Table,
         };
-        let claim = Claim {
-            policy,
-            db,
-            environment,
-            directory: &directory,
-            changed: &[],
-        };
+        let claim = claim(self.internet, policy, &directory);
         let mut proven = 0.0;
         let start = Instant::now();
         let published = self
@@ -228,15 +206,31 @@ impl Builder<'_> {
             })
             .map_err(|error| anyhow!("cannot make the generation live: {error}"))?;
         let took = ms(start);
-        let swap = published.swap.as_secs_f64() * 1e3;
         ensure!(
             published.table_written == (budget == Budget::Table),
             "a table was written where none should be, or not where one should"
         );
-        values.note(format!("{what}/proof"), "ms", proven);
-        values.note(format!("{what}/swap"), "ms", swap);
-        values.note(format!("{what}/write"), "ms", took - proven - swap);
+        note_steps(values, what, took, proven, &published);
         self.grouping = Some(rules.grouping);
         Ok(())
     }
+}
+
+/// What is proven of rules.
+fn claim<'a>(internet: &'a Internet, policy: &'a Policy, directory: &'a Directory) -> Claim<'a> {
+    Claim {
+        policy,
+        db: &internet.db,
+        environment: &internet.environment,
+        directory,
+        changed: &[],
+    }
+}
+
+/// Milliseconds of publishing, of which so many were the proof's.
+fn note_steps(values: &mut Values, what: &str, took: f64, proven: f64, published: &Published) {
+    let swap = published.swap.as_secs_f64() * 1e3;
+    values.note(format!("{what}/proof"), "ms", proven);
+    values.note(format!("{what}/swap"), "ms", swap);
+    values.note(format!("{what}/write"), "ms", took - proven - swap);
 }

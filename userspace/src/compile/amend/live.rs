@@ -240,26 +240,16 @@ impl LiveTable<'_> {
         let mut all = Vec::new();
         let every = |all: usize| all.div_ceil(limit.max(1)).max(1);
         for top in areas.v4.iter().step_by(every(areas.v4.len())) {
-            let ranges = self.ranges_v4(*top);
             let last = u32::from(*top) << 16 | 0xffff;
-            for (at, (start, class)) in ranges.iter().enumerate() {
-                if wanted.has(*class) {
-                    let end = ranges.get(at + 1).map_or(last, |(next, _)| next - 1);
-                    all.extend([IpAddr::from(start.to_be_bytes()), end.to_be_bytes().into()]);
-                }
-            }
+            let ends = ends_of(&self.ranges_v4(*top), wanted, last, |next| next - 1);
+            all.extend(ends.into_iter().map(|at| IpAddr::from(at.to_be_bytes())));
         }
         for (top, slot) in areas.v6.iter().step_by(every(areas.v6.len())) {
             let first = u32::from(*top) << 16 | u32::from(slot.unwrap_or(0)) << 4;
             for slot in first..first + 16 {
-                let ranges = self.ranges_v6(slot);
                 let last = u128::from(slot) << 96 | u128::MAX >> 32;
-                for (at, (start, class)) in ranges.iter().enumerate() {
-                    if wanted.has(*class) {
-                        let end = ranges.get(at + 1).map_or(last, |(next, _)| next - 1);
-                        all.extend([IpAddr::from(start.to_be_bytes()), end.to_be_bytes().into()]);
-                    }
-                }
+                let ends = ends_of(&self.ranges_v6(slot), wanted, last, |next| next - 1);
+                all.extend(ends.into_iter().map(|at| IpAddr::from(at.to_be_bytes())));
             }
         }
         let step = every(all.len());
@@ -345,6 +335,23 @@ impl LiveTable<'_> {
         }
         used
     }
+}
+
+/// First and last addresses of the ranges of some classes. `last`: that of all ranges.
+fn ends_of<A: Copy>(
+    ranges: &[(A, u32)],
+    wanted: &Wanted,
+    last: A,
+    before: impl Fn(A) -> A,
+) -> Vec<A> {
+    let mut ends = Vec::new();
+    for (at, (start, class)) in ranges.iter().enumerate() {
+        if wanted.has(*class) {
+            ends.push(*start);
+            ends.push(ranges.get(at + 1).map_or(last, |(next, _)| before(*next)));
+        }
+    }
+    ends
 }
 
 /// A set of classes, small enough for the nearest cache.

@@ -7,10 +7,7 @@ use anyhow::{Result, anyhow};
 use kordon::{
     asn::{self, model::AsnDb},
     compile::generation::{Environment, PortSpec},
-    datapath::{
-        Attached,
-        kernel::{Datapath, Mode, Published},
-    },
+    datapath::{Attached, attach::Mode, kernel::Datapath, publish::Published},
     judge::Image,
     policy::{self, Bundle, Context, Overlay},
 };

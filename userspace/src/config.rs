@@ -19,7 +19,7 @@ pub use self::{asndb::Updates, bmp::Bmp};
 
 use crate::{
     asn,
-    datapath::kernel::Mode,
+    datapath::attach::Mode,
     diagnostic::{Diagnostic, Diagnostics, quoted},
     policy::text::{Report, Value},
 };

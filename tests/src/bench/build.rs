@@ -10,7 +10,7 @@ use kordon::compile::directory::Directory;
 use kordon::compile::generation::{Grouping, Rules, compile_like};
 use kordon::compile::partition::{Partition, partition_key};
 use kordon::compile::table::{FlatTable, choose_tier};
-use kordon::datapath::kernel::{Datapath, Published};
+use kordon::datapath::{kernel::Datapath, publish::Published};
 use kordon::policy::{Policy, policy_hash};
 use kordon::prove::{Budget, Claim, addresses, prove};
 

@@ -35,8 +35,9 @@ use crate::{
     config::Config,
     datapath::{
         amend::NotAmended,
-        kernel::{Datapath, LiveGeneration, Published},
+        kernel::{Datapath, LiveGeneration},
         probe::Prober,
+        publish::Published,
     },
     policy::{Overlay, Policy, policy_hash},
     prove::{self, Budget, Claim, Place, prove},

@@ -10,9 +10,10 @@ use kordon_ebpf::layout::{
 
 use super::{
     DatapathError,
-    kernel::{Datapath, Published},
+    kernel::Datapath,
     memory::{Mapped, Rewording},
     probe::Prober,
+    publish::Published,
     system::set_slot,
 };
 use crate::compile::{

@@ -5,6 +5,7 @@
 //! knows what a policy or a database is.
 
 pub mod amend;
+pub mod attach;
 pub mod interface;
 pub mod kernel;
 mod maps;
@@ -13,6 +14,7 @@ pub mod pins;
 mod preload;
 pub mod probe;
 pub mod programs;
+pub mod publish;
 mod shared;
 pub mod system;
 

@@ -1,0 +1,268 @@
+//! Programs on interfaces: pinned links, which keep them there without a controller, made,
+//! taken over and taken off.
+
+use aya::programs::{
+    XdpMode,
+    links::{FdLink, PinnedLink},
+    xdp::XdpLink,
+};
+
+use super::{
+    Attached, DatapathError, chain,
+    interface::{self, Interface},
+    kernel::Datapath,
+    pins::remove_folder,
+    preload::live_program,
+    probe::program,
+    system::detach_link,
+};
+
+/// How an interface is to be attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Native where the driver can, else generic.
+    #[default]
+    Auto,
+    /// Native or not at all.
+    Native,
+    /// Generic.
+    Generic,
+}
+impl Datapath {
+    /// Attaches the program to a device by a pinned link, or takes over the link
+    /// that is pinned for it. Idempotent. Needs a live generation.
+    ///
+    /// # Errors
+    /// When another program is there, tags are hidden, or the mode is not to be had.
+    pub fn attach(
+        &mut self,
+        device: &str,
+        port: u32,
+        mode: Mode,
+        manage_offload: bool,
+    ) -> Result<Attached, DatapathError> {
+        let what = || format!("attach to `{device}`");
+        let Some(found) = interface::query(device)? else {
+            return Err(DatapathError::new(what(), "there is no such interface"));
+        };
+        interface::keep_tags(device, manage_offload)?;
+        if let Some((how, id)) = found.xdp
+            && self.attached.get(device) == Some(&id)
+        {
+            return Ok(how);
+        }
+        let adopted = self.adopt(device, port, &found)?;
+        if adopted {
+            self.retire();
+        } else {
+            self.attach_new(device, port, mode, &found)?;
+        }
+        let now = interface::query(device)?.and_then(|interface| interface.xdp);
+        let Some((how, id)) = now else {
+            return Err(DatapathError::new(
+                what(),
+                "the interface went away meanwhile",
+            ));
+        };
+        if mode == Mode::Native && how != Attached::Native
+            || mode == Mode::Generic && how != Attached::Generic
+        {
+            if !adopted {
+                self.release(device)?;
+            }
+            return Err(DatapathError::new(
+                what(),
+                format!(
+                    "it is attached in {} mode, another was asked for; `kordon detach` and a start change it, with a gap",
+                    how.as_str()
+                ),
+            ));
+        }
+        self.attached.insert(device.into(), id);
+        Ok(how)
+    }
+
+    /// Takes over the link that is pinned for a device: its program is replaced
+    /// by one of this controller, atomically. `false`: there is none that is on it.
+    pub(super) fn adopt(
+        &mut self,
+        device: &str,
+        port: u32,
+        found: &Interface,
+    ) -> Result<bool, DatapathError> {
+        let what = || format!("take over the link of `{device}`");
+        let pin = self.pins.link(port, device);
+        if !pin.exists() {
+            return Ok(false);
+        }
+        let link = PinnedLink::from_pin(&pin).map_err(|e| DatapathError::new(what(), e))?;
+        let link = FdLink::from(link);
+        let on_it = link
+            .info()
+            .map_err(|e| DatapathError::new(what(), e))?
+            .program_id();
+        if found.xdp.map(|(_, id)| id) != Some(on_it) {
+            // The link of a device that went away; its name came back.
+            drop(link);
+            std::fs::remove_file(&pin).map_err(|e| DatapathError::new(what(), e))?;
+            self.attached.remove(device);
+            return Ok(false);
+        }
+        let mut ebpf = self.load(port)?;
+        let program = program(&mut ebpf)?;
+        let link = XdpLink::try_from(link).map_err(|e| DatapathError::new(what(), e))?;
+        let id = program
+            .attach_to_link(link)
+            .map_err(|e| DatapathError::new(what(), e))?;
+        // The pin keeps the link; ours must not end it.
+        drop(program.take_link(id));
+        let id = program
+            .info()
+            .map_err(|e| DatapathError::new(what(), e))?
+            .id();
+        self.attached.insert(device.into(), id);
+        Ok(true)
+    }
+
+    fn attach_new(
+        &mut self,
+        device: &str,
+        port: u32,
+        mode: Mode,
+        found: &Interface,
+    ) -> Result<(), DatapathError> {
+        let what = || format!("attach to `{device}`");
+        if let Some((how, id)) = found.xdp {
+            let name = aya::programs::loaded_programs()
+                .flatten()
+                .find(|program| program.id() == id)
+                .and_then(|program| Some(program.name_as_str()?.to_owned()))
+                .unwrap_or_default();
+            return Err(DatapathError::new(
+                what(),
+                format!(
+                    "another XDP program is there in {} mode (`{name}`, id {id}) and is left alone; \
+                     `ip link set dev {device} xdp off` or whoever attached it takes it off",
+                    how.as_str()
+                ),
+            ));
+        }
+        let mut ebpf = self.load(port)?;
+        let program = program(&mut ebpf)?;
+        let modes: &[XdpMode] = match mode {
+            Mode::Auto => &[XdpMode::Driver, XdpMode::Skb],
+            Mode::Native => &[XdpMode::Driver],
+            Mode::Generic => &[XdpMode::Skb],
+        };
+        let mut result = Err(DatapathError::new(what(), "no mode was tried"));
+        for mode in modes {
+            match program.attach_to_if_index(found.index, *mode) {
+                Ok(id) => {
+                    result = Ok(id);
+                    break;
+                }
+                Err(e) => {
+                    let first = modes.len() > 1 && *mode == modes[0];
+                    if first {
+                        tracing::info!(device, "no native mode, trying generic: {}", chain(&e));
+                    }
+                    result = Err(DatapathError::new(
+                        format!(
+                            "attach to `{device}` in {} mode",
+                            if *mode == XdpMode::Skb {
+                                "generic"
+                            } else {
+                                "native"
+                            }
+                        ),
+                        chain(&e),
+                    ));
+                }
+            }
+        }
+        let link = program
+            .take_link(result?)
+            .map_err(|e| DatapathError::new(what(), e))?;
+        let link: FdLink = link.try_into().map_err(|_| {
+            DatapathError::new(
+                what(),
+                "the kernel gives no link that could be pinned (Linux 5.9 does)",
+            )
+        })?;
+        link.pin(self.pins.link(port, device))
+            .map_err(|e| DatapathError::new(format!("pin the link of `{device}`"), e))?;
+        Ok(())
+    }
+
+    /// The live tier's program, for one port.
+    fn load(&mut self, port: u32) -> Result<aya::Ebpf, DatapathError> {
+        let Some(maps) = self.maps.as_ref().filter(|maps| maps.generation.is_some()) else {
+            return Err(DatapathError::new(
+                "load the program",
+                "there are no rules in the kernel yet",
+            ));
+        };
+        let preloaded = self
+            .preload
+            .as_mut()
+            .and_then(|p| p.program(maps.tier, port));
+        if let Some(ebpf) = preloaded {
+            return Ok(ebpf);
+        }
+        live_program(&self.pins, &maps.folder, maps.tier, port, self.trace)
+    }
+
+    /// Removes maps of other tiers and layout versions, once no program uses them.
+    pub(super) fn retire(&self) {
+        let Some(maps) = &self.maps else { return };
+        let all_ours = self
+            .pins
+            .devices()
+            .iter()
+            .all(|(_, device)| self.attached.contains_key(device));
+        if all_ours {
+            for folder in self.pins.others(maps.tier) {
+                match remove_folder(&folder) {
+                    Ok(()) => {
+                        tracing::info!("removed {}, which nothing uses any more", folder.display());
+                    }
+                    Err(e) => tracing::warn!("cannot remove {}: {e}", folder.display()),
+                }
+            }
+        }
+    }
+
+    /// Takes the program off a device that is no longer configured.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn release(&mut self, device: &str) -> Result<(), DatapathError> {
+        for (port, name) in self.pins.devices() {
+            if name == device {
+                let pin = self.pins.link(port, device);
+                detach_link(&pin)
+                    .and_then(|()| std::fs::remove_file(&pin))
+                    .map_err(|e| DatapathError::new(format!("remove {}", pin.display()), e))?;
+            }
+        }
+        self.attached.remove(device);
+        Ok(())
+    }
+
+    /// Devices with a pinned link of this instance, whether they still exist or not.
+    #[must_use]
+    pub fn pinned_devices(&self) -> Vec<String> {
+        self.pins
+            .devices()
+            .into_iter()
+            .map(|(_, device)| device)
+            .collect()
+    }
+
+    /// Whether this controller's program is on the device, and how; asks the kernel.
+    #[must_use]
+    pub fn attached(&self, device: &str) -> Option<Attached> {
+        let (how, id) = interface::query(device).ok()??.xdp?;
+        (self.attached.get(device) == Some(&id)).then_some(how)
+    }
+}

@@ -1,9 +1,10 @@
 //! The control socket: what the CLI and the daemon say to each other.
 //!
 //! [`protocol`] are the messages; [`server`] bounds and checks what comes in and
-//! knows nothing of what it means; [`client`] asks one question.
+//! knows nothing of what it means; [`peer`] is who asks; [`client`] asks one question.
 
 pub mod client;
+pub mod peer;
 pub mod protocol;
 pub mod server;
 

@@ -96,6 +96,30 @@ pub enum Request {
     Detach,
 }
 
+impl Request {
+    /// The command that asks, as it is typed.
+    #[must_use]
+    pub const fn command(&self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Apply { .. } => "apply",
+            Self::Confirm => "confirm",
+            Self::Rollback => "rollback",
+            Self::History => "history",
+            Self::Block(_) => "block",
+            Self::Allow(_) => "allow",
+            Self::Unblock(_) => "unblock",
+            Self::Explain(_) => "explain",
+            Self::Lookup { .. } => "lookup",
+            Self::AsndbInfo => "asndb info",
+            Self::AsndbImport { .. } => "asndb import",
+            Self::AsndbUpdate { .. } | Self::AsndbProgress => "asndb update",
+            Self::AsndbDiff { .. } => "asndb diff",
+            Self::Detach => "detach",
+        }
+    }
+}
+
 /// One overlay entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {

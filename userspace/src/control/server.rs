@@ -23,6 +23,7 @@ use tokio::{
 
 use super::{
     OTHER_VERSION,
+    peer::Peer,
     protocol::{Answer, Envelope, MAX_MESSAGE, PROTOCOL_VERSION, Request},
 };
 use crate::diagnostic::{Diagnostics, quoted};
@@ -49,6 +50,15 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// A request, and who asks.
+#[derive(Debug)]
+pub struct Call {
+    /// What is asked.
+    pub request: Request,
+    /// By whom.
+    pub peer: Peer,
 }
 
 /// A socket that is removed when dropped.
@@ -124,7 +134,7 @@ impl Server {
     /// Answers until dropped.
     pub async fn serve<H, F>(&self, handler: H)
     where
-        H: Fn(Request) -> F + Clone + Send + Sync + 'static,
+        H: Fn(Call) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
         let room = Arc::new(Semaphore::new(CONNECTIONS));
@@ -154,10 +164,11 @@ impl Server {
 
 async fn converse<H, F>(stream: UnixStream, group: Option<Gid>, handler: H) -> io::Result<()>
 where
-    H: Fn(Request) -> F,
+    H: Fn(Call) -> F,
     F: Future<Output = Answer>,
 {
-    let allowed = stream.peer_cred().is_ok_and(|peer| may_ask(&peer, group));
+    let credentials = stream.peer_cred()?;
+    let allowed = may_ask(&credentials, group);
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     if !allowed {
@@ -167,6 +178,7 @@ where
         );
         return say(&mut write, &answer).await;
     }
+    let peer = Peer::of(&credentials).await;
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -183,7 +195,8 @@ where
             Ok(request) => {
                 // Files of a policy are not kept twice while they are worked on.
                 line = Vec::new();
-                handler(request).await
+                let peer = peer.clone();
+                handler(Call { request, peer }).await
             }
             Err(answer) => answer,
         };
@@ -342,8 +355,8 @@ mod tests {
             let server = Server::bind(&path, "no-such-group").unwrap();
             let second = Server::bind(&path, "no-such-group").unwrap_err();
             assert!(matches!(second, ServerError::Taken(_)), "{second}");
-            let handler = |request| async move {
-                match request {
+            let handler = |call: Call| async move {
+                match call.request {
                     Request::Status => Answer::Ok(serde_json::json!({"enforcing": true})),
                     _ => error("no", Some("ask something else")),
                 }

@@ -61,7 +61,7 @@ use crate::{
     config::{self, Config},
     control::{
         protocol::{Answer, Request},
-        server::Server,
+        server::{Call, Server},
     },
     metrics,
 };
@@ -181,7 +181,7 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
 
     let handler = {
         let (core, done) = (Arc::clone(&core), Arc::clone(&done));
-        move |request| answer(Arc::clone(&core), Arc::clone(&done), request)
+        move |call| answer(Arc::clone(&core), Arc::clone(&done), call)
     };
     let mut serving = std::pin::pin!(server.serve(handler));
     let mut tick = interval(Duration::from_secs(1));
@@ -329,9 +329,10 @@ async fn fetch_in_time(core: Shared) {
     }
 }
 
-async fn answer(core: Shared, done: Arc<Notify>, request: Request) -> Answer {
-    let detach = request == Request::Detach;
-    let result = spawn_blocking(move || questions::perform(&core, request)).await;
+async fn answer(core: Shared, done: Arc<Notify>, call: Call) -> Answer {
+    let detach = call.request == Request::Detach;
+    let asked = format!("`{}` of {}", call.request.command(), call.peer);
+    let result = spawn_blocking(move || questions::perform(&core, call)).await;
     let result = result.unwrap_or_else(|e| {
         Err(Refusal::new(
             format!("the operation failed inside the daemon: {e}"),
@@ -350,7 +351,7 @@ async fn answer(core: Shared, done: Arc<Notify>, request: Request) -> Answer {
             Answer::Ok(value)
         }
         Err(refusal) => {
-            tracing::warn!("refused: {}", refusal.in_words());
+            tracing::warn!("{asked} is refused: {}", refusal.in_words());
             refusal.answer()
         }
     }

@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     asn,
-    control::protocol::{Change, PolicyFile, Request},
+    control::{
+        peer::Peer,
+        protocol::{Change, PolicyFile, Request},
+    },
     datapath::kernel::Datapath,
     diagnostic::{Diagnostic, Diagnostics, did_you_mean, quoted},
     policy::{
@@ -36,8 +39,9 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 impl Core {
-    /// Does what was asked.
-    pub(super) fn perform(&mut self, request: Request) -> Result<Value, Refusal> {
+    /// Does what was asked, for whoever asked.
+    pub(super) fn perform(&mut self, request: Request, by: &Peer) -> Result<Value, Refusal> {
+        tracing::debug!("`{}` of {by}", request.command());
         if !matches!(
             request,
             Request::Status | Request::History | Request::AsndbInfo

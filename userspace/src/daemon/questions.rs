@@ -7,14 +7,15 @@ use serde_json::Value;
 use super::{Core, Shared, bgp::Bgp, core::Live, lock, refusal::Refusal, updates};
 use crate::{
     asn::AsnDb,
-    control::protocol::Request,
+    control::{protocol::Request, server::Call},
     judge::{Engine, ExplainQuery, QueryError, Router, explain},
     lookup::lookup,
     policy::Policy,
 };
 
 /// Does what was asked, with the core or beside it.
-pub(super) fn perform(core: &Shared, request: Request) -> Result<Value, Refusal> {
+pub(super) fn perform(core: &Shared, call: Call) -> Result<Value, Refusal> {
+    let Call { request, peer } = call;
     match request {
         Request::Lookup { query } => {
             let (db, bgp) = {
@@ -40,7 +41,7 @@ pub(super) fn perform(core: &Shared, request: Request) -> Result<Value, Refusal>
             let asked = Asked::of(&lock(core))?;
             asked.explain(&query)
         }
-        request => lock(core).perform(request),
+        request => lock(core).perform(request, &peer),
     }
 }
 

@@ -57,6 +57,8 @@ impl Workspace {
         let mut command = Command::new(cargo);
         command
             .current_dir(&self.root)
+            // Meant for the cargo that build scripts start: see `.cargo/config.toml`.
+            .env_remove("CARGO_TERM_QUIET")
             .env("CARGO_TARGET_DIR", &self.target);
         command
     }

@@ -180,7 +180,8 @@ impl Ethtool {
             ));
         }
         for (to, from) in name.iter_mut().zip(device.bytes()) {
-            *to = from.cast_signed();
+            // Signed or not, by processor.
+            *to = libc::c_char::from_ne_bytes([from]);
         }
         Ok(Self {
             socket: std::net::UdpSocket::bind(("127.0.0.1", 0))
@@ -202,7 +203,8 @@ impl Ethtool {
         let result = unsafe {
             libc::ioctl(
                 self.socket.as_raw_fd(),
-                libc::SIOCETHTOOL,
+                // C libraries do not agree on its type; its value fits all of them.
+                libc::SIOCETHTOOL as _,
                 std::ptr::from_mut(&mut request),
             )
         };

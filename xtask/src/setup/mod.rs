@@ -5,10 +5,11 @@
 //!
 //! - [`toolchain`]: the nightly compiler with the sources of `core`, rustfmt, clippy.
 //! - [`linker`]: a bpf-linker that understands what that compiler emits.
-//! - [`packages`]: Debian packages.
+//! - [`packages`]: Debian packages; [`services`]: theirs stay down.
 
 mod linker;
 mod packages;
+mod services;
 mod toolchain;
 
 use crate::command::{Failed, say};

@@ -1,11 +1,8 @@
-//! Debian packages, by apt. A service that a package would start is not started:
-//! the demo and the tests start what they need, where they need it.
+//! Debian packages, by apt; their services stay down ([`NoServices`]).
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::process::Command;
 
+use super::services::NoServices;
 use crate::command::{Failed, answer, run, say};
 
 /// What building needs beside Rust: C libraries are compiled along.
@@ -60,8 +57,7 @@ pub(super) fn install(packages: &[&str]) -> Result<(), Failed> {
     say(format_args!(
         "Debian packages are missing: installing {list}"
     ));
-    let _quiet = NoServices::new()?;
-    let prometheus_is_new = missing.contains(&"prometheus");
+    let _quiet = NoServices::new(&missing)?;
     let apt_install = || {
         let mut command = apt();
         command
@@ -73,10 +69,6 @@ pub(super) fn install(packages: &[&str]) -> Result<(), Failed> {
     if !can_be_had(&missing) || apt_install().is_err() {
         run(apt().arg("update"))?;
         apt_install()?;
-    }
-    // Else it would come up at the next boot, for the sake of promtool.
-    if prometheus_is_new && Path::new("/run/systemd/system").exists() {
-        run(Command::new("systemctl").args(["disable", "prometheus.service"]))?;
     }
     Ok(())
 }
@@ -112,48 +104,6 @@ fn apt() -> Command {
     let mut command = Command::new("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive");
     command
-}
-
-/// While it lives, packages that are being installed may not start services:
-/// Debian's policy-rc.d says so.
-struct NoServices {
-    ours: bool,
-}
-
-const POLICY: &str = "/usr/sbin/policy-rc.d";
-
-/// Says in the file that it is not the administrator's.
-const MARK: &str = "# by kordon's cargo xtask, while it installs packages";
-
-impl NoServices {
-    fn new() -> Result<Self, Failed> {
-        // One that an interrupted run left behind may be replaced.
-        if Path::new(POLICY).exists()
-            && !fs::read_to_string(POLICY).is_ok_and(|text| text.contains(MARK))
-        {
-            return Ok(Self { ours: false });
-        }
-        // It forbids (101) only as long as this process lives: killed at the wrong
-        // moment, it must not keep the machine's services down for good.
-        let script = format!(
-            "#!/bin/sh\n{MARK}\nif kill -0 {} 2>/dev/null; then exit 101; fi\nexit 0\n",
-            std::process::id()
-        );
-        fs::write(POLICY, script)
-            .and_then(|()| fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755)))
-            .map_err(|error| Failed::new(format!("cannot write `{POLICY}`: {error}")))?;
-        Ok(Self { ours: true })
-    }
-}
-
-impl Drop for NoServices {
-    fn drop(&mut self) {
-        if self.ours
-            && let Err(error) = fs::remove_file(POLICY)
-        {
-            say(format_args!("cannot remove `{POLICY}`: {error}"));
-        }
-    }
 }
 
 #[cfg(test)]

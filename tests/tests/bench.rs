@@ -63,7 +63,7 @@ fn required() -> HashMap<&'static str, Vec<String>> {
             scale.extend(["ipv4", "ipv6"].map(|family| format!("{size}/{family}/pass/{traffic}")));
         }
     }
-    let build = "whole/ranges-to-live whole/swap one-more-asn/to-live one-more-asn/proof";
+    let build = "whole/ranges-to-live whole/swap rules/to-live rules/proof";
     let memory = "kordon/live kordon/per-cpu/2 kordon/per-cpu/16 kordon/per-cpu/128 \
                   daemon/after-start";
     HashMap::from([

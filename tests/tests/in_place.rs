@@ -1,7 +1,6 @@
 //! The table of the whole Internet, changed in place a hundred thousand times while it is
 //! live: what the program in the kernel says of addresses then, through both planes, is
-//! what a list of ranges says to which the same was done. And rules that are changed in
-//! place, ASN by ASN: then everything is judged as the policy says.
+//! what a list of ranges says to which the same was done.
 //!
 //! Needs real data, in the folder that `KORDON_TEST_DATA` names; without it the small
 //! extract of the repository is changed.
@@ -12,7 +11,6 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,7 +19,7 @@ use kordon::{
     asn::{self, AsnDb},
     compile::{
         amend::{AmendError, Patch},
-        generation::{Environment, Grouping, PortSpec, compile, compile_like},
+        generation::{Environment, PortSpec, compile},
         partition::Partition,
         table::{FlatTable, choose_tier_with_room},
     },
@@ -31,7 +29,6 @@ use kordon::{
         probe::Prober,
     },
     policy::{self, Bundle, Context, Overlay, Policy},
-    prove::{Budget, Claim, addresses, prove},
 };
 use kordon_ebpf::layout::Judged;
 use kordon_tests::{data, lab::Bpffs};
@@ -156,7 +153,7 @@ impl Live {
     }
 
     /// Writes a table of what the models have.
-    fn publish(&mut self) -> Result<Arc<Grouping>> {
+    fn publish(&mut self) -> Result<()> {
         let [v4, v6] = &self.models;
         let v4 = v4.iter().map(|(start, class)| (*start as u32, *class));
         self.partition.v4 = v4.collect();
@@ -180,7 +177,7 @@ impl Live {
         self.datapath
             .publish(&mut rules, &flat, tier, &directory, &mut |_| Ok(()))?;
         self.datapath.warm_editor()?;
-        Ok(rules.grouping)
+        Ok(())
     }
 
     /// Changes a prefix in the model and in the kernel; how long the kernel's took.
@@ -336,169 +333,5 @@ fn a_hundred_thousand_changes_in_place() -> Result<()> {
     println!("{compared} addresses compared, {by_planes} of them decided by the verdict planes");
     ensure!(compared > addresses / 2, "{compared}");
     ensure!(by_planes > compared / 4, "{by_planes} of {compared}");
-    Ok(())
-}
-
-/// What the daemon does when one ASN more is blocked, or one less.
-struct Rules {
-    live: Live,
-    grouping: Option<Arc<Grouping>>,
-    number: u8,
-}
-
-impl Rules {
-    /// Makes a policy live in place. `spoil`: which of its proofs fails.
-    fn change(&mut self, policy: &Policy, spoil: Option<usize>) -> Result<(), NotAmended> {
-        let Live {
-            datapath,
-            db,
-            partition,
-            tables,
-            ..
-        } = &mut self.live;
-        let environment = environment();
-        let mut directory = datapath.directory().clone();
-        let before = self.grouping.as_deref();
-        let rules = compile_like(policy, db, &environment, partition, &mut directory, before);
-        let mut rules = rules.expect("it is a policy");
-        self.number += 1;
-        rules.fixed.hash = [self.number; 32];
-        rules.fixed.table_key = [*tables; 32];
-        let claim = Claim {
-            policy,
-            db,
-            environment: &environment,
-            directory: &directory,
-            changed: &[],
-        };
-        let mut proofs = 0;
-        datapath.publish_in_place(&mut rules, &directory, &mut |prober, asked| {
-            let proof = addresses(&claim, asked, prober)?;
-            assert!(proof.packets >= asked.len(), "{asked:?}");
-            proofs += 1;
-            match spoil {
-                Some(spoil) if spoil == proofs => Err("spoiled".into()),
-                _ => Ok(()),
-            }
-        })?;
-        assert_eq!(proofs, 2);
-        self.grouping = Some(rules.grouping);
-        Ok(())
-    }
-
-    /// Everything that is live is as a policy says.
-    fn prove(&mut self, policy: &Policy) -> Result<usize> {
-        let directory = self.live.datapath.directory().clone();
-        let mut planes = 0;
-        let claim = Claim {
-            policy,
-            db: &self.live.db,
-            environment: &environment(),
-            directory: &directory,
-            changed: &[],
-        };
-        let mut packets = 0;
-        let asked = self.live.datapath.ask_live(|prober| {
-            let before = prober.by_planes();
-            packets = prove(&claim, Budget::Table, prober)?.packets;
-            planes = prober.by_planes() - before;
-            Ok(())
-        });
-        asked.map_err(|e| anyhow!(e))?;
-        ensure!(planes > packets / 4, "{planes} of {packets}");
-        Ok(packets)
-    }
-}
-
-#[test]
-fn rules_change_in_place() -> Result<()> {
-    let mut live = Live::new()?;
-    let mut rules = Rules {
-        grouping: Some(live.publish()?),
-        live,
-        number: 0,
-    };
-    let mut rng = fastrand::Rng::with_seed(number("KORDON_SEED", 12) as u64);
-    let all: Vec<u32> = rules.live.db.asns.iter().map(|(asn, _)| *asn).collect();
-    let mut blocked = Vec::new();
-    // Some are in the set, others have a rule of their own, as `kordon block` makes it.
-    let text = |blocked: &[u32]| {
-        let (named, own): (Vec<u32>, Vec<u32>) = blocked.iter().partition(|asn| *asn % 2 == 0);
-        let named: String = named.iter().map(|asn| format!(", \"{asn}\"")).collect();
-        let sets: String = (own.iter())
-            .map(|asn| format!("[set.one-{asn}]\nasns = [\"{asn}\"]\n"))
-            .collect();
-        let rules: String = (own.iter())
-            .map(|asn| {
-                let head = "[[rule]]\nfrom = [\"cameras\", \"doors\"]\naction = \"drop\"";
-                format!("{head}\nname = \"one-{asn}\"\nto = \"one-{asn}\"\n")
-            })
-            .collect();
-        let (before, behind) = POLICY.split_once("[[rule]]").expect("there is one");
-        let before = before.replace("\"1-20000\"", &format!("\"1-20000\"{named}"));
-        format!("{before}{sets}{rules}[[rule]]{behind}")
-    };
-    let (mut took, mut as_a_whole) = (Vec::new(), 0);
-    let mut policy = parsed(POLICY, &rules.live.db)?;
-    for round in 0..number("KORDON_RULES", 200) {
-        if blocked.len() > 50 || rng.u8(..) < 60 && !blocked.is_empty() {
-            blocked.swap_remove(rng.usize(..blocked.len()));
-        } else {
-            blocked.push(all[rng.usize(..all.len())]);
-        }
-        let next = parsed(&text(&blocked), &rules.live.db)?;
-        let start = Instant::now();
-        match rules.change(&next, None) {
-            Ok(()) => took.push(start.elapsed()),
-            Err(NotAmended::OtherRules) => {
-                as_a_whole += 1;
-                rules.live.policy = next.clone();
-                rules.grouping = Some(rules.live.publish()?);
-            }
-            Err(e) => return Err(anyhow!("round {round}: {e}")),
-        }
-        policy = next;
-    }
-    took.sort_unstable();
-    println!(
-        "{} changes of rules in place: median {:?}, worst {:?}; {as_a_whole} as a whole",
-        took.len(),
-        took[took.len() / 2],
-        took[took.len() - 1],
-    );
-    ensure!(as_a_whole < took.len() / 4, "{as_a_whole} as a whole");
-    println!(
-        "{} packets are judged as they should be",
-        rules.prove(&policy)?
-    );
-
-    // One less and another one more: a packet might see half of it.
-    let all_in = |policy: &str| POLICY.replace("\"1-20000\"", policy);
-    let first = parsed(&all_in("\"1-9999\", \"15169\""), &rules.live.db)?;
-    rules.live.policy = first.clone();
-    rules.grouping = Some(rules.live.publish()?);
-    let other = parsed(&all_in("\"1-9999\", \"16509\""), &rules.live.db)?;
-    let refused = rules.change(&other, None);
-    ensure!(
-        matches!(refused, Err(NotAmended::OtherRules)),
-        "{refused:?}"
-    );
-    rules.live.policy = policy.clone();
-    rules.grouping = Some(rules.live.publish()?);
-
-    // What does not prove right before is not live, and leaves no trace.
-    let before = rules.live.datapath.live();
-    blocked.push(65_000_000);
-    blocked.push(all[all.len() / 2]);
-    let next = parsed(&text(&blocked), &rules.live.db)?;
-    let refused = rules.change(&next, Some(1));
-    ensure!(matches!(refused, Err(NotAmended::Wrong(_))), "{refused:?}");
-    ensure!(rules.live.datapath.live() == before);
-    rules.prove(&policy)?;
-    // What is found wrong when it is live has no name: it is to be replaced.
-    let refused = rules.change(&next, Some(2));
-    ensure!(matches!(refused, Err(NotAmended::Wrong(_))), "{refused:?}");
-    let live = rules.live.datapath.live();
-    ensure!(live.is_some_and(|live| live.hash == [0; 32]));
     Ok(())
 }

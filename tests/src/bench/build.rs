@@ -1,18 +1,17 @@
 //! From ranges to a live generation, step by step: what an administrator or a new
 //! database waits for. Each step is timed where it happens, in this process.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use kordon::asn::{self, AsnDb};
 use kordon::compile::directory::Directory;
-use kordon::compile::generation::{Grouping, Rules, compile_like};
+use kordon::compile::generation::{Rules, compile};
 use kordon::compile::partition::{Partition, partition_key};
 use kordon::compile::table::{FlatTable, choose_tier};
-use kordon::datapath::{kernel::Datapath, publish::Published};
+use kordon::datapath::kernel::Datapath;
 use kordon::policy::{Policy, policy_hash};
-use kordon::prove::{Budget, Claim, addresses, prove};
+use kordon::prove::{Budget, Claim, prove};
 
 use super::Wanted;
 use super::internet::{Internet, parsed, policy_text};
@@ -47,7 +46,6 @@ pub(super) fn measure(
         internet,
         datapath: &mut datapath,
         key: 0,
-        grouping: None,
     };
     builder.whole(&mut Values::default())?;
     for round in 0..wanted.rounds {
@@ -90,8 +88,6 @@ struct Builder<'a> {
     datapath: &'a mut Datapath,
     /// Makes each table another one than what is live.
     key: u64,
-    /// Of the rules that are live, as the daemon keeps it.
-    grouping: Option<Arc<Grouping>>,
 }
 
 impl Builder<'_> {
@@ -120,15 +116,9 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// One more ASN over the table that is live, and back: in place, as the daemon does
-    /// it, and by other maps, as what changes more.
+    /// One more ASN over the table that is live, and back.
     fn incremental(&mut self, values: &mut Values, more: &Policy) -> Result<()> {
         let Internet { policy, image, .. } = self.internet;
-        for policy in [more, policy] {
-            let start = Instant::now();
-            self.in_place(values, policy, &image.partition)?;
-            values.note("one-more-asn/to-live", "ms", ms(start));
-        }
         for policy in [more, policy] {
             let start = Instant::now();
             self.publish(values, "rules", policy, &image.partition, &image.table)?;
@@ -137,40 +127,12 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn in_place(
-        &mut self,
-        values: &mut Values,
-        policy: &Policy,
-        partition: &Partition,
-    ) -> Result<()> {
-        let what = "one-more-asn";
-        let start = Instant::now();
-        let (mut rules, directory) = self.compiled(policy, partition)?;
-        values.note(format!("{what}/generation"), "ms", ms(start));
-        let claim = claim(self.internet, policy, &directory);
-        let mut proven = 0.0;
-        let start = Instant::now();
-        let published = self
-            .datapath
-            .publish_in_place(&mut rules, &directory, &mut |prober, asked| {
-                let start = Instant::now();
-                let outcome = addresses(&claim, asked, prober).map(drop);
-                proven += ms(start);
-                outcome
-            })
-            .map_err(|error| anyhow!("cannot change the rules in place: {error}"))?;
-        note_steps(values, what, ms(start), proven, &published);
-        self.grouping = Some(rules.grouping);
-        Ok(())
-    }
-
     fn compiled(&self, policy: &Policy, partition: &Partition) -> Result<(Rules, Directory)> {
         let Internet {
             db, environment, ..
         } = self.internet;
         let mut directory: Directory = self.datapath.directory().clone();
-        let before = self.grouping.as_deref();
-        let mut rules = compile_like(policy, db, environment, partition, &mut directory, before)?;
+        let mut rules = compile(policy, db, environment, partition, &mut directory)?;
         rules.fixed.hash = policy_hash(policy);
         rules.fixed.table_key = partition_key(policy, &self.key.to_le_bytes(), &environment.router);
         Ok((rules, directory))
@@ -210,8 +172,10 @@ impl Builder<'_> {
             published.table_written == (budget == Budget::Table),
             "a table was written where none should be, or not where one should"
         );
-        note_steps(values, what, took, proven, &published);
-        self.grouping = Some(rules.grouping);
+        let swap = published.swap.as_secs_f64() * 1e3;
+        values.note(format!("{what}/proof"), "ms", proven);
+        values.note(format!("{what}/swap"), "ms", swap);
+        values.note(format!("{what}/write"), "ms", took - proven - swap);
         Ok(())
     }
 }
@@ -225,12 +189,4 @@ fn claim<'a>(internet: &'a Internet, policy: &'a Policy, directory: &'a Director
         directory,
         changed: &[],
     }
-}
-
-/// Milliseconds of publishing, of which so many were the proof's.
-fn note_steps(values: &mut Values, what: &str, took: f64, proven: f64, published: &Published) {
-    let swap = published.swap.as_secs_f64() * 1e3;
-    values.note(format!("{what}/proof"), "ms", proven);
-    values.note(format!("{what}/swap"), "ms", swap);
-    values.note(format!("{what}/write"), "ms", took - proven - swap);
 }

@@ -106,12 +106,8 @@ pub struct Rules {
     pub fixed: Box<Generation<0>>,
     /// By class.
     pub class_words: Vec<u32>,
-    /// Groups that have a number: those that the policy tells apart, and with
-    /// [`compile_like`] those of before.
+    /// Groups that the policy tells apart.
     pub groups: usize,
-    /// Groups with lower numbers are those of before, and their verdicts; `None`: all are
-    /// new.
-    pub kept_groups: Option<u32>,
     /// How classes that come later get their words.
     pub grouping: Arc<Grouping>,
 }
@@ -127,28 +123,11 @@ pub fn compile(
     partition: &Partition,
     directory: &mut Directory,
 ) -> Result<Rules, GenerationError> {
-    compile_like(policy, db, environment, partition, directory, None)
-}
-
-/// As [`compile`]: where verdicts are as they were before, groups keep their numbers, so
-/// that little of the result differs where little of the policy does.
-///
-/// # Errors
-/// As `compile`.
-pub fn compile_like(
-    policy: &Policy,
-    db: &AsnDb,
-    environment: &Environment,
-    partition: &Partition,
-    directory: &mut Directory,
-    before: Option<&Grouping>,
-) -> Result<Rules, GenerationError> {
     limit("zones", policy.zones.len(), MAX_ZONES)?;
     limit("interfaces", environment.ports.len(), MAX_PORTS)?;
     limit("NAT64 prefixes", policy.nat64.len(), MAX_NAT64)?;
     let mut fixed: Box<Generation<0>> = bytemuck::zeroed_box();
     fixed.version = LAYOUT_VERSION;
-    let before = before.filter(|before| before.hits.len() == policy.zones.len());
     let kinds = Kinds::new(policy, db, partition)?;
     for (slot, prefix) in fixed.nat64.iter_mut().zip(&policy.nat64) {
         *slot = Nat64 {
@@ -174,15 +153,8 @@ pub fn compile_like(
             .collect::<Result<Vec<_>, _>>()?;
         evaluated.push(of_zone);
     }
-    let columns = match Columns::new(&evaluated, kinds.samples.len(), before) {
-        Ok(columns) => columns,
-        // Those of before leave no room.
-        Err(_) if before.is_some() => {
-            return compile_like(policy, db, environment, partition, directory, None);
-        }
-        Err(e) => return Err(e),
-    };
-    let stride = columns.stride as usize;
+    let columns = Columns::new(&evaluated, kinds.samples.len())?;
+    let stride = columns.ids.len();
     for (words, group) in &columns.ids {
         for (id, word) in words.iter().enumerate() {
             fixed.verdicts[id * stride + *group as usize] = *word;
@@ -218,14 +190,11 @@ pub fn compile_like(
         fixed,
         class_words,
         groups: columns.ids.len(),
-        kept_groups: columns.kept,
         grouping: Arc::new(Grouping {
             questions: kinds.questions,
             ids: (kinds.ids.into_iter())
                 .map(|(signature, kind)| (signature, columns.of_kind[kind as usize]))
                 .collect(),
-            columns: columns.ids,
-            stride: columns.stride,
             audits: (0..policy.zones.len())
                 .map(|zone| may_audit(policy, zone))
                 .collect(),
@@ -314,23 +283,11 @@ struct Columns {
     of_kind: Vec<u32>,
     /// Group by the verdict words of all zones.
     ids: HashMap<Box<[u32]>, u32>,
-    /// Groups that there is room for.
-    stride: u32,
-    /// See [`Rules::kept_groups`].
-    kept: Option<u32>,
 }
 
-/// Groups that there is room for beside those that are there.
-const SPARE_GROUPS: usize = 64;
-
 impl Columns {
-    fn new(
-        evaluated: &[Vec<Evaluated>],
-        kinds: usize,
-        before: Option<&Grouping>,
-    ) -> Result<Self, GenerationError> {
-        let mut ids = before.map_or_else(HashMap::new, |before| before.columns.clone());
-        let kept = before.map(|before| before.columns.len() as u32);
+    fn new(evaluated: &[Vec<Evaluated>], kinds: usize) -> Result<Self, GenerationError> {
+        let mut ids = HashMap::new();
         let mut of_kind = Vec::with_capacity(kinds);
         for kind in 0..kinds {
             let words: Box<[u32]> = (evaluated.iter().map(|zone| zone[kind].word)).collect();
@@ -340,20 +297,7 @@ impl Columns {
         let zones = evaluated.len();
         limit("groups of destinations", ids.len(), MAX_GROUPS)?;
         limit("zones times groups", zones * ids.len(), MAX_VERDICTS)?;
-        let most = (MAX_VERDICTS / zones.max(1)).min(MAX_GROUPS);
-        let stride = match before {
-            Some(before) => {
-                limit("groups", ids.len(), before.stride as usize)?;
-                before.stride
-            }
-            None => (ids.len() + SPARE_GROUPS).min(most) as u32,
-        };
-        Ok(Self {
-            of_kind,
-            ids,
-            stride,
-            kept,
-        })
+        Ok(Self { of_kind, ids })
     }
 }
 

@@ -5,7 +5,6 @@
 //! It blocks; the event loop calls it from threads of its own.
 
 use std::{
-    net::IpAddr,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -28,19 +27,18 @@ use super::{
 };
 use crate::{
     compile::{
-        generation::{Environment, Grouping, PortSpec, Rules, compile, compile_like},
+        generation::{Environment, Grouping, PortSpec, compile},
         partition::{Partition, partition_key},
         table::{FlatTable, Tier, choose_tier_with_room},
     },
     config::Config,
     datapath::{
-        amend::NotAmended,
         kernel::{Datapath, LiveGeneration},
         probe::Prober,
         publish::Published,
     },
     policy::{Overlay, Policy, policy_hash},
-    prove::{self, Budget, Claim, Place, prove},
+    prove::{Budget, Claim, Place, prove},
 };
 
 /// What is known of the live table while rules and prefixes change over it. The table
@@ -252,13 +250,12 @@ impl Core {
     ) -> Result<Published, Refusal> {
         let table = &candidate.table;
         let mut directory = self.datapath.directory().clone();
-        let mut rules = compile_like(
+        let mut rules = compile(
             policy,
             &database.db,
             environment,
             &table.partition,
             &mut directory,
-            self.grouping.as_deref(),
         )
         .map_err(Refusal::from_error)?;
         rules.fixed.hash = hash;
@@ -279,13 +276,6 @@ impl Core {
             directory: &directory,
             changed: &changed,
         };
-        if tier.is_none()
-            && changed.is_empty()
-            && let Some(published) = self.publish_in_place(&mut rules, &claim)
-        {
-            self.grouping = Some(rules.grouping);
-            return Ok(published);
-        }
         let mut place = None;
         let mut prove = |prober: &mut Prober| {
             let start = Instant::now();
@@ -304,30 +294,6 @@ impl Core {
         self.place = place;
         self.warm_editor();
         Ok(published)
-    }
-
-    /// Rules that differ in few verdicts from those that are live; `None`: they are to be
-    /// published as a whole.
-    fn publish_in_place(&mut self, rules: &mut Rules, claim: &Claim<'_>) -> Option<Published> {
-        let start = Instant::now();
-        let mut prove = |prober: &mut Prober, asked: &[IpAddr]| {
-            prove::addresses(claim, asked, prober).map(drop)
-        };
-        let datapath = &mut self.datapath;
-        match datapath.publish_in_place(rules, claim.directory, &mut prove) {
-            Ok(published) => {
-                tracing::debug!(took = ?start.elapsed(), "rules changed in place");
-                Some(published)
-            }
-            Err(why @ NotAmended::Wrong(_)) => {
-                tracing::error!("the rules are replaced as a whole: {why}");
-                None
-            }
-            Err(why) => {
-                tracing::debug!("not in place: {why}");
-                None
-            }
-        }
     }
 
     /// What is known of the live table, or another one. Rules change often, addresses
@@ -382,27 +348,11 @@ impl Core {
             .is_some_and(|live| live.table_key == key)
         {
             match self.table_for(&live.policy, &database, &live.environment, key) {
-                Ok(candidate) => {
-                    self.grouping = self.grouping_of(&live, &candidate.table.partition);
-                    self.table = Some(candidate.table);
-                }
+                Ok(candidate) => self.table = Some(candidate.table),
                 Err(e) => tracing::warn!("cannot cut the address space again: {e}"),
             }
         }
         self.live = Some(live);
-    }
-
-    /// Groups of the live rules, which another daemon compiled, if they come out the same.
-    fn grouping_of(&self, live: &Live, partition: &Partition) -> Option<Arc<Grouping>> {
-        let mut directory = self.datapath.directory().clone();
-        let Live {
-            policy,
-            environment,
-            ..
-        } = live;
-        let db = &self.database.db;
-        let rules = compile(policy, db, environment, partition, &mut directory).ok()?;
-        self.datapath.is_live(&rules).then_some(rules.grouping)
     }
 
     /// The first change in place should not wait for it.

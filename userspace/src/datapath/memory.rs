@@ -14,8 +14,7 @@ use std::{
 use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type;
 use kordon_ebpf::layout::{
-    Generation, Line, MAX_ASN_PAGES, MAX_VERDICTS, Node, Planes, Probe, ProbeControl, ProbeOutput,
-    Table, tier,
+    Generation, Line, MAX_ASN_PAGES, Node, Planes, Probe, ProbeControl, ProbeOutput, Table, tier,
 };
 
 use super::DatapathError;
@@ -28,17 +27,6 @@ use crate::compile::{
 
 /// `BPF_F_MMAPABLE` of `linux/bpf.h`.
 pub(super) const MMAPABLE: u32 = 1 << 10;
-
-/// What is to be written into a generation to make it another one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rewording {
-    /// Indices into `verdicts`, and words.
-    pub verdicts: Vec<(usize, u32)>,
-    /// Classes and their words.
-    pub words: Vec<(usize, u32)>,
-    /// Indices into `asn_pages`, and first slots.
-    pub pages: Vec<(usize, u32)>,
-}
 
 /// A map of one value, mapped.
 pub struct Mapped {
@@ -158,83 +146,6 @@ impl Mapped {
         free.fill(0);
     }
 
-    /// In what class words, verdicts of new groups and pages of counters a generation differs
-    /// from the one that is here; `None`: in more, beside number and hash.
-    #[must_use]
-    pub fn rewording(&self, rules: &Rules) -> Option<Rewording> {
-        type Fixed = Generation<0>;
-        let live = self.generation();
-        let [here, there] = [live, &*rules.fixed].map(|fixed| {
-            // SAFETY: all of it are integers without padding between them.
-            let bytes = unsafe {
-                std::slice::from_raw_parts(
-                    std::ptr::from_ref(fixed).cast::<u8>(),
-                    size_of::<Fixed>(),
-                )
-            };
-            // What names it, and pages, are looked at apart.
-            [
-                &bytes[..std::mem::offset_of!(Fixed, number)],
-                &bytes[std::mem::offset_of!(Fixed, table_key)
-                    ..std::mem::offset_of!(Fixed, asn_pages)],
-                &bytes[std::mem::offset_of!(Fixed, steps)..],
-            ]
-        });
-        if here != there {
-            return None;
-        }
-        let mut new = Rewording::default();
-        let kept = rules.kept_groups?;
-        let zones = live.zones.iter().map(|zone| zone.verdict_base);
-        // Groups of a zone are behind the first of them, up to the next zone's.
-        let group_of = |index: u32| {
-            let base = zones.clone().filter(|base| *base <= index).max();
-            index - base.unwrap_or(0)
-        };
-        let verdicts = live.verdicts.iter().zip(&rules.fixed.verdicts);
-        for (index, (here, there)) in verdicts.enumerate() {
-            if here != there {
-                // No class is in it yet: programs do not read it.
-                if group_of(index as u32) < kept {
-                    return None;
-                }
-                new.verdicts.push((index, *there));
-            }
-        }
-        let pages = live.asn_pages.iter().zip(&rules.fixed.asn_pages);
-        for (index, (here, there)) in pages.enumerate() {
-            match (*here, *there) {
-                (0, 0) => {}
-                (0, slot) => new.pages.push((index, slot)),
-                // Where nothing is counted any more a page does no harm.
-                (here, there) if there != here && there != 0 => return None,
-                _ => {}
-            }
-        }
-        let here = self.class_words(rules.class_words.len());
-        let words = here.iter().zip(&rules.class_words).enumerate();
-        new.words = words
-            .filter(|(_, (here, there))| here != there)
-            .map(|(class, (_, word))| (class, *word))
-            .collect();
-        Some(new)
-    }
-
-    /// Makes verdicts, pages and class words what they are to be, in this order.
-    pub fn reword(&mut self, new: &Rewording) {
-        let verdicts = std::mem::offset_of!(Generation<0>, verdicts);
-        for (index, word) in &new.verdicts {
-            assert!(*index < MAX_VERDICTS, "an index into `verdicts`");
-            self.store(verdicts + 4 * index, *word);
-        }
-        for (index, slot) in &new.pages {
-            self.set_asn_page(*index, *slot);
-        }
-        for (class, word) in &new.words {
-            self.set_class_word(*class, *word);
-        }
-    }
-
     /// The head of a generation.
     #[must_use]
     pub fn generation(&self) -> &Generation<0> {
@@ -288,15 +199,6 @@ impl Mapped {
         // SAFETY: aligned, long enough, and any bytes are a generation.
         let generation: &mut Generation<0> = unsafe { self.start.cast().as_mut() };
         (generation.hash, generation.table_key) = (hash, table_key);
-    }
-
-    /// Numbers a live generation. Verdict planes of another number are not used.
-    pub fn renumber_generation(&mut self, number: u64) {
-        self.check(size_of::<Generation<0>>());
-        let at = std::mem::offset_of!(Generation<0>, number);
-        // SAFETY: aligned, inside the mapping, and a word that programs only read.
-        let place = unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(at).cast()) };
-        place.store(number, Ordering::Release);
     }
 
     /// Gives a class of a live generation a word.

@@ -109,11 +109,6 @@ impl Prober {
         Ok(self.generation.insert(own))
     }
 
-    /// Switches the verdict planes off.
-    pub fn forget_planes(&mut self) {
-        self.planes.set_planes_number(0);
-    }
-
     /// Takes planes over as they lie in another map of this tier.
     pub fn copy_planes(&mut self, from: &Mapped) {
         self.planes.set_planes_number(0);

@@ -32,7 +32,7 @@ use self::{
     frame::{Frame, from},
     kernel::{Expected, Field, Kernel},
     naive::{Meant, Packet, Reference, Verdict},
-    sample::{Both, Bytes, Sample, address, look_up},
+    sample::{Bytes, Sample, address, look_up},
     unusual::{Unusual, in_words},
 };
 use crate::{
@@ -186,42 +186,6 @@ pub fn prove(claim: &Claim<'_>, budget: Budget, prober: &mut Prober) -> Result<P
                 }
             }
         }
-    }
-    Ok(Proof {
-        packets: kernel.asked,
-        place: places.into_iter().flatten().next(),
-    })
-}
-
-/// Proves what rules say of a few addresses, which is all in which they differ from those
-/// that were proven before.
-///
-/// # Errors
-/// As [`prove`].
-pub fn addresses(
-    claim: &Claim<'_>,
-    asked: &[IpAddr],
-    prober: &mut Prober,
-) -> Result<Proof, String> {
-    let reference = Reference::new(claim);
-    let mut kernel = Kernel::new(claim, prober);
-    let places = places::of_zones(claim, &reference);
-    let mut both = Both::default();
-    for address in asked {
-        both.add_with_neighbours(IpNet::from(*address));
-    }
-    let both = both.done();
-    let samples = [false, true].map(|v6| look_up(&reference, v6, both.of(v6)));
-    for (zone, place) in places.iter().enumerate() {
-        let Some(place) = place else { continue };
-        let rules = Rules {
-            claim,
-            budget: Budget::Rules,
-            reference: &reference,
-            zone,
-            place,
-        };
-        rules.prove(&mut kernel, &samples)?;
     }
     Ok(Proof {
         packets: kernel.asked,

@@ -2,23 +2,16 @@
 //!
 //! Words that link something are atomic; all else is written only where nothing links to.
 
-use std::{
-    net::IpAddr,
-    sync::atomic::{AtomicU16, AtomicU32, Ordering},
-};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use kordon_ebpf::{
-    layout::{CLASS_MASK, Gate, LEAF, LINE_INNER, Line, Node, PlaneLine},
+    layout::{Gate, LEAF, LINE_INNER, Line, Node, PlaneLine},
     plane::ReadPlanes,
     table::ReadTable,
 };
 
-use super::{Areas, Part, push};
-use crate::compile::{
-    joined,
-    plane::{V6_FIRST, V6_TOPS},
-    table::{line_keys, values_of},
-};
+use super::{Part, push};
+use crate::compile::table::{line_keys, values_of};
 
 /// A table that programs read. The parts are those of [`kordon_ebpf::layout::Table`].
 pub struct LiveTable<'a> {
@@ -147,115 +140,6 @@ impl LiveTable<'_> {
         }
     }
 
-    /// Where in the verdict planes some classes are. All of the table is read, each family
-    /// by a thread of its own.
-    #[must_use]
-    pub fn areas_of(&self, wanted: &Wanted) -> Areas {
-        std::thread::scope(|scope| {
-            let v6 = scope.spawn(|| self.areas_v6(wanted));
-            let v4 = (0..=u16::MAX).filter(|top| self.v4_has(self.root_v4(*top), wanted));
-            let v4 = v4.collect();
-            Areas { v4, v6: joined(v6) }
-        })
-    }
-
-    fn areas_v6(&self, wanted: &Wanted) -> Vec<(u16, Option<u16>)> {
-        let mut areas = Vec::new();
-        for top in V6_FIRST..V6_FIRST + V6_TOPS {
-            let root = self.root_v6(top);
-            if root & LEAF != 0 {
-                if wanted.has(root) {
-                    areas.push((top, None));
-                }
-                continue;
-            }
-            for part in 0..=255 {
-                let word = self.block(root, part).unwrap_or(LEAF);
-                let has = |word: u32| match word & LEAF {
-                    0 => self.tree_has(word, wanted),
-                    _ => wanted.has(word),
-                };
-                let is_somewhere = match word & LEAF {
-                    0 => self.values_below(word).iter().any(|word| has(*word)),
-                    _ => has(word),
-                };
-                if !is_somewhere {
-                    continue;
-                }
-                for (slot, words) in (0u16..).zip(self.words(word).chunks(16)) {
-                    if words.iter().any(|word| has(*word)) {
-                        areas.push((top, Some(u16::from(part) << 4 | slot)));
-                    }
-                }
-            }
-        }
-        areas
-    }
-
-    /// The values of the node that a word leads to, if it does.
-    fn values_below(&self, word: u32) -> &[u32] {
-        let node = self.node(word).filter(|_| word & LEAF == 0);
-        let values = node.map(values_of).and_then(|(first, count)| {
-            let first = first as usize;
-            self.values.get(first..first + count as usize)
-        });
-        values.unwrap_or_default()
-    }
-
-    /// Whether some classes are below a word of the IPv4 root, or of a node of it.
-    fn v4_has(&self, word: u32, wanted: &Wanted) -> bool {
-        if word & LEAF != 0 {
-            return wanted.has(word);
-        }
-        let mut values = self.values_below(word).iter();
-        values.any(|word| match word & LEAF {
-            0 => self.v4_has(*word, wanted),
-            _ => wanted.has(*word),
-        })
-    }
-
-    /// Likewise of a /32 of IPv6.
-    fn tree_has(&self, word: u32, wanted: &Wanted) -> bool {
-        if word & LEAF != 0 {
-            return wanted.has(word);
-        }
-        let Some(line) = self.line(word) else {
-            return false;
-        };
-        let count = line_keys(line).count() as u32 + 1;
-        let first = line.tail() & !LINE_INNER;
-        (first..first + count).any(|child| {
-            let word = match line.tail() & LINE_INNER {
-                0 => self.value(child).unwrap_or(LEAF),
-                _ => child,
-            };
-            self.tree_has(word, wanted)
-        })
-    }
-
-    /// Addresses of some classes in these areas, at the ends of ranges; at most about
-    /// `limit`.
-    #[must_use]
-    pub fn addresses_of(&self, areas: &Areas, wanted: &Wanted, limit: usize) -> Vec<IpAddr> {
-        let mut all = Vec::new();
-        let every = |all: usize| all.div_ceil(limit.max(1)).max(1);
-        for top in areas.v4.iter().step_by(every(areas.v4.len())) {
-            let last = u32::from(*top) << 16 | 0xffff;
-            let ends = ends_of(&self.ranges_v4(*top), wanted, last, |next| next - 1);
-            all.extend(ends.into_iter().map(|at| IpAddr::from(at.to_be_bytes())));
-        }
-        for (top, slot) in areas.v6.iter().step_by(every(areas.v6.len())) {
-            let first = u32::from(*top) << 16 | u32::from(slot.unwrap_or(0)) << 4;
-            for slot in first..first + 16 {
-                let last = u128::from(slot) << 96 | u128::MAX >> 32;
-                let ends = ends_of(&self.ranges_v6(slot), wanted, last, |next| next - 1);
-                all.extend(ends.into_iter().map(|at| IpAddr::from(at.to_be_bytes())));
-            }
-        }
-        let step = every(all.len());
-        all.into_iter().step_by(step).collect()
-    }
-
     /// Everything below a word of the IPv4 root.
     pub(super) fn walk_v4(&self, word: u32, visit: &mut impl FnMut(Part, u32, u32)) {
         if let Some((first, count)) = self.visit_node(word, visit) {
@@ -334,47 +218,6 @@ impl LiveTable<'_> {
             }
         }
         used
-    }
-}
-
-/// First and last addresses of the ranges of some classes. `last`: that of all ranges.
-fn ends_of<A: Copy>(
-    ranges: &[(A, u32)],
-    wanted: &Wanted,
-    last: A,
-    before: impl Fn(A) -> A,
-) -> Vec<A> {
-    let mut ends = Vec::new();
-    for (at, (start, class)) in ranges.iter().enumerate() {
-        if wanted.has(*class) {
-            ends.push(*start);
-            ends.push(ranges.get(at + 1).map_or(last, |(next, _)| before(*next)));
-        }
-    }
-    ends
-}
-
-/// A set of classes, small enough for the nearest cache.
-pub struct Wanted(Vec<u64>);
-
-impl Wanted {
-    /// These.
-    #[must_use]
-    pub fn of(classes: impl IntoIterator<Item = usize>) -> Self {
-        let mut words = Vec::new();
-        for class in classes {
-            if words.len() <= class / 64 {
-                words.resize(class / 64 + 1, 0);
-            }
-            words[class / 64] |= 1 << (class % 64);
-        }
-        Self(words)
-    }
-
-    /// Whether the class of a word is one of them.
-    fn has(&self, word: u32) -> bool {
-        let class = (word & CLASS_MASK) as usize;
-        (self.0.get(class / 64)).is_some_and(|word| word >> (class % 64) & 1 != 0)
     }
 }
 

@@ -21,7 +21,7 @@ use kordon_ebpf::{
     table::{ReadTable, class_v4, class_v6},
 };
 
-pub use self::live::{LivePlanes, LiveTable, Wanted};
+pub use self::live::{LivePlanes, LiveTable};
 use self::{free::Free, planes::Planes};
 use super::table::{Build, Cursor, Full, Parts, Runs};
 
@@ -32,29 +32,6 @@ pub struct Patch {
     pub v4: Vec<(u16, Vec<(u32, u32)>)>,
     /// By the first 32 bits of an IPv6 address.
     pub v6: Vec<(u32, Vec<(u128, u32)>)>,
-}
-
-/// Parts of the verdict planes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Areas {
-    /// By the first 16 bits of an IPv4 address.
-    pub v4: Vec<u16>,
-    /// By the first 16 bits of an IPv6 address: all of it, or one /28.
-    pub v6: Vec<(u16, Option<u16>)>,
-}
-
-impl Areas {
-    /// How many.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.v4.len() + self.v6.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 /// Why a table was not changed further. What had been changed before stays.
@@ -231,32 +208,6 @@ impl Editor {
         table.visit_node(old_part, &mut give);
         table.walk_tree(old, &mut give);
         Ok(())
-    }
-
-    /// Lets the planes ask the class plane from here on, while class words change.
-    pub fn ask(&mut self, planes: &LivePlanes<'_>, areas: &Areas) {
-        for top in &areas.v4 {
-            self.planes.ask_v4(planes, *top);
-        }
-        for (top, slot) in &areas.v6 {
-            self.planes.ask_v6(planes, *top, *slot);
-        }
-    }
-
-    /// Derives the planes anew where they ask since [`Self::ask`].
-    pub fn derive(
-        &mut self,
-        table: &LiveTable<'_>,
-        planes: &mut LivePlanes<'_>,
-        ground: Ground<'_>,
-        areas: &Areas,
-    ) {
-        for top in &areas.v4 {
-            self.planes.set_v4(planes, table, ground, *top);
-        }
-        for (top, slot) in &areas.v6 {
-            self.planes.set_v6(planes, table, ground, *top, *slot);
-        }
     }
 
     /// Builds something in free places; all or nothing.

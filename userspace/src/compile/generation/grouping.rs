@@ -21,10 +21,6 @@ pub struct Grouping {
     pub(super) questions: Vec<Question>,
     /// Groups by the answers.
     pub(super) ids: HashMap<Box<[u64]>, u32>,
-    /// Groups by the verdict words of all zones, those of before too.
-    pub(super) columns: HashMap<Box<[u32]>, u32>,
-    /// Groups that each zone has room for.
-    pub(super) stride: u32,
     /// By zone and group: the strictest that any packet can get.
     pub(super) hits: Vec<Vec<Action>>,
     /// By zone: whether some rule audits.

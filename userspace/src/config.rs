@@ -35,6 +35,8 @@ pub const STATE_DIR: &str = "/var/lib/kordon";
 pub const BPFFS: &str = "/sys/fs/bpf/kordon";
 /// The group that may use the control socket unless the file says otherwise.
 pub const GROUP: &str = "kordon";
+/// The group that may only ask unless the file says otherwise.
+pub const READ_GROUP: &str = "kordon-read";
 
 /// The whole file, defaults filled in, paths resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Members may use the control socket.
     pub group: String,
+    /// Members may only ask, on the socket beside it.
+    pub read_group: String,
     /// What is meant to happen where kordon cannot enforce.
     pub fail: Fail,
 }
@@ -195,6 +199,7 @@ impl Reader<'_, '_> {
             bpffs: BPFFS.into(),
             socket: SOCKET.into(),
             group: GROUP.into(),
+            read_group: READ_GROUP.into(),
             fail: Fail::default(),
         };
         for (key, target) in [
@@ -243,15 +248,20 @@ impl Reader<'_, '_> {
         if let Some(table) = self.section(table, "metrics", &["listen"]) {
             config.metrics = self.listen(table);
         }
-        if let Some(table) = self.section(table, "control", &["socket", "group"]) {
+        if let Some(table) = self.section(table, "control", &["socket", "group", "read_group"]) {
             if let Some(path) = self.path(table, "socket") {
                 config.socket = path;
             }
-            let example = "`group = \"kordon\"`";
-            if let Some(value) = table.get("group")
-                && let Some(group) = self.report.string(value, "`group`", example)
-            {
-                config.group = group.to_owned();
+            for (key, default, target) in [
+                ("group", GROUP, &mut config.group),
+                ("read_group", READ_GROUP, &mut config.read_group),
+            ] {
+                let (what, example) = (format!("`{key}`"), format!("`{key} = \"{default}\"`"));
+                if let Some(value) = table.get(key)
+                    && let Some(group) = self.report.string(value, &what, &example)
+                {
+                    group.clone_into(target);
+                }
             }
         }
         config

@@ -19,3 +19,4 @@ pub mod lookup;
 pub mod metrics;
 pub mod policy;
 pub mod prove;
+mod room;

@@ -1,7 +1,8 @@
 //! `asndb`: from files, in a state directory, or in the daemon.
 
 use std::{
-    io::IsTerminal as _,
+    fs::File,
+    io::{IsTerminal as _, Seek as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -23,7 +24,7 @@ use crate::{
     },
     control::{client, protocol::Request},
     daemon,
-    diagnostic::Diagnostics,
+    diagnostic::{Diagnostics, quoted},
 };
 
 pub(super) fn asndb(command: Asndb, output: &mut Output) -> Result<(), Failure> {
@@ -68,12 +69,13 @@ pub(super) fn asndb(command: Asndb, output: &mut Output) -> Result<(), Failure> 
         }
         Asndb::Diff(arguments) => {
             let instance = arguments.instance.resolve()?;
-            let asn = [arguments.files, arguments.databases.asn].concat();
+            let mut databases = arguments.databases;
+            databases.asn = [arguments.files, databases.asn].concat();
             let request = Request::AsndbDiff {
-                asn: absolute(&asn)?,
-                countries: absolute(&arguments.databases.countries)?,
+                asn: absolute(&databases.asn)?,
+                countries: absolute(&databases.countries)?,
             };
-            let value = client::ask(&instance.socket, &request)?;
+            let value = client::ask_with(&instance.socket, &request, &opened(&databases)?)?;
             Ok(output.answer(&value, |value| view::difference(value, arguments.all))?)
         }
     }
@@ -147,7 +149,32 @@ fn watch(socket: &Path, request: &Request, output: &Output) -> Result<Value, Fai
     })
 }
 
-/// The daemon is in another folder.
+/// The daemon reads what whoever asks may read: files are opened here and passed.
+fn opened(databases: &Databases) -> Result<Vec<File>, Failure> {
+    let files = databases.asn.iter().chain(&databases.countries);
+    files.map(|path| open(path)).collect()
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    let failed = |e: std::io::Error| {
+        Failure::new(
+            format!("cannot open {}: {e}", quoted(&path.display().to_string())),
+            "check the path and its permissions",
+        )
+    };
+    let mut file = File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.is_file() {
+        return Ok(file);
+    }
+    // The daemon waits for no pipe.
+    let mut copy = tempfile::tempfile().map_err(failed)?;
+    std::io::copy(&mut file, &mut copy)
+        .and_then(|_| copy.rewind())
+        .map_err(failed)?;
+    Ok(copy)
+}
+
+/// What files are called in messages, wherever the daemon is.
 fn absolute(paths: &[PathBuf]) -> std::io::Result<Vec<String>> {
     let paths = paths.iter().map(std::path::absolute);
     paths.map(|p| Ok(p?.display().to_string())).collect()
@@ -176,7 +203,12 @@ fn import(arguments: AsndbImport) -> Result<Value, Failure> {
             accept: arguments.accept,
             unsigned: arguments.unsigned,
         };
-        match client::ask(&instance.socket, &request) {
+        // From a pipe nothing comes twice.
+        let files = match client::answers(&instance.socket) {
+            true => opened(&databases)?,
+            false => Vec::new(),
+        };
+        match client::ask_with(&instance.socket, &request, &files) {
             Ok(value) => return Ok(value),
             Err(e) => {
                 let failure = Failure::from(e);

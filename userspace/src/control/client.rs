@@ -2,17 +2,24 @@
 //! to do.
 
 use std::{
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    os::unix::net::UnixStream,
+    fs::File,
+    io::{self, BufRead as _, BufReader, IoSlice, Read as _, Write as _},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::net::UnixStream,
+    },
     path::Path,
     time::Duration,
 };
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::Value;
 
 use super::{
     OTHER_VERSION,
-    protocol::{Answer, Envelope, MAX_MESSAGE, PROTOCOL_VERSION, Request},
+    protocol::{Answer, Envelope, MAX_FILES, MAX_MESSAGE, PROTOCOL_VERSION, Request},
+    read_socket,
 };
 use crate::diagnostic::{Diagnostics, quoted};
 
@@ -70,8 +77,22 @@ pub enum ClientError {
 /// # Errors
 /// When nobody answers, or the answer is no.
 pub fn ask(socket: &Path, request: &Request) -> Result<Value, ClientError> {
+    ask_with(socket, request, &[])
+}
+
+/// Sends one request with files, which the daemon reads as they were opened here.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_with(socket: &Path, request: &Request, files: &[File]) -> Result<Value, ClientError> {
     let name = socket.display().to_string();
-    let stream = UnixStream::connect(socket).map_err(|source| match source.kind() {
+    let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
+    let stream = match UnixStream::connect(socket) {
+        // Who may not change things may still ask.
+        Err(e) if denied(&e) => UnixStream::connect(read_socket(socket)).map_err(|_| e),
+        result => result,
+    };
+    let stream = stream.map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => ClientError::Denied {
             socket: name.clone(),
         },
@@ -80,7 +101,7 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value, ClientError> {
             source,
         },
     })?;
-    let answer = exchange(&stream, request).map_err(|source| ClientError::Broken {
+    let answer = exchange(&stream, request, files).map_err(|source| ClientError::Broken {
         socket: name,
         source,
     })?;
@@ -101,7 +122,13 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value, ClientError> {
     }
 }
 
-fn exchange(mut stream: &UnixStream, request: &Request) -> io::Result<Answer> {
+/// Whether somebody listens there.
+#[must_use]
+pub fn answers(socket: &Path) -> bool {
+    UnixStream::connect(socket).is_ok()
+}
+
+fn exchange(mut stream: &UnixStream, request: &Request, files: &[File]) -> io::Result<Answer> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let envelope = Envelope {
@@ -116,9 +143,15 @@ fn exchange(mut stream: &UnixStream, request: &Request) -> io::Result<Answer> {
             MAX_MESSAGE >> 20
         )));
     }
+    if files.len() > MAX_FILES {
+        return Err(io::Error::other(format!(
+            "{} files are more than {MAX_FILES}; join them",
+            files.len()
+        )));
+    }
     // A daemon that refuses the connection answers before it has read anything;
     // its word is worth more than `broken pipe`.
-    let sent = stream.write_all(&line);
+    let sent = pass(stream, &line, files).and_then(|count| stream.write_all(&line[count..]));
     let mut answer = Vec::new();
     BufReader::new(stream)
         .take(MAX_MESSAGE as u64)
@@ -136,4 +169,22 @@ fn exchange(mut stream: &UnixStream, request: &Request) -> io::Result<Answer> {
             format!("it says something that is no answer: {e}"),
         )
     })
+}
+
+/// Sends files with as much of the line as goes at once; returns how much that was.
+fn pass(stream: &UnixStream, line: &[u8], files: &[File]) -> io::Result<usize> {
+    if files.is_empty() {
+        return Ok(0);
+    }
+    let files: Vec<BorrowedFd<'_>> = files.iter().map(File::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    beside.push(SendAncillaryMessage::ScmRights(&files));
+    let sent = sendmsg(
+        stream,
+        &[IoSlice::new(line)],
+        &mut beside,
+        SendFlags::NOSIGNAL,
+    )?;
+    Ok(sent)
 }

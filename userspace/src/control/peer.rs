@@ -3,7 +3,7 @@
 
 use std::{fmt, time::Duration};
 
-use nix::unistd::{Uid, User};
+use nix::unistd::{Uid, User, geteuid};
 use serde::{Deserialize, Serialize};
 use tokio::{net::unix::UCred, task::spawn_blocking, time::timeout};
 
@@ -39,6 +39,12 @@ impl fmt::Display for Peer {
 }
 
 impl Peer {
+    /// Whether it is root, or whoever the daemon runs as.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        is_root(self.uid)
+    }
+
     /// With names, where the system knows them in time.
     pub(super) async fn of(credentials: &UCred) -> Self {
         let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
@@ -68,6 +74,11 @@ impl Peer {
     }
 }
 
+/// Root, and whoever the daemon runs as.
+pub(super) fn is_root(uid: u32) -> bool {
+    uid == 0 || uid == geteuid().as_raw()
+}
+
 /// Who began the session that a process belongs to; nobody did for services.
 fn login_uid(pid: i32) -> Option<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?;
@@ -90,7 +101,7 @@ mod tests {
     async fn the_kernel_says_who_asks() {
         let (ours, _theirs) = tokio::net::UnixStream::pair().unwrap();
         let peer = Peer::of(&ours.peer_cred().unwrap()).await;
-        assert_eq!(peer.uid, nix::unistd::geteuid().as_raw());
+        assert_eq!(peer.uid, geteuid().as_raw());
         assert_eq!(peer.gid, nix::unistd::getegid().as_raw());
         assert_eq!(peer.pid, Some(std::process::id().cast_signed()));
         if peer.uid == 0 {

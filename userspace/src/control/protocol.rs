@@ -7,9 +7,22 @@ use serde::{Deserialize, Serialize};
 use crate::{diagnostic::Diagnostics, judge::ExplainQuery};
 
 /// Version of these messages.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 /// Longest request or answer, bytes.
 pub const MAX_MESSAGE: usize = 64 << 20;
+/// Longest request of those who may only ask, bytes.
+pub const MAX_QUESTION: usize = 64 << 10;
+/// Files that may come with a request.
+pub const MAX_FILES: usize = 16;
+
+/// What somebody may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Right {
+    /// Ask.
+    Read,
+    /// Also change what is enforced, or give the daemon work without measure.
+    Change,
+}
 
 /// What the CLI sends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,9 +80,9 @@ pub enum Request {
     AsndbInfo,
     /// Replace the live database by what these files hold.
     AsndbImport {
-        /// ASN sources, paths as the daemon sees them.
+        /// What the ASN sources that come with the request are called.
         asn: Vec<String>,
-        /// Country sources.
+        /// Likewise, the country sources behind them.
         countries: Vec<String>,
         /// Whatever the gate says.
         #[serde(default)]
@@ -87,9 +100,9 @@ pub enum Request {
     AsndbProgress,
     /// What these files, or else the update that is held back, would change.
     AsndbDiff {
-        /// ASN sources, paths as the daemon sees them.
+        /// What the ASN sources that come with the request are called.
         asn: Vec<String>,
-        /// Country sources.
+        /// Likewise, the country sources behind them.
         countries: Vec<String>,
     },
     /// Stop enforcing: take programs and maps off.
@@ -97,6 +110,34 @@ pub enum Request {
 }
 
 impl Request {
+    /// The right that it takes. There is no arm for all others on purpose: who adds a
+    /// request says here whether it is a question.
+    #[must_use]
+    pub const fn needs(&self) -> Right {
+        match self {
+            Self::Status
+            | Self::History
+            | Self::Explain(_)
+            | Self::Lookup { .. }
+            | Self::AsndbInfo
+            | Self::AsndbProgress => Right::Read,
+            // Of the update that is held back; other files are read first, and that is work.
+            Self::AsndbDiff { asn, countries } if asn.is_empty() && countries.is_empty() => {
+                Right::Read
+            }
+            Self::Apply { .. }
+            | Self::Confirm
+            | Self::Rollback
+            | Self::Block(_)
+            | Self::Allow(_)
+            | Self::Unblock(_)
+            | Self::AsndbImport { .. }
+            | Self::AsndbUpdate { .. }
+            | Self::AsndbDiff { .. }
+            | Self::Detach => Right::Change,
+        }
+    }
+
     /// The command that asks, as it is typed.
     #[must_use]
     pub const fn command(&self) -> &'static str {

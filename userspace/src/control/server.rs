@@ -1,9 +1,15 @@
 //! The daemon's side of the control socket: who may ask, how much, how long, and
 //! in which version. What is asked goes to a handler, one request after the other
 //! for each connection.
+//!
+//! There are two sockets: one for root and those who may change things, one beside it
+//! for those who may only ask. The kernel lets in by the group of the file; credentials
+//! are looked at besides. Nobody waits to be let in: whoever holds his share of
+//! connections and is silent makes way, and root has a room of its own.
 
 use std::{
     ffi::CString,
+    fs::File,
     future::Future,
     io,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
@@ -15,23 +21,53 @@ use std::{
 use nix::unistd::{Gid, Group, Uid, User, chown, getgrouplist};
 use serde::Deserialize;
 use tokio::{
-    io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{UnixListener, UnixStream, unix::UCred},
+    net::{UnixListener, unix::UCred},
     sync::Semaphore,
+    task::spawn_blocking,
     time::timeout,
 };
 
 use super::{
     OTHER_VERSION,
-    peer::Peer,
-    protocol::{Answer, Envelope, MAX_MESSAGE, PROTOCOL_VERSION, Request},
+    peer::{Peer, is_root},
+    protocol::{Answer, Envelope, MAX_MESSAGE, MAX_QUESTION, PROTOCOL_VERSION, Request, Right},
+    read_socket,
+    receive::{Allowance, Connection},
 };
-use crate::diagnostic::{Diagnostics, quoted};
+use crate::{
+    diagnostic::{Diagnostics, quoted},
+    room::{Room, Seat, Size},
+};
 
-/// Connections at a time; each may hold a message of [`MAX_MESSAGE`].
-const CONNECTIONS: usize = 8;
-/// For a whole request to arrive, or an answer to be taken.
-const IDLE: Duration = Duration::from_secs(30);
+/// Of root, and of whoever the daemon runs as.
+const ROOT: Size = Size {
+    each: 64,
+    all: 64,
+    stretches: true,
+};
+/// Of all other users.
+const OTHERS: Size = Size {
+    each: 8,
+    all: 32,
+    stretches: false,
+};
+/// Requests that are large and worked on at a time, of root and of all others.
+const LARGE: usize = 2;
+
+/// How long things may take.
+#[derive(Clone, Copy)]
+struct Times {
+    /// For a whole request to arrive, and for an answer to be taken.
+    client: Duration,
+    /// For the system to say which groups a user is in: it may ask a directory on the
+    /// network.
+    groups: Duration,
+}
+
+const TIMES: Times = Times {
+    client: Duration::from_secs(10),
+    groups: Duration::from_secs(5),
+};
 
 /// A socket could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -59,28 +95,142 @@ pub struct Call {
     pub request: Request,
     /// By whom.
     pub peer: Peer,
+    /// What the client opened and sent with it.
+    pub files: Vec<File>,
 }
 
-/// A socket that is removed when dropped.
+/// The sockets; removed when dropped.
 #[derive(Debug)]
 pub struct Server {
-    listener: UnixListener,
-    path: PathBuf,
-    group: Option<Gid>,
+    main: Door,
+    read: Option<Door>,
 }
 
-impl Drop for Server {
+/// One of them.
+#[derive(Debug)]
+struct Door {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Members may come in.
+    groups: Vec<Gid>,
+    /// To do this.
+    right: Right,
+    /// What it is called in messages.
+    group: String,
+}
+
+impl Drop for Door {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
 impl Server {
-    /// Binds the socket; one that a dead daemon left is replaced. Needs a runtime.
+    /// Binds the sockets; those that a dead daemon left are replaced. Needs a runtime.
+    ///
+    /// Members of `group` may change things, members of `read_group` may only ask, on a
+    /// socket beside `path` that is there if the group is.
     ///
     /// # Errors
     /// When somebody listens there, or the system says no.
-    pub fn bind(path: &Path, group: &str) -> Result<Self, ServerError> {
+    pub fn bind(path: &Path, group: &str, read_group: &str) -> Result<Self, ServerError> {
+        let find = |name: &str| Group::from_name(name).ok().flatten().map(|group| group.gid);
+        let (change, read) = (find(group), find(read_group));
+        if change.is_none() {
+            tracing::info!("there is no group `{group}`: only root may use the socket");
+        }
+        let main = Door::bind(
+            path,
+            change,
+            change.into_iter().collect(),
+            Right::Change,
+            group,
+        )?;
+        let beside = read_socket(path);
+        let read = match read {
+            Some(gid) => {
+                let groups = change.into_iter().chain([gid]).collect();
+                let door = Door::bind(&beside, Some(gid), groups, Right::Read, read_group)?;
+                Some(door)
+            }
+            None => {
+                // Of a daemon that had the group.
+                if std::fs::symlink_metadata(&beside).is_ok_and(|f| f.file_type().is_socket()) {
+                    let _ = std::fs::remove_file(&beside);
+                }
+                None
+            }
+        };
+        Ok(Self { main, read })
+    }
+
+    /// Answers until dropped.
+    pub async fn serve<H, F>(&self, handler: H)
+    where
+        H: Fn(Call) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        self.serve_within(TIMES, handler).await;
+    }
+
+    async fn serve_within<H, F>(&self, times: Times, handler: H)
+    where
+        H: Fn(Call) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let hall = Arc::new(Hall {
+            root: Quarter::new(ROOT),
+            others: Quarter::new(OTHERS),
+            times,
+        });
+        let read = async {
+            if let Some(door) = &self.read {
+                door.serve(&hall, &handler).await;
+            }
+        };
+        tokio::join!(self.main.serve(&hall, &handler), read);
+    }
+}
+
+/// Where clients of both sockets are.
+struct Hall {
+    root: Quarter,
+    others: Quarter,
+    times: Times,
+}
+
+struct Quarter {
+    room: Arc<Room<u32>>,
+    large: Semaphore,
+}
+
+impl Quarter {
+    fn new(size: Size) -> Self {
+        Self {
+            room: Room::new(size),
+            large: Semaphore::new(LARGE),
+        }
+    }
+}
+
+impl Hall {
+    fn of(&self, uid: u32) -> &Quarter {
+        if is_root(uid) {
+            &self.root
+        } else {
+            &self.others
+        }
+    }
+}
+
+impl Door {
+    fn bind(
+        path: &Path,
+        owner: Option<Gid>,
+        groups: Vec<Gid>,
+        right: Right,
+        group: &str,
+    ) -> Result<Self, ServerError> {
         let name = path.display().to_string();
         let failed = |source| ServerError::Io {
             path: name.clone(),
@@ -102,21 +252,14 @@ impl Server {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(failed(e)),
         }
-        let group = match Group::from_name(group) {
-            Ok(Some(group)) => Some(group.gid),
-            _ => {
-                tracing::info!("there is no group `{group}`: only root may use the socket");
-                None
-            }
-        };
         // Bound under a name nobody knows, so that it is never there with other rights.
         let fresh = path.with_extension("new");
         let _ = std::fs::remove_file(&fresh);
         let listener = UnixListener::bind(&fresh).map_err(failed)?;
         let mode = std::fs::Permissions::from_mode(0o660);
         let placed = std::fs::set_permissions(&fresh, mode)
-            .and_then(|()| match group {
-                Some(group) => Ok(chown(&fresh, None, Some(group))?),
+            .and_then(|()| match owner {
+                Some(owner) => Ok(chown(&fresh, None, Some(owner))?),
                 None => Ok(()),
             })
             .and_then(|()| std::fs::rename(&fresh, path));
@@ -127,34 +270,54 @@ impl Server {
         Ok(Self {
             listener,
             path: path.into(),
-            group,
+            groups,
+            right,
+            group: group.to_owned(),
         })
     }
 
-    /// Answers until dropped.
-    pub async fn serve<H, F>(&self, handler: H)
+    async fn serve<H, F>(&self, hall: &Arc<Hall>, handler: &H)
     where
         H: Fn(Call) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut failed = false;
         loop {
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-                return;
-            };
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(e) => {
-                    tracing::warn!("cannot accept a control connection: {e}");
+                    if !failed {
+                        tracing::warn!("cannot accept control connections: {e}");
+                    }
+                    failed = true;
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
-            let handler = handler.clone();
-            let group = self.group;
+            failed = false;
+            let Ok(credentials) = stream.peer_cred() else {
+                continue;
+            };
+            let Some(seat) = hall.of(credentials.uid()).room.enter(credentials.uid()) else {
+                let busy = error(
+                    "too many commands of yours, or of other users, are under way",
+                    Some("try again when they have ended; root is always let in"),
+                );
+                // Nothing was ever written to it, so there is room for a line.
+                let _ = stream.try_write(&encode(busy));
+                continue;
+            };
+            let guest = Guest {
+                connection: Connection::new(stream),
+                seat,
+                credentials,
+                groups: self.groups.clone(),
+                group: self.group.clone(),
+                right: self.right,
+            };
+            let (hall, handler) = (Arc::clone(hall), handler.clone());
             tokio::spawn(async move {
-                let _permit = permit;
-                if let Err(e) = converse(stream, group, handler).await {
+                if let Err(e) = guest.converse(&hall, handler).await {
                     tracing::debug!("control connection: {e}");
                 }
             });
@@ -162,92 +325,134 @@ impl Server {
     }
 }
 
-async fn converse<H, F>(stream: UnixStream, group: Option<Gid>, handler: H) -> io::Result<()>
-where
-    H: Fn(Call) -> F,
-    F: Future<Output = Answer>,
-{
-    let credentials = stream.peer_cred()?;
-    let allowed = may_ask(&credentials, group);
-    let (read, mut write) = stream.into_split();
-    let mut read = BufReader::new(read);
-    if !allowed {
-        let answer = error(
-            "permission denied",
-            Some("be root or a member of the group"),
-        );
-        return say(&mut write, &answer).await;
-    }
-    let peer = Peer::of(&credentials).await;
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        match timeout(IDLE, read_line(&mut read, &mut line, MAX_MESSAGE)).await {
-            Err(_) => return Ok(()),
-            Ok(Err(e)) if e.kind() == io::ErrorKind::InvalidData => {
-                return say(&mut write, &error(e.to_string(), None)).await;
-            }
-            Ok(Err(e)) => return Err(e),
-            Ok(Ok(false)) => return Ok(()),
-            Ok(Ok(true)) => {}
+/// A client that was let in.
+struct Guest {
+    connection: Connection,
+    seat: Seat<u32>,
+    credentials: UCred,
+    groups: Vec<Gid>,
+    group: String,
+    right: Right,
+}
+
+impl Guest {
+    async fn converse<H, F>(mut self, hall: &Hall, handler: H) -> io::Result<()>
+    where
+        H: Fn(Call) -> F,
+        F: Future<Output = Answer>,
+    {
+        let times = hall.times;
+        if !self.may_ask(times).await {
+            let help = format!("be root or a member of the group `{}`", self.group);
+            return self
+                .say(error("permission denied", Some(&help)), times)
+                .await;
         }
-        let answer = match request(&line) {
-            Ok(request) => {
-                // Files of a policy are not kept twice while they are worked on.
-                line = Vec::new();
-                let peer = peer.clone();
-                handler(Call { request, peer }).await
-            }
-            Err(answer) => answer,
+        let peer = Peer::of(&self.credentials).await;
+        let allowance = Allowance {
+            longest: match self.right {
+                Right::Change => MAX_MESSAGE,
+                Right::Read => MAX_QUESTION,
+            },
+            files: self.right == Right::Change,
+            large: &hall.of(peer.uid).large,
         };
-        say(&mut write, &answer).await?;
-    }
-}
-
-/// Reads a line of at most `longest` bytes; `false` at the end.
-async fn read_line(
-    read: &mut (impl AsyncBufRead + Unpin),
-    line: &mut Vec<u8>,
-    longest: usize,
-) -> io::Result<bool> {
-    loop {
-        let chunk = read.fill_buf().await?;
-        if chunk.is_empty() {
-            return if line.is_empty() {
-                Ok(false)
-            } else {
-                Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "the request ends in the middle",
-                ))
+        loop {
+            self.seat.set_idle(true);
+            let received = tokio::select! {
+                received = timeout(times.client, self.connection.receive(&allowance)) => received,
+                () = self.seat.lost() => return Ok(()),
             };
+            self.seat.set_idle(false);
+            let mut received = match received {
+                Err(_) | Ok(Ok(None)) => return Ok(()),
+                Ok(Err(e)) if e.kind() == io::ErrorKind::InvalidData => {
+                    return self.say(error(e.to_string(), None), times).await;
+                }
+                Ok(Err(e)) => return Err(e),
+                Ok(Ok(Some(received))) => received,
+            };
+            let answer = match request(&received.line).and_then(|r| self.allowed(r)) {
+                Ok(request) => {
+                    // Files of a policy are not kept twice while they are worked on.
+                    received.line = Vec::new();
+                    let call = Call {
+                        request,
+                        peer: peer.clone(),
+                        files: std::mem::take(&mut received.files),
+                    };
+                    handler(call).await
+                }
+                Err(answer) => answer,
+            };
+            drop(received);
+            self.say(answer, times).await?;
         }
-        let end = chunk.iter().position(|byte| *byte == b'\n');
-        let taken = end.map_or(chunk.len(), |end| end + 1);
-        if line.len() + taken > longest {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("the request is longer than {longest} bytes"),
-            ));
+    }
+
+    /// Whether this socket's clients may ask this.
+    fn allowed(&self, request: Request) -> Result<Request, Answer> {
+        if request.needs() <= self.right {
+            return Ok(request);
         }
-        line.extend_from_slice(&chunk[..taken]);
-        read.consume(taken);
-        if end.is_some() {
-            return Ok(true);
+        Err(error(
+            format!(
+                "members of the group `{}` may ask, and `{}` is more than a question",
+                self.group,
+                request.command()
+            ),
+            Some(
+                "be root, or a member of the group that may change things: `group` in `[control]`",
+            ),
+        ))
+    }
+
+    /// Root, whoever the daemon runs as, and members of the groups. The file's mode
+    /// says the same; this holds where the file was opened up by mistake.
+    async fn may_ask(&self, times: Times) -> bool {
+        let uid = self.credentials.uid();
+        let primary = Gid::from_raw(self.credentials.gid());
+        if is_root(uid) || self.groups.contains(&primary) {
+            return true;
+        }
+        let groups = self.groups.clone();
+        let found = spawn_blocking(move || is_member(uid, &groups));
+        matches!(timeout(times.groups, found).await, Ok(Ok(true)))
+    }
+
+    async fn say(&mut self, answer: Answer, times: Times) -> io::Result<()> {
+        let line = encode(answer);
+        self.seat.set_idle(true);
+        tokio::select! {
+            said = timeout(times.client, self.connection.say(&line)) => {
+                said.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+            }
+            () = self.seat.lost() => Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
         }
     }
 }
 
-async fn say(write: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &Answer) -> io::Result<()> {
-    let mut bytes = serde_json::to_vec(answer)?;
-    if bytes.len() >= MAX_MESSAGE {
-        let short = error("the answer is too long", Some("ask for less"));
-        bytes = serde_json::to_vec(&short)?;
+fn is_member(uid: u32, groups: &[Gid]) -> bool {
+    let Ok(Some(user)) = User::from_uid(Uid::from_raw(uid)) else {
+        return false;
+    };
+    CString::new(user.name)
+        .ok()
+        .and_then(|name| getgrouplist(&name, user.gid).ok())
+        .is_some_and(|all| all.iter().any(|group| groups.contains(group)))
+}
+
+/// An answer as a line.
+fn encode(answer: Answer) -> Vec<u8> {
+    let bytes = |answer: &Answer| {
+        serde_json::to_vec(answer).unwrap_or_else(|_| br#"{"error":{"message":""}}"#.to_vec())
+    };
+    let mut line = bytes(&answer);
+    if line.len() >= MAX_MESSAGE {
+        line = bytes(&error("the answer is too long", Some("ask for less")));
     }
-    bytes.push(b'\n');
-    timeout(IDLE, write.write_all(&bytes))
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    line.push(b'\n');
+    line
 }
 
 /// The version is looked at first: what else another version says may not be
@@ -284,142 +489,5 @@ fn error(message: impl Into<String>, help: Option<&str>) -> Answer {
     }
 }
 
-/// Root, whoever the daemon runs as, and members of the group. The file's mode
-/// says the same; this holds where the file was opened up by mistake.
-fn may_ask(peer: &UCred, group: Option<Gid>) -> bool {
-    let uid = Uid::from_raw(peer.uid());
-    if uid.is_root() || uid == nix::unistd::geteuid() {
-        return true;
-    }
-    let Some(group) = group else { return false };
-    let primary = Gid::from_raw(peer.gid());
-    if primary == group {
-        return true;
-    }
-    let Ok(Some(user)) = User::from_uid(uid) else {
-        return false;
-    };
-    CString::new(user.name)
-        .ok()
-        .and_then(|name| getgrouplist(&name, user.gid).ok())
-        .is_some_and(|groups| groups.contains(&group))
-}
-
 #[cfg(test)]
-mod tests {
-    use std::io::{BufRead as _, BufReader as StdReader, Read as _, Write as _};
-
-    use super::*;
-    use crate::control::client::{ClientError, ask};
-
-    async fn read(text: &[u8], longest: usize) -> io::Result<(bool, Vec<u8>)> {
-        let mut line = Vec::new();
-        let more = read_line(&mut BufReader::new(text), &mut line, longest).await?;
-        Ok((more, line))
-    }
-
-    #[tokio::test(flavor = "current_thread")]
-    async fn lines_are_bounded() {
-        assert_eq!(read(b"ab\nc", 3).await.unwrap(), (true, b"ab\n".to_vec()));
-        assert!(!read(b"", 3).await.unwrap().0);
-        let error = read(b"abc\n", 3).await.unwrap_err().to_string();
-        assert_eq!(error, "the request is longer than 3 bytes");
-        let error = read(b"abc", 9).await.unwrap_err().to_string();
-        assert_eq!(error, "the request ends in the middle");
-    }
-
-    #[test]
-    fn versions_are_checked_before_requests() {
-        let answer = request(br#"{"version":99,"request":{"do":"dance"}}"#).unwrap_err();
-        let Answer::Error { message, .. } = answer else {
-            panic!("{answer:?}")
-        };
-        assert!(message.starts_with(OTHER_VERSION), "{message}");
-        assert!(request(br#"{"version":1,"request":{"do":"dance"}}"#).is_err());
-        assert!(request(b"\xff").is_err());
-        assert!(request(b"{}").is_err());
-        let good = request(br#"{"version":1,"request":{"do":"status"}}"#).unwrap();
-        assert_eq!(good, Request::Status);
-    }
-
-    fn serve(test: impl FnOnce(&Path) + Send + 'static) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("s.sock");
-        // What a killed daemon leaves behind.
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let server = Server::bind(&path, "no-such-group").unwrap();
-            let second = Server::bind(&path, "no-such-group").unwrap_err();
-            assert!(matches!(second, ServerError::Taken(_)), "{second}");
-            let handler = |call: Call| async move {
-                match call.request {
-                    Request::Status => Answer::Ok(serde_json::json!({"enforcing": true})),
-                    _ => error("no", Some("ask something else")),
-                }
-            };
-            let client = path.clone();
-            let client = tokio::task::spawn_blocking(move || test(&client));
-            tokio::select! {
-                () = server.serve(handler) => {}
-                result = client => result.unwrap(),
-            }
-        });
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn questions_are_answered() {
-        serve(|path| {
-            assert_eq!(ask(path, &Request::Status).unwrap()["enforcing"], true);
-            let refused = ask(path, &Request::Confirm).unwrap_err();
-            assert!(matches!(refused, ClientError::Refused { .. }), "{refused}");
-            let mode = std::fs::metadata(path).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o660);
-        });
-    }
-
-    #[test]
-    fn nonsense_is_answered_and_the_connection_goes_on() {
-        serve(|path| {
-            let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
-            let mut read = StdReader::new(stream.try_clone().unwrap());
-            let mut line = String::new();
-            for question in ["nonsense\n", "{\"version\":2}\n"] {
-                stream.write_all(question.as_bytes()).unwrap();
-                line.clear();
-                read.read_line(&mut line).unwrap();
-                assert!(line.starts_with("{\"error\""), "{line}");
-            }
-            let question = b"{\"version\":1,\"request\":{\"do\":\"status\"}}\n";
-            stream.write_all(question).unwrap();
-            line.clear();
-            read.read_line(&mut line).unwrap();
-            assert_eq!(line, "{\"ok\":{\"enforcing\":true}}\n");
-            stream.write_all(b"half").unwrap();
-            stream.shutdown(std::net::Shutdown::Write).unwrap();
-            line.clear();
-            read.read_to_string(&mut line).unwrap();
-            assert!(line.contains("ends in the middle"), "{line}");
-        });
-    }
-
-    #[test]
-    fn nobody_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let error = ask(&folder.path().join("s"), &Request::Status).unwrap_err();
-        assert!(matches!(error, ClientError::NoDaemon { .. }), "{error}");
-        assert!(error.to_string().contains("systemctl start"), "{error}");
-        let file = folder.path().join("file");
-        std::fs::write(&file, "").unwrap();
-        let error = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(async { Server::bind(&file, "g").unwrap_err() });
-        assert!(matches!(error, ServerError::NoSocket(_)), "{error}");
-    }
-}
+mod tests;

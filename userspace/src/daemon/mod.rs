@@ -8,9 +8,9 @@
 //! - [`operations`]: what can be asked for.
 //! - [`interfaces`], [`network`]: programs on interfaces; links and addresses.
 //! - [`state`], [`database`]: what is on disk; [`updates`]: another database;
-//!   [`fetched`]: files from the network.
+//!   [`fetched`]: files from the network; [`received`]: files from clients.
 //! - [`bgp`]: live BGP, from the router's sessions to the kernel's table.
-//! - [`status`], [`questions`]: answers.
+//! - [`status`], [`questions`]: answers; [`turns`]: how many at once.
 //! - [`trace`]: what the programs log when they are asked to.
 //!
 //! Architecture invariant: ending the daemon, however, changes nothing in the
@@ -26,11 +26,13 @@ mod interfaces;
 mod network;
 mod operations;
 mod questions;
+mod received;
 mod refusal;
 mod start;
 mod state;
 mod status;
 mod trace;
+mod turns;
 mod updates;
 
 use std::{
@@ -51,7 +53,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use self::{core::Core, network::Network, refusal::Refusal, start::Later};
+use self::{core::Core, network::Network, refusal::Refusal, start::Later, turns::Turns};
 pub(crate) use self::{
     start::lock_pins,
     state::{StateDir, snapshot_path},
@@ -158,7 +160,7 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
             .ok(),
         None => None,
     };
-    let server = Server::bind(&config.socket, &config.group)?;
+    let server = Server::bind(&config.socket, &config.group, &config.read_group)?;
     let address = config.metrics;
     let (core, later) = spawn_blocking(move || Core::start(config, state, facts, debug_log))
         .await
@@ -181,7 +183,15 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
 
     let handler = {
         let (core, done) = (Arc::clone(&core), Arc::clone(&done));
-        move |call| answer(Arc::clone(&core), Arc::clone(&done), call)
+        let turns = Arc::new(Turns::new());
+        move |call| {
+            answer(
+                Arc::clone(&core),
+                Arc::clone(&done),
+                Arc::clone(&turns),
+                call,
+            )
+        }
     };
     let mut serving = std::pin::pin!(server.serve(handler));
     let mut tick = interval(Duration::from_secs(1));
@@ -329,10 +339,15 @@ async fn fetch_in_time(core: Shared) {
     }
 }
 
-async fn answer(core: Shared, done: Arc<Notify>, call: Call) -> Answer {
+async fn answer(core: Shared, done: Arc<Notify>, turns: Arc<Turns>, call: Call) -> Answer {
     let detach = call.request == Request::Detach;
     let asked = format!("`{}` of {}", call.request.command(), call.peer);
-    let result = spawn_blocking(move || questions::perform(&core, call)).await;
+    let turn = turns.of(&call.request, &call.peer).await;
+    let job = spawn_blocking(move || {
+        let _turn = turn;
+        questions::perform(&core, call)
+    });
+    let result = job.await;
     let result = result.unwrap_or_else(|e| {
         Err(Refusal::new(
             format!("the operation failed inside the daemon: {e}"),

@@ -1,10 +1,12 @@
 //! Questions that are answered from what is live, without holding up changes.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use serde_json::Value;
 
-use super::{Core, Shared, bgp::Bgp, core::Live, lock, refusal::Refusal, updates};
+use super::{
+    Core, Shared, bgp::Bgp, core::Live, lock, received::Received, refusal::Refusal, updates,
+};
 use crate::{
     asn::AsnDb,
     control::{protocol::Request, server::Call},
@@ -15,7 +17,11 @@ use crate::{
 
 /// Does what was asked, with the core or beside it.
 pub(super) fn perform(core: &Shared, call: Call) -> Result<Value, Refusal> {
-    let Call { request, peer } = call;
+    let Call {
+        request,
+        peer,
+        files,
+    } = call;
     match request {
         Request::Lookup { query } => {
             let (db, bgp) = {
@@ -33,16 +39,27 @@ pub(super) fn perform(core: &Shared, call: Call) -> Result<Value, Refusal> {
             countries,
             accept,
             unsigned,
-        } => updates::import(core, &asn, &countries, accept, unsigned),
+        } => {
+            let files = Received::copy(&sources(core), &asn, &countries, files)?;
+            updates::import(core, &files, accept, unsigned)
+        }
         Request::AsndbUpdate { accept } => updates::update(core, accept),
         Request::AsndbProgress => Ok(updates::progress(core)),
-        Request::AsndbDiff { asn, countries } => updates::diff(core, &asn, &countries),
+        Request::AsndbDiff { asn, countries } => {
+            let files = Received::copy(&sources(core), &asn, &countries, files)?;
+            updates::diff(core, &files)
+        }
         Request::Explain(query) => {
             let asked = Asked::of(&lock(core))?;
             asked.explain(&query)
         }
         request => lock(core).perform(request, &peer),
     }
+}
+
+/// Where files from elsewhere are put.
+fn sources(core: &Shared) -> PathBuf {
+    lock(core).state.sources()
 }
 
 /// The address that a question is about.

@@ -10,7 +10,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -26,6 +26,7 @@ use super::{
     downloads::{Download, of_fetching, rename, renamed, unreadable, until_due},
     fetched::Slot,
     lock,
+    received::Received,
     refusal::{Refusal, in_words},
     state::{Prepared, StateDir},
 };
@@ -179,10 +180,6 @@ fn watched(policy: Option<&Policy>) -> Watched {
     watched
 }
 
-fn paths(names: &[String]) -> Vec<PathBuf> {
-    names.iter().map(PathBuf::from).collect()
-}
-
 /// Runs one update; others wait.
 fn in_turn<T>(core: &Shared, job: impl FnOnce() -> T) -> T {
     let turn = Arc::clone(&lock(core).updates.turn);
@@ -192,24 +189,24 @@ fn in_turn<T>(core: &Shared, job: impl FnOnce() -> T) -> T {
     result
 }
 
-/// What files hold becomes live.
+/// What files hold becomes live. They are read before it is their turn: what takes long
+/// there holds up nobody.
 pub(super) fn import(
     core: &Shared,
-    asn: &[String],
-    countries: &[String],
+    files: &Received,
     accept: bool,
     unsigned: bool,
 ) -> Result<Value, Refusal> {
+    let signed = lock(core).config.updates.keys.is_empty()
+        || files.asn().iter().any(|path| asn::bundle::is_bundle(path));
+    if !signed && !unsigned {
+        return Err(Refusal::new(
+            "this is not a signed bundle, and `keys` in `[asndb]` asks for one",
+            "`kordon asndb export` makes one; `--unsigned` imports other files all the same",
+        ));
+    }
+    let (db, found) = open(core, files)?;
     in_turn(core, || {
-        let signed = lock(core).config.updates.keys.is_empty()
-            || paths(asn).iter().any(|path| asn::bundle::is_bundle(path));
-        if !signed && !unsigned {
-            return Err(Refusal::new(
-                "this is not a signed bundle, and `keys` in `[asndb]` asks for one",
-                "`kordon asndb export` makes one; `--unsigned` imports other files all the same",
-            ));
-        }
-        let (db, found) = open(core, asn, countries)?;
         offer(
             core,
             Database::new(db),
@@ -229,17 +226,18 @@ fn salvaging(config: &Config) -> asn::Options {
     }
 }
 
-fn open(
-    core: &Shared,
-    asn: &[String],
-    countries: &[String],
-) -> Result<(AsnDb, Diagnostics), Refusal> {
+fn open(core: &Shared, files: &Received) -> Result<(AsnDb, Diagnostics), Refusal> {
     let (options, keys) = {
         let core = lock(core);
         (salvaging(&core.config), core.config.updates.keys.clone())
     };
-    asn::bundle::open_trusted(&paths(asn), &paths(countries), &options, &keys)
-        .map_err(|e| Refusal::found("the import", e.0))
+    let (asn, countries) = (files.asn(), files.countries());
+    let opened = asn::bundle::open_trusted(&asn, &countries, &options, &keys);
+    let (mut db, found) = opened.map_err(|e| Refusal::found("the import", files.renamed(e.0)))?;
+    for source in &mut db.sources {
+        files.rename(&mut source.file);
+    }
+    Ok((db, files.renamed(found)))
 }
 
 /// What the configuration names becomes live.
@@ -535,8 +533,8 @@ pub(crate) fn concerns(
 }
 
 /// What files, or else the update that is held back, would change.
-pub(super) fn diff(core: &Shared, asn: &[String], countries: &[String]) -> Result<Value, Refusal> {
-    let candidate = if asn.is_empty() && countries.is_empty() {
+pub(super) fn diff(core: &Shared, files: &Received) -> Result<Value, Refusal> {
+    let candidate = if files.is_empty() {
         let path = {
             let core = lock(core);
             if core.updates.held.is_none() {
@@ -549,7 +547,7 @@ pub(super) fn diff(core: &Shared, asn: &[String], countries: &[String]) -> Resul
         };
         asn::load(&path).map_err(|e| Refusal::new(e.to_string(), "run the update again"))?
     } else {
-        open(core, asn, countries)?.0
+        open(core, files)?.0
     };
     let (live, watched) = {
         let core = lock(core);

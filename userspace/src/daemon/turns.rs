@@ -1,0 +1,99 @@
+//! How much of what takes memory and time is worked on at once: questions that go through
+//! the database or load a program, and files that are read. Root's and those of all others
+//! are apart, so that nobody makes root wait.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::control::{peer::Peer, protocol::Request};
+
+/// Questions at a time.
+const QUESTIONS: usize = 2;
+/// Requests whose files are read, at a time: each may take as much memory as an import.
+const FILES: usize = 1;
+
+#[derive(Debug)]
+pub(super) struct Turns {
+    root: Queues,
+    others: Queues,
+}
+
+#[derive(Debug)]
+struct Queues {
+    questions: Arc<Semaphore>,
+    files: Arc<Semaphore>,
+}
+
+impl Queues {
+    fn new() -> Self {
+        Self {
+            questions: Arc::new(Semaphore::new(QUESTIONS)),
+            files: Arc::new(Semaphore::new(FILES)),
+        }
+    }
+}
+
+impl Turns {
+    pub(super) fn new() -> Self {
+        Self {
+            root: Queues::new(),
+            others: Queues::new(),
+        }
+    }
+
+    /// Waits until it is this request's turn; it ends with what is returned.
+    pub(super) async fn of(&self, request: &Request, by: &Peer) -> Option<OwnedSemaphorePermit> {
+        let queues = if by.is_root() {
+            &self.root
+        } else {
+            &self.others
+        };
+        let queue = match request {
+            Request::Lookup { .. } | Request::Explain(_) => &queues.questions,
+            Request::AsndbImport { .. } | Request::AsndbDiff { .. } => &queues.files,
+            // Others wait for each other here; then for the update that is under way.
+            Request::AsndbUpdate { .. } if !by.is_root() => &queues.files,
+            _ => return None,
+        };
+        Arc::clone(queue).acquire_owned().await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn nobody_makes_root_wait() {
+        let turns = Turns::new();
+        let peer = |uid: u32| Peer {
+            uid,
+            gid: 0,
+            pid: None,
+            name: uid.to_string(),
+            login: None,
+        };
+        let (root, other) = (peer(0), peer(4_000_000_001));
+        let lookup = Request::Lookup { query: "x".into() };
+        let import = Request::AsndbDiff {
+            asn: vec!["x".into()],
+            countries: Vec::new(),
+        };
+        for (request, at_once) in [(&lookup, QUESTIONS), (&import, FILES)] {
+            let turn = |by: &Peer| turns.of(request, by).now_or_never();
+            let mut held: Vec<_> = (0..at_once).map(|_| turn(&other).unwrap()).collect();
+            assert!(turn(&other).is_none());
+            assert!(turn(&root).unwrap().is_some());
+            held.pop();
+            assert!(turn(&other).unwrap().is_some());
+        }
+        // What is short waits for nothing.
+        for _ in 0..100 {
+            let status = turns.of(&Request::Status, &other).now_or_never();
+            assert!(status.unwrap().is_none());
+        }
+    }
+}

@@ -4,7 +4,10 @@ use anyhow::{Context as _, Result};
 use aya_build::{Package, Toolchain};
 
 fn main() -> Result<()> {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../ebpf-programs");
+    // Asked when it runs: a build script that was compiled in a folder that was copied or
+    // moved since would go on building the programs of the old place.
+    let manifest = std::env::var("CARGO_MANIFEST_DIR").context("cargo runs this")?;
+    let root = &format!("{manifest}/../ebpf-programs");
     aya_build::build_ebpf(
         [Package {
             name: "kordon-ebpf",

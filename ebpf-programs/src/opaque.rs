@@ -3,6 +3,13 @@
 //! along, a checked pointer from being computed a second way, and a loop from
 //! being unrolled with a stack slot for each round. On other targets it does
 //! nothing.
+//!
+//! Where registers are short, the compiler keeps an index on the stack and reads it
+//! from there twice: to check it, and to use it. Linux before 6.9 does not connect what
+//! was read with what was written, unless the value had been copied between registers
+//! before, so the second reading is as unbounded as ever: "unbounded memory access". What
+//! is opaque is in one register when it is checked, and is what is used. Newer kernels
+//! do without; `cargo xtask vm 6.1` finds where it is missing.
 
 /// The same value, of which the compiler knows nothing. The verifier does.
 #[inline(always)]

@@ -72,7 +72,8 @@ impl<
     }
     #[inline(always)]
     fn plane_line(&self, index: u16) -> Option<&PlaneLine> {
-        self.lines.get(index as usize)
+        // Opaque, else the index is spilled and read twice; see there.
+        self.lines.get(opaque(index as usize))
     }
     #[inline(always)]
     fn line_origin(&self, index: u16) -> Option<u32> {

@@ -211,13 +211,20 @@ macro_rules! kordon_program {
         };
 
         /// The live generation, at 0.
+        ///
+        /// An array of one, as the next: Linux before 6.2 compares of a map that is put in
+        /// here where its value has a timer. In a structure without one that is "nowhere in
+        /// it" (-ENOENT), in a value that is no structure, and in maps that are made without
+        /// types as the controller's are, "cannot be" (-EINVAL), and the two are not equal.
         #[btf_map]
-        static GENERATIONS: ArrayOfMaps<Array<$generation, 1, { BPF_F_MMAPABLE as usize }>, 1> =
-            ArrayOfMaps::new();
+        static GENERATIONS: ArrayOfMaps<
+            Array<[$generation; 1], 1, { BPF_F_MMAPABLE as usize }>,
+            1,
+        > = ArrayOfMaps::new();
         /// Tables; a generation names its slot.
         #[btf_map]
         static TABLES: ArrayOfMaps<
-            Array<$table, 1, { BPF_F_MMAPABLE as usize }>,
+            Array<[$table; 1], 1, { BPF_F_MMAPABLE as usize }>,
             { TABLE_SLOTS as usize },
         > = ArrayOfMaps::new();
         /// The short way, derived from the live generation; see [`express`].
@@ -319,7 +326,7 @@ macro_rules! kordon_program {
             if generation.number != number && !probing {
                 return UNCLEAR;
             }
-            let Some(table) = TABLES.get_value(generation.table_slot, &0) else {
+            let Some([table]) = TABLES.get_value(generation.table_slot, &0) else {
                 return NO_GENERATION;
             };
             let frame = Linear {
@@ -354,7 +361,7 @@ macro_rules! kordon_program {
                 Selected::Zone(zone, tags) => (zone, tags),
                 _ => return UNCLEAR,
             };
-            let Some(table) = TABLES.get_value(generation.table_slot, &0) else {
+            let Some([table]) = TABLES.get_value(generation.table_slot, &0) else {
                 return NO_GENERATION;
             };
             let len = length(&ctx);
@@ -374,7 +381,7 @@ macro_rules! kordon_program {
             let Some(generation) = live() else {
                 return NO_GENERATION;
             };
-            let Some(table) = TABLES.get_value(generation.table_slot, &0) else {
+            let Some([table]) = TABLES.get_value(generation.table_slot, &0) else {
                 return NO_GENERATION;
             };
             let Some(work) = WORK.get_ptr_mut(0) else {
@@ -393,7 +400,7 @@ macro_rules! kordon_program {
         /// The live generation, if it is of this layout.
         #[inline(always)]
         fn live() -> Option<&'static $generation> {
-            let generation = GENERATIONS.get_value(0, &0)?;
+            let [generation] = GENERATIONS.get_value(0, &0)?;
             (generation.version == $crate::layout::LAYOUT_VERSION).then_some(generation)
         }
 

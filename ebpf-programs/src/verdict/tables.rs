@@ -120,7 +120,9 @@ impl<const CLASSES: usize, T: ReadTable> Tables for Live<'_, Generation<CLASSES>
     }
     #[inline(always)]
     fn class_word(&self, class: u32) -> Option<u32> {
-        self.generation.class_words.get(class as usize).copied()
+        // Opaque, else the index is spilled and read twice; see there.
+        let index = opaque(class as usize);
+        self.generation.class_words.get(index).copied()
     }
     #[inline(always)]
     fn class(&self, address: Address) -> u32 {

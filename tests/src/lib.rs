@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod bgp;
 pub mod bmp;
+pub mod budget;
 pub mod controller;
 pub mod data;
 pub mod demo;
@@ -16,3 +17,4 @@ pub mod reference;
 pub mod router;
 pub mod server;
 pub mod traffic;
+pub mod vm;

@@ -10,6 +10,7 @@ pub mod demo;
 pub mod formats;
 pub mod frr;
 pub mod generate;
+pub mod gobgp;
 pub mod hostile;
 pub mod lab;
 pub mod live;

@@ -14,6 +14,7 @@ pub(super) const LAB: &[&str] = &[
     "curl",
     "ethtool",
     "frr",
+    "gobgpd",
     "iproute2",
     "ipset",
     "iputils-ping",

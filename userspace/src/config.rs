@@ -15,10 +15,7 @@ mod bmp;
 #[cfg(test)]
 mod tests;
 
-pub use self::{
-    asndb::Updates,
-    bmp::{Bmp, USERS as BMP_USERS},
-};
+pub use self::{asndb::Updates, bmp::Bmp};
 
 use crate::{
     asn,

@@ -17,9 +17,9 @@ use std::collections::HashMap;
 use kordon_ebpf::{
     layout::{
         ASK, CLASS_MASK, GATE_DROP_UNKNOWN, GATE_SOURCES_BY_RULES, GROUP_BITS, GROUP_MASK, Gate,
-        Generation, LEAF, MAX_PORTS, MAX_ZONES, NO_CLASS, Nat64, Node, ORIGIN_ASK, PLANE_LEAF,
-        PLANE_ORDINAL_ASK, PLANE_ORDINAL_SHIFT, PLANE_TREES, PlaneLine, Planes, Prefix, VALUE_ASK,
-        VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS, ZONE_SOURCES_LISTED,
+        Generation, LEAF, MAX_GROUPS, MAX_PORTS, MAX_ZONES, NO_CLASS, Nat64, Node, ORIGIN_ASK,
+        PLANE_LEAF, PLANE_ORDINAL_ASK, PLANE_ORDINAL_SHIFT, PLANE_TREES, PlaneLine, Planes, Prefix,
+        VALUE_ASK, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS, ZONE_SOURCES_LISTED,
         ZONE_SOURCES_UNCHECKED, Zone, tier,
     },
     plane::ReadPlanes,
@@ -334,13 +334,13 @@ const ASKING: Answer = Answer {
 
 impl Answer {
     /// By the leaf codes of groups, and a gate's words.
-    fn of(codes: &[u8], words: &[u32; 4], class_word: u32) -> Self {
+    pub(super) fn of(codes: &[u8], words: &[u32; 4], class_word: u32) -> Self {
         let code = codes.get((class_word & GROUP_MASK) as usize);
         Self::with(code.map_or(ASK as u8, |code| *code), words, class_word)
     }
 
     /// Of a class that has this code.
-    pub(super) fn with(code: u8, words: &[u32; 4], class_word: u32) -> Self {
+    fn with(code: u8, words: &[u32; 4], class_word: u32) -> Self {
         let word = words[usize::from(code & 3)];
         let counted = word & VERDICT_STEPS == 0 && !passes(word);
         let ordinal = class_word >> GROUP_BITS;
@@ -377,7 +377,7 @@ impl Answer {
 }
 
 /// Whether a gate's word passes and does nothing else.
-fn passes(word: u32) -> bool {
+pub(super) fn passes(word: u32) -> bool {
     word >> VERDICT_ACTION_SHIFT == 0
 }
 
@@ -514,10 +514,21 @@ fn codes(fixed: &Generation<0>, zone: &Zone, weights: &[usize]) -> Option<([u32;
     Some((words, codes))
 }
 
-/// The leaf code of a class for zones whose verdict words begin at `base` and whose gate
+/// How many groups a generation has at most: each zone's verdict words are behind those of
+/// the zone before.
+pub(super) fn groups(fixed: &Generation<0>) -> u32 {
+    let second = &fixed.zones[1];
+    // Every zone has some; free places have none.
+    match second.settings {
+        0 => MAX_GROUPS as u32,
+        _ => second.verdict_base,
+    }
+}
+
+/// The leaf code of a group for a zone whose verdict words begin at `base` and whose gate
 /// has these words.
-pub(super) fn leaf_code(fixed: &Generation<0>, base: u32, words: &[u32; 4], class_word: u32) -> u8 {
-    let word = plain_word(fixed, base, class_word & GROUP_MASK);
+pub(super) fn leaf_code(fixed: &Generation<0>, base: u32, words: &[u32; 4], group: u32) -> u8 {
+    let word = plain_word(fixed, base, group);
     let code = words[..CODES].iter().position(|known| word == Some(*known));
     code.unwrap_or(CODES) as u8
 }

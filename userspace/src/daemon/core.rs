@@ -1,6 +1,6 @@
 //! The one owner of everything that can change: kernel, state folder, policy,
-//! database. All changes go through [`Core::change`]: compile, prove, swap,
-//! persist, and back where persisting fails.
+//! database. All changes go through [`Core::change`]: compile, prove, persist, swap. Files
+//! can be put back where the swap fails; in the kernel that would take another proof.
 //!
 //! It blocks; the event loop calls it from threads of its own.
 
@@ -21,7 +21,7 @@ use super::{
     interfaces::Device,
     network::Facts,
     refusal::Refusal,
-    state::{Current, Record, StateDir},
+    state::{Before, Current, Record, StateDir, StateError},
     trace::Traces,
     updates::Updates,
 };
@@ -101,8 +101,12 @@ pub(super) struct Core {
     pub(super) table: Option<Table>,
     /// Of the rules that are live; `None`: they were compiled by another daemon.
     pub(super) grouping: Option<Arc<Grouping>>,
-    /// Where a packet of some zone comes from.
-    pub(super) place: Option<Place>,
+    /// Where packets of each zone come from.
+    pub(super) places: Vec<Place>,
+    /// Why what is live does not judge as it should, until it is replaced.
+    pub(super) wrong: Option<String>,
+    /// What the disk has that is not live, until the next change.
+    pub(super) torn: Option<String>,
     /// What is wrong since the start, beside interfaces: reasons for not enforcing.
     pub(super) problems: Vec<String>,
     pub(super) applies: Applies,
@@ -113,6 +117,9 @@ pub(super) struct Core {
     /// Something that time brought failed: try again then.
     pub(super) retry_at: Option<Timestamp>,
 }
+
+/// Says on disk what is going to be live.
+pub(super) type Keep<'a> = Box<dyn FnOnce() -> Result<Before, StateError> + 'a>;
 
 /// What is to become live.
 pub(super) struct Next {
@@ -136,13 +143,9 @@ impl Core {
         }
     }
 
-    /// Makes it live, then `persist`s it. Where that fails, what was live before
-    /// comes back: what does not survive a restart must not be live.
-    pub(super) fn change(
-        &mut self,
-        next: Next,
-        persist: impl FnOnce() -> Result<(), String>,
-    ) -> Result<Outcome, Refusal> {
+    /// Makes it live. `keep` says on disk what is going to be: where it fails nothing has
+    /// changed, and where the kernel then refuses the last step, files are what they were.
+    pub(super) fn change(&mut self, next: Next, keep: Keep<'_>) -> Result<Outcome, Refusal> {
         let start = Instant::now();
         if next.database.is_lost() && self.datapath.live().is_some() {
             return Err(Refusal::new(
@@ -153,14 +156,8 @@ impl Core {
             ));
         }
         let (environment, ports) = self.environment(&next)?;
-        let published = self.publish(&next.policy, &next.database, &environment)?;
-        if let Err(e) = persist() {
-            self.undo(published.is_some());
-            return Err(Refusal::new(
-                format!("the change cannot be kept: {e}"),
-                "the policy before it is live again; see to the state directory",
-            ));
-        }
+        let published = self.publish(&next.policy, &next.database, &environment, keep)?;
+        self.torn = None;
         self.live = Some(Live {
             hash: policy_hash(&next.policy),
             policy: next.policy,
@@ -170,24 +167,13 @@ impl Core {
         self.database = next.database;
         self.facts = next.facts;
         self.tell_bgp();
+        for (device, why) in published.iter().flat_map(|published| &published.behind) {
+            self.note_behind(device, why);
+        }
         Ok(Outcome {
             published,
             took: start.elapsed(),
         })
-    }
-
-    fn undo(&mut self, published: bool) {
-        if !published {
-            return;
-        }
-        let Some(live) = self.live.take() else { return };
-        let database = self.database.clone();
-        if let Err(e) = self.publish(&live.policy, &database, &live.environment) {
-            let problem = format!("cannot return to the policy before: {e}");
-            tracing::error!("{problem}");
-            self.problems.push(problem);
-        }
-        self.live = Some(live);
     }
 
     fn environment(&self, next: &Next) -> Result<(Environment, Vec<u32>), Refusal> {
@@ -218,21 +204,23 @@ impl Core {
         Ok((environment, numbers))
     }
 
-    /// Compiles, proves and swaps. `None`: just this is live already.
+    /// Compiles, proves, keeps and swaps. `None`: just this is live already.
     fn publish(
         &mut self,
         policy: &Policy,
         database: &Database,
         environment: &Environment,
+        keep: Keep<'_>,
     ) -> Result<Option<Published>, Refusal> {
         let (hash, table_key) = names(policy, database, environment);
         let live = self.datapath.live();
         let same = |live: &LiveGeneration| live.hash == hash && live.table_key == table_key;
         if live.is_some_and(|live| same(&live) && live.planes) {
+            keep().map_err(|e| not_kept(e, &mut self.torn))?;
             return Ok(None);
         }
         let candidate = self.table_for(policy, database, environment, table_key)?;
-        let result = self.publish_over(&candidate, policy, database, environment, hash);
+        let result = self.publish_over(&candidate, policy, database, environment, hash, keep);
         // A table that did not become live is not kept; the one that is, is.
         if result.is_ok() || candidate.flat.is_none() {
             self.table = Some(candidate.table);
@@ -247,6 +235,7 @@ impl Core {
         database: &Database,
         environment: &Environment,
         hash: [u8; 32],
+        keep: Keep<'_>,
     ) -> Result<Published, Refusal> {
         let table = &candidate.table;
         let mut directory = self.datapath.directory().clone();
@@ -276,22 +265,33 @@ impl Core {
             directory: &directory,
             changed: &changed,
         };
-        let mut place = None;
+        let mut places = Vec::new();
         let mut prove = |prober: &mut Prober| {
             let start = Instant::now();
             let proof = prove(&claim, budget, prober)?;
             tracing::debug!(packets = proof.packets, took = ?start.elapsed(), "proven");
-            place = proof.place;
+            places = proof.places;
             Ok(())
         };
         let datapath = &mut self.datapath;
-        let published = match &candidate.flat {
-            Some((flat, tier)) => datapath.publish(&mut rules, flat, *tier, &directory, &mut prove),
-            None => datapath.publish_rules(&mut rules, &directory, &mut prove),
+        let ready = match &candidate.flat {
+            Some((flat, tier)) => datapath.prepare(&mut rules, flat, *tier, &directory, &mut prove),
+            None => datapath.prepare_rules(&mut rules, &directory, &mut prove),
         };
-        let published = published.map_err(Refusal::from_error)?;
+        let ready = ready.map_err(Refusal::from_error)?;
+        let before = keep().map_err(|e| not_kept(e, &mut self.torn))?;
+        let published = match ready.commit() {
+            Ok(published) => published,
+            Err(e) => {
+                if let Err(restore) = before.restore() {
+                    note_torn(&mut self.torn, &restore);
+                }
+                return Err(Refusal::from_error(e));
+            }
+        };
+        self.wrong = None;
         self.grouping = Some(rules.grouping);
-        self.place = place;
+        self.places = places;
         self.warm_editor();
         Ok(published)
     }
@@ -379,6 +379,25 @@ impl Live {
     pub(super) fn names(&self, database: &Database) -> ([u8; 32], [u8; 32]) {
         names(&self.policy, database, &self.environment)
     }
+}
+
+fn not_kept(e: StateError, torn: &mut Option<String>) -> Refusal {
+    if matches!(e, StateError::Torn { .. }) {
+        note_torn(torn, &e);
+    }
+    Refusal::new(
+        format!("the change cannot be kept: {e}"),
+        "what was live is live; see to the state directory",
+    )
+}
+
+fn note_torn(torn: &mut Option<String>, e: &StateError) {
+    let problem = format!(
+        "the state directory has a part of a change that is not live, and a start would make it \
+         live; the next change mends it: {e}"
+    );
+    tracing::error!("{problem}");
+    *torn = Some(problem);
 }
 
 /// Names a generation, and its table.

@@ -5,7 +5,13 @@
 //! [`Datapath::amend`](crate::datapath::kernel::Datapath::amend) puts it back. Countries and
 //! prefix lists of an address do not depend on BGP, so nothing else is asked.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::atomic::Ordering, time::Instant};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    ops::{Add, Sub},
+    sync::atomic::Ordering,
+    time::Instant,
+};
 
 use ipnet::IpNet;
 
@@ -25,8 +31,10 @@ use crate::{
 const MANY_PARTS: usize = 1 << 14;
 /// More changes than this are a new table to the proof.
 const MANY: usize = 4096;
-/// Addresses that the program in the kernel is asked for after a change.
-const ASKED: usize = 64;
+/// Packets that are given to the program in the kernel after a change.
+const ASKED: usize = 1024;
+/// At least so many in each zone.
+const ASKED_IN_ZONE: usize = 16;
 
 /// Why the table was not changed in place.
 #[derive(Debug, thiserror::Error)]
@@ -101,10 +109,6 @@ fn replaced<A: Copy + Ord>(
     next: impl Fn(A) -> Option<A>,
     mut reclass: impl FnMut(u32, &[u32]) -> Result<u32, PartitionError>,
 ) -> Result<Option<Vec<(A, u32)>>, PartitionError> {
-    let class_at = |ranges: &[(A, u32)], address: A| {
-        let after = ranges.partition_point(|(start, _)| *start <= address);
-        ranges[after.max(1) - 1].1
-    };
     let mut new = old.to_vec();
     for &(first, last) in ends {
         let mut part: Vec<(A, u32)> = Vec::new();
@@ -168,17 +172,51 @@ fn patch(
     Ok(patch)
 }
 
-/// Some addresses of a patch, with their classes.
-fn sample(patch: &Patch) -> Vec<(IpAddr, u32)> {
-    let v4 = patch.v4.iter().flat_map(|(_, ranges)| ranges);
-    let v4 = v4.map(|&(start, class)| (IpAddr::from(start.to_be_bytes()), class));
-    let v6 = patch.v6.iter().flat_map(|(_, ranges)| ranges);
-    // Others may stand for IPv4 addresses.
-    let v6 = v6.filter(|(start, _)| start >> 125 == 1);
-    let v6 = v6.map(|&(start, class)| (IpAddr::from(start.to_be_bytes()), class));
-    let all: Vec<(IpAddr, u32)> = v4.chain(v6).collect();
-    let step = all.len().div_ceil(ASKED).max(1);
-    all.into_iter().step_by(step).collect()
+/// Some of what changes, with their classes: both ends of what prefixes touch, and what is
+/// beside them.
+fn sample(touched: &Touched, patch: &Patch) -> Vec<(IpAddr, u32)> {
+    let mut all = Vec::new();
+    for (top, ranges) in &patch.v4 {
+        let whole = (u32::from(*top) << 16, u32::from(*top) << 16 | 0xffff);
+        for at in ends(touched.v4.get(top), whole) {
+            let class = class_at(ranges, at);
+            all.push((IpAddr::from(at.to_be_bytes()), class));
+        }
+    }
+    for (slot, ranges) in &patch.v6 {
+        // Others may stand for IPv4 addresses.
+        if slot >> 29 != 1 {
+            continue;
+        }
+        let first = u128::from(*slot) << 96;
+        for at in ends(touched.v6.get(slot), (first, first | u128::MAX >> 32)) {
+            let class = class_at(ranges, at);
+            all.push((IpAddr::from(at.to_be_bytes()), class));
+        }
+    }
+    all
+}
+
+/// First and last addresses, and their neighbours in the same part.
+fn ends<A>(touched: Option<&Vec<(A, A)>>, (from, to): (A, A)) -> Vec<A>
+where
+    A: Copy + Ord + Sub<Output = A> + Add<Output = A> + From<u8>,
+{
+    let one = A::from(1);
+    let mut ends = Vec::new();
+    for &(first, last) in touched.into_iter().flatten() {
+        ends.extend([first, last]);
+        ends.extend((first > from).then(|| first - one));
+        ends.extend((last < to).then(|| last + one));
+    }
+    ends.sort_unstable();
+    ends.dedup();
+    ends
+}
+
+fn class_at<A: Copy + Ord>(ranges: &[(A, u32)], address: A) -> u32 {
+    let after = ranges.partition_point(|(start, _)| *start <= address);
+    ranges[after.max(1) - 1].1
 }
 
 impl Core {
@@ -197,7 +235,10 @@ impl Core {
                         .fetch_add(changes.len() as u64, Ordering::Relaxed);
                     return Ok(());
                 }
-                Err(why @ NotInPlace::Wrong(_)) => tracing::error!("the table is replaced: {why}"),
+                Err(NotInPlace::Wrong(why)) => {
+                    tracing::error!("the table is replaced: {why}");
+                    self.wrong = Some(why);
+                }
                 Err(why) => tracing::debug!("not in place: {why}"),
             }
         }
@@ -250,15 +291,25 @@ impl Core {
             .amend(&patch, table.partition.classes.len(), names)?;
         table.key = table_key;
         self.database = database;
-        if let Some(place) = &self.place {
-            let mut asked = sample(&patch);
-            asked.retain(|(address, _)| match address {
-                IpAddr::V4(_) => true,
-                IpAddr::V6(address) => !policy.nat64.iter().any(|net| net.contains(address)),
-            });
-            self.datapath
-                .ask_live(|prober| prove::classes(place, prober, &asked))
-                .map_err(NotInPlace::Wrong)?;
+        let mut asked = sample(&touched, &patch);
+        asked.retain(|(address, _)| match address {
+            IpAddr::V4(_) => true,
+            IpAddr::V6(address) => !policy.nat64.iter().any(|net| net.contains(address)),
+        });
+        // Zones may have planes of their own, and gates they have.
+        let places = &self.places;
+        let in_zone = (ASKED / places.len().max(1)).max(ASKED_IN_ZONE);
+        let step = asked.len().div_ceil(in_zone).max(1);
+        let wrong = self.datapath.ask_live(|prober| {
+            for (number, place) in places.iter().enumerate() {
+                let part = asked.iter().skip(number % step).step_by(step).copied();
+                prove::classes(place, prober, &part.collect::<Vec<_>>())?;
+            }
+            Ok(())
+        });
+        if let Err(why) = wrong {
+            self.datapath.distrust();
+            return Err(NotInPlace::Wrong(why));
         }
         Ok(parts)
     }

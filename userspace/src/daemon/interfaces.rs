@@ -71,6 +71,17 @@ impl Core {
         }
     }
 
+    /// A device did not follow to the maps of another tier.
+    pub(super) fn note_behind(&mut self, device: &str, why: &str) {
+        let found = self.devices.iter_mut().find(|d| d.config.device == device);
+        if let Some(found) = found {
+            found.attached = None;
+            found.problem = Some(format!(
+                "`{device}` is still judged by the rules before: {why}"
+            ));
+        }
+    }
+
     /// Takes the program off devices that are no longer configured.
     pub(super) fn release_others(&mut self) -> Result<(), DatapathError> {
         for device in self.datapath.pinned_devices() {
@@ -86,6 +97,10 @@ impl Core {
     /// Why not everything that the policy asks for is enforced; empty: it is.
     pub(super) fn reasons(&self) -> Vec<String> {
         let mut reasons = self.problems.clone();
+        reasons.extend(self.torn.clone());
+        reasons.extend(self.wrong.as_ref().map(|why| {
+            format!("what is live does not judge as it should, and could not be replaced: {why}")
+        }));
         if self.database.is_lost() {
             reasons.push(format!(
                 "the ASN database is lost: {}; `kordon asndb update` or `kordon asndb import` \

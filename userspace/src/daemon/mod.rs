@@ -20,6 +20,8 @@ mod bgp;
 mod core;
 mod database;
 mod downloads;
+#[cfg(test)]
+mod faults;
 mod fetched;
 mod follow;
 mod interfaces;

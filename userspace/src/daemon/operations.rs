@@ -10,7 +10,7 @@ use super::{
     core::{Core, Next, Outcome},
     database::Database,
     refusal::Refusal,
-    state::{Current, Pending, Prepared, Record, StateError},
+    state::{Before, Current, Pending, Prepared, Record, StateError, commit},
 };
 use crate::{
     asn,
@@ -176,7 +176,7 @@ impl Core {
         }
         files.push(self.state.prepare_current(&current)?);
         let next = self.next(policy);
-        let outcome = self.change(next, || commit(files))?;
+        let outcome = self.change(next, Box::new(|| commit(files)))?;
         self.applies.last = Some(outcome.took);
         self.current = current;
         if let Some(record) = record {
@@ -322,7 +322,7 @@ impl Core {
         let path = self.state.overlay();
         let file = Prepared::write(&path, overlay.to_toml().as_bytes())?;
         let next = self.next(Arc::new(policy));
-        let outcome = self.change(next, || commit(vec![file]))?;
+        let outcome = self.change(next, Box::new(|| commit(vec![file])))?;
         self.overlay = overlay;
         Ok(self.answer(&outcome, &found))
     }
@@ -335,7 +335,7 @@ impl Core {
         let (policy, _) = self.parse(&record.bundle, &self.overlay)?;
         let mut wanted = self.next(Arc::new(policy));
         next(&mut wanted);
-        let outcome = self.change(wanted, || Ok(()))?;
+        let outcome = self.change(wanted, Box::new(|| Ok(Before::default())))?;
         Ok(outcome.published.is_some())
     }
 
@@ -349,7 +349,12 @@ impl Core {
         let mut answer = serde_json::to_value(database.info()).map_err(Refusal::from_error)?;
         let snapshot = self.state.snapshot();
         let db = Arc::clone(&database.db);
-        let save = move || asn::save(&db, &snapshot).map_err(|e| e.to_string());
+        let save = move || {
+            // The old one has to come back where the new one does not go live.
+            let before = Before::of([&*snapshot])?;
+            asn::save(&db, &snapshot).map_err(|e| StateError::other("write", &snapshot, e))?;
+            Ok(before)
+        };
         let outcome = match &self.record {
             Some(record) => {
                 let bundle = record.bundle.clone();
@@ -358,10 +363,10 @@ impl Core {
                 let policy = policy.ok_or_else(|| Refusal::found("the policy", wrong))?;
                 let mut next = self.next(Arc::new(policy));
                 next.database = database;
-                Some(self.change(next, save)?)
+                Some(self.change(next, Box::new(save))?)
             }
             None => {
-                save().map_err(Refusal::from_error)?;
+                save()?;
                 self.database = database;
                 None
             }
@@ -386,13 +391,6 @@ impl Core {
         tracing::warn!("detached: nothing is enforced any more");
         Ok(json!({ "detached": true }))
     }
-}
-
-fn commit(files: Vec<Prepared>) -> Result<(), String> {
-    for file in files {
-        file.commit().map_err(|e| e.to_string())?;
-    }
-    Ok(())
 }
 
 /// What a client read with its own rights.

@@ -115,7 +115,9 @@ impl Core {
             devices,
             table: None,
             grouping: None,
-            place: None,
+            places: Vec::new(),
+            wrong: None,
+            torn: None,
             problems,
             applies: Applies::default(),
             started_at: Timestamp::now(),
@@ -241,10 +243,26 @@ impl Core {
             return;
         }
         self.retry_at = None;
-        if let Err(e) = self.expire(now) {
+        let ended = self.expire(now);
+        if let Err(e) = &ended {
             tracing::error!("what has ended is still in force: {}", e.in_words());
+        }
+        let whole = self.finish();
+        if let Err(e) = &whole {
+            tracing::error!("what is live is not whole: {}", e.in_words());
+        }
+        if ended.is_err() || whole.is_err() {
             self.retry_at = now.checked_add(jiff::SignedDuration::from_secs(30)).ok();
         }
+    }
+
+    /// Planes that could not be switched on, and what was found to be wrong, are made anew.
+    fn finish(&mut self) -> Result<(), Refusal> {
+        let is_unfinished = self.datapath.live().is_some_and(|live| !live.planes);
+        if is_unfinished && self.live.is_some() {
+            self.refresh(|_| {})?;
+        }
+        Ok(())
     }
 
     fn expire(&mut self, now: Timestamp) -> Result<(), Refusal> {

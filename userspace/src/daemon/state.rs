@@ -11,10 +11,11 @@
 //! bgp.routes         what live BGP had
 //! ```
 //!
-//! A policy is written to `history/` before it goes live and named by
-//! `current.json` after, so that a crash at any point leaves the old or the new
+//! A policy is written to `history/` and then named by
+//! `current.json`, so that a crash at any point leaves the old or the new
 //! one, never a mixture. Everything is written to a temporary file and synced
-//! beforehand: what is left to do after the swap is a rename, which needs no room.
+//! beforehand: what is left to do is a rename, which needs no room. Names are given when all else
+//! is done but the kernel's swap, and taken back where that fails.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -25,9 +26,14 @@ use std::{
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
-use crate::{asn, diagnostic::quoted, policy::Bundle};
+use crate::{
+    asn,
+    datapath::faults::{self, Step},
+    diagnostic::quoted,
+    policy::Bundle,
+};
 
 /// Policies that are kept.
 pub(super) const HISTORY: usize = 20;
@@ -53,6 +59,14 @@ pub(crate) enum StateError {
         /// What the system said.
         source: io::Error,
     },
+    /// Files are what they were in part only.
+    #[error("{error}; and {restore}")]
+    Torn {
+        /// What failed.
+        error: Box<StateError>,
+        /// What was tried to make up for it.
+        restore: Box<StateError>,
+    },
     /// A file is not what was written.
     #[error("{} is damaged: {source}; it is ignored", quoted(.path))]
     Damaged {
@@ -61,6 +75,17 @@ pub(crate) enum StateError {
         /// What is wrong.
         source: serde_json::Error,
     },
+}
+
+impl StateError {
+    /// What somebody else tried, and says of it.
+    pub(super) fn other(
+        operation: &'static str,
+        path: &Path,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        failed(operation, path)(io::Error::other(source))
+    }
 }
 
 fn failed<'p>(
@@ -149,6 +174,80 @@ impl Prepared {
             .and_then(|_| File::open(folder)?.sync_all())
             .map_err(failed("replace", &path))
     }
+}
+
+/// What files were before they are replaced, by links; forgotten when it is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Before(Vec<(PathBuf, Option<TempPath>)>);
+
+impl Before {
+    /// Of some files, which may not be there yet.
+    pub(super) fn of<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Result<Self, StateError> {
+        let link = |path: &Path| {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            let link = tempfile::Builder::new()
+                .prefix(".new-")
+                .make_in(folder, |link| {
+                    // Some file systems have no links.
+                    fs::hard_link(path, link).or_else(|_| fs::copy(path, link).map(drop))
+                });
+            match link {
+                Ok(link) => Ok((path.to_owned(), Some(link.into_temp_path()))),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok((path.to_owned(), None)),
+                Err(e) => Err(failed("keep", path)(e)),
+            }
+        };
+        let all = paths.into_iter().map(link).collect::<Result<_, _>>()?;
+        Ok(Self(all))
+    }
+
+    /// Puts back what was there.
+    pub(super) fn restore(self) -> Result<(), StateError> {
+        let back = |(path, before): (PathBuf, Option<TempPath>)| {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            faults::reach(Step::Restore)
+                .map_err(io::Error::other)
+                .and_then(|()| match before {
+                    Some(before) => {
+                        let link = before.to_path_buf();
+                        let back = before.persist(&path).map_err(|e| e.error);
+                        // Where it was not replaced both are one file, and renaming does nothing.
+                        let _ = fs::remove_file(link);
+                        back
+                    }
+                    None => match fs::remove_file(&path) {
+                        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                        _ => Ok(()),
+                    },
+                })
+                .and_then(|()| File::open(folder)?.sync_all())
+                .map_err(failed("put back", &path))
+        };
+        // As many as can be.
+        let all: Vec<_> = self.0.into_iter().map(back).collect();
+        all.into_iter().collect()
+    }
+}
+
+/// Gives files their names: all of them, or none.
+pub(super) fn commit(files: Vec<Prepared>) -> Result<Before, StateError> {
+    let before = Before::of(files.iter().map(|file| &*file.path))?;
+    for file in files {
+        let path = file.path.clone();
+        let named = faults::reach(Step::Keep)
+            .map_err(|e| failed("replace", &path)(io::Error::other(e)))
+            .and_then(|()| file.commit());
+        if let Err(e) = named {
+            return Err(match before.restore() {
+                Ok(()) => e,
+                Err(restore) => StateError::Torn {
+                    error: Box::new(e),
+                    restore: Box::new(restore),
+                },
+            });
+        }
+    }
+    Ok(before)
 }
 
 /// The state's folder, held by this process.

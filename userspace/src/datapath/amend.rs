@@ -3,7 +3,14 @@
 use aya::maps::MapData;
 use kordon_ebpf::layout::Generation;
 
-use super::{DatapathError, kernel::Datapath, memory::Mapped, probe::Prober, system::set_slot};
+use super::{
+    DatapathError,
+    faults::{Step, reach},
+    kernel::Datapath,
+    memory::Mapped,
+    probe::Prober,
+    system::set_slot,
+};
 use crate::compile::{
     amend::{AmendError, Editor, Ground, LiveTable, Patch},
     directory::Directory,
@@ -88,34 +95,46 @@ impl Datapath {
         look(generation.generation(), &self.directory)
     }
 
-    /// Lets `ask` give packets to the program over what is live, both ways. Where no
-    /// instance is loaded for that, nothing is asked.
+    /// Lets `ask` give packets to the program over what is live, both ways.
     ///
     /// # Errors
-    /// What `ask` says, or that the kernel refuses.
+    /// What `ask` says, that the kernel refuses, or that there is nothing to ask with: what is
+    /// not proven is not right.
     pub fn ask_live(
         &mut self,
         ask: impl FnOnce(&mut Prober) -> Result<(), String>,
     ) -> Result<(), String> {
-        let (Some(prober), Some(maps), Some(table)) = (&mut self.prober, &self.maps, &self.table)
+        let generation = self.maps.as_ref().and_then(|maps| {
+            let generation = maps.generation.as_ref()?;
+            Some((maps, generation))
+        });
+        let (Some((maps, generation)), Some(prober), Some(table)) =
+            (generation, &mut self.prober, &self.table)
         else {
-            return Ok(());
-        };
-        let Some(generation) = &maps.generation else {
-            return Ok(());
+            return Err("there is nothing to prove it with".to_owned());
         };
         if prober.tier() != maps.tier {
-            return Ok(());
+            return Err("there is nothing of its tier to prove it with".to_owned());
         }
         let slot = generation.generation().table_slot;
-        prober
-            .set_table(slot, &table.map)
-            .map_err(|e| e.to_string())?;
-        prober
-            .copy_generation(generation)
+        reach(Step::Ask)
+            .and_then(|()| prober.set_table(slot, &table.map))
+            .and_then(|()| prober.copy_generation(generation))
             .map_err(|e| e.to_string())?;
         prober.copy_planes(&maps.planes);
         ask(prober)
+    }
+
+    /// What is live is not what it should be: it loses its name, so that the next publish
+    /// replaces all of it, and until then the class plane decides alone.
+    pub fn distrust(&mut self) {
+        self.editor = None;
+        if let Some(maps) = &mut self.maps {
+            maps.planes.set_planes_number(0);
+            if let Some(generation) = &mut maps.generation {
+                generation.rename_generation([0; 32], [0; 32]);
+            }
+        }
     }
 
     /// Gives the live generation more classes, of which its table has none yet.
@@ -133,6 +152,7 @@ impl Datapath {
         if classes.first + classes.words.len() > live.tier.capacity().classes {
             return Err(AmendError::Full(Full("classes")).into());
         }
+        reach(Step::Classes)?;
         // Whose a counter is, is known before it counts.
         if let Some(directory) = &classes.directory {
             self.directory_map.append(directory)?;
@@ -180,10 +200,12 @@ impl Datapath {
             Ok::<_, DatapathError>(())
         };
         for (top, ranges) in &patch.v4 {
+            reach(Step::Amend)?;
             settle(editor)?;
             editor.set_v4(&mut table, &mut planes, ground, (*top, ranges))?;
         }
         for (slot, ranges) in &patch.v6 {
+            reach(Step::Amend)?;
             settle(editor)?;
             editor.set_v6(&mut table, &mut planes, ground, (*slot, ranges))?;
         }

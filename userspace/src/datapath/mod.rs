@@ -6,6 +6,7 @@
 
 pub mod amend;
 pub mod attach;
+pub(crate) mod faults;
 pub mod interface;
 pub mod kernel;
 mod maps;

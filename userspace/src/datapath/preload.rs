@@ -84,6 +84,15 @@ impl Preload {
         }
     }
 
+    /// Programs that are loaded.
+    pub(super) fn loaded(tier: Tier, programs: BTreeMap<u32, Ebpf>) -> Self {
+        Self {
+            tier,
+            prober: None,
+            programs: Programs::Loaded(programs),
+        }
+    }
+
     /// The prober, once; `None`: there is none of that tier.
     pub(super) fn prober(&mut self, tier: Tier) -> Option<Prober> {
         if self.tier != tier {

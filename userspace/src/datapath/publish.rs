@@ -1,25 +1,39 @@
-//! A generation made live: written beside the live one, proven, and put in its place by
-//! one pointer.
+//! A generation made live: prepared, proven, committed.
+//!
+//! [`Datapath::prepare`] does all that can fail, beside what is live. A [`Candidate`] owns what
+//! it has made (maps, pins, programs of another tier) and what it proves with; dropped, it takes
+//! the one away and gives the other back. [`Candidate::commit`] is one pointer: it fails as a
+//! whole, or all is live, and whatever fails after it costs memory or time and nothing else.
 
-use std::time::{Duration, Instant};
+mod made;
 
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use aya::Ebpf;
 use kordon_ebpf::layout::TABLE_SLOTS;
 
+use self::made::{Made, give_back, remove};
 use super::{
-    DatapathError, interface,
+    DatapathError,
+    faults::{Step, reach},
+    interface,
     kernel::Datapath,
     maps::Maps,
-    memory::{Mapped, generation_size, table_size},
+    memory::{Mapped, generation_size},
+    preload::Preload,
     probe::Prober,
-    system::{clear_slot, set_slot},
 };
 use crate::compile::{
     directory::Directory,
     generation::Rules,
-    joined,
-    plane::FlatPlanes,
     table::{FlatTable, Tier},
 };
+
+/// Proves what is in a prober.
+pub type Prove<'a> = dyn FnMut(&mut Prober) -> Result<(), String> + 'a;
 
 /// A generation that was made live.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,41 +44,41 @@ pub struct Published {
     pub table_written: bool,
     /// How long the pointer swap took.
     pub swap: Duration,
+    /// Interfaces that did not follow to the maps of another tier, and why: they are judged by
+    /// the generation before. [`Datapath::attach`] brings them along.
+    pub behind: Vec<(String, String)>,
 }
-/// Says what went wrong where nothing depends on it.
-fn warn(result: Result<(), DatapathError>) {
-    if let Err(e) = result {
-        tracing::warn!("{e}");
-    }
-}
+
 impl Datapath {
-    /// Writes a generation (and its table, unless the live one has the same key)
-    /// beside the live one, lets `prove` look at it in the kernel, then swaps.
-    /// Sets the number and the table's slot in `rules`; hash and key are the caller's.
+    /// Writes a generation (and its table, unless the live one has the same key) beside the
+    /// live one, and lets `prove` look at it in the kernel. Sets the number and the table's
+    /// slot in `rules`; hash and key are the caller's.
     ///
     /// # Errors
     /// When the kernel refuses, or `prove` does; what was live stays live.
-    pub fn publish(
+    pub fn prepare(
         &mut self,
         rules: &mut Rules,
         table: &FlatTable,
         tier: Tier,
         directory: &Directory,
-        prove: &mut dyn FnMut(&mut Prober) -> Result<(), String>,
-    ) -> Result<Published, DatapathError> {
-        self.publish_over(rules, Some(table), tier, directory, prove)
+        prove: &mut Prove<'_>,
+    ) -> Result<Candidate<'_>, DatapathError> {
+        let mut candidate = Candidate::new(self, rules, tier)?;
+        candidate.fill(rules, Some(table), directory, prove)?;
+        Ok(candidate)
     }
 
-    /// As [`Self::publish`], over the table that is live, as it is.
+    /// As [`Self::prepare`], over the table that is live, as it is.
     ///
     /// # Errors
-    /// When there is none with the key of `rules`; and as `publish`.
-    pub fn publish_rules(
+    /// When there is none with the key of `rules`; and as `prepare`.
+    pub fn prepare_rules(
         &mut self,
         rules: &mut Rules,
         directory: &Directory,
-        prove: &mut dyn FnMut(&mut Prober) -> Result<(), String>,
-    ) -> Result<Published, DatapathError> {
+        prove: &mut Prove<'_>,
+    ) -> Result<Candidate<'_>, DatapathError> {
         let tier = match self.live() {
             Some(live) if live.table_key == rules.fixed.table_key => live.tier,
             _ => {
@@ -74,148 +88,179 @@ impl Datapath {
                 ));
             }
         };
-        self.publish_over(rules, None, tier, directory, prove)
+        let mut candidate = Candidate::new(self, rules, tier)?;
+        candidate.fill(rules, None, directory, prove)?;
+        Ok(candidate)
     }
 
-    fn publish_over(
+    /// [`Self::prepare`] and [`Candidate::commit`].
+    ///
+    /// # Errors
+    /// As these; what was live stays live.
+    pub fn publish(
         &mut self,
         rules: &mut Rules,
-        table: Option<&FlatTable>,
+        table: &FlatTable,
         tier: Tier,
         directory: &Directory,
-        prove: &mut dyn FnMut(&mut Prober) -> Result<(), String>,
+        prove: &mut Prove<'_>,
     ) -> Result<Published, DatapathError> {
-        let number = self.maps.as_ref().map_or(0, Maps::number) + 1;
-        let mut fresh = None;
-        let maps = match &mut self.maps {
-            Some(maps) if maps.tier == tier => maps,
-            _ => fresh.insert(Maps::open(&self.pins, tier)?),
-        };
-        let mut prober = match self.prober.take() {
-            Some(prober) if prober.tier() == tier => prober,
-            _ => match self.preload.as_mut().and_then(|p| p.prober(tier)) {
-                Some(prober) => prober,
-                None => Prober::load(tier)?,
-            },
-        };
-
-        let (table_slot, kept) = match maps.generation.as_ref().map(Mapped::generation) {
-            Some(live) if live.table_key == rules.fixed.table_key => (live.table_slot, true),
-            Some(live) => ((live.table_slot + 1) % TABLE_SLOTS, false),
-            None => (0, false),
-        };
-        rules.fixed.table_slot = table_slot;
-        rules.fixed.number = number;
-        let mut written = Vec::new();
-        let mut generation = Mapped::create("kordon_rules", generation_size(tier))?;
-        generation.write_generation(rules);
-        let mut new_table = None;
-        let (planes, set) = match table {
-            Some(table) if !kept => {
-                let mut mapped = Mapped::create("kordon_table", table_size(tier))?;
-                mapped.write_table(tier, table);
-                written.push(maps.pin("table", number, &mapped)?);
-                let table_map = &new_table.insert(mapped).map;
-                // The prober waits for a grace period meanwhile.
-                let (planes, set) = std::thread::scope(|scope| {
-                    let set = scope.spawn(|| prober.set_table(table_slot, table_map));
-                    let planes = FlatPlanes::build(&rules.fixed, &rules.class_words, table, tier);
-                    (planes, joined(set))
-                });
-                (planes, set)
-            }
-            _ => {
-                let mapped = match &mut self.table {
-                    Some(mapped) => mapped,
-                    none => none.insert(Mapped::of(maps.table(table_slot)?)?),
-                };
-                let live = mapped.live_table(tier);
-                let planes = FlatPlanes::build(&rules.fixed, &rules.class_words, &live, tier);
-                (planes, prober.set_table(table_slot, &mapped.map))
-            }
-        };
-        let planes_before = maps.planes.planes_number();
-        let result = (|| {
-            set?;
-            prober.copy_generation(&generation)?;
-            prober.set_planes(&planes);
-            prove(&mut prober).map_err(|e| DatapathError::new("prove the new rules", e))?;
-            self.directory_map.append(directory)?;
-            self.directory = directory.clone();
-            written.push(maps.pin("generation", number, &generation)?);
-            if let Some(table) = &new_table {
-                set_slot(&maps.tables, table_slot, &table.map)
-                    .map_err(|e| DatapathError::new("put the table in place", e))?;
-            }
-            let start = Instant::now();
-            // Until the new ones are written all packets go through the class plane.
-            // The swap waits for those that saw the old ones.
-            maps.planes.set_planes_number(0);
-            if let Err(e) = set_slot(&maps.generations, 0, &generation.map) {
-                maps.planes.set_planes_number(planes_before);
-                return Err(DatapathError::new("swap generations", e));
-            }
-            maps.planes.write_planes(tier, &planes);
-            // A program that sees the number must not have read what was there before:
-            // only some processors load in order.
-            if !cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
-                set_slot(&maps.generations, 0, &generation.map)
-                    .map_err(|e| DatapathError::new("wait for all programs", e))?;
-            }
-            maps.planes.set_planes_number(number);
-            maps.generation = Some(generation);
-            Ok(start.elapsed())
-        })();
-        let swap = match result {
-            Ok(swap) => swap,
-            Err(e) => {
-                // The prober is dropped with the candidate in it.
-                for pin in written {
-                    let _ = std::fs::remove_file(pin);
-                }
-                return Err(e);
-            }
-        };
-        // What follows only frees memory; the new generation is live.
-        if !kept {
-            self.table = new_table;
-            self.editor = None;
-            let old = (table_slot + 1) % TABLE_SLOTS;
-            // Each waits for a grace period.
-            std::thread::scope(|scope| {
-                scope.spawn(|| warn(prober.clear_table(old)));
-                let freed = clear_slot(&maps.tables, old);
-                warn(freed.map_err(|e| DatapathError::new("free the old table", e)));
-            });
-        }
-        if let Some(editor) = &mut self.editor {
-            // The swap waited for all programs.
-            editor.settle();
-            editor.new_planes(&maps.planes.live_planes(tier), &rules.fixed);
-        }
-        maps.remove_stale_pins();
-        self.prober = Some(prober);
-        if let Some(fresh) = fresh {
-            self.change_tier(fresh)?;
-        }
-        Ok(Published {
-            number,
-            table_written: !kept,
-            swap,
-        })
+        self.prepare(rules, table, tier, directory, prove)?.commit()
     }
 
-    /// Moves all programs to the maps of another tier, one atomic link update each.
-    fn change_tier(&mut self, maps: Maps) -> Result<(), DatapathError> {
+    /// Moves all programs to the maps of another tier, one atomic link update each. Those
+    /// that stay behind, and why.
+    fn change_tier(&mut self, maps: Maps, programs: BTreeMap<u32, Ebpf>) -> Vec<(String, String)> {
+        let mut behind = Vec::new();
+        self.preload = Some(Preload::loaded(maps.tier, programs));
         self.maps = Some(maps);
         self.attached.clear();
         for (port, device) in self.pins.devices() {
-            // A device that went away is attached anew when it comes back.
-            if let Some(found) = interface::query(&device)? {
-                self.adopt(&device, port, &found)?;
+            let followed = reach(Step::Follow).and_then(|()| match interface::query(&device)? {
+                Some(found) => self.adopt(&device, port, &found).map(drop),
+                // A device that went away is attached anew when it comes back.
+                None => Ok(()),
+            });
+            if let Err(e) = followed {
+                tracing::error!("`{device}` is still judged by the rules of before: {e}");
+                behind.push((device, e.to_string()));
             }
         }
+        self.preload = None;
         self.retire();
-        Ok(())
+        behind
     }
 }
+
+/// A generation that is prepared and proven, and not live.
+pub struct Candidate<'a> {
+    datapath: &'a mut Datapath,
+    /// Until it is live.
+    made: Option<Made>,
+}
+
+impl<'a> Candidate<'a> {
+    /// Takes what it needs out of the datapath.
+    fn new(
+        datapath: &'a mut Datapath,
+        rules: &mut Rules,
+        tier: Tier,
+    ) -> Result<Self, DatapathError> {
+        let number = datapath.maps.as_ref().map_or(0, Maps::number) + 1;
+        let mut generation = Mapped::create("kordon_rules", generation_size(tier))?;
+        let is_live = datapath.maps.as_ref().is_some_and(|maps| maps.tier == tier);
+        let folder = !is_live && datapath.maps.is_some() && !datapath.pins.tiers().contains(&tier);
+        let (maps, kept) = match datapath.maps.take() {
+            Some(maps) if is_live => {
+                let live = maps.generation.as_ref().map(Mapped::generation);
+                let kept = live.is_some_and(|live| live.table_key == rules.fixed.table_key);
+                (maps, kept)
+            }
+            live => {
+                datapath.maps = live;
+                let opened = reach(Step::Maps).and_then(|()| Maps::open(&datapath.pins, tier));
+                if opened.is_err() && folder {
+                    remove(datapath, tier);
+                }
+                (opened?, false)
+            }
+        };
+        let prober = match datapath.prober.take() {
+            Some(prober) if prober.tier() == tier => Ok(prober),
+            other => {
+                datapath.prober = other;
+                let preloaded = datapath.preload.as_mut().and_then(|p| p.prober(tier));
+                match preloaded {
+                    Some(prober) => Ok(prober),
+                    None => reach(Step::Prober).and_then(|()| Prober::load(tier)),
+                }
+            }
+        };
+        let prober = match prober {
+            Ok(prober) => prober,
+            Err(e) => {
+                give_back(datapath, maps, folder);
+                return Err(e);
+            }
+        };
+        let live = maps.generation.as_ref().map(Mapped::generation);
+        let table_slot = match live {
+            Some(live) if kept => live.table_slot,
+            Some(live) => (live.table_slot + 1) % TABLE_SLOTS,
+            None => 0,
+        };
+        rules.fixed.table_slot = table_slot;
+        rules.fixed.number = number;
+        generation.write_generation(rules);
+        Ok(Self {
+            datapath,
+            made: Some(Made {
+                maps,
+                folder,
+                prober,
+                generation,
+                number,
+                table_slot,
+                kept,
+                table: None,
+                planes: None,
+                pins: Vec::new(),
+                programs: BTreeMap::new(),
+            }),
+        })
+    }
+
+    /// Writes it, proves it, and does all else that may fail.
+    fn fill(
+        &mut self,
+        rules: &Rules,
+        table: Option<&FlatTable>,
+        directory: &Directory,
+        prove: &mut Prove<'_>,
+    ) -> Result<(), DatapathError> {
+        let Some(made) = &mut self.made else {
+            return Err(gone());
+        };
+        made.write(self.datapath, rules, table)?;
+        prove(&mut made.prober).map_err(|e| DatapathError::new("prove the new rules", e))?;
+        made.load_programs(self.datapath)?;
+        reach(Step::Directory)?;
+        self.datapath.directory_map.append(directory)?;
+        self.datapath.directory = directory.clone();
+        reach(Step::Pin)?;
+        let pin = made.maps.pin("generation", made.number, &made.generation)?;
+        made.pins.push(pin);
+        made.place()
+    }
+
+    /// Makes it live.
+    ///
+    /// # Errors
+    /// When the kernel refuses; what was live stays live.
+    pub fn commit(mut self) -> Result<Published, DatapathError> {
+        let Some(made) = &mut self.made else {
+            return Err(gone());
+        };
+        let start = Instant::now();
+        made.swap()?;
+        match self.made.take() {
+            Some(made) => Ok(made.settle(self.datapath, start)),
+            None => Err(gone()),
+        }
+    }
+}
+
+impl Drop for Candidate<'_> {
+    fn drop(&mut self) {
+        if let Some(made) = self.made.take() {
+            made.undo(self.datapath);
+        }
+    }
+}
+
+fn gone() -> DatapathError {
+    DatapathError::new("use a generation", "it was made live before")
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

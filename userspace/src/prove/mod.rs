@@ -110,8 +110,8 @@ pub struct Claim<'a> {
 pub struct Proof {
     /// Packets that the program judged as the policy says.
     pub packets: usize,
-    /// Where a packet of some zone comes from, to ask for more.
-    pub place: Option<Place>,
+    /// Where packets of each zone come from, to ask for more.
+    pub places: Vec<Place>,
 }
 
 /// Asks the program in the kernel for the classes of addresses in the table that it has.
@@ -189,7 +189,7 @@ pub fn prove(claim: &Claim<'_>, budget: Budget, prober: &mut Prober) -> Result<P
     }
     Ok(Proof {
         packets: kernel.asked,
-        place: places.into_iter().flatten().next(),
+        places: places.into_iter().flatten().collect(),
     })
 }
 

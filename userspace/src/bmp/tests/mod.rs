@@ -4,7 +4,6 @@ mod feed;
 mod hostile;
 mod model;
 mod reading;
-mod said;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -46,14 +45,9 @@ pub(super) fn bgp(kind: u8, body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A path attribute, with a long length and the flags of its kind.
+/// A path attribute.
 pub(super) fn attribute(kind: u8, value: &[u8]) -> Vec<u8> {
-    let flags = match kind {
-        14 | 15 => 0x90,
-        17 => 0xd0,
-        _ => 0x50,
-    };
-    let mut out = vec![flags, kind];
+    let mut out = vec![0x50, kind];
     out.extend((value.len() as u16).to_be_bytes());
     out.extend(value);
     out
@@ -78,7 +72,7 @@ pub(super) fn nlri(prefix: IpNet) -> Vec<u8> {
 }
 
 /// An UPDATE for one prefix; no path: it is withdrawn.
-pub(super) fn update(prefix: &str, path: Option<&[u32]>) -> Vec<u8> {
+pub(crate) fn update(prefix: &str, path: Option<&[u32]>) -> Vec<u8> {
     let prefix: IpNet = prefix.parse().unwrap();
     let v6 = matches!(prefix, IpNet::V6(_));
     let (mut gone, mut attributes, mut here) = (Vec::new(), Vec::new(), Vec::new());
@@ -119,17 +113,8 @@ pub(super) fn raw_update(gone: &[u8], attributes: &[u8], here: &[u8]) -> Vec<u8>
     bgp(2, &body)
 }
 
-/// What the router accepted of a peer.
-pub(super) fn routes(n: u8, update: &[u8]) -> Vec<u8> {
-    routes_of(n, POST, update)
-}
-
-/// After the router's filters.
-pub(super) const POST: u8 = 0x40;
-
-/// What the router says of a peer, with these flags.
-pub(super) fn routes_of(n: u8, flags: u8, update: &[u8]) -> Vec<u8> {
-    let mut body = peer(n, flags);
+pub(crate) fn routes(n: u8, update: &[u8]) -> Vec<u8> {
+    let mut body = peer(n, 0);
     body.extend(update);
     bmp(0, &body)
 }
@@ -146,7 +131,7 @@ pub(super) fn open(capabilities: &[u8]) -> Vec<u8> {
     bgp(1, &body)
 }
 
-pub(super) fn peer_up(n: u8, sent: &[u8], received: &[u8]) -> Vec<u8> {
+pub(crate) fn peer_up(n: u8, sent: &[u8], received: &[u8]) -> Vec<u8> {
     let mut body = peer(n, 0);
     body.extend([0; 20]);
     body.extend(open(sent));
@@ -163,14 +148,10 @@ pub(super) fn peer_down(n: u8) -> Vec<u8> {
 pub(super) const END_V4: [u8; 4] = [0; 4];
 
 /// End-of-RIB of both families.
-pub(super) fn ends(n: u8) -> Vec<u8> {
-    ends_of(n, POST)
-}
-
-pub(super) fn ends_of(n: u8, flags: u8) -> Vec<u8> {
-    let mut out = routes_of(n, flags, &bgp(2, &END_V4));
+pub(crate) fn ends(n: u8) -> Vec<u8> {
+    let mut out = routes(n, &bgp(2, &END_V4));
     let v6 = raw_update(&[], &attribute(15, &[0, 2, 1]), &[]);
-    out.extend(routes_of(n, flags, &v6));
+    out.extend(routes(n, &v6));
     out
 }
 
@@ -189,7 +170,7 @@ pub(super) struct Lab {
     pub(super) imported: std::sync::Arc<AsnDb>,
 }
 
-pub(super) const ROUTER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const ROUTER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 impl Lab {
     pub(super) fn new(stakes: Stakes, imported: AsnDb) -> Self {
@@ -197,7 +178,6 @@ impl Lab {
         let settings = Settings {
             hold: 600,
             stale_after: 3600,
-            forget_after: 100_000,
         };
         let mut feed = Feed::new(settings, stakes, imported.clone());
         let session = feed.open(ROUTER, at(0));

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use kordon_ebpf::{
-    layout::{Gate, LEAF, LINE_INNER, Line, Node, PlaneLine},
+    layout::{GATE_SOURCES_BY_RULES, Gate, LEAF, LINE_INNER, Line, Node, PlaneLine},
     plane::ReadPlanes,
     table::ReadTable,
 };
@@ -268,6 +268,13 @@ pub struct LivePlanes<'a> {
 }
 
 impl LivePlanes<'_> {
+    /// How many planes zones have.
+    pub(super) fn planes(&self) -> usize {
+        let open = self.gates.iter().filter(|gate| gate.is_open());
+        let planes = open.map(|gate| (gate.plane & !GATE_SOURCES_BY_RULES) as usize + 1);
+        planes.max().unwrap_or(0).min(self.v4.len() >> 16)
+    }
+
     pub(super) fn set_top_v4(&self, plane: usize, top: u16, word: u16) -> u16 {
         self.v4[plane << 16 | usize::from(top)].swap(word, Ordering::AcqRel)
     }

@@ -15,6 +15,8 @@ mod live;
 mod planes;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod zones;
 
 use kordon_ebpf::{
     layout::{CLASS_MASK, Generation, LEAF, Line, Nat64, Node},

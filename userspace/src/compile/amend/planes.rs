@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use kordon_ebpf::{
     layout::{
         ASK, GATE_SOURCES_BY_RULES, Generation, LEAF, ORIGIN_ASK, ORIGIN_NODE, PLANE_KEYS,
-        PLANE_LEAF, PLANE_TREES,
+        PLANE_LEAF, PLANE_TREES, VERDICT_STEPS,
     },
     plane::ReadPlanes,
     table::ReadTable,
@@ -15,8 +15,8 @@ use kordon_ebpf::{
 use super::{Ground, free::Free, live::LivePlanes};
 use crate::compile::{
     plane::{
-        ASKS, Answer, Builder, Leaves, Origins, Places, UNIFORM, V6_FIRST, V6_TOPS, leaf_code,
-        line_word,
+        ASKS, Answer, Builder, Leaves, Origins, Places, UNIFORM, V6_FIRST, V6_TOPS, groups,
+        leaf_code, line_word, passes,
     },
     table::{Runs, values_of},
 };
@@ -26,15 +26,61 @@ const CHILDREN: u32 = 16;
 
 /// Free places of planes, and how often each shared block is used.
 pub(super) struct Planes {
-    /// By plane: where the verdict words of one of its zones begin, and the words of its
-    /// gate.
-    gates: Vec<(u32, [u32; 4])>,
+    /// By plane: what it says of classes.
+    says: Vec<Says>,
     shared: Shared,
     blocks_v6: Free,
     lines: Free,
     nodes: Free,
     origins: Free,
     runs: Vec<(u64, Answer)>,
+}
+
+/// What a plane says of classes: what all its zones say.
+struct Says {
+    /// Of a gate, of which others pass where it passes.
+    words: [u32; 4],
+    /// By group. Where zones differ, and where only one of them has a word in its gate, that
+    /// the class plane is asked. Zones came to share the plane for the groups that the table
+    /// had then; changes bring others.
+    codes: Vec<u8>,
+}
+
+impl Says {
+    fn of(live: &LivePlanes<'_>, fixed: &Generation<0>, plane: usize) -> Self {
+        let zones: Vec<(u32, &[u32; 4])> = (live.gates.iter().skip(1).zip(&fixed.zones))
+            .filter(|(gate, _)| gate.is_open())
+            .filter(|(gate, _)| (gate.plane & !GATE_SOURCES_BY_RULES) as usize == plane)
+            .map(|(gate, zone)| (zone.verdict_base, &gate.words))
+            .collect();
+        let Some((first, others)) = zones.split_first() else {
+            return Self {
+                words: [VERDICT_STEPS; 4],
+                codes: Vec::new(),
+            };
+        };
+        let code_of = |group| {
+            let code = leaf_code(fixed, first.0, first.1, group);
+            let is_passed = |words: &[u32; 4]| passes(words[usize::from(code)]);
+            let is_alike = |(base, words): &(u32, &[u32; 4])| {
+                leaf_code(fixed, *base, words, group) == code
+                    && is_passed(words) == is_passed(first.1)
+            };
+            if others.iter().all(is_alike) {
+                code
+            } else {
+                ASK as u8
+            }
+        };
+        Self {
+            words: *first.1,
+            codes: (0..groups(fixed)).map(code_of).collect(),
+        }
+    }
+
+    fn answer(&self, class_word: u32) -> Answer {
+        Answer::of(&self.codes, &self.words, class_word)
+    }
 }
 
 /// IPv4 blocks; equal ones are one.
@@ -59,14 +105,9 @@ impl Shared {
 
 impl Planes {
     pub(super) fn new(live: &LivePlanes<'_>, fixed: &Generation<0>) -> Self {
-        let mut gates: Vec<(u32, [u32; 4])> = Vec::new();
-        // Planes are numbered as their first zones come. One that is closed leads nowhere.
-        for (gate, zone) in live.gates.iter().skip(1).zip(&fixed.zones) {
-            let plane = (gate.plane & !GATE_SOURCES_BY_RULES) as usize;
-            if gate.is_open() && plane == gates.len() {
-                gates.push((zone.verdict_base, gate.words));
-            }
-        }
+        let says: Vec<Says> = (0..live.planes())
+            .map(|plane| Says::of(live, fixed, plane))
+            .collect();
         let mut uses = vec![0; live.blocks_v4.len()];
         let mut blocks_v6 = vec![false; live.blocks_v6.len() >> 12];
         let mut lines = vec![false; live.lines.len()];
@@ -79,7 +120,7 @@ impl Planes {
         };
         // The first is no node's.
         mark(0, 1);
-        for plane in 0..gates.len() as u32 {
+        for plane in 0..says.len() as u32 {
             for top in 0..=u16::MAX {
                 if let Some(block) = live.top_v4(plane, top)
                     && let Some(uses) = uses.get_mut(usize::from(block))
@@ -125,7 +166,7 @@ impl Planes {
             .map(|block| (live.blocks_v4[block], block as u16))
             .collect();
         Self {
-            gates,
+            says,
             shared: Shared {
                 uses,
                 known,
@@ -141,7 +182,7 @@ impl Planes {
 
     /// From here on the class plane is asked.
     pub(super) fn ask_v4(&mut self, live: &LivePlanes<'_>, top: u16) {
-        for plane in 0..self.gates.len() {
+        for plane in 0..self.says.len() {
             let block = live.set_top_v4(plane, top, ASK as u16);
             self.shared.release(live.blocks_v4, block);
         }
@@ -161,13 +202,12 @@ impl Planes {
         top: u16,
     ) {
         // Before there is a leaf that asks for it.
-        let gates = &self.gates;
+        let says = &self.says;
         let mut origins = Origins {
             table,
             counted: |class: u32| {
                 let word = ground.class_words.get(class as usize)?;
-                let answers = gates.iter().map(|gate| answer(ground, gate, *word));
-                answers.filter_map(Answer::origin).next()
+                says.iter().find_map(|says| says.answer(*word).origin())
             },
             exact: true,
         };
@@ -181,7 +221,7 @@ impl Planes {
         };
         let word = origins.top_v4(&mut places, table.root_v4(top));
         live.set_origin_v4(top, word);
-        for plane in 0..self.gates.len() {
+        for plane in 0..self.says.len() {
             let block = self.with(live, table, ground, plane, |builder| {
                 builder.top_v4(top, table.root_v4(top))
             });
@@ -195,7 +235,7 @@ impl Planes {
     /// From here on the class plane is asked: for a /28, or `None`: a whole /16.
     pub(super) fn ask_v6(&mut self, live: &LivePlanes<'_>, top: u16, index: Option<u16>) {
         let Some(top) = below(top) else { return };
-        for plane in 0..self.gates.len() {
+        for plane in 0..self.says.len() {
             let word = live.top_v6(plane as u32, top).unwrap_or(ASKS);
             match index {
                 Some(index) if word & PLANE_LEAF == 0 => {
@@ -221,7 +261,7 @@ impl Planes {
     ) {
         let root = table.root_v6(top);
         let Some(top) = below(top) else { return };
-        for plane in 0..self.gates.len() {
+        for plane in 0..self.says.len() {
             let word = live.top_v6(plane as u32, top).unwrap_or(ASKS);
             match index {
                 Some(index) if word & PLANE_LEAF == 0 => {
@@ -248,10 +288,10 @@ impl Planes {
         plane: usize,
         build: impl FnOnce(&mut Builder<'_, T, Writer<'_, '_>, &dyn Fn(u32) -> Option<Answer>>) -> O,
     ) -> O {
-        let gate = &self.gates[plane];
+        let says = &self.says[plane];
         let of_class = |class: u32| {
             let word = ground.class_words.get(class as usize)?;
-            Some(answer(ground, gate, *word))
+            Some(says.answer(*word))
         };
         let mut builder = Builder {
             places: &mut Writer {
@@ -270,11 +310,6 @@ impl Planes {
         let out = build(&mut builder);
         self.runs = builder.runs;
         out
-    }
-
-    #[cfg(test)]
-    pub(super) fn gates(&self) -> &[(u32, [u32; 4])] {
-        &self.gates
     }
 
     fn give_block(&mut self, live: &LivePlanes<'_>, word: u16) {
@@ -316,12 +351,6 @@ impl Planes {
         self.nodes.settle();
         self.origins.settle();
     }
-}
-
-/// What a plane says of a class with this word.
-fn answer(ground: Ground<'_>, (base, words): &(u32, [u32; 4]), class_word: u32) -> Answer {
-    let code = leaf_code(ground.fixed, *base, words, class_word);
-    Answer::with(code, words, class_word)
 }
 
 /// The node of IPv4 origins that a word leads to, and its ordinals: first and how many.

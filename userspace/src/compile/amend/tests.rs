@@ -6,7 +6,9 @@ use std::{
 };
 
 use kordon_ebpf::{
-    layout::{ASK, GROUP_BITS, GROUP_MASK, Generation, Nat64, ORIGIN_ASK, VERDICT_ACTION_SHIFT},
+    layout::{
+        ASK, GROUP_BITS, GROUP_MASK, Generation, Nat64, ORIGIN_ASK, PlaneLine, VERDICT_ACTION_SHIFT,
+    },
     plane::{leaf_v4, leaf_v6, ordinal_v4, ordinal_v6},
 };
 
@@ -24,7 +26,7 @@ const CLASSES: u32 = 8;
 const WORDS: [u32; 4] = [100, 2 << VERDICT_ACTION_SHIFT | 101, 102, 100];
 
 /// The parts of a table and its planes, with some room.
-struct Memory {
+pub(super) struct Memory {
     v4: Vec<AtomicU32>,
     v6: Vec<AtomicU32>,
     blocks: Vec<AtomicU32>,
@@ -49,8 +51,51 @@ fn grown<T: Clone>(mut part: Vec<T>, by: usize, with: T) -> Vec<T> {
     part
 }
 
+fn roomy(planes: FlatPlanes, room: usize) -> FlatPlanes {
+    FlatPlanes {
+        blocks_v4: grown(planes.blocks_v4, 4 * room, [0; 64]),
+        lines: grown(planes.lines, 32 * room, PlaneLine::default()),
+        line_origins: grown(planes.line_origins, 32 * room, 0),
+        nodes: grown(planes.nodes, 4 * room, Node::default()),
+        origins: grown(planes.origins, 128 * room, 0),
+        ..planes
+    }
+}
+
 impl Memory {
-    fn live(&mut self) -> (LiveTable<'_>, LivePlanes<'_>) {
+    /// Of a table and its planes, with some room.
+    pub(super) fn of(table: FlatTable, planes: FlatPlanes, room: usize) -> Self {
+        let blocks = table.blocks.as_flattened().iter().copied();
+        let plane_blocks = planes.blocks_v6.as_flattened().iter().copied();
+        Self {
+            v4: atomic(table.v4.iter().copied()),
+            v6: atomic(table.v6.iter().copied()),
+            blocks: atomic(blocks.chain(vec![0; 256 * room])),
+            tops_v4: atomic16(planes.v4.iter().copied()),
+            tops_v6: atomic16(planes.v6.iter().copied()),
+            plane_blocks: atomic16(plane_blocks.chain(vec![0; 4096 * room])),
+            origins_v4: atomic16(planes.origins_v4.iter().copied()),
+            table: FlatTable {
+                lines: grown(table.lines, 16 * room, Line::default()),
+                nodes: grown(table.nodes, 16 * room, Node::default()),
+                values: grown(table.values, 256 * room, 0),
+                ..table
+            },
+            planes: roomy(planes, room),
+        }
+    }
+
+    /// Other planes of the same table.
+    pub(super) fn replace_planes(&mut self, planes: FlatPlanes, room: usize) {
+        let blocks = planes.blocks_v6.as_flattened().iter().copied();
+        self.plane_blocks = atomic16(blocks.chain(vec![0; 4096 * room]));
+        self.tops_v4 = atomic16(planes.v4.iter().copied());
+        self.tops_v6 = atomic16(planes.v6.iter().copied());
+        self.origins_v4 = atomic16(planes.origins_v4.iter().copied());
+        self.planes = roomy(planes, room);
+    }
+
+    pub(super) fn live(&mut self) -> (LiveTable<'_>, LivePlanes<'_>) {
         (
             LiveTable {
                 v4: &self.v4,
@@ -132,8 +177,8 @@ impl World {
             planes,
         };
         let (live, planes) = memory.live();
+        assert_eq!(planes.planes(), 2);
         let editor = Editor::new(&live, &planes, &fixed);
-        assert_eq!(editor.planes.gates().len(), 2);
         Self {
             memory,
             editor,
@@ -209,12 +254,13 @@ impl World {
         (partition.v4, partition.v6) = (v4.clone(), v6.clone());
         let fresh = FlatTable::build(&partition).unwrap();
         let fresh = FlatPlanes::build(&self.fixed, &self.words, &fresh, Tier::Large);
-        let gates = self.editor.planes.gates().to_vec();
+        let gates =
+            [(0, 1), (4, 2)].map(|(base, gate)| (base, self.memory.planes.gates[gate].words));
         let fixed = &self.fixed;
         // A code says the verdict word that the class plane leads to, and whose the
         // destination is.
         let says = |plane: u32, code: u32, ordinal: Option<u32>, class: u32| {
-            let (base, gate) = &gates[plane as usize];
+            let (base, gate): &(u32, [u32; 4]) = &gates[plane as usize];
             if code != ASK {
                 let group = words[class as usize] & GROUP_MASK;
                 let word = fixed.verdicts[(base + group) as usize];
@@ -269,7 +315,12 @@ impl World {
     }
 }
 
-fn set<A: Ord + Copy>(ranges: &mut Vec<(A, u32)>, start: A, next: Option<A>, class: u32) {
+pub(super) fn set<A: Ord + Copy>(
+    ranges: &mut Vec<(A, u32)>,
+    start: A,
+    next: Option<A>,
+    class: u32,
+) {
     let at = |ranges: &[(A, u32)], address: A| {
         ranges[ranges.partition_point(|(first, _)| *first <= address) - 1].1
     };
@@ -281,7 +332,7 @@ fn set<A: Ord + Copy>(ranges: &mut Vec<(A, u32)>, start: A, next: Option<A>, cla
     ranges.dedup_by_key(|range| range.1);
 }
 
-fn part<A: Ord + Copy>(ranges: &[(A, u32)], first: A, last: A) -> Vec<(A, u32)> {
+pub(super) fn part<A: Ord + Copy>(ranges: &[(A, u32)], first: A, last: A) -> Vec<(A, u32)> {
     let from = ranges.partition_point(|(start, _)| *start <= first) - 1;
     let to = ranges.partition_point(|(start, _)| *start <= last);
     let mut part = ranges[from..to].to_vec();

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
+use nix::unistd::{Uid, setfsuid};
 
 use crate::lab::Namespace;
 
@@ -53,7 +54,9 @@ fn nlri(prefix: IpNet, out: &mut Vec<u8>) {
 }
 
 fn attribute(kind: u8, value: &[u8], out: &mut Vec<u8>) {
-    out.extend([0x50, kind]);
+    // Long lengths; optional and transitive as their RFCs have it.
+    let flags = if matches!(kind, 14 | 15) { 0x90 } else { 0x50 };
+    out.extend([flags, kind]);
     out.extend((value.len() as u16).to_be_bytes());
     out.extend(value);
 }
@@ -190,8 +193,19 @@ impl Speaker {
     /// # Errors
     /// If nobody listens.
     pub fn connect(namespace: &Namespace) -> Result<Self> {
+        Self::connect_as(namespace, 0)
+    }
+
+    /// As [`Self::connect`], with a socket of some user.
+    ///
+    /// # Errors
+    /// If nobody listens.
+    pub fn connect_as(namespace: &Namespace, user: u32) -> Result<Self> {
         let stream = namespace.run(|| {
+            // Of this thread alone; whose the socket is, is decided when it is made.
+            let before = setfsuid(Uid::from_raw(user));
             let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT));
+            setfsuid(before);
             stream.context("cannot connect to the BMP listener")
         })?;
         stream.set_nodelay(true).context("cannot set an option")?;
@@ -200,7 +214,8 @@ impl Speaker {
             .set_write_timeout(timeout)
             .context("cannot set a timeout")?;
         let mut speaker = Self(stream);
-        speaker.send(&initiation("speaker"))?;
+        // One that is turned away may know it by now.
+        let _ = speaker.send(&initiation("speaker"));
         Ok(speaker)
     }
 

@@ -134,20 +134,6 @@ fn what_cannot_be_read_ends_the_session_and_nothing_else() -> Result<()> {
     until("it is live", || drops(&router, "203.0.113.9".parse()?))
 }
 
-#[test]
-fn who_is_not_named_is_refused() -> Result<()> {
-    let Some((router, _controller)) = start("bmpwho", "peers = [\"192.0.2.1\"]")? else {
-        return Ok(());
-    };
-    let namespace = &router.wire.namespace;
-    let mut stranger = Speaker::connect(namespace)?;
-    ensure!(stranger.is_closed()?, "a stranger is heard");
-    let metrics = Metrics::scrape(namespace)?;
-    let refused = [("result", "refused")];
-    ensure!(metrics.sum("kordon_bmp_sessions_total", &refused) == 1);
-    Ok(())
-}
-
 /// How often times are taken.
 fn rounds() -> Result<u8> {
     let rounds = setting("KORDON_ROUNDS", 20);

@@ -29,13 +29,14 @@ fn a_million_routes() -> Result<()> {
     let settings = Settings {
         hold: 3600,
         stale_after: 600,
+        forget_after: 100_000,
     };
     let now = Moment::default();
     let mut feed = Feed::new(settings, Stakes::default(), Arc::new(AsnDb::default()));
     let session = feed.open(IpAddr::from([127, 0, 0, 1]), now);
     let take = |feed: &mut Feed, bytes: &[u8]| -> Result<()> {
         let (_, message) = Message::first(bytes)?.context("a whole message")?;
-        Ok(feed.message(session, &message, now)?)
+        Ok(feed.message(session, &message, now).map(drop)?)
     };
     take(&mut feed, &bmp::peer_up(1))?;
     let route = |n: u32, origin: u32| -> Result<Vec<u8>> {

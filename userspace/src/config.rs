@@ -15,7 +15,10 @@ mod bmp;
 #[cfg(test)]
 mod tests;
 
-pub use self::{asndb::Updates, bmp::Bmp};
+pub use self::{
+    asndb::Updates,
+    bmp::{Bmp, USERS as BMP_USERS},
+};
 
 use crate::{
     asn,

@@ -7,10 +7,12 @@
 //! - [`command`]: running programs and saying which one failed.
 //! - [`setup`]: what building and the lab need.
 //! - [`test`]: all checks in order, and their tally.
+//! - [`vm`]: other kernels, in virtual machines.
 
 mod command;
 mod setup;
 mod test;
+mod vm;
 mod workspace;
 
 use std::ffi::OsString;
@@ -32,8 +34,14 @@ Tasks:
                      --json   one JSON object, a boolean for each claim, as the last line
                      --keep   leave the network up to play with
                      --down   take down what --keep left up
-  test [filter]    set up, then check formatting, lints, and run all tests (root); a filter
-                   goes to the test runner
+  test [filter]    set up, then check formatting, lints, and run all tests (root), those of
+                   `vm` too; a filter goes to the test runner, and starts no virtual machine
+  vm [kernels]     set up, build, and try kordon under other kernels in QEMU: 6.1, 6.12,
+                   newest, or all of them
+                     --dev            built as tests are, not as a release
+                     --arch aarch64 --kordon FILE --guest FILE
+                                      another processor, with static binaries of kordon
+                                      and of kordon-vm (package kordon-tests) for it
   bench [groups]   set up, build, and measure kordon beside its peers (root)
                      --json           one object per line
                      --asn-db FILE    a real table instead of a generated one
@@ -55,6 +63,7 @@ fn main() -> ExitCode {
         Some("demo") => demo(&rest),
         Some("test") => test(&rest),
         Some("bench") => bench(&rest),
+        Some("vm") => vm::task(&rest),
         Some("lab") => lab(&rest),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");
@@ -88,7 +97,8 @@ fn setup() -> Result<(), Failed> {
     let workspace = Workspace::find()?;
     setup::for_building()?;
     setup::for_testing(&workspace)?;
-    setup::for_the_bench()
+    setup::for_the_bench()?;
+    setup::for_machines(vm::Architecture::HOST)
 }
 
 /// Returns the binary.

@@ -46,6 +46,11 @@ impl Workspace {
         Ok(Self { root, target })
     }
 
+    /// A folder in the build output.
+    pub(crate) fn target(&self, folder: &str) -> PathBuf {
+        self.target.join(folder)
+    }
+
     /// Where a release binary is once it has been built.
     pub(crate) fn release(&self, binary: &str) -> PathBuf {
         self.target.join("release").join(binary)
@@ -82,5 +87,19 @@ impl Workspace {
             name,
         ]))?;
         Ok(self.release(name))
+    }
+
+    /// Builds a binary as tests are built, and returns its path.
+    pub(crate) fn build_dev(&self, package: &str, name: &str) -> Result<PathBuf, Failed> {
+        run(self.cargo().args([
+            "build",
+            "--profile",
+            "test",
+            "--package",
+            package,
+            "--bin",
+            name,
+        ]))?;
+        Ok(self.target.join("debug").join(name))
     }
 }

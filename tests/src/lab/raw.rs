@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socket};
 
 use super::Namespace;
@@ -24,18 +25,25 @@ impl RawSender {
     ///
     /// If the device does not exist or the process may not (it needs `CAP_NET_RAW`).
     pub fn open(namespace: &Namespace, device: &str) -> Result<Self> {
-        let index = namespace.ifindex(device)?;
-        let socket = namespace.run(|| {
-            let socket = socket(
-                AddressFamily::Packet,
-                SockType::Raw,
-                SockFlag::SOCK_CLOEXEC,
-                None,
-            )
-            .context("cannot open a packet socket")?;
-            bind(&socket, index).with_context(|| format!("cannot bind to device `{device}`"))?;
-            Ok(socket)
-        })?;
+        namespace.run(|| Self::here(device))
+    }
+
+    /// As [`RawSender::open`], on a device of the caller's own namespace.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn here(device: &str) -> Result<Self> {
+        let index =
+            if_nametoindex(device).with_context(|| format!("there is no device `{device}`"))?;
+        let socket = socket(
+            AddressFamily::Packet,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .context("cannot open a packet socket")?;
+        bind(&socket, index).with_context(|| format!("cannot bind to device `{device}`"))?;
         Ok(Self {
             socket,
             device: device.to_owned(),

@@ -34,6 +34,7 @@ fn feed(db: &Arc<AsnDb>) -> Feed {
     let settings = Settings {
         hold: 60,
         stale_after: 300,
+        forget_after: 100_000,
     };
     Feed::new(settings, Stakes::of(&policy.unwrap(), db), Arc::clone(db))
 }

@@ -1,38 +1,76 @@
 //! The RIB over the imported database: at each address the longest prefix of the RIB,
 //! ahead of all files. With `combine = "union"` the imported origins count beside it,
 //! with `"priority"` only where the RIB has nothing.
+//!
+//! What peers said before the router's filters comes over that, where it is at least as
+//! long: of its origins those count, too, which can only tighten. What the router
+//! refused lets nothing through.
 
 use std::collections::HashMap;
 
-use super::overlay::{Entry, Layer};
-use super::sets::Sets;
+use super::layers::Layers;
+use super::overlay::{Entry, Layer, Stakes};
+use super::sets::{SetId, Sets};
 use crate::asn::AsnDb;
 use crate::asn::model::{Combine, OriginRange, OriginsId};
 use crate::asn::range::{Address, host_mask};
 
-/// The origins of an address, of those of the RIB and of those that were imported.
-#[must_use]
-pub fn origins(
-    live: Option<(&[u32], bool)>,
-    imported: Option<&[u32]>,
-    combine: Combine,
-) -> Vec<u32> {
-    let Some((live, beside)) = live else {
-        return imported.unwrap_or_default().to_vec();
-    };
-    let mut all = live.to_vec();
-    if combine == Combine::Union || beside || live.is_empty() {
-        let more = imported.unwrap_or_default().iter();
-        all.extend(more.filter(|asn| !live.contains(asn)));
-    }
-    all
+/// What the RIB has at an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Over {
+    /// The longest prefix that the router accepted, and whether imported origins count
+    /// beside it.
+    accepted: Option<(SetId, bool)>,
+    /// The longest that a peer said, if it is as long.
+    said: Option<SetId>,
 }
 
-/// The database as it is with both layers over it.
-pub(super) fn overlaid(db: &AsnDb, v4: &Layer<u32>, v6: &Layer<u128>, sets: &Sets) -> AsnDb {
+/// What sets mean.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meaning<'a> {
+    pub(super) sets: &'a Sets,
+    pub(super) stakes: &'a Stakes,
+}
+
+impl Meaning<'_> {
+    /// The origins of an address.
+    fn origins(self, over: Over, imported: Option<&[u32]>, combine: Combine) -> Vec<u32> {
+        let imported = imported.unwrap_or_default();
+        let mut all = match over.accepted {
+            Some((set, beside)) => {
+                let mut all = self.sets.get(set).to_vec();
+                if combine == Combine::Union || beside || all.is_empty() {
+                    let live = self.sets.get(set);
+                    all.extend(imported.iter().filter(|asn| !live.contains(asn)));
+                }
+                all
+            }
+            None => imported.to_vec(),
+        };
+        // Space that is nobody's is not let out of a rule on `unrouted`.
+        if let Some(said) = over.said
+            && !(all.is_empty() && self.stakes.drops_unrouted)
+        {
+            for &asn in self.sets.get(said) {
+                if self.stakes.tightens(asn) && !all.contains(&asn) {
+                    all.push(asn);
+                }
+            }
+        }
+        all
+    }
+}
+
+/// The database as it is with all layers over it.
+pub(super) fn overlaid(
+    db: &AsnDb,
+    v4: &Layers<u32>,
+    v6: &Layers<u128>,
+    meaning: Meaning<'_>,
+) -> AsnDb {
     let mut merge = Merge {
         db,
-        sets,
+        meaning,
         origins: db.origins.clone(),
         known: db.origins.iter().cloned().zip(0..).collect(),
         memo: HashMap::new(),
@@ -57,28 +95,23 @@ pub(super) fn overlaid(db: &AsnDb, v4: &Layer<u32>, v6: &Layer<u128>, sets: &Set
     }
 }
 
-type Live = (u32, bool);
-
 struct Merge<'a> {
     db: &'a AsnDb,
-    sets: &'a Sets,
+    meaning: Meaning<'a>,
     origins: Vec<Vec<u32>>,
     known: HashMap<Vec<u32>, OriginsId>,
-    memo: HashMap<(Live, Option<OriginsId>), Option<OriginsId>>,
+    memo: HashMap<(Over, Option<OriginsId>), Option<OriginsId>>,
 }
 
 impl Merge<'_> {
-    fn id(&mut self, live: Option<Live>, imported: Option<OriginsId>) -> Option<OriginsId> {
-        let Some(live) = live else { return imported };
-        if let Some(&id) = self.memo.get(&(live, imported)) {
+    fn id(&mut self, over: Option<Over>, imported: Option<OriginsId>) -> Option<OriginsId> {
+        let Some(over) = over else { return imported };
+        if let Some(&id) = self.memo.get(&(over, imported)) {
             return id;
         }
         let below = imported.and_then(|id| self.db.origins.get(id as usize));
-        let set = origins(
-            Some((self.sets.get(live.0), live.1)),
-            below.map(Vec::as_slice),
-            self.db.combine,
-        );
+        let below = below.map(Vec::as_slice);
+        let set = self.meaning.origins(over, below, self.db.combine);
         let id = (!set.is_empty()).then(|| {
             *self.known.entry(set).or_insert_with_key(|set| {
                 self.origins.push(set.clone());
@@ -86,21 +119,21 @@ impl Merge<'_> {
                 (self.origins.len() - 1) as OriginsId
             })
         });
-        self.memo.insert((live, imported), id);
+        self.memo.insert((over, imported), id);
         id
     }
 
     fn family<A: Address>(
         &mut self,
         imported: &[OriginRange<A>],
-        layer: &Layer<A>,
+        layers: &Layers<A>,
     ) -> Vec<OriginRange<A>> {
-        let live = flatten(
+        let live = flatten(both(layers, |layer| {
             layer
                 .entries
                 .iter()
-                .map(|(prefix, entry)| (*prefix, *entry)),
-        );
+                .map(|(prefix, entry)| (*prefix, *entry))
+        }));
         let mut out: Vec<OriginRange<A>> = Vec::with_capacity(imported.len() + live.len());
         let (mut live, mut below) = (live.iter().peekable(), imported.iter().peekable());
         let mut at = A::narrow(0);
@@ -156,17 +189,15 @@ impl Merge<'_> {
 pub(super) fn between<A: Address>(
     imported: &[OriginRange<A>],
     db: &AsnDb,
-    layer: &Layer<A>,
-    sets: &Sets,
+    layers: &Layers<A>,
+    meaning: Meaning<'_>,
     (first, last): (A, A),
 ) -> Vec<(A, Vec<u32>)> {
-    let around = layer.around(first);
-    let inside = layer.entries.range((first, 0)..=(last, A::BITS));
-    let live = flatten(
-        around
-            .into_iter()
-            .chain(inside.map(|(prefix, e)| (*prefix, *e))),
-    );
+    let live = flatten(both(layers, |layer| {
+        let inside = layer.entries.range((first, 0)..=(last, A::BITS));
+        let inside = inside.map(|(prefix, entry)| (*prefix, *entry));
+        layer.around(first).into_iter().chain(inside)
+    }));
     let from = imported.partition_point(|range| range.end < first);
     let mut below = imported[from..]
         .iter()
@@ -197,8 +228,9 @@ pub(super) fn between<A: Address>(
             .map_or(last, |end| end.min(last));
         let b = b.filter(|r| r.start <= at);
         let below = b.and_then(|r| db.origins.get(r.origins as usize));
-        let above = l.filter(|r| r.0 <= at).map(|r| (sets.get(r.2.0), r.2.1));
-        out.push((at, origins(above, below.map(Vec::as_slice), db.combine)));
+        let over = l.filter(|r| r.0 <= at).map(|r| r.2).unwrap_or_default();
+        let below = below.map(Vec::as_slice);
+        out.push((at, meaning.origins(over, below, db.combine)));
         match end.next() {
             Some(next) if end < last => at = next,
             _ => return out,
@@ -206,37 +238,64 @@ pub(super) fn between<A: Address>(
     }
 }
 
-/// The longest prefix at each address, as ranges that do not overlap, of prefixes that
+/// Prefixes of both layers with what they bring, ascending; of the same prefix what the
+/// router accepted first.
+fn both<'a, A: Address, E: Iterator<Item = ((A, u8), Entry)>>(
+    layers: &'a Layers<A>,
+    of: impl Fn(&'a Layer<A>) -> E,
+) -> Vec<((A, u8), Over)> {
+    let accepted = of(&layers.accepted).map(|(prefix, entry)| {
+        let accepted = Some((entry.set, entry.beside));
+        let said = None;
+        (prefix, Over { accepted, said })
+    });
+    let said = of(&layers.said).map(|(prefix, entry)| {
+        let said = Some(entry.set);
+        let accepted = None;
+        (prefix, Over { accepted, said })
+    });
+    let mut all: Vec<_> = accepted.chain(said).collect();
+    // Two runs that ascend: stable, and merged in one pass.
+    all.sort_by_key(|(prefix, _)| *prefix);
+    all
+}
+
+/// What the RIB has at each address, as ranges that do not overlap, of prefixes that
 /// ascend.
-fn flatten<A: Address>(entries: impl Iterator<Item = ((A, u8), Entry)>) -> Vec<(A, A, Live)> {
-    let mut out: Vec<(A, A, Live)> = Vec::with_capacity(entries.size_hint().0);
+fn flatten<A: Address>(entries: Vec<((A, u8), Over)>) -> Vec<(A, A, Over)> {
+    let mut out: Vec<(A, A, Over)> = Vec::with_capacity(entries.len());
     // Prefixes around the place where we are, the longest last.
-    let mut open: Vec<(A, Live)> = Vec::new();
+    let mut open: Vec<(A, Over)> = Vec::new();
     let mut at = Some(A::narrow(0));
-    let mut emit = |from: A, to: A, live: Live| {
+    let mut emit = |from: A, to: A, over: Over| {
         if from <= to {
-            out.push((from, to, live));
+            out.push((from, to, over));
         }
     };
-    for ((start, len), Entry { set, beside, .. }) in entries {
-        while let Some(&(end, live)) = open.last().filter(|(end, _)| *end < start) {
+    for ((start, len), mut over) in entries {
+        while let Some(&(end, over)) = open.last().filter(|(end, _)| *end < start) {
             if let Some(from) = at {
-                emit(from, end, live);
+                emit(from, end, over);
             }
             at = end.next();
             open.pop();
         }
-        if let (Some(&(_, live)), Some(from)) = (open.last(), at)
+        if let (Some(&(_, over)), Some(from)) = (open.last(), at)
             && from < start
         {
-            emit(from, start.before(), live);
+            emit(from, start.before(), over);
         }
         at = Some(start);
-        open.push((A::narrow(start.wide() | host_mask::<A>(len)), (set, beside)));
+        // What is said comes over what is accepted; what is accepted for a longer prefix
+        // stands alone.
+        if over.accepted.is_none() {
+            over.accepted = open.last().and_then(|(_, around)| around.accepted);
+        }
+        open.push((A::narrow(start.wide() | host_mask::<A>(len)), over));
     }
-    while let Some((end, live)) = open.pop() {
+    while let Some((end, over)) = open.pop() {
         let Some(from) = at else { break };
-        emit(from, end, live);
+        emit(from, end, over);
         at = end.next();
     }
     out

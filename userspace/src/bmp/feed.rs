@@ -4,14 +4,15 @@
 use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
 use super::{
-    combine,
-    message::{LOC_RIB, Malformed, Message},
-    overlay::{Change, Ground, Layer, Stakes},
-    rib::{MAX_PEERS, Moment, Rib, Table, Touched},
+    combine::{self, Meaning},
+    layers::{Layers, changed_meaning, decide},
+    message::{Malformed, Message},
+    overlay::{Change, Ground, Stakes},
+    rib::{MAX_PEERS, Memory, Moment, Rib, Table, Touched},
     sets::Sets,
     update::Update,
 };
-use crate::asn::{AsnDb, range::Address};
+use crate::asn::AsnDb;
 
 /// Routes of all peers together; more end the session that brings them.
 pub const MAX_ROUTES: usize = 8_000_000;
@@ -28,6 +29,8 @@ pub struct Settings {
     pub hold: u32,
     /// Peers that were silent for so long are stale, in seconds.
     pub stale_after: u32,
+    /// Peers that their router has not had for so long are forgotten, in seconds.
+    pub forget_after: u32,
 }
 
 /// What has come, since the start.
@@ -35,14 +38,16 @@ pub struct Settings {
 pub struct Counts {
     /// Sessions that were accepted.
     pub sessions: u64,
-    /// Sessions that were turned away: not allowed, or too many.
-    pub refused: u64,
     /// Messages.
     pub messages: u64,
     /// BGP UPDATEs in them.
     pub updates: u64,
     /// Sessions that ended because of what they sent.
     pub errors: u64,
+    /// Sessions that ended because they sent nothing.
+    pub silent: u64,
+    /// UPDATEs with a bad attribute, treated as withdrawals (RFC 7606).
+    pub withdrawals: u64,
     /// UPDATEs of Adj-RIB-Out (RFC 8671), which say what the router sends.
     pub adj_rib_out: u64,
     /// Routes that are not for unicast, or defaults.
@@ -82,38 +87,6 @@ pub struct Session {
     number: u64,
 }
 
-/// A change that waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wait {
-    /// Of which prefix.
-    pub prefix: ipnet::IpNet,
-    /// The origins that are in effect for it.
-    pub current: Vec<u32>,
-    /// Those that wait; empty: the prefix is to go.
-    pub wanted: Vec<u32>,
-    /// Seconds since 1970.
-    pub since: u32,
-    /// Seconds from now.
-    pub left: u32,
-}
-
-/// What the RIB has around an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The longest prefix.
-    pub prefix: ipnet::IpNet,
-    /// Its origins as they are in effect.
-    pub origins: Vec<u32>,
-    /// Since when; seconds since 1970.
-    pub since: u32,
-    /// Who announces it. Empty: nobody any more, and that waits.
-    pub peers: Vec<IpAddr>,
-    /// Whether all of these are stale.
-    pub stale: bool,
-    /// The imported origins count beside these.
-    pub beside: bool,
-}
-
 #[derive(Clone, Debug, Default)]
 struct Dirty {
     v4: HashSet<(u32, u8)>,
@@ -135,15 +108,17 @@ impl Dirty {
 #[derive(Debug)]
 pub struct Feed {
     settings: Settings,
-    stakes: Stakes,
+    pub(super) stakes: Stakes,
     imported: Arc<AsnDb>,
     sessions: Vec<Session>,
     last_session: u64,
     pub(super) rib: Rib,
-    pub(super) v4: Layer<u32>,
-    pub(super) v6: Layer<u128>,
+    pub(super) v4: Layers<u32>,
+    pub(super) v6: Layers<u128>,
     pub(super) sets: Sets,
     dirty: Dirty,
+    /// Prefixes that did not change, but what they mean did.
+    anew: Vec<Change>,
     /// Of peers that have only begun: in effect when they have sent all, so that a blocked
     /// prefix is not there without the shorter ones of others inside it.
     beginning: Dirty,
@@ -166,10 +141,11 @@ impl Feed {
             sessions: Vec::new(),
             last_session: 0,
             rib: Rib::default(),
-            v4: Layer::default(),
-            v6: Layer::default(),
+            v4: Layers::default(),
+            v6: Layers::default(),
             sets: Sets::default(),
             dirty: Dirty::default(),
+            anew: Vec::new(),
             beginning: Dirty::default(),
             begun: false,
             update: Update::default(),
@@ -185,10 +161,17 @@ impl Feed {
         if stakes == self.stakes && Arc::ptr_eq(&imported, &self.imported) {
             return false;
         }
-        self.stakes = stakes;
+        let before = std::mem::replace(&mut self.stakes, stakes);
         self.imported = imported;
-        self.dirty.v4.extend(self.v4.all_waiting());
-        self.dirty.v6.extend(self.v6.all_waiting());
+        let (of, stakes) = (&self.sets, &self.stakes);
+        changed_meaning(&self.v4, of, (&before, stakes), &mut self.anew);
+        changed_meaning(&self.v6, of, (&before, stakes), &mut self.anew);
+        for layer in [&self.v4.accepted, &self.v4.said] {
+            self.dirty.v4.extend(layer.all_waiting());
+        }
+        for layer in [&self.v6.accepted, &self.v6.said] {
+            self.dirty.v6.extend(layer.all_waiting());
+        }
         true
     }
 
@@ -196,8 +179,12 @@ impl Feed {
     pub(super) fn look_again(&mut self) {
         self.dirty.v4.extend(self.rib.v4.prefixes());
         self.dirty.v6.extend(self.rib.v6.prefixes());
-        self.dirty.v4.extend(self.v4.entries.keys());
-        self.dirty.v6.extend(self.v6.entries.keys());
+        for layer in [&self.v4.accepted, &self.v4.said] {
+            self.dirty.v4.extend(layer.entries.keys());
+        }
+        for layer in [&self.v6.accepted, &self.v6.said] {
+            self.dirty.v6.extend(layer.entries.keys());
+        }
     }
 
     /// A router has connected; returns what to call the session.
@@ -213,11 +200,6 @@ impl Feed {
         self.last_session
     }
 
-    /// A router was turned away.
-    pub fn refuse(&mut self) {
-        self.counts.refused += 1;
-    }
-
     /// A session has ended. What it brought stays.
     pub fn close(&mut self, session: u64, why: &FeedError, now: Moment) {
         if matches!(
@@ -226,6 +208,12 @@ impl Feed {
         ) {
             self.counts.errors += 1;
         }
+        self.lost(session, now);
+    }
+
+    /// A session was ended because nothing came. What it brought stays.
+    pub fn silent(&mut self, session: u64, now: Moment) {
+        self.counts.silent += 1;
         self.lost(session, now);
     }
 
@@ -240,7 +228,8 @@ impl Feed {
         }
     }
 
-    /// Takes one message of a session.
+    /// Takes one message of a session. Returns what is wrong with an attribute of an UPDATE
+    /// that is treated as a withdrawal for it.
     ///
     /// # Errors
     /// When the session is to end.
@@ -249,30 +238,36 @@ impl Feed {
         session: u64,
         message: &Message<'_>,
         now: Moment,
-    ) -> Result<(), FeedError> {
+    ) -> Result<Option<&'static str>, FeedError> {
         let Some(at) = self.sessions.iter().position(|s| s.number == session) else {
-            return Ok(());
+            return Ok(None);
         };
         let router = self.sessions[at].router;
         self.counts.messages += 1;
         match message {
             Message::Initiation { name } => self.sessions[at].name.clone_from(name),
             Message::PeerUp { header, add_path } if !header.adj_rib_out => {
-                self.rib.peer_up(router, header, *add_path, now);
+                if !self.rib.peer_up(router, header, *add_path, now) {
+                    return Err(FeedError::Peers);
+                }
             }
-            Message::PeerDown { header } => self.rib.peer_down(router, header.peer, now),
+            Message::PeerDown { header } if !header.adj_rib_out => {
+                self.rib.peer_down(router, header.peer, now);
+            }
             Message::Routes { header, .. } if header.adj_rib_out => self.counts.adj_rib_out += 1,
             Message::Routes { header, bgp } => {
                 self.counts.updates += 1;
-                let table = self
-                    .rib
-                    .table(router, header, now)
-                    .ok_or(FeedError::Peers)?;
+                let (sets, touched) = (&mut self.sets, &mut self.touched);
+                let table = self.rib.table(router, header, now, sets, touched);
+                let table = table.ok_or(FeedError::Peers)?;
+                // Of one that was forgotten to make room.
+                self.dirty.add(&mut self.touched);
                 let reading = self.rib.session(table, header);
-                self.update.read(bgp, &reading).map_err(|what| {
+                let bad = self.update.read(bgp, &reading).map_err(|what| {
                     let kind = "route monitoring";
                     Malformed::Damaged { kind, what }
                 })?;
+                self.counts.withdrawals += u64::from(bad.is_some());
                 self.counts.other_routes += self.update.ignored;
                 self.rib
                     .update(table, &self.update, &mut self.sets, now, &mut self.touched);
@@ -286,11 +281,15 @@ impl Feed {
                 if self.rib.len() > MAX_ROUTES {
                     return Err(FeedError::Routes);
                 }
+                return Ok(bad);
             }
             Message::Termination => return Err(FeedError::Terminated),
-            Message::PeerUp { .. } | Message::Other => {}
+            Message::PeerUp { .. }
+            | Message::PeerDown { .. }
+            | Message::Statistics { .. }
+            | Message::Other => {}
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Whether peers that had nothing before have sent all they have.
@@ -319,19 +318,33 @@ impl Feed {
     /// Whether [`Self::settle`] has something to do now.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        self.begun || !self.dirty.is_empty()
+        self.begun || !self.dirty.is_empty() || !self.anew.is_empty()
     }
 
     /// Decides on all that has come, and on what has waited long enough: what is to be in
     /// effect from now on.
     pub fn settle(&mut self, now: Moment) -> Vec<Change> {
         self.end_beginnings(now);
-        let stale_after = self.settings.stale_after;
+        let memory = Memory {
+            stale_after: self.settings.stale_after,
+            forget_after: self.settings.forget_after,
+        };
+        let sessions = &self.sessions;
+        let there = |router| {
+            let of_it = sessions.iter().filter(|session| session.router == router);
+            of_it
+                .map(|session| session.since)
+                .min_by_key(|since| since.steady)
+        };
         self.rib
-            .tick(now, stale_after, &mut self.sets, &mut self.touched);
+            .tick(now, memory, there, &mut self.sets, &mut self.touched);
         self.dirty.add(&mut self.touched);
-        self.dirty.v4.extend(self.v4.due(now));
-        self.dirty.v6.extend(self.v6.due(now));
+        for layer in [&self.v4.accepted, &self.v4.said] {
+            self.dirty.v4.extend(layer.due(now));
+        }
+        for layer in [&self.v6.accepted, &self.v6.said] {
+            self.dirty.v6.extend(layer.due(now));
+        }
         let ground = Ground {
             stakes: &self.stakes,
             imported: &self.imported,
@@ -339,28 +352,30 @@ impl Feed {
             now,
         };
         let waiting = self.waiting();
-        let mut changes = Vec::new();
-        let mut found = Vec::new();
-        let dirty = std::mem::take(&mut self.dirty.v4);
-        let wanted: Vec<_> = dirty
-            .into_iter()
-            .map(|(start, len)| {
-                let any = self.rib.v4.wanted(start, len, &self.sets, &mut found);
-                ((start, len), any.then(|| found.clone()))
-            })
-            .collect();
-        self.v4
-            .change(wanted.into_iter(), &ground, &mut self.sets, &mut changes);
-        let dirty = std::mem::take(&mut self.dirty.v6);
-        let wanted: Vec<_> = dirty
-            .into_iter()
-            .map(|(start, len)| {
-                let any = self.rib.v6.wanted(start, len, &self.sets, &mut found);
-                ((start, len), any.then(|| found.clone()))
-            })
-            .collect();
-        self.v6
-            .change(wanted.into_iter(), &ground, &mut self.sets, &mut changes);
+        let tables = &self.rib.tables;
+        let accepted: Vec<bool> = tables.iter().map(Table::is_accepted).collect();
+        let mut changes = std::mem::take(&mut self.anew);
+        let dirty = std::mem::take(&mut self.dirty);
+        let sets = &mut self.sets;
+        let (v4, v6) = (&mut self.v4, &mut self.v6);
+        decide(
+            v4,
+            &self.rib.v4,
+            &accepted,
+            dirty.v4,
+            &ground,
+            sets,
+            &mut changes,
+        );
+        decide(
+            v6,
+            &self.rib.v6,
+            &accepted,
+            dirty.v6,
+            &ground,
+            sets,
+            &mut changes,
+        );
         self.counts.held += self.waiting().saturating_sub(waiting) as u64;
         self.counts.changes += changes.len() as u64;
         self.revision += u64::from(!changes.is_empty());
@@ -376,26 +391,35 @@ impl Feed {
     /// The imported database with all that is in effect over it.
     #[must_use]
     pub fn overlaid(&self, imported: &AsnDb) -> AsnDb {
-        combine::overlaid(imported, &self.v4, &self.v6, &self.sets)
+        combine::overlaid(imported, &self.v4, &self.v6, self.meaning())
     }
 
     /// Who announces what between two IPv4 addresses, both included: where each range
     /// begins, and its origins; none: nobody.
     #[must_use]
     pub fn between_v4(&self, imported: &AsnDb, ends: (u32, u32)) -> Vec<(u32, Vec<u32>)> {
-        combine::between(&imported.v4, imported, &self.v4, &self.sets, ends)
+        combine::between(&imported.v4, imported, &self.v4, self.meaning(), ends)
     }
 
     /// As [`Self::between_v4`], for IPv6.
     #[must_use]
     pub fn between_v6(&self, imported: &AsnDb, ends: (u128, u128)) -> Vec<(u128, Vec<u32>)> {
-        combine::between(&imported.v6, imported, &self.v6, &self.sets, ends)
+        combine::between(&imported.v6, imported, &self.v6, self.meaning(), ends)
+    }
+
+    fn meaning(&self) -> Meaning<'_> {
+        Meaning {
+            sets: &self.sets,
+            stakes: &self.stakes,
+        }
     }
 
     /// Whether nothing is in effect.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.v4.entries.is_empty() && self.v6.entries.is_empty()
+        let (v4, v6) = (&self.v4, &self.v6);
+        let v4 = v4.accepted.entries.is_empty() && v4.said.entries.is_empty();
+        v4 && v6.accepted.entries.is_empty() && v6.said.entries.is_empty()
     }
 
     /// What has come.
@@ -416,100 +440,18 @@ impl Feed {
         all.map(|(number, table)| (table, self.rib.v4.of(number), self.rib.v6.of(number)))
     }
 
-    /// Prefixes that are in effect, IPv4 and IPv6.
+    /// Prefixes that are in effect, IPv4 and IPv6: those that the router accepted.
     #[must_use]
     pub fn prefixes(&self) -> (usize, usize) {
-        (self.v4.entries.len(), self.v6.entries.len())
+        let (v4, v6) = (&self.v4.accepted, &self.v6.accepted);
+        (v4.entries.len(), v6.entries.len())
     }
 
     /// How many changes wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.v4.waiting.len() + self.v6.waiting.len()
-    }
-
-    /// The changes that wait, `limit` of each family at most.
-    #[must_use]
-    pub fn waits(&self, now: Moment, limit: usize) -> Vec<Wait> {
-        let mut out = Vec::new();
-        out.extend(waits(&self.v4, &self.sets, now).take(limit));
-        out.extend(waits(&self.v6, &self.sets, now).take(limit));
-        out
-    }
-
-    /// What there is around an address, and what waits there.
-    #[must_use]
-    pub fn at(&self, address: IpAddr, now: Moment) -> (Option<Found>, Option<Wait>) {
-        match address.to_canonical() {
-            IpAddr::V4(address) => {
-                let address = address.to_bits();
-                let found = self.v4.at(address).map(|((start, len), _)| {
-                    let peers = self.rib.v4.announcers(start, len).collect();
-                    self.found(&self.v4, (start, len), peers)
-                });
-                let wait = self.v4.waiting_at(address);
-                (
-                    found.flatten(),
-                    wait.map(|(prefix, _)| one(&self.v4, &self.sets, now, prefix)),
-                )
-            }
-            IpAddr::V6(address) => {
-                let address = address.to_bits();
-                let found = self.v6.at(address).map(|((start, len), _)| {
-                    let peers = self.rib.v6.announcers(start, len).collect();
-                    self.found(&self.v6, (start, len), peers)
-                });
-                let wait = self.v6.waiting_at(address);
-                (
-                    found.flatten(),
-                    wait.map(|(prefix, _)| one(&self.v6, &self.sets, now, prefix)),
-                )
-            }
-        }
-    }
-
-    fn found<A: Address>(
-        &self,
-        layer: &Layer<A>,
-        prefix: (A, u8),
-        peers: Vec<usize>,
-    ) -> Option<Found> {
-        let entry = layer.entries.get(&prefix)?;
-        let tables = || peers.iter().map(|&number| &self.rib.tables[number]);
-        let mut addresses: Vec<IpAddr> = tables()
-            .map(|table| match table.peer.kind {
-                LOC_RIB => table.router,
-                _ => table.peer.address,
-            })
-            .collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        Some(Found {
-            prefix: prefix.0.net(prefix.1),
-            origins: self.sets.get(entry.set).to_vec(),
-            since: entry.since,
-            stale: tables().all(|table| table.stale) && !peers.is_empty(),
-            peers: addresses,
-            beside: entry.beside,
-        })
-    }
-}
-
-fn waits<A: Address>(layer: &Layer<A>, sets: &Sets, now: Moment) -> impl Iterator<Item = Wait> {
-    let one = move |prefix: &(A, u8)| one(layer, sets, now, *prefix);
-    layer.waiting.keys().map(one)
-}
-
-fn one<A: Address>(layer: &Layer<A>, sets: &Sets, now: Moment, prefix: (A, u8)) -> Wait {
-    let waiting = layer.waiting.get(&prefix);
-    let set = |id| sets.get(id).to_vec();
-    let current = layer.entries.get(&prefix).map(|entry| set(entry.set));
-    Wait {
-        prefix: prefix.0.net(prefix.1),
-        current: current.unwrap_or_default(),
-        wanted: waiting.and_then(|w| w.wanted).map(set).unwrap_or_default(),
-        since: waiting.map_or(0, |w| w.since),
-        left: waiting.map_or(0, |w| w.until.saturating_sub(now.steady)),
+        let v4 = self.v4.accepted.waiting.len() + self.v4.said.waiting.len();
+        v4 + self.v6.accepted.waiting.len() + self.v6.said.waiting.len()
     }
 }
 

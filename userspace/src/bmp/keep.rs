@@ -2,22 +2,25 @@
 //! and what is in effect. What waits is not kept: it waits anew.
 //!
 //! ```text
-//! "kordbgp1"  sets  tables with their routes  entries in effect  CRC-32
+//! "kordbgp2"  stakes  sets  tables with their routes  entries in effect  CRC-32
 //! ```
-//! All numbers are in network order; a count comes before what it counts.
+//! All numbers are in network order; a count comes before what it counts. The first
+//! version has no stakes, and knew only entries of what was taken as accepted.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::feed::Feed;
+use super::layers::Layers;
 use super::message::Peer;
-use super::overlay::{Entry, Layer};
+use super::overlay::{Entry, Layer, Stakes};
 use super::rib::{MAX_PEERS, Moment, Rib};
 use super::routes::Routes;
 use super::sets::Sets;
 use crate::asn::path::Reader;
 use crate::asn::range::{Address, host_mask};
 
-const MAGIC: &[u8; 8] = b"kordbgp1";
+const MAGIC: &[u8; 8] = b"kordbgp2";
+const FIRST: &[u8; 8] = b"kordbgp1";
 const DAMAGED: &str = "it is damaged";
 
 impl Feed {
@@ -25,6 +28,10 @@ impl Feed {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
+        ranges(&mut out, &self.stakes.drops);
+        ranges(&mut out, &self.stakes.passes);
+        let unrouted = [self.stakes.drops_unrouted, self.stakes.passes_unrouted];
+        out.extend(unrouted.map(u8::from));
         let sets = self.sets.all();
         number(&mut out, sets.len());
         for set in sets {
@@ -41,8 +48,10 @@ impl Feed {
             routes(&mut out, &self.rib.v4, index);
             routes(&mut out, &self.rib.v6, index);
         }
-        entries(&mut out, &self.v4);
-        entries(&mut out, &self.v6);
+        entries(&mut out, &self.v4.accepted);
+        entries(&mut out, &self.v6.accepted);
+        entries(&mut out, &self.v4.said);
+        entries(&mut out, &self.v6.said);
         let sum = crc32fast::hash(&out);
         out.extend(sum.to_be_bytes());
         out
@@ -59,8 +68,16 @@ impl Feed {
             return Err(DAMAGED);
         }
         let mut left = Reader(body);
-        if left.array()? != *MAGIC {
-            return Err("it is of another version");
+        let (magic, mut stakes) = (left.array()?, Stakes::default());
+        match &magic {
+            MAGIC => {
+                stakes.drops = read_ranges(&mut left)?;
+                stakes.passes = read_ranges(&mut left)?;
+                [stakes.drops_unrouted, stakes.passes_unrouted] =
+                    left.array::<2>()?.map(|is| is != 0);
+            }
+            FIRST => {}
+            _ => return Err("it is of another version"),
         }
         let mut known = Vec::new();
         for _ in 0..left.u32()? {
@@ -89,13 +106,19 @@ impl Feed {
             read_routes(&mut left, &mut rib.v4, index, &known, &mut sets)?;
             read_routes(&mut left, &mut rib.v6, index, &known, &mut sets)?;
         }
-        let (mut v4, mut v6) = (Layer::default(), Layer::default());
-        read_entries(&mut left, &mut v4, &known, &mut sets)?;
-        read_entries(&mut left, &mut v6, &known, &mut sets)?;
+        let (mut v4, mut v6) = (Layers::default(), Layers::default());
+        read_entries(&mut left, &mut v4.accepted, &known, &mut sets)?;
+        read_entries(&mut left, &mut v6.accepted, &known, &mut sets)?;
+        if magic == *MAGIC {
+            read_entries(&mut left, &mut v4.said, &known, &mut sets)?;
+            read_entries(&mut left, &mut v6.said, &known, &mut sets)?;
+        }
         if !left.0.is_empty() {
             return Err(DAMAGED);
         }
         (self.rib, self.sets, self.v4, self.v6) = (rib, sets, v4, v6);
+        // What tightened then does, until the policy is known.
+        self.stakes = stakes;
         self.look_again();
         Ok(())
     }
@@ -104,6 +127,24 @@ impl Feed {
 fn number(out: &mut Vec<u8>, value: usize) {
     // Routes, sets and tables are bounded far below.
     out.extend((value as u32).to_be_bytes());
+}
+
+fn ranges(out: &mut Vec<u8>, ranges: &[(u32, u32)]) {
+    number(out, ranges.len());
+    let ends = ranges.iter().flat_map(|&(first, last)| [first, last]);
+    out.extend(ends.flat_map(u32::to_be_bytes));
+}
+
+fn read_ranges(left: &mut Reader<'_>) -> Result<Vec<(u32, u32)>, &'static str> {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for _ in 0..left.u32()? {
+        let (first, last) = (left.u32()?, left.u32()?);
+        if first > last || ranges.last().is_some_and(|before| before.1 >= first) {
+            return Err(DAMAGED);
+        }
+        ranges.push((first, last));
+    }
+    Ok(ranges)
 }
 
 fn address(out: &mut Vec<u8>, address: IpAddr) {

@@ -125,7 +125,12 @@ pub enum Message<'a> {
     },
     /// The router ends the session.
     Termination,
-    /// Statistics, copies of messages, and what is not known: nothing in them counts.
+    /// A report on a peer: nothing in it counts but that it came.
+    Statistics {
+        /// On whom.
+        header: PeerHeader,
+    },
+    /// Copies of messages, and what is not known: nothing in them counts.
     Other,
 }
 
@@ -154,11 +159,16 @@ impl<'a> Message<'a> {
         };
         let (kind, message) = match header[5] {
             0 => ("route monitoring", routes(body)),
+            1 => {
+                let header = peer_header(&mut Reader(body));
+                let statistics = |header| Self::Statistics { header };
+                ("statistics", Ok(header.map_or(Self::Other, statistics)))
+            }
             2 => ("peer down", peer_down(body)),
             3 => ("peer up", peer_up(body)),
             4 => ("initiation", initiation(body)),
             5 => ("termination", Ok(Self::Termination)),
-            // 1: statistics; 6: mirrored; others are to be ignored (RFC 7854, 4.1).
+            // 6: mirrored; others are to be ignored (RFC 7854, 4.1).
             _ => ("other", Ok(Self::Other)),
         };
         let message = message.map_err(|what| Malformed::Damaged { kind, what })?;

@@ -4,8 +4,9 @@
 //! [`message`] cuts a stream into messages and [`update`] reads the routes of one; both
 //! take every byte as hostile. A [`rib`] keeps the routes of each peer, [`overlay`]
 //! decides when a change takes effect (what tightens at once, what loosens after the
-//! hold time), [`combine`] lays the outcome over the imported database, and [`feed`]
-//! ties them together behind one lock.
+//! hold time; [`stakes`] says which is which), [`layers`] keeps what the router accepted
+//! apart from what it may have refused, [`combine`] lays the outcome over the imported database, and [`feed`] ties them together behind one lock; [`found`] is what
+//! it tells.
 //!
 //! The parser is not a general one: of each path only its origin is read, and routes
 //! of sessions with several paths for a prefix (RFC 7911) have to be told apart. The
@@ -15,14 +16,17 @@
 //! Architecture invariant: nothing here knows of sockets, of BPF, or of what a policy
 //! says beyond [`overlay::Stakes`].
 
-pub mod combine;
+mod combine;
 pub mod feed;
+pub mod found;
 mod keep;
+mod layers;
 pub mod message;
 pub mod overlay;
 pub mod rib;
 mod routes;
 mod sets;
+mod stakes;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod update;

@@ -1,9 +1,9 @@
 //! Who announces what, peer by peer, as the router says. Sessions come and go; what a
-//! peer announced last stays until it announces all of it anew.
+//! peer announced last stays until it announces all of it anew, or is forgotten.
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
-use super::message::{AddPath, Family, Peer, PeerHeader};
+use super::message::{AddPath, Family, LOC_RIB, Peer, PeerHeader};
 use super::routes::Routes;
 use super::sets::Sets;
 use super::update::{Session, Update};
@@ -52,6 +52,20 @@ impl Table {
     pub fn is_syncing(&self) -> bool {
         self.up && self.syncing != [false; 2]
     }
+
+    /// Whether what is in it has been through the router's filters. What has not, and what
+    /// tables of a kind that is not known hold, may be what the router refused.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.peer.kind == LOC_RIB || self.peer.kind < LOC_RIB && self.post_policy
+    }
+}
+
+/// How long peers are remembered that are gone, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory {
+    pub(super) stale_after: u32,
+    pub(super) forget_after: u32,
 }
 
 /// Prefixes that have changed.
@@ -65,6 +79,9 @@ pub(super) struct Touched {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rib {
     pub(super) tables: Vec<Table>,
+    /// Path identifiers of peers that are up: Peer Up does not say which tables there
+    /// will be.
+    opened: HashMap<(IpAddr, Peer), AddPath>,
     pub(super) v4: Routes<u32>,
     pub(super) v6: Routes<u128>,
 }
@@ -82,12 +99,15 @@ impl Rib {
         self.v4.len() + self.v6.len()
     }
 
-    /// The number of a table; `None`: there are too many.
+    /// The number of a table; `None`: there are too many. Where that is so because of those
+    /// that are gone, the one that is for longest is forgotten.
     pub(super) fn table(
         &mut self,
         router: IpAddr,
         header: &PeerHeader,
         now: Moment,
+        sets: &mut Sets,
+        touched: &mut Touched,
     ) -> Option<usize> {
         let is = |table: &Table| {
             (table.router, table.peer, table.post_policy)
@@ -97,12 +117,15 @@ impl Rib {
             return Some(found);
         }
         if self.tables.len() == MAX_PEERS {
-            return None;
+            let gone = self
+                .tables
+                .iter()
+                .enumerate()
+                .filter(|(_, table)| !table.up);
+            let (oldest, _) = gone.min_by_key(|(_, table)| table.since.steady)?;
+            self.forget(oldest, sets, touched);
         }
-        // Peer Up does not say which tables there will be: another table of the same
-        // peer knows what it said.
-        let sibling = |table: &&Table| (table.router, table.peer) == (router, header.peer);
-        let add_path = self.tables.iter().find(sibling).map(|table| table.add_path);
+        let add_path = self.opened.get(&(router, header.peer)).copied();
         self.tables.push(Table {
             router,
             peer: header.peer,
@@ -152,17 +175,22 @@ impl Rib {
         }
     }
 
-    /// A session of the router came up: its peer begins anew.
+    /// A session of the router came up: its peer begins anew. False: there are too many.
     pub(super) fn peer_up(
         &mut self,
         router: IpAddr,
         header: &PeerHeader,
         add_path: AddPath,
         now: Moment,
-    ) {
+    ) -> bool {
+        let key = (router, header.peer);
+        if self.opened.len() >= MAX_PEERS && !self.opened.contains_key(&key) {
+            return false;
+        }
+        self.opened.insert(key, add_path);
         for number in 0..self.tables.len() {
             let table = &mut self.tables[number];
-            if (table.router, table.peer) != (router, header.peer) {
+            if (table.router, table.peer) != key {
                 continue;
             }
             table.up = true;
@@ -175,14 +203,12 @@ impl Rib {
             self.v4.suspect(number);
             self.v6.suspect(number);
         }
-        // The one that is sure to come, so that it is not read with other identifiers.
-        if let Some(number) = self.table(router, header, now) {
-            self.tables[number].add_path = add_path;
-        }
+        true
     }
 
     /// A session of the router ended. What the peer announced stays.
     pub(super) fn peer_down(&mut self, router: IpAddr, peer: Peer, now: Moment) {
+        self.opened.remove(&(router, peer));
         for table in &mut self.tables {
             if (table.router, table.peer) == (router, peer) && table.up {
                 table.up = false;
@@ -193,6 +219,7 @@ impl Rib {
 
     /// Nothing more comes from a router.
     pub(super) fn router_down(&mut self, router: IpAddr, now: Moment) {
+        self.opened.retain(|(of, _), _| *of != router);
         for table in &mut self.tables {
             if table.router == router && table.up {
                 table.up = false;
@@ -258,33 +285,52 @@ impl Rib {
         }
     }
 
-    /// What time brings: peers that are gone for long are stale; those that are back for
-    /// as long have sent all they have, whether they say so or not.
+    /// What time brings: peers that are gone for long are stale, and forgotten when they
+    /// have no routes, or when their router has been there for long without them; those
+    /// that are back for as long have sent all they have, whether they say so or not.
+    /// `there`: since when a router has a session.
     pub(super) fn tick(
         &mut self,
         now: Moment,
-        stale_after: u32,
+        memory: Memory,
+        there: impl Fn(IpAddr) -> Option<Moment>,
         sets: &mut Sets,
         touched: &mut Touched,
-    ) -> bool {
-        let mut changed = false;
-        for number in 0..self.tables.len() {
+    ) {
+        let is_long = |since: Moment, long| now.steady.saturating_sub(since.steady) >= long;
+        // Downwards: whoever takes a forgotten one's number was looked at.
+        for number in (0..self.tables.len()).rev() {
             let table = &mut self.tables[number];
-            if now.steady.saturating_sub(table.since.steady) < stale_after {
+            if !is_long(table.since, memory.stale_after) {
                 continue;
             }
-            if !table.up {
-                changed |= !table.stale;
-                table.stale = true;
-                continue;
-            }
-            for family in Family::ALL {
-                if self.tables[number].syncing[place(family)] {
-                    self.end(number, family, sets, touched);
-                    changed = true;
+            if table.up {
+                for family in Family::ALL {
+                    if self.tables[number].syncing[place(family)] {
+                        self.end(number, family, sets, touched);
+                    }
                 }
+                continue;
+            }
+            table.stale = true;
+            let (since, router) = (table.since, table.router);
+            let is_missing = is_long(since, memory.forget_after)
+                && there(router).is_some_and(|there| is_long(there, memory.forget_after));
+            if is_missing || self.v4.of(number) + self.v6.of(number) == 0 {
+                self.forget(number, sets, touched);
             }
         }
-        changed
+    }
+
+    /// Takes a table out; the last one gets its number.
+    fn forget(&mut self, number: usize, sets: &mut Sets, touched: &mut Touched) {
+        let last = self.tables.len() - 1;
+        let out = &mut touched.v4;
+        self.v4
+            .remove(number, last, sets, |start, len| out.push((start, len)));
+        let out = &mut touched.v6;
+        self.v6
+            .remove(number, last, sets, |start, len| out.push((start, len)));
+        self.tables.swap_remove(number);
     }
 }

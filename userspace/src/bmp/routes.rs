@@ -113,13 +113,42 @@ impl<A: Address> Routes<A> {
         self.count -= before - self.of(peer);
     }
 
-    /// The origins of a prefix, of all its peers and paths; sorted. `None`: nobody
-    /// announces it, or nobody that can be named.
-    pub(super) fn wanted(&self, start: A, len: u8, sets: &Sets, out: &mut Vec<u32>) -> bool {
+    /// Takes a peer out, and calls `gone` with each of its routes; the one with the number
+    /// `last`, which nobody has more than, has its number then.
+    pub(super) fn remove(
+        &mut self,
+        peer: usize,
+        last: usize,
+        sets: &mut Sets,
+        mut gone: impl FnMut(A, u8),
+    ) {
+        if let Some(routes) = self.peers.get_mut(peer) {
+            self.count -= routes.len();
+            for (key, set) in std::mem::take(routes) {
+                sets.release(set & !OLD);
+                gone(key.0, key.1);
+            }
+        }
+        if last < self.peers.len() {
+            self.peers.swap(peer, last);
+            self.peers.truncate(last);
+        }
+    }
+
+    /// The origins of a prefix, of all paths of peers that `counts`; sorted. False:
+    /// nobody announces it, or nobody that can be named.
+    pub(super) fn wanted(
+        &self,
+        (start, len): (A, u8),
+        counts: impl Fn(usize) -> bool,
+        sets: &Sets,
+        out: &mut Vec<u32>,
+    ) -> bool {
         out.clear();
         let mut last = None;
         let (from, to) = ((start, len, 0), (start, len, u32::MAX));
-        for peer in &self.peers {
+        let all = self.peers.iter().enumerate();
+        for (_, peer) in all.filter(|(number, _)| counts(*number)) {
             for set in peer.range(from..=to).map(|(_, set)| set & !OLD) {
                 if last != Some(set) {
                     out.extend_from_slice(sets.get(set));

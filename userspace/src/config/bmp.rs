@@ -1,5 +1,5 @@
-//! `[bmp]`: where the router's BGP daemon tells what it has, who may, and how long
-//! what loosens waits.
+//! `[bmp]`: where the router's BGP daemon tells what it has, who may, how long what
+//! loosens waits, and how long silence is borne.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,6 +12,20 @@ use crate::diagnostic::quoted;
 /// Where sessions are accepted unless the file says otherwise.
 pub(super) const LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 11019);
+/// Users whose connections from this machine are let in unless the file says otherwise:
+/// root, and those that BGP daemons run as in distributions.
+pub const USERS: [&str; 10] = [
+    "root",
+    "frr",
+    "quagga",
+    "bird",
+    "gobgp",
+    "gobgpd",
+    "openbgpd",
+    "_openbgpd",
+    "_bgpd",
+    "exabgp",
+];
 /// Longest time that can be given.
 const MOST: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -20,8 +34,14 @@ const MOST: Duration = Duration::from_secs(366 * 24 * 3600);
 pub struct Bmp {
     /// Where sessions are accepted.
     pub listen: SocketAddr,
-    /// From where. Empty: from this machine.
+    /// From which other machines; addresses of this one do not count.
     pub peers: Vec<IpNet>,
+    /// From this machine: whose sockets. `None`: those of [`USERS`] that exist.
+    pub users: Option<Vec<String>>,
+    /// A session in which nothing was heard for so long ends.
+    pub idle: Duration,
+    /// A peer that the router has had no session with for so long is forgotten.
+    pub forget_after: Duration,
     /// A peer of which nothing was heard for so long is stale.
     pub stale_after: Duration,
     /// How long a change that loosens waits.
@@ -29,13 +49,10 @@ pub struct Bmp {
 }
 
 impl Bmp {
-    /// Whether a session may come from an address.
+    /// Whether a session may come from an address of another machine.
     #[must_use]
     pub fn allows(&self, address: std::net::IpAddr) -> bool {
         let address = address.to_canonical();
-        if self.peers.is_empty() {
-            return address.is_loopback();
-        }
         self.peers.iter().any(|peers| peers.contains(&address))
     }
 }
@@ -43,13 +60,21 @@ impl Bmp {
 impl Reader<'_, '_> {
     /// `None`: there is no such section.
     pub(super) fn bmp(&mut self, table: &DeTable<'_>) -> Option<Bmp> {
-        let keys = ["listen", "peers", "stale_after", "hold_time"];
+        let keys = [
+            "listen",
+            "peers",
+            "users",
+            "idle_timeout",
+            "stale_after",
+            "forget_after",
+            "hold_time",
+        ];
         let section = table.get("bmp")?;
         let table = self.section(table, "bmp", &keys)?;
         let listen = self.bmp_address(table);
         let peers = self.bmp_peers(table);
         if let Some(listen) = listen
-            && !listen.ip().is_loopback()
+            && !listen.ip().to_canonical().is_loopback()
             && !table.contains_key("peers")
         {
             self.report.error(
@@ -58,11 +83,17 @@ impl Reader<'_, '_> {
                 "add `peers = [\"192.0.2.1\"]`, the routers that may connect, or listen on 127.0.0.1",
             );
         }
+        let users = self.bmp_users(table);
+        let idle = self.time(table, "idle_timeout", MOST);
         let stale_after = self.time(table, "stale_after", MOST);
+        let forget_after = self.time(table, "forget_after", MOST);
         let hold = self.time(table, "hold_time", MOST);
         Some(Bmp {
             listen: listen?,
             peers,
+            users,
+            idle: idle.unwrap_or(Duration::from_secs(3600)),
+            forget_after: forget_after.unwrap_or(Duration::from_secs(7 * 24 * 3600)),
             stale_after: stale_after.unwrap_or(Duration::from_secs(600)),
             hold: hold.unwrap_or(Duration::from_secs(3600)),
         })
@@ -96,7 +127,7 @@ impl Reader<'_, '_> {
             self.report.error(
                 &value.span(),
                 "`peers` names nobody",
-                "name the routers that may connect, or remove the key: then it is this machine",
+                "name the routers that may connect, or remove the key: then it is this machine alone",
             );
         }
         for (span, text) in texts {
@@ -112,6 +143,32 @@ impl Reader<'_, '_> {
             }
         }
         peers
+    }
+
+    fn bmp_users(&mut self, table: &DeTable<'_>) -> Option<Vec<String>> {
+        let value = table.get("users")?;
+        let example = "`users = [\"root\", \"frr\"]`";
+        let texts = self.report.strings(value, "`users`", example);
+        if texts.is_empty() {
+            self.report.error(
+                &value.span(),
+                "`users` names nobody",
+                format!("write {example}, or remove the key: then it is root and the users of BGP daemons"),
+            );
+        }
+        for (span, text) in &texts {
+            if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+                self.report.error(
+                    span,
+                    format!(
+                        "{} is neither the name nor the number of a user",
+                        quoted(text)
+                    ),
+                    format!("write {example}"),
+                );
+            }
+        }
+        Some(texts.into_iter().map(|(_, text)| text.to_owned()).collect())
     }
 }
 
@@ -135,15 +192,21 @@ mod tests {
         let bmp = read("[bmp]").0.unwrap().bmp.unwrap();
         assert_eq!(bmp.listen, LISTEN);
         assert_eq!(bmp.hold, Duration::from_secs(3600));
-        assert!(bmp.allows("127.0.0.9".parse().unwrap()));
-        assert!(bmp.allows("::ffff:127.0.0.1".parse().unwrap()));
-        assert!(!bmp.allows("192.0.2.1".parse().unwrap()));
+        assert_eq!(bmp.idle, Duration::from_secs(3600));
+        assert_eq!(bmp.users, None);
+        for address in ["127.0.0.9", "::1", "192.0.2.1"] {
+            assert!(!bmp.allows(address.parse().unwrap()), "{address}");
+        }
         let text = "[bmp]\nlisten = \"[::]:5000\"\npeers = [\"192.0.2.1\", \"2001:db8::1/64\"]\n\
-                    stale_after = \"2h\"\nhold_time = \"1s\"\n";
+                    stale_after = \"2h\"\nhold_time = \"1s\"\nidle_timeout = \"5m\"\n\
+                    forget_after = \"1d\"\nusers = [\"frr\", \"1001\"]\n";
         let bmp = read(text).0.unwrap().bmp.unwrap();
         assert_eq!(bmp.listen, "[::]:5000".parse().unwrap());
         assert_eq!(bmp.stale_after, Duration::from_secs(7200));
         assert_eq!(bmp.hold, Duration::from_secs(1));
+        assert_eq!(bmp.idle, Duration::from_secs(300));
+        assert_eq!(bmp.forget_after, Duration::from_secs(24 * 3600));
+        assert_eq!(bmp.users, Some(vec!["frr".to_owned(), "1001".to_owned()]));
         assert!(bmp.allows("2001:db8::9".parse().unwrap()));
         assert!(bmp.allows("::ffff:192.0.2.1".parse().unwrap()));
         assert!(!bmp.allows("127.0.0.1".parse().unwrap()));
@@ -154,7 +217,15 @@ mod tests {
         for (text, message) in [
             ("listen = \"11019\"", "not an address with a port"),
             ("listen = \"0.0.0.0:11019\"", "no `peers` are named"),
+            ("listen = \"[::]:11019\"", "no `peers` are named"),
+            ("listen = \"192.0.2.1:11019\"", "no `peers` are named"),
             ("peers = []", "names nobody"),
+            ("users = []", "names nobody"),
+            (
+                "users = [\"a b\"]",
+                "neither the name nor the number of a user",
+            ),
+            ("users = 0", "`users` must be a list"),
             ("peers = [\"router\"]", "neither an address nor a prefix"),
             ("peers = \"127.0.0.1\"", "`peers` must be a list"),
             ("hold_time = 5", "`hold_time` must be a time"),

@@ -73,6 +73,8 @@ pub struct Bgp {
     pub waiting: usize,
     /// Since the start of the daemon.
     pub counts: crate::bmp::feed::Counts,
+    /// Connections that were turned away.
+    pub refused: u64,
     /// How long the last change took from here to the kernel.
     pub apply: Option<Duration>,
     /// Changes that could not be brought to the kernel.

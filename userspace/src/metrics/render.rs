@@ -354,6 +354,11 @@ fn bgp(registry: &Registry, bgp: &Bgp) -> Result<()> {
             counts.updates,
         ),
         (
+            "kordon_bmp_treated_as_withdraw_total",
+            "BGP UPDATEs with a bad attribute, treated as withdrawals (RFC 7606).",
+            counts.withdrawals,
+        ),
+        (
             "kordon_bmp_changes_total",
             "Changes of prefixes by live BGP that took effect.",
             counts.changes,
@@ -386,8 +391,9 @@ fn bgp(registry: &Registry, bgp: &Bgp) -> Result<()> {
     )?;
     for (result, value) in [
         ("accepted", counts.sessions),
-        ("refused", counts.refused),
+        ("refused", bgp.refused),
         ("malformed", counts.errors),
+        ("silent", counts.silent),
     ] {
         sessions.with_label_values(&[result]).inc_by(value);
     }

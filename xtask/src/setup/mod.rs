@@ -13,6 +13,7 @@ mod services;
 mod toolchain;
 
 use crate::command::{Failed, say};
+use crate::vm::Architecture;
 use crate::workspace::Workspace;
 
 /// The toolchain that compiles the BPF programs: `core` is built for the BPF
@@ -44,4 +45,12 @@ pub(crate) fn for_the_bench() -> Result<(), Failed> {
         say(format_args!("going on without: {failed}"));
     }
     Ok(())
+}
+
+/// For virtual machines.
+pub(crate) fn for_machines(architecture: Architecture) -> Result<(), Failed> {
+    packages::install(match architecture {
+        Architecture::X86_64 => packages::MACHINES,
+        Architecture::Aarch64 => packages::MACHINES_ARM,
+    })
 }

@@ -14,6 +14,7 @@ pub(super) const LAB: &[&str] = &[
     "curl",
     "ethtool",
     "frr",
+    "gobgpd",
     "iproute2",
     "ipset",
     "iputils-ping",
@@ -28,6 +29,12 @@ pub(super) const LAB: &[&str] = &[
 /// What `cargo xtask bench` compares with, beside those of [`LAB`]. `iptables` is the one
 /// of nftables.
 pub(super) const PEERS: &[&str] = &["iptables", "xdp-tools"];
+
+/// What `cargo xtask vm` emulates a processor with, and unpacks kernels with.
+pub(super) const MACHINES: &[&str] = &["binutils", "qemu-system-x86", "xz-utils"];
+
+/// As [`MACHINES`], for ARM.
+pub(super) const MACHINES_ARM: &[&str] = &["binutils", "qemu-system-arm", "xz-utils"];
 
 /// Installs those that are missing.
 pub(super) fn install(packages: &[&str]) -> Result<(), Failed> {

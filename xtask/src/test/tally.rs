@@ -1,5 +1,7 @@
 //! Reads what `cargo test -- --show-output` prints, a line at a time.
 
+use crate::vm::Outcome;
+
 /// What has been counted so far.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -59,6 +61,14 @@ impl Tally {
             // From a process of a test: not captured, so that nothing says whose.
             None => self.skips.push(why.to_owned()),
         }
+    }
+
+    /// Takes what virtual machines came to.
+    pub(super) fn machines(&mut self, outcome: Outcome) {
+        // Those that skipped themselves count as passed until they are reported.
+        self.passed += outcome.passed + outcome.skips.len() as u64;
+        self.failed += outcome.failed;
+        self.skips.extend(outcome.skips);
     }
 
     /// Why tests skipped themselves.

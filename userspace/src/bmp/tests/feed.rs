@@ -8,7 +8,7 @@ const PREFIX: &str = "198.51.100.0/24";
 const INSIDE: &str = "198.51.100.9";
 
 /// What AS64500 drops and AS65546 passes mean.
-fn stakes(db: &AsnDb) -> Stakes {
+pub(super) fn stakes(db: &AsnDb) -> Stakes {
     of_policy(
         "[zone.cameras]\nvlans = [20]\nsources = [\"10.0.0.0/8\"]\n\
          [set.bad]\nasns = [64500]\n[set.good]\nasns = [65546]\n\
@@ -18,7 +18,7 @@ fn stakes(db: &AsnDb) -> Stakes {
     )
 }
 
-fn of_policy(text: &str, db: &AsnDb) -> Stakes {
+pub(super) fn of_policy(text: &str, db: &AsnDb) -> Stakes {
     let bundle = Bundle {
         file: "policy.toml".to_owned(),
         text: text.to_owned(),
@@ -28,7 +28,7 @@ fn of_policy(text: &str, db: &AsnDb) -> Stakes {
     Stakes::of(&policy.unwrap_or_else(|| panic!("{found:?}")), db)
 }
 
-fn database(files: &[(&str, &str)], combine: asn::Combine) -> AsnDb {
+pub(super) fn database(files: &[(&str, &str)], combine: asn::Combine) -> AsnDb {
     let folder = tempfile::tempdir().unwrap();
     let paths: Vec<_> = files
         .iter()
@@ -57,26 +57,26 @@ fn lab_over(db: AsnDb) -> Lab {
     lab
 }
 
-fn change(prefix: &str, origins: &[u32]) -> Vec<(String, Option<Vec<u32>>)> {
+pub(super) fn change(prefix: &str, origins: &[u32]) -> Vec<(String, Option<Vec<u32>>)> {
     vec![(prefix.to_owned(), Some(origins.to_vec()))]
 }
 
-fn gone(prefix: &str) -> Vec<(String, Option<Vec<u32>>)> {
+pub(super) fn gone(prefix: &str) -> Vec<(String, Option<Vec<u32>>)> {
     vec![(prefix.to_owned(), None)]
 }
 
 impl Lab {
-    fn announce(&mut self, n: u8, prefix: &str, origin: u32) {
+    pub(super) fn announce(&mut self, n: u8, prefix: &str, origin: u32) {
         let bytes = routes(n, &update(prefix, Some(&[64501, origin])));
         self.send(&bytes);
     }
 
-    fn withdraw(&mut self, n: u8, prefix: &str) {
+    pub(super) fn withdraw(&mut self, n: u8, prefix: &str) {
         let bytes = routes(n, &update(prefix, None));
         self.send(&bytes);
     }
 
-    fn wait_at(&self, address: &str) -> Option<crate::bmp::feed::Wait> {
+    fn wait_at(&self, address: &str) -> Option<crate::bmp::found::Wait> {
         self.feed.at(address.parse().unwrap(), at(self.now)).1
     }
 }
@@ -341,6 +341,96 @@ fn a_peer_that_goes_down_keeps_its_routes_too() {
     assert!(lab.settle().is_empty());
     lab.wait(1);
     assert_eq!(lab.settle(), gone(PREFIX));
+}
+
+#[test]
+fn a_peer_that_its_router_has_no_longer_is_forgotten() {
+    let mut lab = lab();
+    lab.announce(1, PREFIX, 64500);
+    lab.settle();
+    lab.send(&peer_down(1));
+    lab.send(&peer_down(2));
+    let tables = |lab: &Lab| lab.feed.tables().count();
+    // Who has no routes is forgotten when it is stale.
+    lab.wait(3600);
+    assert!(lab.settle().is_empty());
+    assert_eq!(tables(&lab), 1);
+    lab.wait(100_000 - 3601);
+    assert!(lab.settle().is_empty());
+    // What it had goes like what is withdrawn: what loosens waits.
+    lab.wait(1);
+    assert!(lab.settle().is_empty());
+    assert_eq!((tables(&lab), lab.feed.waiting()), (0, 1));
+    assert_eq!(lab.origins(INSIDE), [64500]);
+    lab.wait(600);
+    assert_eq!(lab.settle(), gone(PREFIX));
+    assert_eq!(lab.feed.held_sets(), 0);
+}
+
+#[test]
+fn nobody_is_forgotten_while_its_router_is_away() {
+    let mut lab = lab();
+    lab.announce(1, PREFIX, 64500);
+    lab.settle();
+    lab.feed.lost(lab.session, at(lab.now));
+    lab.wait(1_000_000);
+    lab.settle();
+    lab.session = lab.feed.open(ROUTER, at(lab.now));
+    // The router is back; that it has no such peer takes as long to believe.
+    lab.wait(99_999);
+    assert!(lab.settle().is_empty());
+    assert_eq!(lab.feed.waiting(), 0);
+    lab.wait(1);
+    lab.settle();
+    assert_eq!((lab.feed.tables().count(), lab.feed.waiting()), (0, 1));
+}
+
+#[test]
+fn there_is_always_room_for_a_peer_that_is_there() {
+    let mut lab = Lab::new(stakes(&AsnDb::default()), AsnDb::default());
+    let header = |n: u16| {
+        let mut header = peer(1, POST);
+        header[22..24].copy_from_slice(&n.to_be_bytes());
+        header
+    };
+    let announce = |n: u16, prefix: &str| {
+        let update = update(prefix, Some(&[64501, 64500]));
+        bmp(0, &[header(n), update].concat())
+    };
+    let down = |n: u16| bmp(2, &[header(n), vec![4]].concat());
+    for n in 0..4096 {
+        lab.send(&announce(n, &format!("10.{}.{}.0/24", n >> 8, n & 255)));
+    }
+    lab.wait(2);
+    lab.settle();
+    // All are up: one more is too many.
+    let one_more = announce(5000, PREFIX);
+    let (_, message) = Message::first(&one_more).unwrap().unwrap();
+    let error = lab.feed.message(lab.session, &message, at(2)).unwrap_err();
+    assert!(
+        error.to_string().contains("more than 4096 peers"),
+        "{error}"
+    );
+    // The one that is gone for longest makes room; what it said goes as ever.
+    lab.send(&down(7));
+    lab.wait(1);
+    lab.send(&down(4095));
+    lab.wait(1);
+    lab.send(&one_more);
+    lab.settle();
+    assert_eq!(lab.feed.tables().count(), 4096);
+    assert_eq!(lab.wait_at("10.0.7.1").unwrap().wanted, [] as [u32; 0]);
+    lab.wait(2);
+    lab.settle();
+    assert_eq!(lab.origins(INSIDE), [64500]);
+    // The one that took its number has its own routes still.
+    assert_eq!(lab.origins("10.15.255.1"), [64500]);
+    lab.send(&announce(4095, "10.99.0.0/24"));
+    lab.settle();
+    let (found, _) = lab.feed.at("10.99.0.1".parse().unwrap(), at(9));
+    assert_eq!(found.unwrap().origins, [64500]);
+    let routes: usize = lab.feed.tables().map(|(_, v4, _)| v4).sum();
+    assert_eq!(routes, 4097);
 }
 
 #[test]

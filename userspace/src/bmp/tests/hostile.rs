@@ -115,20 +115,113 @@ fn updates_that_cannot_be() {
         let said = reader.read(&bad, &session).unwrap_err();
         assert!(said.contains(what), "{said}: {what}");
     }
-    let segment = raw_update(
-        &[],
-        &attribute(2, &[9, 1, 0, 0, 0, 1]),
-        &nlri("192.0.2.0/24".parse().unwrap()),
-    );
-    assert!(
-        reader
-            .read(&segment, &session)
-            .unwrap_err()
-            .contains("unknown kind")
-    );
     // What was wrong before does not stay.
     reader.read(&good, &session).unwrap();
     assert_eq!(reader.origins, [64501]);
+}
+
+/// RFC 7606, case by case.
+#[test]
+fn a_bad_attribute_is_a_withdrawal_and_ends_nothing() {
+    let session = Session::default();
+    let here = nlri("192.0.2.0/24".parse().unwrap());
+    let key = [(0xc000_0200, 24, 0)];
+    let path = attribute(2, &sequence(&[64501]));
+    let with_flags = |flags: u8, attribute: &[u8]| {
+        let mut out = attribute.to_vec();
+        out[0] = flags;
+        out
+    };
+    let mut reach = vec![0, 2, 1, 16];
+    reach.extend([0; 17]);
+    reach.extend(nlri("2001:db8::/32".parse().unwrap()));
+    let reach = attribute(14, &reach);
+    let mut reader = Update::default();
+    let segment = |bytes: &[u8]| attribute(2, bytes);
+    for (attributes, what) in [
+        (segment(&[9, 1, 0, 0, 0, 1]), "unknown kind"),
+        (segment(&[2, 0]), "empty segment"),
+        (segment(&[2, 1, 0, 0, 0, 1, 2, 0]), "empty segment"),
+        (segment(&[2, 2, 0, 0, 0, 1]), "shorter than it says"),
+        (segment(&[2, 1, 0, 0, 0, 1, 2]), "shorter than it says"),
+        (with_flags(0xd0, &path), "flags of another kind"),
+        (with_flags(0x10, &path), "flags of another kind"),
+        (attribute(1, &[0]), "no AS path"),
+        (Vec::new(), "no AS path"),
+        // Cut in the header, in the length, in the value.
+        ([&path[..], &[0x40]].concat(), "are cut"),
+        ([&path[..], &[0x50, 4, 0]].concat(), "are cut"),
+        ([&path[..], &[0x40, 4, 9, 0]].concat(), "are cut"),
+    ] {
+        let bytes = raw_update(&[], &attributes, &here);
+        let said = reader.read(&bytes, &session).unwrap().unwrap();
+        assert!(said.contains(what), "{said}: {what}");
+        assert_eq!((&reader.gone_v4[..], reader.here_v4.len()), (&key[..], 0));
+        // IPv6 beside it goes as well, where it could be read.
+        let bytes = raw_update(&[], &[&reach[..], &attributes].concat(), &here);
+        reader.read(&bytes, &session).unwrap().unwrap();
+        assert_eq!((reader.gone_v6.len(), reader.here_v6.len()), (1, 0));
+    }
+    let flagged = [&with_flags(0x50, &reach)[..], &path].concat();
+    let bytes = raw_update(&[], &flagged, &[]);
+    assert!(reader.read(&bytes, &session).unwrap().is_some());
+    assert_eq!((reader.gone_v6.len(), reader.here_v6.len()), (1, 0));
+    // Of two paths the first counts.
+    let two = [&path[..], &attribute(2, &sequence(&[7]))].concat();
+    assert_eq!(
+        reader.read(&raw_update(&[], &two, &here), &session),
+        Ok(None)
+    );
+    assert_eq!(reader.origins, [64501]);
+    // What is not read is not judged: its routes are the router's.
+    let odd = [&path[..], &attribute(1, &[9, 9]), &attribute(8, &[1])].concat();
+    assert_eq!(
+        reader.read(&raw_update(&[], &odd, &here), &session),
+        Ok(None)
+    );
+    assert_eq!(reader.here_v4, key);
+}
+
+#[test]
+fn what_hides_its_routes_ends_the_session() {
+    let session = Session::default();
+    let here = nlri("192.0.2.0/24".parse().unwrap());
+    let path = attribute(2, &sequence(&[64501]));
+    let reach = |next_hop: u8, nlri: &[u8]| {
+        let mut value = vec![0, 2, 1, next_hop];
+        value.extend(vec![0; usize::from(next_hop) + 1]);
+        value.extend(nlri);
+        attribute(14, &value)
+    };
+    let unreach = |nlri: &[u8]| attribute(15, &[&[0, 2, 1], nlri].concat());
+    let v6 = nlri("2001:db8::/32".parse().unwrap());
+    let mut reader = Update::default();
+    for (attributes, what) in [
+        (reach(16, &[129]), "longer than an address"),
+        (reach(16, &[64, 1]), "shorter than it says"),
+        (reach(4, &v6), "no address"),
+        (reach(0, &v6), "no address"),
+        (attribute(14, &[0, 2]), "shorter than it says"),
+        (unreach(&[129]), "longer than an address"),
+        (unreach(&[64, 1]), "shorter than it says"),
+        (attribute(15, &[0]), "shorter than it says"),
+        ([reach(16, &v6), reach(16, &v6)].concat(), "twice"),
+        ([unreach(&v6), unreach(&v6)].concat(), "twice"),
+    ] {
+        let bytes = raw_update(&[], &[&path[..], &attributes].concat(), &here);
+        let said = reader.read(&bytes, &session).unwrap_err();
+        assert!(said.contains(what), "{said}: {what}");
+    }
+    for next_hop in [16, 32] {
+        let bytes = raw_update(&[], &[&path[..], &reach(next_hop, &v6)].concat(), &[]);
+        assert_eq!(reader.read(&bytes, &session), Ok(None));
+        assert_eq!(reader.here_v6.len(), 1);
+    }
+    // Behind the damage there may have been routes of the other family.
+    for attributes in [&[0x40][..], &attribute(2, &[9, 1]), &path[..3]] {
+        let bytes = raw_update(&[], attributes, &[]);
+        assert!(reader.read(&bytes, &session).is_err());
+    }
 }
 
 proptest! {

@@ -4,6 +4,7 @@ mod feed;
 mod hostile;
 mod model;
 mod reading;
+mod said;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -45,9 +46,14 @@ pub(super) fn bgp(kind: u8, body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A path attribute.
+/// A path attribute, with a long length and the flags of its kind.
 pub(super) fn attribute(kind: u8, value: &[u8]) -> Vec<u8> {
-    let mut out = vec![0x50, kind];
+    let flags = match kind {
+        14 | 15 => 0x90,
+        17 => 0xd0,
+        _ => 0x50,
+    };
+    let mut out = vec![flags, kind];
     out.extend((value.len() as u16).to_be_bytes());
     out.extend(value);
     out
@@ -113,8 +119,17 @@ pub(super) fn raw_update(gone: &[u8], attributes: &[u8], here: &[u8]) -> Vec<u8>
     bgp(2, &body)
 }
 
+/// What the router accepted of a peer.
 pub(crate) fn routes(n: u8, update: &[u8]) -> Vec<u8> {
-    let mut body = peer(n, 0);
+    routes_of(n, POST, update)
+}
+
+/// After the router's filters.
+pub(super) const POST: u8 = 0x40;
+
+/// What the router says of a peer, with these flags.
+pub(super) fn routes_of(n: u8, flags: u8, update: &[u8]) -> Vec<u8> {
+    let mut body = peer(n, flags);
     body.extend(update);
     bmp(0, &body)
 }
@@ -149,9 +164,13 @@ pub(super) const END_V4: [u8; 4] = [0; 4];
 
 /// End-of-RIB of both families.
 pub(crate) fn ends(n: u8) -> Vec<u8> {
-    let mut out = routes(n, &bgp(2, &END_V4));
+    ends_of(n, POST)
+}
+
+pub(super) fn ends_of(n: u8, flags: u8) -> Vec<u8> {
+    let mut out = routes_of(n, flags, &bgp(2, &END_V4));
     let v6 = raw_update(&[], &attribute(15, &[0, 2, 1]), &[]);
-    out.extend(routes(n, &v6));
+    out.extend(routes_of(n, flags, &v6));
     out
 }
 
@@ -178,6 +197,7 @@ impl Lab {
         let settings = Settings {
             hold: 600,
             stale_after: 3600,
+            forget_after: 100_000,
         };
         let mut feed = Feed::new(settings, stakes, imported.clone());
         let session = feed.open(ROUTER, at(0));

@@ -7,7 +7,7 @@ use crate::asn::path::Width;
 
 fn read(message: &[u8], session: Session) -> Update {
     let mut update = Update::default();
-    update.read(message, &session).unwrap();
+    assert_eq!(update.read(message, &session), Ok(None));
     update
 }
 
@@ -116,6 +116,10 @@ fn two_octets() {
     assert_eq!(of(path(&[1, 23456]), Some(sequence(&[200_000]))), [200_000]);
     // Who let it out, where nobody says who it is.
     assert_eq!(of(path(&[1, 23456]), None), [1]);
+    // One that is damaged is left out.
+    for damaged in [&[2, 2, 0, 0, 0, 1][..], &[2, 0], &[9, 1, 0, 0, 0, 1]] {
+        assert_eq!(of(path(&[1, 23456]), Some(damaged.to_vec())), [1]);
+    }
     // The end of the path could be said: nothing else counts.
     assert_eq!(of(path(&[23456, 2]), Some(sequence(&[200_000, 7]))), [2]);
 }

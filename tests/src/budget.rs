@@ -1,0 +1,42 @@
+//! What the program of an interface costs, as a kernel tells it: asked here for the
+//! budget of this machine's kernel, and in virtual machines for those of others.
+
+use anyhow::{Context as _, Result};
+use aya::{EbpfLoader, programs::Xdp};
+use kordon::{compile::table::Tier, datapath::programs};
+
+/// What the program of an interface takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// Instructions that the verifier followed, on all ways together.
+    pub verified: u32,
+    /// Bytes of what is left after it; eight for each instruction.
+    pub translated: u32,
+    /// Bytes of machine code. Differs from kernel to kernel and by mitigations.
+    pub jitted: u32,
+}
+
+/// Loads the program of a tier: `mode` is one of [`kordon_ebpf::layout::mode`], `trace`
+/// one of [`kordon_ebpf::layout::trace`].
+///
+/// # Errors
+/// When the kernel refuses it; with the end of what the verifier says.
+pub fn cost(tier: Tier, mode: u32, trace: u32) -> Result<Cost> {
+    let mut ebpf = EbpfLoader::new()
+        .override_global("MODE", &mode, true)
+        .override_global("TRACE", &trace, true)
+        .override_global("PORT", &0u32, true)
+        // Of counters there is one page: what is measured is the program.
+        .map_max_entries("COUNTERS", 1)
+        .map_max_entries("AYA_LOGS", programs::NO_LOG)
+        .load(programs::object(tier))?;
+    let program = ebpf.program_mut("kordon").context("no program `kordon`")?;
+    let program: &mut Xdp = program.try_into()?;
+    program.load()?;
+    let info = program.info()?;
+    Ok(Cost {
+        verified: info.verified_instruction_count().unwrap_or(0),
+        translated: info.size_translated().unwrap_or(0),
+        jitted: info.size_jitted(),
+    })
+}

@@ -1,0 +1,92 @@
+//! The first process of the machine: mounts what kordon needs, loads modules, runs the
+//! checks, reports each on the console, and switches the machine off.
+
+use std::{
+    ffi::CString,
+    fs::{self, File},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    kmod::{ModuleInitFlags, finit_module},
+    mount::{MsFlags, mount},
+    sys::reboot::{RebootMode, reboot},
+};
+
+use super::checks;
+
+/// What begins a line that `cargo xtask vm` reads.
+const MARK: &str = "kordon-vm:";
+
+/// Never returns: the first process must not end.
+pub(super) fn main() -> ! {
+    // A panic would end the process, and with it the machine; the host then sees
+    // that the last line is missing.
+    match boot() {
+        Ok(()) => {
+            checks::run(&report);
+            println!("{MARK} done");
+        }
+        Err(error) => println!("{MARK} FAILED boot: {error:#}"),
+    }
+    // The console's last line needs a moment to get out.
+    std::thread::sleep(Duration::from_millis(200));
+    // With `-no-reboot` this ends the virtual machine, whatever its power supply.
+    let _ = reboot(RebootMode::RB_AUTOBOOT);
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Runs one check, and says what came of it. `Ok(None)`: it could not be done, and `why`
+/// says why.
+fn report(name: &str, check: &mut dyn FnMut() -> Result<checks::Said>) {
+    let start = Instant::now();
+    let said = check();
+    let took = start.elapsed().as_secs_f64();
+    match said {
+        Ok(checks::Said::Done(what)) => println!("{MARK} ok {name}: {what} ({took:.1} s)"),
+        Ok(checks::Said::Skipped(why)) => println!("{MARK} SKIPPED {name}: {why}"),
+        Err(error) => {
+            let error = format!("{error:#}");
+            let mut lines = error.lines();
+            let first = lines.next().unwrap_or_default();
+            println!("{MARK} FAILED {name}: {first} ({took:.1} s)");
+            // What the verifier says comes in thousands of lines; the last ones count.
+            let rest: Vec<_> = lines.collect();
+            for line in &rest[rest.len().saturating_sub(60)..] {
+                println!("    {line}");
+            }
+        }
+    }
+}
+
+fn boot() -> Result<()> {
+    for (kind, at) in [
+        ("proc", "/proc"),
+        ("sysfs", "/sys"),
+        ("bpf", "/sys/fs/bpf"),
+        ("devtmpfs", "/dev"),
+        ("tmpfs", "/tmp"),
+    ] {
+        fs::create_dir_all(at).with_context(|| format!("cannot make {at}"))?;
+        mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>)
+            .with_context(|| format!("cannot mount {at}"))?;
+    }
+    let mut modules: Vec<_> = fs::read_dir("/modules")
+        .context("there are no modules")?
+        .collect::<Result<_, _>>()?;
+    modules.sort_by_key(fs::DirEntry::file_name);
+    for module in modules {
+        load(&module.path())?;
+    }
+    Ok(())
+}
+
+fn load(module: &Path) -> Result<()> {
+    let what = || format!("cannot load {}", module.display());
+    let file = File::open(module).with_context(what)?;
+    finit_module(file, &CString::default(), ModuleInitFlags::empty()).with_context(what)
+}

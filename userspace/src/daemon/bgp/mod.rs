@@ -1,0 +1,294 @@
+//! Live BGP: routers connect, what they tell goes into the feed, and what takes effect
+//! goes into the kernel's table.
+//!
+//! Sessions only ever hold the feed's lock, and shortly; the core's is taken once for all
+//! changes that have come meanwhile. A session that sends what cannot be read is closed,
+//! and what it brought before stays.
+//!
+//! [`admission`] says who may connect ([`owner`]: whose socket it is), [`sessions`] reads
+//! what they send, [`report`] tells what there is.
+
+mod admission;
+mod owner;
+mod report;
+mod sessions;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::Notify,
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
+
+use self::admission::Users;
+pub(super) use self::report::in_words;
+use super::{
+    Shared,
+    core::Core,
+    database::Database,
+    lock,
+    state::{Prepared, StateDir},
+};
+use crate::{
+    asn::AsnDb,
+    bmp::{
+        feed::{Feed, Settings},
+        overlay::{Change, Stakes},
+        rib::Moment,
+    },
+    config,
+};
+
+/// What there is is kept on disk so often, if it has changed.
+const KEEP: Duration = Duration::from_secs(30);
+/// Changes that no rule asks about come into the kernel so often: only whose packets are
+/// said to be depends on them, and a new table costs more than they are worth.
+const LAZY: Duration = Duration::from_secs(5);
+/// Time brings something at most this much later.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Changes that are not in the kernel yet.
+#[derive(Debug, Default)]
+struct Pending {
+    changes: Vec<Change>,
+    /// A verdict depends on one of them.
+    urgent: bool,
+    /// When others were brought there last.
+    last: Option<Instant>,
+}
+
+/// What the daemon has of live BGP; shared.
+#[derive(Clone, Debug)]
+pub(super) struct Bgp {
+    config: config::Bmp,
+    feed: Arc<Mutex<Feed>>,
+    start: Instant,
+    pending: Arc<Mutex<Pending>>,
+    /// Who may connect from this machine.
+    users: Users,
+    /// Connections that were turned away.
+    refused: Arc<AtomicU64>,
+    /// Something has come.
+    news: Arc<Notify>,
+    /// Changes have not come to the kernel.
+    behind: Arc<AtomicBool>,
+    failures: Arc<AtomicU64>,
+    /// What had come when it was kept last.
+    kept: Arc<AtomicU64>,
+    /// Microseconds of the last one; 0: there was none.
+    took: Arc<AtomicU64>,
+    /// Changes that came into the table in place.
+    pub(super) in_place: Arc<AtomicU64>,
+}
+
+impl Bgp {
+    pub(super) fn new(config: &config::Bmp, database: &Database) -> Self {
+        let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        let settings = Settings {
+            hold: seconds(config.hold),
+            stale_after: seconds(config.stale_after),
+            forget_after: seconds(config.forget_after),
+        };
+        let feed = Feed::new(settings, Stakes::default(), Arc::clone(&database.db));
+        Self {
+            config: config.clone(),
+            feed: Arc::new(Mutex::new(feed)),
+            start: Instant::now(),
+            pending: Arc::default(),
+            users: Users::default(),
+            refused: Arc::default(),
+            news: Arc::default(),
+            behind: Arc::default(),
+            failures: Arc::default(),
+            kept: Arc::default(),
+            took: Arc::default(),
+            in_place: Arc::default(),
+        }
+    }
+
+    /// Takes over what an earlier daemon had.
+    pub(super) fn restore(&self, state: &StateDir) {
+        let path = state.bgp();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return,
+            Err(e) => {
+                tracing::error!("cannot read {}: {e}", path.display());
+                return;
+            }
+        };
+        let now = self.now();
+        if let Err(e) = self.feed().restore(&bytes, now) {
+            tracing::error!(
+                "{} cannot be used: {e}; live BGP begins when a router connects",
+                path.display()
+            );
+        }
+    }
+
+    /// Keeps it for the next daemon, unless nothing has come since.
+    fn keep(&self, path: &Path) {
+        let (bytes, updates) = {
+            let feed = self.feed();
+            let updates = feed.counts().updates + feed.revision();
+            if self.kept.load(Ordering::Relaxed) == updates {
+                return;
+            }
+            (feed.to_bytes(), updates)
+        };
+        match Prepared::write(path, &bytes).and_then(Prepared::commit) {
+            Ok(()) => self.kept.store(updates, Ordering::Relaxed),
+            Err(e) => tracing::error!("what BGP says cannot be kept: {e}"),
+        }
+    }
+
+    /// Whatever panicked with it: routes are replaced one by one.
+    pub(super) fn feed(&self) -> MutexGuard<'_, Feed> {
+        self.feed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the kernel lacks something that is in effect.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
+    }
+
+    /// What is in effect, over a database.
+    pub(super) fn overlaid(&self, db: &AsnDb) -> AsnDb {
+        self.feed().overlaid(db)
+    }
+
+    /// A database with what is in effect over it.
+    pub(super) fn over(&self, database: Database) -> Database {
+        database.under(&self.feed())
+    }
+
+    fn now(&self) -> Moment {
+        let wall = Timestamp::now().as_second();
+        let steady = self.start.elapsed().as_secs();
+        Moment {
+            wall: u32::try_from(wall).unwrap_or_default(),
+            steady: u32::try_from(steady).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl Core {
+    /// The policy or the database is another one.
+    pub(super) fn tell_bgp(&self) {
+        let (Some(bgp), Some(live)) = (&self.bgp, &self.live) else {
+            return;
+        };
+        let stakes = Stakes::of(&live.policy, &self.database.db);
+        if bgp.feed().ground(stakes, Arc::clone(&self.database.db)) {
+            bgp.pending().urgent = true;
+            bgp.news.notify_one();
+        }
+    }
+
+    /// A database as it is with what is in effect over it.
+    pub(super) fn with_bgp(&self, database: Database) -> Database {
+        match &self.bgp {
+            Some(bgp) => bgp.over(database),
+            None => database,
+        }
+    }
+
+    /// Keeps what live BGP has: the daemon ends.
+    pub(super) fn keep_bgp(&self) {
+        if let Some(bgp) = &self.bgp {
+            bgp.keep(&self.state.bgp());
+        }
+    }
+
+    /// Brings what has come into the kernel; `all`: also what does not hurry.
+    pub(super) fn catch_up(&mut self, all: bool) {
+        let Some(bgp) = self.bgp.clone() else { return };
+        if self.detached || self.live.is_none() {
+            return;
+        }
+        let start = Instant::now();
+        let mut pending = bgp.pending();
+        let new = bgp.feed().settle(bgp.now());
+        pending.urgent |= new.iter().any(|change| change.urgent);
+        pending.changes.extend(new);
+        let behind = bgp.behind.load(Ordering::Relaxed);
+        let waits =
+            !all && !pending.urgent && pending.last.is_some_and(|last| last.elapsed() < LAZY);
+        if !behind && (pending.changes.is_empty() || waits) {
+            return;
+        }
+        let changes = std::mem::take(&mut pending.changes);
+        pending.urgent = false;
+        pending.last = Some(start);
+        // The change asks for it as well.
+        drop(pending);
+        match self.follow(&changes, &bgp) {
+            Ok(()) => {
+                bgp.behind.store(false, Ordering::Relaxed);
+                let took = start.elapsed();
+                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                bgp.took.store(micros.max(1), Ordering::Relaxed);
+                tracing::debug!(changes = changes.len(), ?took, "live BGP");
+            }
+            Err(e) => {
+                bgp.failures.fetch_add(1, Ordering::Relaxed);
+                if !bgp.behind.swap(true, Ordering::Relaxed) {
+                    tracing::error!(
+                        "what BGP says now is not enforced yet, and is tried again: {}",
+                        e.in_words()
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Accepts sessions and follows what they say, where that is configured.
+pub(super) async fn serve(core: Shared) {
+    let (bgp, path) = {
+        let core = lock(&core);
+        (core.bgp.clone(), core.state.bgp())
+    };
+    let Some(bgp) = bgp else { return };
+    let users = bgp.clone();
+    // Nobody is turned away because it is not known yet who may come.
+    let _ = spawn_blocking(move || users.users.look_up(&users.config)).await;
+    tokio::spawn(sessions::accept(bgp.clone()));
+    tokio::spawn(keep(bgp.clone(), path));
+    loop {
+        let _ = timeout(TICK, bgp.news.notified()).await;
+        let start = Instant::now();
+        let core = Arc::clone(&core);
+        if let Err(e) = spawn_blocking(move || lock(&core).catch_up(false)).await {
+            tracing::error!("following BGP failed inside the daemon: {e}");
+        }
+        // What comes meanwhile is one change, and others have their turn.
+        sleep((start.elapsed() / 4).min(TICK)).await;
+    }
+}
+
+/// A daemon that is killed has it, too, but for the last moments.
+async fn keep(bgp: Bgp, path: PathBuf) {
+    loop {
+        sleep(KEEP).await;
+        let (bgp, path) = (bgp.clone(), path.clone());
+        let job = move || {
+            bgp.keep(&path);
+            bgp.users.look_up(&bgp.config);
+        };
+        let _ = spawn_blocking(job).await;
+    }
+}

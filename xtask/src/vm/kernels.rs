@@ -1,0 +1,382 @@
+//! Which kernels are tried, and how they are had: packages of Debian's, of suites that
+//! this machine need not be of. They are unpacked into a folder, never installed; lists
+//! of packages are kept there, too, so that the machine's own apt is left alone.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use crate::command::{Failed, answer, run, say};
+
+/// A series of kernels that is supported.
+#[derive(Debug)]
+pub(crate) struct Series {
+    /// What it is called on the command line.
+    pub(super) name: &'static str,
+    /// Where its packages are.
+    archive: Archive,
+    suite: &'static str,
+    /// The package that depends on the newest of the series, less the architecture.
+    package: &'static str,
+}
+
+/// The oldest that is supported, what lies between, and the newest there is. Those
+/// for clouds are the same kernels with fewer drivers, and a third of the size.
+pub(super) const KERNELS: &[Series] = &[
+    Series {
+        name: "6.1",
+        archive: Archive::Security,
+        suite: "bookworm-security",
+        package: "linux-image-cloud",
+    },
+    Series {
+        name: "6.12",
+        archive: Archive::Security,
+        suite: "bookworm-security",
+        package: "linux-image-6.12-cloud",
+    },
+    Series {
+        name: "newest",
+        archive: Archive::Main,
+        suite: "trixie-backports",
+        package: "linux-image-cloud",
+    },
+];
+
+#[derive(Clone, Copy, Debug)]
+enum Archive {
+    Main,
+    Security,
+}
+
+/// Modules that the checks need, in the order in which they are loaded.
+const MODULES: &[&str] = &["veth"];
+
+/// How long lists of packages are taken as current.
+const CURRENT: Duration = Duration::from_secs(24 * 3600);
+
+/// A processor that can be emulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Architecture {
+    /// Of PCs.
+    X86_64,
+    /// Of ARM, 64 bits.
+    Aarch64,
+}
+
+impl Architecture {
+    /// This machine's.
+    pub(crate) const HOST: Self = if cfg!(target_arch = "aarch64") {
+        Self::Aarch64
+    } else {
+        Self::X86_64
+    };
+
+    /// By the name that compilers use.
+    pub(super) fn named(name: &OsStr) -> Result<Self, Failed> {
+        match name.to_str() {
+            Some("x86_64") => Ok(Self::X86_64),
+            Some("aarch64") => Ok(Self::Aarch64),
+            _ => Err(Failed::usage(format!(
+                "architecture `{}` cannot be emulated; `x86_64` and `aarch64` can",
+                name.display()
+            ))),
+        }
+    }
+
+    /// As compilers call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+
+    /// As Debian calls it.
+    fn debian(self) -> &'static str {
+        match self {
+            Self::X86_64 => "amd64",
+            Self::Aarch64 => "arm64",
+        }
+    }
+}
+
+/// A kernel, unpacked.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    /// Of the packages: `6.1.192-2`.
+    pub(super) version: String,
+    pub(super) architecture: Architecture,
+    /// What a boot loader loads.
+    pub(super) image: PathBuf,
+    /// [`MODULES`], decompressed.
+    pub(super) modules: Vec<PathBuf>,
+}
+
+/// The newest of a series, from the cache in `folder` or from the registry.
+pub(super) fn fetch(
+    series: &Series,
+    architecture: Architecture,
+    folder: &Path,
+) -> Result<Kernel, Failed> {
+    let home = folder.join(architecture.name()).join(series.name);
+    let apt = Apt::new(series, architecture, &home.join("apt"))?;
+    let meta = format!("{}-{}", series.package, architecture.debian());
+    if let Err(failed) = apt.update() {
+        // What was fetched before is as good as it was then.
+        let Some(kernel) = newest(&home, architecture) else {
+            return Err(failed);
+        };
+        say(format_args!(
+            "{failed}; going on with Linux {}",
+            kernel.version
+        ));
+        return Ok(kernel);
+    }
+    let (version, _) = apt.show(&meta)?;
+    let into = home.join(&version);
+    if let Some(kernel) = unpacked(&into, architecture) {
+        return Ok(kernel);
+    }
+    say(format_args!("fetching Linux {version}"));
+    let scratch = home.join("new");
+    let _ = fs::remove_dir_all(&scratch);
+    make(&scratch)?;
+    let mut packages = vec![meta];
+    let mut next = 0;
+    while let Some(package) = packages.get(next) {
+        let (_, needs) = apt.show(package)?;
+        for need in needs {
+            if !packages.contains(&need) {
+                packages.push(need);
+            }
+        }
+        next += 1;
+    }
+    let mut download = apt.command("apt-get");
+    run(download
+        .current_dir(&scratch)
+        .arg("download")
+        .args(&packages))?;
+    let root = scratch.join("root");
+    for file in files(&scratch) {
+        if file.extension() == Some(OsStr::new("deb")) {
+            run(Command::new("dpkg-deb").arg("-x").args([&file, &root]))?;
+        }
+    }
+    let found = files(&root);
+    let find = |what: &str| {
+        let of_the_name = |file: &&PathBuf| {
+            file.file_name()
+                .and_then(OsStr::to_str)
+                .is_some_and(|name| name.starts_with(what))
+        };
+        found.iter().find(of_the_name).cloned().ok_or_else(|| {
+            Failed::new(format!(
+                "no `{what}` in the packages {}",
+                packages.join(", ")
+            ))
+        })
+    };
+    let kept = scratch.join("kept");
+    make(&kept)?;
+    copy(&find("vmlinuz")?, &kept.join("vmlinuz"))?;
+    for module in MODULES {
+        let file = find(&format!("{module}.ko"))?;
+        let name = file.file_name().unwrap_or_default();
+        let to = kept.join(name);
+        copy(&file, &to)?;
+        if to.extension() == Some(OsStr::new("xz")) {
+            run(Command::new("xz").arg("--decompress").arg(&to))?;
+        }
+    }
+    let _ = fs::remove_dir_all(&into);
+    fs::rename(&kept, &into)
+        .map_err(|error| Failed::new(format!("cannot make `{}`: {error}", into.display())))?;
+    let _ = fs::remove_dir_all(&scratch);
+    unpacked(&into, architecture)
+        .ok_or_else(|| Failed::new(format!("no kernel in `{}`", into.display())))
+}
+
+fn unpacked(folder: &Path, architecture: Architecture) -> Option<Kernel> {
+    let kernel = Kernel {
+        version: folder.file_name()?.to_str()?.to_owned(),
+        architecture,
+        image: folder.join("vmlinuz"),
+        modules: MODULES
+            .iter()
+            .map(|module| folder.join(format!("{module}.ko")))
+            .collect(),
+    };
+    let all = kernel.image.is_file() && kernel.modules.iter().all(|module| module.is_file());
+    all.then_some(kernel)
+}
+
+/// The one that was fetched last.
+fn newest(home: &Path, architecture: Architecture) -> Option<Kernel> {
+    let entries = fs::read_dir(home).ok()?.flatten();
+    let mut folders: Vec<_> = entries
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    folders.sort();
+    folders
+        .iter()
+        .rev()
+        .find_map(|(_, folder)| unpacked(folder, architecture))
+}
+
+/// Package lists of one suite, apart from the machine's.
+struct Apt {
+    home: PathBuf,
+    options: Vec<String>,
+}
+
+impl Apt {
+    fn new(series: &Series, architecture: Architecture, home: &Path) -> Result<Self, Failed> {
+        make(&home.join("lists/partial"))?;
+        make(&home.join("cache/archives/partial"))?;
+        let sources = home.join("sources.list");
+        let line = format!(
+            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {} {} main\n",
+            address(series.archive),
+            series.suite
+        );
+        for (file, text) in [(&sources, line.as_str()), (&home.join("status"), "")] {
+            fs::write(file, text).map_err(|error| {
+                Failed::new(format!("cannot write `{}`: {error}", file.display()))
+            })?;
+        }
+        let home = std::path::absolute(home)
+            .map_err(|error| Failed::new(format!("no path to `{}`: {error}", home.display())))?;
+        let here = home.display();
+        let mut options = Vec::new();
+        for option in [
+            format!("Dir::State::lists={here}/lists"),
+            format!("Dir::State::status={here}/status"),
+            format!("Dir::Cache={here}/cache"),
+            format!("Dir::Etc::sourcelist={here}/sources.list"),
+            "Dir::Etc::sourceparts=/dev/null".to_owned(),
+            "Dir::Etc::preferences=/dev/null".to_owned(),
+            "Dir::Etc::preferencesparts=/dev/null".to_owned(),
+            "Acquire::Languages=none".to_owned(),
+            // Where an administrator's folder is closed, apt's own user cannot write.
+            "APT::Sandbox::User=root".to_owned(),
+            format!("APT::Architecture={}", architecture.debian()),
+            format!("APT::Architectures={}", architecture.debian()),
+        ] {
+            options.push("-o".to_owned());
+            options.push(option);
+        }
+        Ok(Self { home, options })
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.args(&self.options);
+        command
+    }
+
+    /// Brings the lists, unless they are current.
+    fn update(&self) -> Result<(), Failed> {
+        let stamp = self.home.join("updated");
+        let age = fs::metadata(&stamp)
+            .and_then(|file| file.modified())
+            .ok()
+            .and_then(|time| SystemTime::now().duration_since(time).ok());
+        if age.is_some_and(|age| age < CURRENT) {
+            return Ok(());
+        }
+        run(self
+            .command("apt-get")
+            .args(["update", "--quiet=2", "--error-on=any"]))?;
+        fs::write(&stamp, "")
+            .map_err(|error| Failed::new(format!("cannot write `{}`: {error}", stamp.display())))
+    }
+
+    /// Version of a package, and which parts of a kernel it depends on.
+    fn show(&self, package: &str) -> Result<(String, Vec<String>), Failed> {
+        let text = answer(
+            self.command("apt-cache")
+                .args(["show", "--no-all-versions", package]),
+        )
+        .ok_or_else(|| Failed::new(format!("the registry has no package `{package}`")))?;
+        read_record(&text).ok_or_else(|| Failed::new(format!("package `{package}` has no version")))
+    }
+}
+
+fn read_record(text: &str) -> Option<(String, Vec<String>)> {
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    let parts = ["linux-image-", "linux-binary-", "linux-modules-"];
+    let needs = field("Depends: ")
+        .unwrap_or_default()
+        .split(", ")
+        .filter_map(|need| need.split_whitespace().next())
+        .filter(|need| parts.iter().any(|part| need.starts_with(part)))
+        .map(str::to_owned)
+        .collect();
+    Some((field("Version: ")?.to_owned(), needs))
+}
+
+/// Where an archive is: where this machine has it from, else where Debian has it.
+fn address(archive: Archive) -> String {
+    let (end, otherwise) = match archive {
+        Archive::Main => ("/debian/", "http://deb.debian.org/debian/"),
+        Archive::Security => ("-security/", "http://deb.debian.org/debian-security/"),
+    };
+    let mut question = Command::new("apt-get");
+    question.args(["indextargets", "--format", "$(REPO_URI)"]);
+    question.arg("Created-By: Packages");
+    let known = answer(&mut question).unwrap_or_default();
+    known
+        .lines()
+        .find(|address| address.ends_with(end))
+        .unwrap_or(otherwise)
+        .to_owned()
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(files(&entry.path())),
+            Ok(kind) if kind.is_file() => found.push(entry.path()),
+            _ => {}
+        }
+    }
+    found.sort();
+    found
+}
+
+fn make(folder: &Path) -> Result<(), Failed> {
+    fs::create_dir_all(folder)
+        .map_err(|error| Failed::new(format!("cannot make `{}`: {error}", folder.display())))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), Failed> {
+    fs::copy(from, to).map(drop).map_err(|error| {
+        Failed::new(format!(
+            "cannot copy `{}` to `{}`: {error}",
+            from.display(),
+            to.display()
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read_record;
+
+    #[test]
+    fn a_record_names_the_parts_of_the_kernel() {
+        let text = "Package: linux-image-7.3.4+deb13-cloud-amd64\nVersion: 7.3.4-1~bpo13+1\n\
+                    Depends: dracut | initramfs-tools (>= 0.120) | linux-initramfs-tool, \
+                    linux-base-7.3.4 (= 1), linux-binary-7.3.4 (= 1), linux-modules-7.3.4 (= 1)\n";
+        let (version, needs) = read_record(text).expect("it is one");
+        assert_eq!(version, "7.3.4-1~bpo13+1");
+        assert_eq!(needs, ["linux-binary-7.3.4", "linux-modules-7.3.4"]);
+        assert_eq!(read_record("N: no package\n"), None);
+    }
+}

@@ -13,7 +13,7 @@
 //! table, so one pointer swap changes both.
 
 /// Version of everything in this file. Pinned maps with another one are not adopted.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// Values of the program's `TRACE`.
 pub mod trace {
@@ -280,7 +280,8 @@ pub struct Port {
     pub vid_table: u16,
     /// 1: frames of no zone are dropped (`unknown_vlans = "drop"`).
     pub drop_unknown: u16,
-    /// First of [`FIXED_SLOTS`] counters for frames of no zone that are dropped.
+    /// First of [`FIXED_SLOTS`] counters: frames of no zone that are dropped, then those of
+    /// [`crate::seen`].
     pub slot_base: u32,
 }
 
@@ -546,6 +547,8 @@ pub const PLANE_ORDINAL_ASK: u16 = (1 << 13) - 1;
 
 /// Set in [`Planes::ports`] where frames of no zone are dropped.
 pub const GATE_DROP_UNKNOWN: u32 = 1 << 16;
+/// Shift of [`Port::slot_base`] in [`Planes::ports`].
+pub const GATE_SLOT_SHIFT: u32 = 32;
 /// Set in [`Gate::plane`]: sources are looked up in the plane, they must have a pass.
 pub const GATE_SOURCES_BY_RULES: u32 = 1 << 16;
 
@@ -629,9 +632,10 @@ pub struct Planes<
 > {
     /// Number of the generation that this was made of; 0: nothing here may be used.
     pub number: u64,
-    /// By port number: index into `vids`, and [`GATE_DROP_UNKNOWN`]. The first of them
-    /// are on the cache line of the number, which is read before.
-    pub ports: [u32; MAX_PORTS],
+    /// By port number: index into `vids`, [`GATE_DROP_UNKNOWN`], and from
+    /// [`GATE_SLOT_SHIFT`] on the port's first counter. The first of them are on the cache
+    /// line of the number, which is read before.
+    pub ports: [u64; MAX_PORTS],
     /// Always 0: what follows starts on a cache line.
     pub reserved: [u64; 7],
     /// By zone id + 1.

@@ -1,7 +1,7 @@
 //! kordon's decision library, shared by the kernel and userspace.
 //!
 //! [`packet`] reads headers, [`table`] finds the class of an address, [`verdict`]
-//! decides; [`layout`] is what both sides share byte for byte. All of it is
+//! decides; [`seen`] is what is counted by interface; [`layout`] is what both sides share byte for byte. All of it is
 //! plain `no_std` code that knows nothing of XDP. [`shell`] (only with the
 //! features `programs` and `lab`) puts it into a BPF program.
 #![cfg_attr(not(test), no_std)]
@@ -11,6 +11,7 @@ pub mod layout;
 pub mod opaque;
 pub mod packet;
 pub mod plane;
+pub mod seen;
 #[cfg(any(feature = "programs", feature = "lab"))]
 pub mod shell;
 pub mod table;

@@ -14,6 +14,7 @@ use crate::{
     layout::{PROBE_BATCH, Probe},
     opaque::opaque,
     packet::{Frame, View},
+    seen::Kind,
 };
 
 /// A frame that lies in one piece: everything is read in place.
@@ -39,6 +40,20 @@ pub struct Pieces<'a> {
 pub fn length(ctx: &XdpContext) -> u32 {
     // SAFETY: the helper reads the context it is given, nothing else.
     unsafe { bpf_xdp_get_buff_len(ctx.ctx) as u32 }
+}
+
+/// The tags of a frame, as the guard will see them.
+#[inline(always)]
+pub fn kind(ctx: &XdpContext) -> Kind {
+    let frame = Linear {
+        data: ctx.data(),
+        end: ctx.data_end(),
+    };
+    match frame.view::<18>(0) {
+        Some(head) => Kind::of(head.u16(12), head.u16(16)),
+        // No tag and an ethertype behind it fit in; a tag without one goes no further.
+        None => Kind::Untagged,
+    }
 }
 
 /// A window in the packet, checked against its end.
@@ -202,8 +217,10 @@ macro_rules! kordon_program {
                 Action, COUNTER_PAGE, COUNTER_PAGES, Counter, PROBE_BATCH, PlaneOutput, Probe,
                 Reason, TABLE_SLOTS, UNPARSABLE_REASONS, mode, trace,
             },
+            opaque::opaque,
             packet::Frame,
-            shell::{Linear, NO_GENERATION, Pieces, UNCLEAR, length, rewrite},
+            seen::{self, By},
+            shell::{Linear, NO_GENERATION, Pieces, UNCLEAR, kind, length, rewrite},
             verdict::{
                 Express, Known, Live, NO_SLOT, Selected, Verdict, Work, decide, express, known,
                 select, shortcut,
@@ -278,22 +295,28 @@ macro_rules! kordon_program {
                         end: ctx.data_end(),
                     };
                     match express(&frame, PORT.load(), planes) {
-                        Express::Unpoliced => return xdp_action::XDP_PASS,
-                        Express::Pass(slot) if TRACE.load() != trace::ON => {
+                        Express::Unpoliced { seen } => {
+                            count(seen, frame.reach());
+                            return xdp_action::XDP_PASS;
+                        }
+                        Express::Pass { slot, seen } if TRACE.load() != trace::ON => {
                             count(slot, frame.reach());
+                            count(seen, frame.reach());
                             return xdp_action::XDP_PASS;
                         }
                         Express::Counted {
                             action,
                             slot,
                             asn_slot,
+                            seen,
                         } if TRACE.load() != trace::ON => {
                             count(slot, frame.reach());
                             count(asn_slot, frame.reach());
-                            return match action {
-                                Action::Drop => xdp_action::XDP_DROP,
-                                _ => xdp_action::XDP_PASS,
-                            };
+                            if let Action::Drop = action {
+                                return xdp_action::XDP_DROP;
+                            }
+                            count(seen, frame.reach());
+                            return xdp_action::XDP_PASS;
                         }
                         Express::Known(said) => {
                             let action =
@@ -338,7 +361,7 @@ macro_rules! kordon_program {
                     probe_said((&verdict).into());
                     UNCLEAR
                 }
-                Some(verdict) => finish(&ctx, &verdict, frame.len()),
+                Some(verdict) => finish(&ctx, generation, &verdict, frame.len()),
                 None => UNCLEAR,
             }
         }
@@ -357,7 +380,10 @@ macro_rules! kordon_program {
             };
             let (zone, tags) = match select(&frame, port(), generation) {
                 // Traffic of no zone pays for nothing that follows.
-                Selected::Unpoliced if MODE.load() != mode::PROBE => return xdp_action::XDP_PASS,
+                Selected::Unpoliced if MODE.load() != mode::PROBE => {
+                    passed(&ctx, generation, By::NoZone, length(&ctx));
+                    return xdp_action::XDP_PASS;
+                }
                 Selected::Zone(zone, tags) => (zone, tags),
                 _ => return UNCLEAR,
             };
@@ -369,7 +395,7 @@ macro_rules! kordon_program {
                 return UNCLEAR;
             }
             match shortcut(&frame, zone, &tags, &Live { generation, table }) {
-                Some(verdict) => finish(&ctx, &verdict, len),
+                Some(verdict) => finish(&ctx, generation, &verdict, len),
                 None => UNCLEAR,
             }
         }
@@ -394,7 +420,7 @@ macro_rules! kordon_program {
             let frame = Pieces { ctx: &ctx, len };
             let live = Live { generation, table };
             work.verdict = decide(&frame, port(), &live, &mut work.work, &mut ());
-            finish(&ctx, &work.verdict, len)
+            finish(&ctx, generation, &work.verdict, len)
         }
 
         /// The live generation, if it is of this layout.
@@ -406,7 +432,7 @@ macro_rules! kordon_program {
 
         /// Counts what a verdict says, and does it.
         #[inline(always)]
-        fn finish(ctx: &XdpContext, verdict: &Verdict, len: u32) -> u32 {
+        fn finish(ctx: &XdpContext, generation: &$generation, verdict: &Verdict, len: u32) -> u32 {
             if verdict.slot != NO_SLOT {
                 let len = u64::from(len);
                 count(verdict.slot, len);
@@ -430,9 +456,23 @@ macro_rules! kordon_program {
             if TRACE.load() == trace::ON {
                 tell(ctx, verdict.slot, verdict.action as u32, verdict.class, len);
             }
-            match verdict.action {
-                Action::Drop => xdp_action::XDP_DROP,
-                _ => xdp_action::XDP_PASS,
+            if let Action::Drop = verdict.action {
+                return xdp_action::XDP_DROP;
+            }
+            let by = if verdict.slot == NO_SLOT {
+                By::NoZone
+            } else {
+                By::Zone
+            };
+            passed(ctx, generation, by, len);
+            xdp_action::XDP_PASS
+        }
+
+        /// Counts what goes on to the stack, for the interface. The guard counts the same.
+        #[inline(always)]
+        fn passed(ctx: &XdpContext, generation: &$generation, by: By, len: u32) {
+            if let Some(port) = generation.ports.get(opaque(port() as usize)) {
+                count(port.slot_base + seen::slot(by, kind(ctx)), u64::from(len));
             }
         }
 

@@ -19,9 +19,9 @@ use kordon::{
     prove::{Budget, Claim, Proof, prove},
 };
 use kordon_ebpf::layout::{
-    Action, GROUP_MASK, NO_CLASS, ORIGIN_ASK, PLANE_LEAF, PLANE_ORDINAL_SHIFT, Reason,
-    VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_ROUTER, VERDICT_SPOOFED, VERDICT_STEPS, VID_ZONE,
-    ZONE_PPPOE, ZONE_SOURCES_UNCHECKED, setting_shift,
+    Action, GATE_DROP_UNKNOWN, GROUP_MASK, NO_CLASS, ORIGIN_ASK, PLANE_LEAF, PLANE_ORDINAL_SHIFT,
+    Reason, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_ROUTER, VERDICT_SPOOFED, VERDICT_STEPS,
+    VID_ZONE, ZONE_PPPOE, ZONE_SOURCES_UNCHECKED, setting_shift,
 };
 
 const POLICY: &str = r#"
@@ -715,7 +715,10 @@ fn damage_of_the_verdict_planes_is_found() {
             planes.vids.iter_mut().for_each(|table| table[20] = 0);
         }),
         ("unknown VLANs pass", |planes| {
-            planes.ports.iter_mut().for_each(|port| *port &= 0xffff);
+            planes
+                .ports
+                .iter_mut()
+                .for_each(|port| *port &= !u64::from(GATE_DROP_UNKNOWN));
         }),
     ];
     let mut prober = None;

@@ -10,12 +10,14 @@
 use super::{NO_SLOT, Tables, Verdict, asn_slot, shortcut::by_class};
 use crate::{
     layout::{
-        Action, GATE_DROP_UNKNOWN, GATE_SOURCES_BY_RULES, Gate, NO_CLASS, PlaneOutput, Planes,
-        VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS, VID_HAS_PAIRS, VID_ZONE,
+        Action, GATE_DROP_UNKNOWN, GATE_SLOT_SHIFT, GATE_SOURCES_BY_RULES, Gate, NO_CLASS,
+        PlaneOutput, Planes, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS, VID_HAS_PAIRS,
+        VID_ZONE,
     },
     opaque::opaque,
     packet::{Address, Frame, View},
     plane::{ReadPlanes, leaf_v4, leaf_v6, ordinal_v4, ordinal_v6},
+    seen::{By, Kind, slot},
 };
 
 /// What the short way says.
@@ -23,10 +25,18 @@ use crate::{
 pub enum Express {
     /// Nothing: go on.
     Ask,
-    /// No zone: passed, not counted.
-    Unpoliced,
-    /// Passed, counted in this slot.
-    Pass(u32),
+    /// No zone: passed.
+    Unpoliced {
+        /// Counter slot of the interface.
+        seen: u32,
+    },
+    /// Passed.
+    Pass {
+        /// Counter slot.
+        slot: u32,
+        /// Counter slot of the interface.
+        seen: u32,
+    },
     /// Dropped, or passed and reported.
     Counted {
         /// What happens to it.
@@ -35,6 +45,8 @@ pub enum Express {
         slot: u32,
         /// Counter slot of the ASN.
         asn_slot: u32,
+        /// Counter slot of the interface, for what passes.
+        seen: u32,
     },
     /// Header and source are in order: [`known`] goes on from here.
     Known(Known),
@@ -57,12 +69,13 @@ impl From<Express> for PlaneOutput {
     fn from(said: Express) -> Self {
         let (said, slot, asn_slot) = match said {
             Express::Ask | Express::Known(_) => (0, 0, 0),
-            Express::Unpoliced => (1, 0, 0),
-            Express::Pass(slot) => (2, slot, 0),
+            Express::Unpoliced { .. } => (1, 0, 0),
+            Express::Pass { slot, .. } => (2, slot, 0),
             Express::Counted {
                 action,
                 slot,
                 asn_slot,
+                ..
             } => (action as u32 + 3, slot, asn_slot),
         };
         Self {
@@ -92,9 +105,9 @@ pub trait ReadGates: ReadPlanes {
     /// Number of the generation, 0: none.
     fn number(&self) -> u64;
     /// Word of a port.
-    fn gate_port(&self, port: u32) -> Option<u32>;
+    fn gate_port(&self, port: u32) -> Option<u64>;
     /// Word of a VID in the table of a port's word.
-    fn gate_vid(&self, port: u32, vid: u16) -> Option<u16>;
+    fn gate_vid(&self, port: u64, vid: u16) -> Option<u16>;
     /// A zone's gate, by its id + 1.
     fn gate(&self, zone: u32) -> Option<&Gate>;
     /// First counter slot of a page, 0: none.
@@ -115,11 +128,11 @@ impl<
         self.number
     }
     #[inline(always)]
-    fn gate_port(&self, port: u32) -> Option<u32> {
+    fn gate_port(&self, port: u32) -> Option<u64> {
         self.ports.get(opaque(port as usize)).copied()
     }
     #[inline(always)]
-    fn gate_vid(&self, port: u32, vid: u16) -> Option<u16> {
+    fn gate_vid(&self, port: u64, vid: u16) -> Option<u16> {
         let table = self.vids.get((port & 0xffff) as usize)?;
         Some(table[(vid & 0xfff) as usize])
     }
@@ -176,7 +189,7 @@ const RAW_IPV6: u16 = 0x86ddu16.to_be();
 fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadGates>(
     frame: &F,
     head: &V,
-    port: u32,
+    port: u64,
     vid: u16,
     planes: &P,
 ) -> Express {
@@ -187,10 +200,12 @@ fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadGates>(
     let zone = (word & VID_ZONE) as u32;
     if zone == 0 {
         // A second tag may count where the first does not, or be one too many.
-        if port & GATE_DROP_UNKNOWN != 0 || word != 0 || is_raw_tpid(ethertype) {
+        if port & GATE_DROP_UNKNOWN as u64 != 0 || word != 0 || is_raw_tpid(ethertype) {
             return Express::Ask;
         }
-        return Express::Unpoliced;
+        return Express::Unpoliced {
+            seen: seen::<AT, _>(head, port, By::NoZone),
+        };
     }
     let Some(gate) = planes.gate(zone) else {
         return Express::Ask;
@@ -207,11 +222,17 @@ fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadGates>(
     // not depend on what was looked up, and the next packet need not wait for it.
     let most = opaque(gate.words[0] as usize) as u32;
     if code == 0 && is_pass(most) {
-        return Express::Pass(most);
+        return Express::Pass {
+            slot: most,
+            seen: seen::<AT, _>(head, port, By::Zone),
+        };
     }
     let word = gate.words[code as usize & 3];
     if is_pass(word) {
-        return Express::Pass(word);
+        return Express::Pass {
+            slot: word,
+            seen: seen::<AT, _>(head, port, By::Zone),
+        };
     }
     if word & VERDICT_STEPS == 0 {
         let asn_slot = origin_slot(planes, gate, word, origin, v6);
@@ -220,6 +241,7 @@ fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadGates>(
                 action: Action::from_bits(word >> VERDICT_ACTION_SHIFT),
                 slot: word & VERDICT_INDEX,
                 asn_slot,
+                seen: seen::<AT, _>(head, port, By::Zone),
             };
         }
     }
@@ -228,6 +250,18 @@ fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadGates>(
         at: at as u32,
         v6,
     })
+}
+
+/// The interface's counter of a frame that passes: with one tag or none, for all others
+/// take longer ways.
+#[inline(always)]
+fn seen<const AT: usize, V: View>(head: &V, port: u64, by: By) -> u32 {
+    let kind = if AT == 14 {
+        Kind::Untagged
+    } else {
+        Kind::of(head.u16(12), 0)
+    };
+    (port >> GATE_SLOT_SHIFT) as u32 + slot(by, kind)
 }
 
 /// The counter of the destination's ASN, or [`NO_SLOT`]: the class must be asked for. A

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use kordon_ebpf::layout::{
     ASN_PAGE, Action, COUNTER_SLOTS, FIXED_SLOTS, MAX_ORDINALS, REASONS, Reason,
 };
+use kordon_ebpf::seen::{self, By, Kind};
 
 /// Whose a slot is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +29,8 @@ pub enum Identity {
     OtherAsns(String, Action),
     /// Packets on an interface that are in no zone: logical name.
     Port(String, Reason, Action),
+    /// Frames that an interface let through, by tags.
+    Seen(String, By, Kind),
 }
 
 /// There is no room for another counter.
@@ -231,6 +234,10 @@ impl Directory {
                 fixed(offset),
                 by_action(offset),
             )),
+            Record::Port(name) => {
+                let (by, kind) = seen::of_slot(offset)?;
+                Some(Identity::Seen(name.clone(), by, kind))
+            }
             Record::Rule(zone, rule) if offset < 3 => Some(Identity::Rule(
                 zone.clone(),
                 rule.clone(),
@@ -391,6 +398,10 @@ mod tests {
             assert_eq!(
                 directory.identity(port + Reason::NoZone.fixed_slot(Action::Drop)),
                 Some(Identity::Port("trunk".into(), Reason::NoZone, Action::Drop))
+            );
+            assert_eq!(
+                directory.identity(port + seen::slot(By::Guard, Kind::Service)),
+                Some(Identity::Seen("trunk".into(), By::Guard, Kind::Service))
             );
             assert_eq!(directory.identity(0), None);
             assert_eq!(directory.identity(directory.used()), None);

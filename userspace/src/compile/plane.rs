@@ -16,11 +16,11 @@ use std::collections::HashMap;
 
 use kordon_ebpf::{
     layout::{
-        ASK, CLASS_MASK, GATE_DROP_UNKNOWN, GATE_SOURCES_BY_RULES, GROUP_BITS, GROUP_MASK, Gate,
-        Generation, LEAF, MAX_GROUPS, MAX_PORTS, MAX_ZONES, NO_CLASS, Nat64, Node, ORIGIN_ASK,
-        PLANE_LEAF, PLANE_ORDINAL_ASK, PLANE_ORDINAL_SHIFT, PLANE_TREES, PlaneLine, Planes, Prefix,
-        VALUE_ASK, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS, ZONE_SOURCES_LISTED,
-        ZONE_SOURCES_UNCHECKED, Zone, tier,
+        ASK, CLASS_MASK, GATE_DROP_UNKNOWN, GATE_SLOT_SHIFT, GATE_SOURCES_BY_RULES, GROUP_BITS,
+        GROUP_MASK, Gate, Generation, LEAF, MAX_GROUPS, MAX_PORTS, MAX_ZONES, NO_CLASS, Nat64,
+        Node, ORIGIN_ASK, PLANE_LEAF, PLANE_ORDINAL_ASK, PLANE_ORDINAL_SHIFT, PLANE_TREES,
+        PlaneLine, Planes, Prefix, VALUE_ASK, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS,
+        ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED, Zone, tier,
     },
     plane::ReadPlanes,
     table::ReadTable,
@@ -98,7 +98,7 @@ pub struct FlatPlanes {
     /// By zone id + 1.
     pub gates: Vec<Gate>,
     /// By port.
-    pub ports: Vec<u32>,
+    pub ports: Vec<u64>,
     /// As [`Generation::asn_pages`].
     pub asn_pages: Vec<u32>,
     /// As [`Generation::vid_tables`].
@@ -260,14 +260,16 @@ impl FlatPlanes {
 
     /// Planes of a generation, of which nothing is built yet.
     fn empty(fixed: &Generation<0>) -> Self {
-        let ports: Vec<u32> = (fixed.ports.iter())
+        let ports: Vec<u64> = (fixed.ports.iter())
             .map(|port| {
                 let unknown = if port.drop_unknown == 0 {
                     0
                 } else {
                     GATE_DROP_UNKNOWN
                 };
-                u32::from(port.vid_table) | unknown
+                u64::from(port.vid_table)
+                    | u64::from(unknown)
+                    | u64::from(port.slot_base) << GATE_SLOT_SHIFT
             })
             .collect();
         debug_assert_eq!(ports.len(), MAX_PORTS);

@@ -1,10 +1,13 @@
-//! The compiled programs, one for each size tier.
+//! The compiled programs: one for each size tier, and the guard.
 
 use crate::compile::table::Tier;
 
 static SMALL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-small"));
 static INTERNET: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-internet"));
 static LARGE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-large"));
+
+/// The object file of the guard.
+pub static GUARD: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-guard"));
 
 /// The object file of a tier.
 #[must_use]

@@ -1,6 +1,9 @@
 //! A snapshot as text.
 
-use kordon_ebpf::layout::{Action, Counter, Reason};
+use kordon_ebpf::{
+    layout::{Action, Counter, Reason},
+    seen::By,
+};
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, IntCounterVec, Opts, Registry, Result, TextEncoder,
 };
@@ -121,6 +124,19 @@ fn traffic(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
         &["interface", "reason", "action"],
     )?;
 
+    let unpoliced = counter(
+        registry,
+        "kordon_interface_unpoliced_packets_total",
+        "Packets of no zone that a policed interface let pass, by the tag that is seen.",
+        &["interface", "tag"],
+    )?;
+    let passed = counter(
+        registry,
+        "kordon_interface_passed_packets_total",
+        "Packets that went on to the stack, as the XDP program and the guard behind it saw them.",
+        &["interface", "by", "tag"],
+    )?;
+
     // A series that starts with its first packet hides that packet from `rate`.
     for zone in &snapshot.zones {
         for action in [Action::Pass, Action::Audit, Action::Drop] {
@@ -166,6 +182,21 @@ fn traffic(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
             Identity::Port(interface, reason, action) => strangers
                 .with_label_values(&[interface, reason.as_str(), action.as_str()])
                 .inc_by(count.packets),
+            Identity::Seen(interface, by, kind) => {
+                let tag = kind.as_str();
+                if *by == By::NoZone {
+                    let labels = [interface, tag];
+                    unpoliced.with_label_values(&labels).inc_by(count.packets);
+                }
+                let by = match by {
+                    By::NoZone | By::Zone => "xdp",
+                    By::Guard => "guard",
+                    // The same packets once more.
+                    By::GuardWhole => continue,
+                };
+                let labels = [interface, by, tag];
+                passed.with_label_values(&labels).inc_by(count.packets);
+            }
         }
     }
     Ok(())

@@ -36,6 +36,9 @@ pub const SOCKET: &str = "/run/kordon/kordon.sock";
 pub const STATE_DIR: &str = "/var/lib/kordon";
 /// Where things are pinned unless the file says otherwise.
 pub const BPFFS: &str = "/sys/fs/bpf/kordon";
+/// How long a zone may be silent unless the file says otherwise.
+pub const SILENT_AFTER: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
 /// The group that may use the control socket unless the file says otherwise.
 pub const GROUP: &str = "kordon";
 /// The group that may only ask unless the file says otherwise.
@@ -74,6 +77,8 @@ pub struct Config {
     pub read_group: String,
     /// What is meant to happen where kordon cannot enforce.
     pub fail: Fail,
+    /// How long a zone that had packets may have none before `status` says so; `None`: for ever.
+    pub silent_after: Option<Duration>,
 }
 
 /// What is meant to happen where kordon cannot enforce.
@@ -110,6 +115,8 @@ pub struct Interface {
     pub drop_unknown: bool,
     /// `rx-vlan-offload` may be switched off.
     pub manage_offload: bool,
+    /// A tc program behind the XDP program notices what that does not see.
+    pub guard: bool,
 }
 
 /// The word for a mode in the file.
@@ -176,7 +183,7 @@ struct Reader<'r, 't> {
 
 impl Reader<'_, '_> {
     fn config(&mut self, table: &DeTable<'_>) -> Config {
-        const KEYS: [&str; 9] = [
+        const KEYS: [&str; 10] = [
             "policy",
             "interface",
             "asndb",
@@ -186,6 +193,7 @@ impl Reader<'_, '_> {
             "bpffs",
             "control",
             "fail",
+            "silent_after",
         ];
         self.report.known_keys(table, &KEYS, "");
         let mut config = Config {
@@ -204,6 +212,7 @@ impl Reader<'_, '_> {
             group: GROUP.into(),
             read_group: READ_GROUP.into(),
             fail: Fail::default(),
+            silent_after: Some(SILENT_AFTER),
         };
         for (key, target) in [
             ("policy", &mut config.policy),
@@ -220,6 +229,13 @@ impl Reader<'_, '_> {
                 .report
                 .word(value, "`fail`", &words, &[])
                 .unwrap_or_default();
+        }
+        if let Some(value) = table.get("silent_after") {
+            config.silent_after = if value.get_ref().as_str() == Some("off") {
+                None
+            } else {
+                self.time(table, "silent_after", DAY.saturating_mul(365))
+            };
         }
         if let Some(value) = table.get("interface") {
             config.interfaces = self.interfaces(value);
@@ -420,7 +436,14 @@ impl Reader<'_, '_> {
     }
 
     fn interface(&mut self, table: &DeTable<'_>, value: &Value<'_>) -> Option<Interface> {
-        const KEYS: [&str; 5] = ["device", "name", "mode", "unknown_vlans", "manage_offload"];
+        const KEYS: [&str; 6] = [
+            "device",
+            "name",
+            "mode",
+            "unknown_vlans",
+            "manage_offload",
+            "guard",
+        ];
         let report = &mut *self.report;
         report.known_keys(table, &KEYS, " of an interface");
         let text = |report: &mut Report<'_>, key: &str| {
@@ -478,6 +501,9 @@ impl Reader<'_, '_> {
             let what = "`manage_offload` of an interface";
             report.boolean(value, what, "`manage_offload = true`")
         });
+        let guard = table
+            .get("guard")
+            .and_then(|value| report.boolean(value, "`guard` of an interface", "`guard = false`"));
         if !table.contains_key("device") {
             report.error(
                 &value.span(),
@@ -492,6 +518,7 @@ impl Reader<'_, '_> {
             mode: mode.unwrap_or_default(),
             drop_unknown: drop_unknown.unwrap_or_default(),
             manage_offload: manage_offload.unwrap_or_default(),
+            guard: guard.unwrap_or(true),
         })
     }
 }

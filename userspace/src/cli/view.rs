@@ -80,11 +80,14 @@ pub(super) fn status(value: &Value) -> String {
             page.line("because", text(reason));
         }
     }
+    for notice in list(&value["notices"]) {
+        page.line("NOTICE", text(notice));
+    }
     for interface in list(&value["interfaces"]) {
         let attached = if interface["attached"] == true {
             "attached"
         } else {
-            "NOT ATTACHED"
+            "NOT ATTACHED, or blind"
         };
         page.line(
             "interface",

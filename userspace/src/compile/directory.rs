@@ -174,6 +174,12 @@ impl Directory {
         self.slot(Record::Port(name.into()))
     }
 
+    /// First of an interface's fixed slots, if it has any.
+    #[must_use]
+    pub fn known_port(&self, name: &str) -> Option<u32> {
+        self.slots.get(&Record::Port(name.into())).copied()
+    }
+
     /// First of three slots, by action.
     ///
     /// # Errors

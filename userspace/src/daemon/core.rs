@@ -21,6 +21,7 @@ use super::{
     interfaces::Device,
     network::Facts,
     refusal::Refusal,
+    silence::Silence,
     state::{Before, Current, Record, StateDir, StateError},
     trace::Traces,
     updates::Updates,
@@ -98,6 +99,7 @@ pub(super) struct Core {
     pub(super) live: Option<Live>,
     pub(super) facts: Option<Facts>,
     pub(super) devices: Vec<Device>,
+    pub(super) silence: Silence,
     pub(super) table: Option<Table>,
     /// Of the rules that are live; `None`: they were compiled by another daemon.
     pub(super) grouping: Option<Arc<Grouping>>,

@@ -1,19 +1,47 @@
-//! Programs on interfaces: attached after the first rules are live, and again
-//! whenever a device comes back.
+//! Programs on interfaces: attached after the first rules are live, and again whenever a
+//! device comes back; and whether they are shown what their interfaces receive.
 
-use super::core::Core;
+use std::{thread, time::Instant};
+
+use kordon_ebpf::seen::{KINDS, Kind};
+
+use super::{
+    core::Core,
+    watch::{Blind, SETTLING, Watch},
+};
 use crate::{
     config::Interface,
-    datapath::{Attached, DatapathError, kernel::Datapath},
+    datapath::{
+        Attached, DatapathError,
+        guard::Hook,
+        interface::{self, Kind as Made},
+        kernel::Datapath,
+    },
     policy::model::{Policy, Set, Sources},
 };
+
+/// What is tried to attach a guard.
+const HOOKS: [Hook; 2] = [Hook::Tcx, Hook::Clsact];
 
 /// A configured interface and how it is doing.
 pub(super) struct Device {
     pub(super) config: Interface,
     pub(super) attached: Option<Attached>,
-    /// Why it is not.
+    /// How its guard is attached; `None`: it is not, or not wanted.
+    pub(super) hook: Option<Hook>,
+    /// Why it is not attached, or cannot see tags.
     pub(super) problem: Option<String>,
+    /// What is hidden from its program.
+    pub(super) blind: Option<String>,
+    /// What its device is called now, where that is something else.
+    pub(super) renamed: Option<String>,
+    pub(super) watch: Watch,
+    /// How often an offload had to be switched off.
+    pub(super) switched_off: u64,
+    /// What its program had passed a little before a reading.
+    earlier: [u64; KINDS],
+    /// How often its program was attached anew because it was not called.
+    renewed: u32,
 }
 
 impl Device {
@@ -21,41 +49,176 @@ impl Device {
         Self {
             config,
             attached: None,
+            hook: None,
             problem: None,
+            blind: None,
+            renamed: None,
+            watch: Watch::default(),
+            switched_off: 0,
+            earlier: [0; KINDS],
+            renewed: 0,
         }
     }
 
-    /// Attaches it unless it is; says so when something changed.
+    /// Attaches program and guard unless they are; says so when something changed.
     fn tend(&mut self, datapath: &mut Datapath, port: u32) {
-        let device = &self.config.device;
-        let now = datapath.attached(device);
-        if now.is_some() {
-            self.attached = now;
-            return;
+        let problem = self.try_to_tend(datapath, port).err();
+        let problem = problem.map(|e| e.to_string());
+        // Said once, not once a second.
+        if problem != self.problem {
+            match &problem {
+                Some(problem) => tracing::error!("{problem}"),
+                None => tracing::info!("`{}` is in order again", self.config.device),
+            }
         }
-        if self.attached.take().is_some() {
-            tracing::warn!("`{device}` went away");
-        }
+        self.problem = problem;
+    }
+
+    fn try_to_tend(&mut self, datapath: &mut Datapath, port: u32) -> Result<(), DatapathError> {
         let Interface {
+            device,
+            name,
             mode,
             manage_offload,
             ..
-        } = self.config;
-        match datapath.attach(device, port, mode, manage_offload) {
-            Ok(how) => {
-                tracing::info!("attached to `{device}` in {} mode", how.as_str());
-                self.attached = Some(how);
-                self.problem = None;
-            }
-            Err(e) => {
-                let problem = e.to_string();
-                // Said once, not once a second.
-                if self.problem.as_ref() != Some(&problem) {
-                    tracing::error!("{problem}");
+        } = &self.config;
+        let now = datapath.attached(device);
+        let how = match now {
+            Some(how) => how,
+            None => {
+                if self.attached.take().is_some() {
+                    tracing::warn!("`{device}` went away");
                 }
-                self.problem = Some(problem);
+                self.watch.reset();
+                self.blind = None;
+                self.hook = None;
+                let how = datapath.attach(device, port, *mode, *manage_offload)?;
+                tracing::info!("attached to `{device}` in {} mode", how.as_str());
+                how
+            }
+        };
+        self.attached = Some(how);
+        let Some(found) = datapath.find(device)? else {
+            // The next look finds it gone.
+            return Ok(());
+        };
+        let renamed = (found.name != *device).then(|| found.name.clone());
+        if let Some(renamed) = &renamed
+            && self.renamed.as_ref() != Some(renamed)
+        {
+            tracing::warn!("`{device}` is called `{renamed}` now");
+        }
+        self.renamed = renamed;
+        if datapath.examine(&found, how, *manage_offload)? {
+            self.switched_off += 1;
+        }
+        if self.config.guard {
+            let hook = datapath.guard(device, &found, port, name, &HOOKS);
+            self.hook = hook.as_ref().ok().copied();
+            hook?;
+        }
+        Ok(())
+    }
+
+    /// Compares what the program has passed with what the guard has seen.
+    fn look(&mut self, datapath: &mut Datapath, port: u32) {
+        let name = &self.config.name;
+        let (Some(how), Some(_)) = (self.attached, self.hook) else {
+            return;
+        };
+        let seen = match datapath.seen(name, how) {
+            Ok(Some(seen)) => seen,
+            Ok(None) => return,
+            Err(e) => {
+                tracing::error!("{e}");
+                return;
+            }
+        };
+        self.watch.look(&self.earlier, &seen);
+        let found = self.watch.found();
+        if found == Some(Blind::Uncalled) {
+            self.renew(datapath, port);
+        }
+        let blind = found.map(|blind| self.words(datapath, blind));
+        if blind != self.blind {
+            match &blind {
+                Some(blind) => tracing::error!("{blind}"),
+                None => tracing::info!(
+                    "the program on `{}` is shown all that arrives again",
+                    self.config.device
+                ),
             }
         }
+        if blind.is_none() {
+            self.renewed = 0;
+        }
+        self.blind = blind;
+    }
+
+    /// Some drivers forget their program when an interface goes down and up: giving it to
+    /// them again cures that, in place; if not, and while there is nothing to lose, by a new
+    /// link.
+    fn renew(&mut self, datapath: &mut Datapath, port: u32) {
+        let Interface {
+            device,
+            mode,
+            manage_offload,
+            ..
+        } = &self.config;
+        let link = match self.renewed {
+            0 => false,
+            1 if self.watch.stands_still => true,
+            _ => return,
+        };
+        self.renewed += 1;
+        tracing::warn!(
+            "the program on `{device}` is not called for what arrives there: attaching it anew"
+        );
+        if let Err(e) = datapath.renew(device, port, *mode, *manage_offload, link) {
+            tracing::error!("{e}");
+        }
+    }
+
+    /// What is hidden, why, and what helps.
+    fn words(&self, datapath: &Datapath, blind: Blind) -> String {
+        let device = self.renamed.as_ref().unwrap_or(&self.config.device);
+        let kind = match blind {
+            Blind::Uncalled => {
+                return format!(
+                    "frames get past the program on `{device}`, which is not called for them, \
+                     and attaching it anew does not help: `ip link set dev {device} down`, then \
+                     `up`, or `mode = \"generic\"` for it may; `tc filter show` on other \
+                     interfaces shows what redirects frames into it"
+                );
+            }
+            Blind::Hidden(kind) => kind,
+        };
+        let tags = match kind {
+            Kind::Stacked => "the outer of several VLAN tags".to_owned(),
+            kind => format!("VLAN tags ({})", kind.as_str()),
+        };
+        let found = datapath.find(&self.config.device).ok().flatten();
+        let cure = match found {
+            Some(found) if found.kind == Made::Veth => {
+                let peer = found
+                    .below
+                    .and_then(|index| interface::query_index(index).ok()?);
+                let (peer, place) = match &peer {
+                    Some(peer) => (peer.name.as_str(), ""),
+                    None => ("DEVICE", ", DEVICE being its name, in its namespace"),
+                };
+                format!(
+                    "the other end of this veth keeps them beside the frame; run \
+                     `ethtool -K {peer} txvlan off tx-vlan-stag-hw-insert off` there{place}"
+                )
+            }
+            _ => format!(
+                "the driver keeps them beside the frame; run \
+                 `ethtool -K {device} rxvlan off rx-vlan-stag-hw-parse off`, or police another \
+                 interface"
+            ),
+        };
+        format!("{tags} are hidden from the program on `{device}`: {cure}")
     }
 }
 
@@ -80,6 +243,58 @@ impl Core {
                 "`{device}` is still judged by the rules before: {why}"
             ));
         }
+    }
+
+    /// Looks whether programs see what their interfaces receive, and zones have packets.
+    pub(super) fn watch(&mut self) {
+        let Some(live) = self.live.as_ref().filter(|_| !self.detached) else {
+            return;
+        };
+        for device in &mut self.devices {
+            match self.datapath.passed_on(&device.config.name) {
+                Ok(passed) => device.earlier = passed,
+                Err(e) => tracing::debug!("{e}"),
+            }
+        }
+        thread::sleep(SETTLING);
+        for (device, port) in self.devices.iter_mut().zip(&live.ports) {
+            device.look(&mut self.datapath, *port);
+        }
+        let now = Instant::now();
+        if let Some(after) = self.config.silent_after
+            && self.silence.is_due(after, now)
+        {
+            match self.packets() {
+                Ok(packets) => self.silence.note(packets, now),
+                Err(e) => tracing::error!("{e}"),
+            }
+        }
+    }
+
+    /// What somebody should look at, although all is enforced.
+    pub(super) fn notices(&self) -> Vec<String> {
+        let renamed = self.devices.iter().filter_map(|device| {
+            let now = device.renamed.as_ref()?;
+            let name = &device.config.device;
+            Some(format!(
+                "`{name}` is called `{now}` now and is policed as before; the next boot looks for \
+                 `{name}`: change `device` in kordon.toml, or the name back"
+            ))
+        });
+        let silent = self.silent_zones().filter_map(|(zone, silent)| {
+            let minutes = silent?.as_secs() / 60;
+            Some(format!(
+                "zone `{zone}` had packets, and has had none for {minutes} minutes: its devices \
+                 are off, or what they send comes in where kordon does not look"
+            ))
+        });
+        renamed.chain(silent).collect()
+    }
+
+    /// Zones, and for how long those that are silent have been.
+    pub(super) fn silent_zones(&self) -> impl Iterator<Item = (&str, Option<std::time::Duration>)> {
+        let after = self.config.silent_after.into_iter();
+        after.flat_map(|after| self.silence.zones(after, Instant::now()))
     }
 
     /// Takes the program off devices that are no longer configured.
@@ -115,13 +330,12 @@ impl Core {
             reasons.push("no interface is configured".to_owned());
         }
         for device in &self.devices {
-            if self.datapath.attached(&device.config.device).is_none() {
-                let name = &device.config.device;
-                reasons.push(match &device.problem {
-                    Some(problem) => problem.clone(),
-                    None => format!("`{name}` is not attached"),
-                });
+            let is_attached = self.datapath.attached(&device.config.device).is_some();
+            if device.problem.is_none() && !is_attached {
+                reasons.push(format!("`{}` is not attached", device.config.device));
             }
+            reasons.extend(device.problem.clone());
+            reasons.extend(device.blind.clone());
         }
         reasons.extend(self.unknown_interfaces());
         reasons.extend(self.nothing_to_go_by());

@@ -6,7 +6,8 @@
 //!
 //! - [`start`]: from nothing to enforcing, and what time brings.
 //! - [`operations`]: what can be asked for.
-//! - [`interfaces`], [`network`]: programs on interfaces; links and addresses.
+//! - [`interfaces`], [`network`]: programs on interfaces; links and addresses. [`watch`],
+//!   [`silence`]: what programs do not see; zones that fall silent.
 //! - [`state`], [`database`]: what is on disk; [`updates`]: another database;
 //!   [`fetched`]: files from the network; [`received`]: files from clients.
 //! - [`bgp`]: live BGP, from the router's sessions to the kernel's table.
@@ -30,12 +31,14 @@ mod operations;
 mod questions;
 mod received;
 mod refusal;
+mod silence;
 mod start;
 mod state;
 mod status;
 mod trace;
 mod turns;
 mod updates;
+mod watch;
 
 use std::{
     net::SocketAddr,

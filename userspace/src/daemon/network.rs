@@ -250,6 +250,7 @@ mod tests {
             mode: Default::default(),
             drop_unknown: false,
             manage_offload: false,
+            guard: true,
         };
         let interfaces = [interface("eth1"), interface("eth2")];
         let found = facts().connected(&policy, &interfaces);

@@ -13,6 +13,7 @@ use super::{
     interfaces::Device,
     network::Facts,
     refusal::Refusal,
+    silence::Silence,
     state::{Current, StateDir, lock},
     trace::Traces,
     updates::Updates,
@@ -113,6 +114,7 @@ impl Core {
             live: None,
             facts,
             devices,
+            silence: Silence::default(),
             table: None,
             grouping: None,
             places: Vec::new(),
@@ -235,6 +237,7 @@ impl Core {
             return;
         }
         self.tend_interfaces();
+        self.watch();
         if let Some(traces) = &mut self.traces {
             traces.tend(&self.datapath.programs());
         }

@@ -9,7 +9,7 @@ use super::{bgp::Bgp, core::Core, operations::hex, refusal::Refusal};
 use crate::{
     compile::directory::Identity,
     config::mode_word,
-    datapath::{Attached, DatapathError},
+    datapath::{Attached, DatapathError, guard::Hook},
     metrics::Snapshot,
 };
 
@@ -42,12 +42,24 @@ impl Core {
             .collect())
     }
 
-    fn zones(&self) -> Result<Vec<Value>, Refusal> {
+    /// Packets of each zone of the live policy.
+    pub(super) fn packets(&self) -> Result<BTreeMap<String, u64>, DatapathError> {
+        let zones = self.sums()?;
+        let live = self.live.iter().flat_map(|live| &live.policy.zones);
+        Ok(live
+            .map(|zone| {
+                let sums = zones.get(&zone.name).copied().unwrap_or_default();
+                (zone.name.clone(), sums.0.iter().map(|c| c.packets).sum())
+            })
+            .collect())
+    }
+
+    fn sums(&self) -> Result<BTreeMap<String, Sums>, DatapathError> {
         let mut zones: BTreeMap<String, Sums> = BTreeMap::new();
         for zone in self.live.iter().flat_map(|live| &live.policy.zones) {
             zones.insert(zone.name.clone(), Sums::default());
         }
-        for (identity, counter) in self.counts().map_err(Refusal::from_error)? {
+        for (identity, counter) in self.counts()? {
             // The others are counted under one of these as well.
             let (Identity::Zone(zone, _, action) | Identity::Rule(zone, _, action)) = identity
             else {
@@ -57,6 +69,15 @@ impl Core {
             sum.packets += counter.packets;
             sum.bytes += counter.bytes;
         }
+        Ok(zones)
+    }
+
+    fn zones(&self) -> Result<Vec<Value>, Refusal> {
+        let silent: BTreeMap<&str, bool> = self
+            .silent_zones()
+            .map(|(zone, silent)| (zone, silent.is_some()))
+            .collect();
+        let zones = self.sums().map_err(Refusal::from_error)?;
         Ok(zones
             .into_iter()
             .map(|(name, sums)| {
@@ -64,6 +85,7 @@ impl Core {
                     "name": name,
                     "packets": sums.json(|c| c.packets),
                     "bytes": sums.json(|c| c.bytes),
+                    "silent": silent.get(name.as_str()),
                 })
             })
             .collect())
@@ -106,17 +128,39 @@ impl Core {
             database_refused: self.refused.len() as u64,
             database_old: self.config.max_age.map(|_| self.database_is_old()),
             interfaces: self.attachments().collect(),
+            missed: self.missed().collect(),
+            switched_off: self
+                .devices
+                .iter()
+                .map(|device| (device.config.name.clone(), device.switched_off))
+                .collect(),
+            silent: self
+                .silent_zones()
+                .map(|(zone, silent)| (zone.to_owned(), silent.is_some()))
+                .collect(),
             bgp: self.bgp.as_ref().map(Bgp::snapshot),
             counters,
         })
     }
 
-    /// Configured interfaces: logical name, mode, attached.
+    /// Packets that programs were not shown as they arrived: logical name, how, how many.
+    fn missed(&self) -> impl Iterator<Item = (String, &'static str, u64)> {
+        self.devices.iter().flat_map(|device| {
+            let of = |how, count| (device.config.name.clone(), how, count);
+            [
+                of("hidden-tag", device.watch.hidden),
+                of("not-called", device.watch.uncalled),
+            ]
+        })
+    }
+
+    /// Configured interfaces: logical name, mode, whether the program is there and sees.
     fn attachments(&self) -> impl Iterator<Item = (String, &'static str, bool)> {
         self.devices.iter().map(|device| {
             let attached = self.datapath.attached(&device.config.device);
             let mode = attached.map_or(mode_word(device.config.mode), Attached::as_str);
-            (device.config.name.clone(), mode, attached.is_some())
+            let sees = device.problem.is_none() && device.blind.is_none();
+            (device.config.name.clone(), mode, attached.is_some() && sees)
         })
     }
 
@@ -140,6 +184,8 @@ impl Core {
                     "device": device.config.device,
                     "mode": mode,
                     "attached": attached,
+                    "guard": device.hook.map(Hook::as_str),
+                    "missed": device.watch.hidden + device.watch.uncalled,
                 })
             })
             .collect();
@@ -173,6 +219,7 @@ impl Core {
         Ok(json!({
             "enforcing": reasons.is_empty(),
             "reasons": reasons,
+            "notices": self.notices(),
             "fail": self.config.fail.as_str(),
             "interfaces": interfaces,
             "generation": self.datapath.live().map(|live| live.number),

@@ -9,12 +9,13 @@ use aya::programs::{
 
 use super::{
     Attached, DatapathError, chain,
-    interface::{self, Interface},
+    interface::{self, Interface, Kind},
     kernel::Datapath,
+    offload,
     pins::remove_folder,
     preload::live_program,
     probe::program,
-    system::detach_link,
+    system::{detach_link, link_target},
 };
 
 /// How an interface is to be attached.
@@ -28,7 +29,31 @@ pub enum Mode {
     /// Generic.
     Generic,
 }
+
 impl Datapath {
+    /// The interface that a device of the configuration is: that of its name, else the one
+    /// that its program is on, whatever it is called now.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn find(&self, device: &str) -> Result<Option<Interface>, DatapathError> {
+        if let Some(found) = interface::query(device)? {
+            return Ok(Some(found));
+        }
+        match self.linked(device) {
+            Some(index) => interface::query_index(index),
+            None => Ok(None),
+        }
+    }
+
+    /// The number of the interface that a device's pinned link is on.
+    fn linked(&self, device: &str) -> Option<u32> {
+        let pins = self.pins.devices();
+        let (port, _) = pins.iter().find(|(_, name)| name == device)?;
+        let target = link_target(&self.pins.link(*port, device)).ok()?;
+        (target.interface != 0).then_some(target.interface)
+    }
+
     /// Attaches the program to a device by a pinned link, or takes over the link
     /// that is pinned for it. Idempotent. Needs a live generation.
     ///
@@ -42,10 +67,9 @@ impl Datapath {
         manage_offload: bool,
     ) -> Result<Attached, DatapathError> {
         let what = || format!("attach to `{device}`");
-        let Some(found) = interface::query(device)? else {
+        let Some(found) = self.find(device)? else {
             return Err(DatapathError::new(what(), "there is no such interface"));
         };
-        interface::keep_tags(device, manage_offload)?;
         if let Some((how, id)) = found.xdp
             && self.attached.get(device) == Some(&id)
         {
@@ -55,9 +79,11 @@ impl Datapath {
         if adopted {
             self.retire();
         } else {
+            // What would see nothing is not attached at all.
+            offload::keep_tags(&found, manage_offload)?;
             self.attach_new(device, port, mode, &found)?;
         }
-        let now = interface::query(device)?.and_then(|interface| interface.xdp);
+        let now = self.find(device)?.and_then(|interface| interface.xdp);
         let Some((how, id)) = now else {
             return Err(DatapathError::new(
                 what(),
@@ -104,6 +130,16 @@ impl Datapath {
         if found.xdp.map(|(_, id)| id) != Some(on_it) {
             // The link of a device that went away; its name came back.
             drop(link);
+            if let Some(before) = self.linked(device)
+                && before != found.index
+                && let Some(before) = interface::query_index(before)?
+            {
+                tracing::warn!(
+                    "another interface is called `{device}` now: the program moves to it, and \
+                     `{}`, which was `{device}`, is not policed any more",
+                    before.name
+                );
+            }
             std::fs::remove_file(&pin).map_err(|e| DatapathError::new(what(), e))?;
             self.attached.remove(device);
             return Ok(false);
@@ -156,6 +192,9 @@ impl Datapath {
         };
         let mut result = Err(DatapathError::new(what(), "no mode was tried"));
         for mode in modes {
+            if *mode == XdpMode::Skb || found.kind == Kind::Bridge {
+                sees_tags(found, Attached::Generic)?;
+            }
             match program.attach_to_if_index(found.index, *mode) {
                 Ok(id) => {
                     result = Ok(id);
@@ -246,7 +285,45 @@ impl Datapath {
             }
         }
         self.attached.remove(device);
-        Ok(())
+        self.unguard(device)
+    }
+
+    /// Gives an interface its program anew: in place, for a driver that has forgotten that it
+    /// has one; or by a new link, with a gap in which its frames are not judged.
+    ///
+    /// # Errors
+    /// As `attach`.
+    pub fn renew(
+        &mut self,
+        device: &str,
+        port: u32,
+        mode: Mode,
+        manage_offload: bool,
+        link: bool,
+    ) -> Result<Attached, DatapathError> {
+        self.attached.remove(device);
+        let pin = self.pins.link(port, device);
+        if link && pin.exists() {
+            detach_link(&pin)
+                .and_then(|()| std::fs::remove_file(&pin))
+                .map_err(|e| DatapathError::new(format!("remove {}", pin.display()), e))?;
+        }
+        self.attach(device, port, mode, manage_offload)
+    }
+
+    /// Looks whether VLAN tags can be in the frames that the program on an interface is
+    /// shown. Returns whether something had to be switched off for that.
+    ///
+    /// # Errors
+    /// When they cannot, with the cure.
+    pub fn examine(
+        &self,
+        found: &Interface,
+        how: Attached,
+        manage_offload: bool,
+    ) -> Result<bool, DatapathError> {
+        sees_tags(found, how)?;
+        offload::keep_tags(found, manage_offload)
     }
 
     /// Devices with a pinned link of this instance, whether they still exist or not.
@@ -262,7 +339,35 @@ impl Datapath {
     /// Whether this controller's program is on the device, and how; asks the kernel.
     #[must_use]
     pub fn attached(&self, device: &str) -> Option<Attached> {
-        let (how, id) = interface::query(device).ok()??.xdp?;
+        let (how, id) = self.find(device).ok()??.xdp?;
         (self.attached.get(device) == Some(&id)).then_some(how)
     }
+}
+
+/// Whether a tag can be in a frame of such an interface: on its way through the stack to a
+/// bridge, or to a bond, each frame has lost it.
+fn sees_tags(found: &Interface, how: Attached) -> Result<(), DatapathError> {
+    let name = &found.name;
+    let what = match (found.kind, how) {
+        (Kind::Bridge, _) => "a bridge",
+        (Kind::Bond, Attached::Generic) => "a bond in generic mode",
+        (Kind::Team, Attached::Generic) => "a team in generic mode",
+        _ => return Ok(()),
+    };
+    let ports: Vec<String> = interface::ports(found.index)?
+        .iter()
+        .map(|port| format!("`{port}`"))
+        .collect();
+    let ports = if ports.is_empty() {
+        "of which it has none yet".to_owned()
+    } else {
+        ports.join(", ")
+    };
+    Err(DatapathError::new(
+        format!("see the VLAN tags on `{name}`"),
+        format!(
+            "it is {what}, where no frame has its tag any more; police its ports instead, each \
+             with an `[[interface]]` of its own: {ports}"
+        ),
+    ))
 }

@@ -1,28 +1,49 @@
-//! What an interface is and what is attached to it, asked of the kernel: rtnetlink
-//! for the XDP program, the ethtool ioctl for what the hardware does with tags.
+//! What an interface is and what is attached to it, asked of the kernel by rtnetlink.
 //!
-//! Both are single questions with single answers, asked before an attach and on
-//! every look at the state, so they block instead of going through the daemon's
-//! event loop.
+//! Single questions with single answers, asked before an attach and on every look at the
+//! state, so they block instead of going through the daemon's event loop.
 
-use std::{io, os::fd::AsRawFd as _};
+use std::io;
 
 use rtnetlink::{
-    packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload},
+    packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload},
     packet_route::{
         RouteNetlinkMessage,
-        link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached},
+        link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage, LinkXdp, XdpAttached},
+        tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcHeader, TcMessage, TcOption},
     },
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 
 use super::{Attached, DatapathError};
 
+/// What an interface is made of, as far as it matters for tags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A network card, or anything else.
+    #[default]
+    Other,
+    /// One end of a pair.
+    Veth,
+    /// A bridge.
+    Bridge,
+    /// Several ports as one.
+    Bond,
+    /// The same by another driver.
+    Team,
+}
+
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// Its number.
     pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// The number of the interface below, or of the other end of a veth.
+    pub below: Option<u32>,
     /// The XDP program on it: how, and the program's id.
     pub xdp: Option<(Attached, u32)>,
 }
@@ -32,43 +53,177 @@ pub struct Interface {
 /// # Errors
 /// When the kernel cannot be asked.
 pub fn query(device: &str) -> Result<Option<Interface>, DatapathError> {
-    ask(device).map_err(|e| DatapathError::new(format!("ask for interface `{device}`"), e))
-}
-
-fn ask(device: &str) -> io::Result<Option<Interface>> {
-    let socket = Socket::new(NETLINK_ROUTE)?;
-    socket.connect(&SocketAddr::new(0, 0))?;
     let mut message = LinkMessage::default();
     message
         .attributes
         .push(LinkAttribute::IfName(device.to_owned()));
+    one(message).map_err(|e| DatapathError::new(format!("ask for interface `{device}`"), e))
+}
+
+/// As [`query`], by number.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn query_index(index: u32) -> Result<Option<Interface>, DatapathError> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    one(message).map_err(|e| DatapathError::new(format!("ask for interface {index}"), e))
+}
+
+fn one(message: LinkMessage) -> io::Result<Option<Interface>> {
+    let mut found = ask(RouteNetlinkMessage::GetLink(message), 0)?;
+    Ok(match found.pop() {
+        Some(RouteNetlinkMessage::NewLink(link)) => Some(read(&link)),
+        _ => None,
+    })
+}
+
+/// All interfaces.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn all() -> Result<Vec<Interface>, DatapathError> {
+    Ok(links()?.iter().map(read).collect())
+}
+
+/// Names of the ports of a bridge, bond or team.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn ports(master: u32) -> Result<Vec<String>, DatapathError> {
+    let is_port = |link: &&LinkMessage| {
+        let mut attributes = link.attributes.iter();
+        attributes.any(|a| matches!(a, LinkAttribute::Controller(m) if *m == master))
+    };
+    let links = links()?;
+    Ok(links.iter().filter(is_port).map(|l| read(l).name).collect())
+}
+
+fn links() -> Result<Vec<LinkMessage>, DatapathError> {
+    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let links = ask(request, NLM_F_DUMP).map_err(|e| DatapathError::new("list interfaces", e))?;
+    let links = links.into_iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewLink(link) => Some(link),
+        _ => None,
+    });
+    Ok(links.collect())
+}
+
+/// The id of the program of a tc filter at ingress of an interface. `None`: there is no such
+/// filter, or it has none.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn filter(index: u32, priority: u16, handle: u32) -> Result<Option<u32>, DatapathError> {
+    let mut message = TcMessage::default();
+    let [a, b] = (libc::ETH_P_ALL as u16).to_ne_bytes();
+    message.header = TcHeader {
+        index: index.cast_signed(),
+        handle: TcHandle::from(handle),
+        parent: TcHandle {
+            major: TcHandle::CLSACT.major,
+            minor: TcHandle::MIN_INGRESS,
+        },
+        info: u32::from(priority) << 16 | u32::from(u16::from_be_bytes([a, b])),
+        ..TcHeader::default()
+    };
+    let found = match ask(RouteNetlinkMessage::GetTrafficFilter(message), 0) {
+        // No qdisc, so no filter.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => return Ok(None),
+        found => found.map_err(|e| {
+            DatapathError::new(format!("ask for tc filters of interface {index}"), e)
+        })?,
+    };
+    Ok(found.into_iter().find_map(|message| {
+        let RouteNetlinkMessage::NewTrafficFilter(filter) = message else {
+            return None;
+        };
+        filter.attributes.iter().find_map(|attribute| {
+            let TcAttribute::Options(options) = attribute else {
+                return None;
+            };
+            options.iter().find_map(|option| match option {
+                TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
+                _ => None,
+            })
+        })
+    }))
+}
+
+/// What the kernel answers; nothing where what was asked for is not there.
+fn ask(request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    let socket = Socket::new(NETLINK_ROUTE)?;
+    socket.connect(&SocketAddr::new(0, 0))?;
     let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST;
-    let mut request = NetlinkMessage::new(
-        header,
-        NetlinkPayload::from(RouteNetlinkMessage::GetLink(message)),
-    );
+    header.flags = NLM_F_REQUEST | flags;
+    let mut request = NetlinkMessage::new(header, NetlinkPayload::from(request));
     request.finalize();
     let mut bytes = vec![0; request.buffer_len()];
     request.serialize(&mut bytes);
     socket.send(&bytes, 0)?;
-    let (answer, _) = socket.recv_from_full()?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer)
-        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
-    match answer.payload {
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => Ok(Some(Interface {
-            index: link.header.index,
-            xdp: xdp_of(&link.attributes),
-        })),
-        NetlinkPayload::Error(error) => {
-            let error = error.to_io();
-            if error.raw_os_error() == Some(libc::ENODEV) {
-                Ok(None)
-            } else {
-                Err(error)
+    let mut found = Vec::new();
+    loop {
+        let (answer, _) = socket.recv_from_full()?;
+        let mut rest = &answer[..];
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
+            // Messages are padded to four bytes.
+            let length = (message.header.length as usize).next_multiple_of(4);
+            rest = rest.get(length..).unwrap_or_default();
+            match message.payload {
+                NetlinkPayload::InnerMessage(message) => found.push(message),
+                NetlinkPayload::Done(_) => return Ok(found),
+                NetlinkPayload::Error(error) => {
+                    let error = error.to_io();
+                    return match error.raw_os_error() {
+                        Some(libc::ENODEV | libc::ENOENT) => Ok(found),
+                        _ => Err(error),
+                    };
+                }
+                other => return Err(io::Error::other(format!("unexpected answer {other:?}"))),
             }
         }
-        other => Err(io::Error::other(format!("unexpected answer {other:?}"))),
+        if flags & NLM_F_DUMP == 0 {
+            return Ok(found);
+        }
+    }
+}
+
+fn read(link: &LinkMessage) -> Interface {
+    let mut interface = Interface {
+        index: link.header.index,
+        name: String::new(),
+        kind: Kind::default(),
+        below: None,
+        xdp: xdp_of(&link.attributes),
+    };
+    let mut is_elsewhere = false;
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => interface.name.clone_from(name),
+            LinkAttribute::Link(index) => interface.below = Some(*index),
+            LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
+            LinkAttribute::LinkInfo(infos) => {
+                interface.kind = infos.iter().find_map(kind_of).unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    if is_elsewhere {
+        // A number of another namespace.
+        interface.below = None;
+    }
+    interface
+}
+
+fn kind_of(info: &LinkInfo) -> Option<Kind> {
+    match info {
+        LinkInfo::Kind(InfoKind::Veth) => Some(Kind::Veth),
+        LinkInfo::Kind(InfoKind::Bridge) => Some(Kind::Bridge),
+        LinkInfo::Kind(InfoKind::Bond) => Some(Kind::Bond),
+        LinkInfo::Kind(InfoKind::Team) => Some(Kind::Team),
+        _ => None,
     }
 }
 
@@ -94,145 +249,6 @@ fn xdp_of(attributes: &[LinkAttribute]) -> Option<(Attached, u32)> {
     Some((how, program.unwrap_or(0)))
 }
 
-/// Sees to it that VLAN tags are in the frames that XDP is shown.
-///
-/// # Errors
-/// When the hardware takes tags out (`rx-vlan-offload`), and `manage` does not
-/// allow to switch that off or the driver refuses.
-pub fn keep_tags(device: &str, manage: bool) -> Result<(), DatapathError> {
-    let what = || format!("see the VLAN tags on `{device}`");
-    let ethtool = Ethtool::new(device).map_err(|e| DatapathError::new(what(), e))?;
-    let flags = match ethtool.value(libc_ethtool::GFLAGS, 0) {
-        Ok(flags) => flags,
-        // A device without ethtool has no hardware that could strip tags.
-        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(()),
-        Err(e) => return Err(DatapathError::new(what(), e)),
-    };
-    if flags & libc_ethtool::FLAG_RXVLAN == 0 {
-        return Ok(());
-    }
-    // A veth has the flag but no hardware: what hides a tag there is its peer's
-    // `tx-vlan-offload`, and this flag changes nothing.
-    if ethtool.driver().is_ok_and(|driver| driver == "veth") {
-        return Ok(());
-    }
-    if !manage {
-        return Err(DatapathError::new(
-            what(),
-            format!(
-                "rx-vlan-offload is on: the hardware takes the tags away before XDP; \
-                 set `manage_offload = true` for this interface, or run \
-                 `ethtool -K {device} rxvlan off`"
-            ),
-        ));
-    }
-    ethtool
-        .value(libc_ethtool::SFLAGS, flags & !libc_ethtool::FLAG_RXVLAN)
-        .and_then(|_| ethtool.value(libc_ethtool::GFLAGS, 0))
-        .map_err(|e| DatapathError::new(format!("switch rx-vlan-offload off on `{device}`"), e))
-        .and_then(|flags| {
-            if flags & libc_ethtool::FLAG_RXVLAN == 0 {
-                tracing::info!(device, "switched rx-vlan-offload off");
-                return Ok(());
-            }
-            Err(DatapathError::new(
-                format!("switch rx-vlan-offload off on `{device}`"),
-                "the driver keeps it on; use another interface, or a VLAN sub-interface",
-            ))
-        })
-}
-
-/// Of `linux/ethtool.h`.
-mod libc_ethtool {
-    pub(super) const GDRVINFO: u32 = 0x03;
-    pub(super) const GFLAGS: u32 = 0x25;
-    pub(super) const SFLAGS: u32 = 0x26;
-    pub(super) const FLAG_RXVLAN: u32 = 1 << 8;
-}
-
-struct Ethtool {
-    socket: std::net::UdpSocket,
-    name: [libc::c_char; libc::IFNAMSIZ],
-}
-
-/// `struct ethtool_value`.
-#[repr(C)]
-struct Value {
-    command: u32,
-    data: u32,
-}
-
-/// `struct ethtool_drvinfo`.
-#[repr(C)]
-struct DriverInfo {
-    command: u32,
-    driver: [u8; 32],
-    rest: [u8; 160],
-}
-
-impl Ethtool {
-    fn new(device: &str) -> io::Result<Self> {
-        let mut name = [0; libc::IFNAMSIZ];
-        if device.len() >= name.len() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "interface names have 15 characters at most",
-            ));
-        }
-        for (to, from) in name.iter_mut().zip(device.bytes()) {
-            // Signed or not, by processor.
-            *to = libc::c_char::from_ne_bytes([from]);
-        }
-        Ok(Self {
-            socket: std::net::UdpSocket::bind(("127.0.0.1", 0))
-                .or_else(|_| std::net::UdpSocket::bind(("::1", 0)))
-                .or_else(|_| std::net::UdpSocket::bind(("0.0.0.0", 0)))?,
-            name,
-        })
-    }
-
-    fn call<T>(&self, argument: &mut T) -> io::Result<()> {
-        let mut request = libc::ifreq {
-            ifr_name: self.name,
-            ifr_ifru: libc::__c_anonymous_ifr_ifru {
-                ifru_data: std::ptr::from_mut(argument).cast(),
-            },
-        };
-        // SAFETY: the request points to an argument of the size that its command
-        // has, and both live longer than the call.
-        let result = unsafe {
-            libc::ioctl(
-                self.socket.as_raw_fd(),
-                // C libraries do not agree on its type; its value fits all of them.
-                libc::SIOCETHTOOL as _,
-                std::ptr::from_mut(&mut request),
-            )
-        };
-        if result < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
-    }
-
-    fn value(&self, command: u32, data: u32) -> io::Result<u32> {
-        let mut value = Value { command, data };
-        self.call(&mut value)?;
-        Ok(value.data)
-    }
-
-    fn driver(&self) -> io::Result<String> {
-        let mut info = DriverInfo {
-            command: libc_ethtool::GDRVINFO,
-            driver: [0; 32],
-            rest: [0; 160],
-        };
-        self.call(&mut info)?;
-        let _ = info.rest;
-        let name: Vec<u8> = info.driver.into_iter().take_while(|b| *b != 0).collect();
-        Ok(String::from_utf8_lossy(&name).into_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,21 +256,23 @@ mod tests {
     #[test]
     fn loopback_is_there_and_bare() {
         let interface = query("lo").unwrap().unwrap();
-        assert_eq!(
-            interface,
-            Interface {
-                index: 1,
-                xdp: None
-            }
-        );
-        keep_tags("lo", false).unwrap();
+        let bare = Interface {
+            index: 1,
+            name: "lo".into(),
+            kind: Kind::Other,
+            below: None,
+            xdp: None,
+        };
+        assert_eq!(interface, bare);
+        assert_eq!(query_index(1).unwrap().unwrap(), bare);
+        assert!(all().unwrap().contains(&bare));
+        assert_eq!(ports(1).unwrap(), Vec::<String>::new());
     }
 
     #[test]
     fn what_is_not_there_is_none() {
         assert_eq!(query("kordon-none").unwrap(), None);
-        let error = keep_tags("kordon-none", false).unwrap_err().to_string();
-        assert!(error.contains("kordon-none"), "{error}");
-        assert!(keep_tags("a-name-that-is-too-long", false).is_err());
+        assert_eq!(query_index(u32::MAX >> 1).unwrap(), None);
+        assert_eq!(filter(1, 1, 1).unwrap(), None);
     }
 }

@@ -44,7 +44,7 @@ pub struct LiveGeneration {
 /// Everything of one instance in the kernel.
 pub struct Datapath {
     pub(super) pins: Pins,
-    counters: MapData,
+    pub(super) counters: MapData,
     pub(super) directory_map: Mapped,
     pub(super) directory: Directory,
     pub(super) maps: Option<Maps>,
@@ -55,6 +55,8 @@ pub struct Datapath {
     pub(super) prober: Option<Prober>,
     /// Devices whose program is of this controller, by the link's program id.
     pub(super) attached: BTreeMap<String, u32>,
+    /// Devices whose guard is of this controller, by the program's id.
+    pub(super) guards: BTreeMap<String, u32>,
     /// Programs that are loaded from now on log every verdict.
     pub(super) trace: bool,
     pub(super) preload: Option<Preload>,
@@ -105,6 +107,7 @@ impl Datapath {
             editor: None,
             prober: None,
             attached: BTreeMap::new(),
+            guards: BTreeMap::new(),
             trace: false,
             preload: None,
         })

@@ -1,16 +1,18 @@
 //! What is in the kernel: programs, maps, links, generations.
 //!
 //! [`memory`] writes maps, [`probe`] runs the program over candidate maps,
-//! [`kernel`] keeps what is live. Only images enter here: nothing in this module
+//! [`kernel`] keeps what is live, [`guard`] watches what comes behind a program. Only images enter here: nothing in this module
 //! knows what a policy or a database is.
 
 pub mod amend;
 pub mod attach;
 pub(crate) mod faults;
+pub mod guard;
 pub mod interface;
 pub mod kernel;
 mod maps;
 pub mod memory;
+pub mod offload;
 pub mod pins;
 mod preload;
 pub mod probe;

@@ -4,6 +4,8 @@
 //! counters            outlive every version
 //! directory           whose counters they are
 //! links/<port>-<dev>  keep programs attached
+//! guards/<port>-<dev> keep guards attached, from Linux 6.6
+//! filters/<port>-<dev>  guards that are tc filters, before: their programs
 //! v2-internet/        a layout version and a tier
 //!   generations  tables        outer maps
 //!   planes                     the live generation's verdict planes
@@ -21,8 +23,13 @@ use std::{
 
 use kordon_ebpf::layout::LAYOUT_VERSION;
 
-use super::{DatapathError, system::detach_link};
+use super::{DatapathError, guard::remove_filter, system::detach_link};
 use crate::compile::table::Tier;
+
+/// The folder of guards that have links.
+pub const GUARDS: &str = "guards";
+/// The folder of guards that are filters.
+pub const FILTERS: &str = "filters";
 
 /// The folder of an instance.
 #[derive(Clone, Debug)]
@@ -50,7 +57,9 @@ impl Pins {
             ));
         }
         let pins = Self { root: root.into() };
-        make(&pins.links()).map_err(|e| DatapathError::new(what(), e))?;
+        for folder in ["links", GUARDS, FILTERS] {
+            make(&root.join(folder)).map_err(|e| DatapathError::new(what(), e))?;
+        }
         Ok(pins)
     }
 
@@ -107,10 +116,24 @@ impl Pins {
         self.links().join(format!("{port}-{}", escape(device)))
     }
 
+    /// Where the guard of a device is pinned: its link, its program where it is a filter.
+    #[must_use]
+    pub fn guard(&self, folder: &str, port: u32, device: &str) -> PathBuf {
+        self.root
+            .join(folder)
+            .join(format!("{port}-{}", escape(device)))
+    }
+
     /// All pinned links: port and device.
     #[must_use]
     pub fn devices(&self) -> Vec<(u32, String)> {
-        let mut devices: Vec<_> = entries(&self.links())
+        self.devices_in("links")
+    }
+
+    /// As `devices`, of another folder.
+    #[must_use]
+    pub fn devices_in(&self, folder: &str) -> Vec<(u32, String)> {
+        let mut devices: Vec<_> = entries(&self.root.join(folder))
             .iter()
             .filter_map(|path| {
                 let (port, device) = path.file_name()?.to_str()?.split_once('-')?;
@@ -134,6 +157,15 @@ impl Pins {
             detach_link(&link)?;
         }
         remove_folder(&root.join("links"))?;
+        for link in entries(&root.join(GUARDS)) {
+            detach_link(&link)?;
+        }
+        for program in entries(&root.join(FILTERS)) {
+            remove_filter(&program)?;
+        }
+        for folder in [GUARDS, FILTERS] {
+            remove_folder(&root.join(folder))?;
+        }
         for entry in entries(root) {
             let name = entry.file_name().and_then(|name| name.to_str());
             match name {

@@ -19,7 +19,6 @@ use self::made::{Made, give_back, remove};
 use super::{
     DatapathError,
     faults::{Step, reach},
-    interface,
     kernel::Datapath,
     maps::Maps,
     memory::{Mapped, generation_size},
@@ -116,7 +115,7 @@ impl Datapath {
         self.maps = Some(maps);
         self.attached.clear();
         for (port, device) in self.pins.devices() {
-            let followed = reach(Step::Follow).and_then(|()| match interface::query(&device)? {
+            let followed = reach(Step::Follow).and_then(|()| match self.find(&device)? {
                 Some(found) => self.adopt(&device, port, &found).map(drop),
                 // A device that went away is attached anew when it comes back.
                 None => Ok(()),

@@ -1,7 +1,7 @@
 //! `bpf(2)` where aya has no call for it: slots of an array of maps (aya tells
 //! inner maps apart by Rust types, of which ours have none), reading many counters
-//! with one call, and taking a link off its interface at once. And a file as memory,
-//! which is no `bpf(2)`, but the one other call that no safe library makes.
+//! with one call, where a link is, and taking it off at once. And the two other calls that no
+//! safe library makes: a file as memory, and what `ethtool` asks.
 
 use std::{
     ffi::CString,
@@ -23,6 +23,7 @@ const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_LINK_DETACH: libc::c_int = 34;
 
@@ -57,6 +58,35 @@ struct Object {
     flags: u32,
 }
 
+/// The part that `BPF_OBJ_GET_INFO_BY_FD` reads.
+#[repr(C)]
+struct Info {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The head of `struct bpf_link_info`, as it is of a link to an interface.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    padding: u32,
+    interface: u32,
+    rest: [u32; 11],
+}
+
+/// Where a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Id of its program.
+    pub program: u32,
+    /// Number of its interface; 0: that is gone, or somebody took the link off.
+    pub interface: u32,
+}
+
 /// One command; what it returns is a file descriptor or 0.
 ///
 /// # Safety
@@ -74,6 +104,32 @@ unsafe fn bpf<T>(command: libc::c_int, attribute: *const T) -> io::Result<RawFd>
 /// Takes the program of a pinned link off its interface, and returns when it is
 /// off. Removing the pin alone does that some time later.
 pub fn detach_link(pin: &Path) -> io::Result<()> {
+    let link = open_pin(pin)?;
+    let attribute = link.as_raw_fd();
+    // SAFETY: the command reads the link's number and nothing else.
+    unsafe { bpf(BPF_LINK_DETACH, &raw const attribute) }?;
+    Ok(())
+}
+
+/// Where a pinned link to an interface (XDP, TCX) is.
+pub fn link_target(pin: &Path) -> io::Result<Target> {
+    let link = open_pin(pin)?;
+    let mut info = LinkInfo::default();
+    let attribute = Info {
+        fd: link.as_raw_fd().cast_unsigned(),
+        length: size_of::<LinkInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    // SAFETY: the attribute has the layout that the command reads; what it points to has
+    // the length that it says, and lives as long as the call.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &raw const attribute) }?;
+    Ok(Target {
+        program: info.program,
+        interface: info.interface,
+    })
+}
+
+fn open_pin(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let attribute = Object {
         path: path.as_ptr() as u64,
@@ -84,11 +140,7 @@ pub fn detach_link(pin: &Path) -> io::Result<()> {
     // lives as long as the call.
     let fd = unsafe { bpf(BPF_OBJ_GET, &raw const attribute) }?;
     // SAFETY: the call has just opened it for us alone.
-    let link = unsafe { OwnedFd::from_raw_fd(fd) };
-    let attribute = link.as_raw_fd();
-    // SAFETY: the command reads the link's number and nothing else.
-    unsafe { bpf(BPF_LINK_DETACH, &raw const attribute) }?;
-    Ok(())
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn number(map: &MapData) -> u32 {
@@ -200,6 +252,77 @@ pub fn counters(map: &MapData, count: usize) -> io::Result<Vec<Counter>> {
     }
     sums.truncate(count);
     Ok(sums)
+}
+
+/// One page of counters, all CPUs added.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn page(map: &MapData, index: u32) -> io::Result<Vec<Counter>> {
+    let cpus = aya::util::nr_cpus()
+        .map_err(|(path, e)| io::Error::other(format!("cannot read {path}: {e}")))?;
+    let page = COUNTER_PAGE as usize;
+    let mut values = vec![Counter::default(); cpus * page];
+    let attribute = Element {
+        map: number(map),
+        padding: 0,
+        key: std::ptr::from_ref(&index) as u64,
+        value: values.as_mut_ptr() as u64,
+        flags: 0,
+    };
+    // SAFETY: the attribute has the layout that the command reads; there is room for a
+    // value of each possible CPU, and it lives as long as the call.
+    unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &raw const attribute) }?;
+    let mut sums = vec![Counter::default(); page];
+    for page_of_one in values.chunks(page) {
+        for (sum, counter) in sums.iter_mut().zip(page_of_one) {
+            sum.packets += counter.packets;
+            sum.bytes += counter.bytes;
+        }
+    }
+    Ok(sums)
+}
+
+nix::ioctl_readwrite_bad!(
+    /// What `ethtool` asks; the number's type is not the same everywhere.
+    siocethtool,
+    libc::SIOCETHTOOL,
+    libc::ifreq
+);
+
+/// A command of `linux/ethtool.h` to a device. The words begin with the command, and must
+/// have room for all that the kernel answers to it.
+///
+/// # Safety
+/// They have.
+///
+/// # Errors
+/// When the kernel refuses.
+pub unsafe fn ethtool(device: &str, words: &mut [u32]) -> io::Result<()> {
+    let mut name = [0; libc::IFNAMSIZ];
+    if device.len() >= name.len() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "interface names have 15 characters at most",
+        ));
+    }
+    for (to, from) in name.iter_mut().zip(device.bytes()) {
+        // Signed or not, by architecture.
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))
+        .or_else(|_| std::net::UdpSocket::bind(("::1", 0)))
+        .or_else(|_| std::net::UdpSocket::bind(("0.0.0.0", 0)))?;
+    let mut request = libc::ifreq {
+        ifr_name: name,
+        ifr_ifru: libc::__c_anonymous_ifr_ifru {
+            ifru_data: words.as_mut_ptr().cast(),
+        },
+    };
+    // SAFETY: the request points to words with room for the answer, as the caller says, and
+    // both live longer than the call.
+    unsafe { siocethtool(socket.as_raw_fd(), &raw mut request) }?;
+    Ok(())
 }
 
 /// A file's bytes without a copy of them.

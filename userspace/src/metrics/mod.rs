@@ -52,8 +52,15 @@ pub struct Snapshot {
     pub database_refused: u64,
     /// Updates since the start of the daemon, by what became of them.
     pub database_updates: [(&'static str, u64); 3],
-    /// Configured interfaces: logical name, mode, attached.
+    /// Configured interfaces: logical name, mode, whether the program is there and sees.
     pub interfaces: Vec<(String, &'static str, bool)>,
+    /// Packets that programs on interfaces were not shown as they arrived: logical name,
+    /// how, how many.
+    pub missed: Vec<(String, &'static str, u64)>,
+    /// How often an interface's offload was switched off: logical name.
+    pub switched_off: Vec<(String, u64)>,
+    /// Zones of the live policy, and whether they had packets and have none any more.
+    pub silent: Vec<(String, bool)>,
     /// Live BGP; `None`: not configured.
     pub bgp: Option<Bgp>,
 }

@@ -308,13 +308,14 @@ fn state(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
     let attached = gauges(
         registry,
         "kordon_interface_attached",
-        "Whether the program is on a configured interface.",
+        "Whether the program is on a configured interface, and sees what arrives there.",
         &["interface", "mode"],
     )?;
     for (interface, mode, is_attached) in &snapshot.interfaces {
         let labels = [interface.as_str(), mode];
         attached.with_label_values(&labels).set(truth(*is_attached));
     }
+    watched(registry, snapshot)?;
     if let Some(live) = &snapshot.bgp {
         bgp(registry, live)?;
     }
@@ -326,6 +327,38 @@ fn state(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
     )?;
     let version = env!("CARGO_PKG_VERSION");
     build.with_label_values(&[version]).set(1.0);
+    Ok(())
+}
+
+fn watched(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
+    let missed = counter(
+        registry,
+        "kordon_interface_missed_packets_total",
+        "Packets that the program on an interface was not shown as they arrived.",
+        &["interface", "how"],
+    )?;
+    for (interface, how, packets) in &snapshot.missed {
+        let labels = [interface.as_str(), how];
+        missed.with_label_values(&labels).inc_by(*packets);
+    }
+    let switched_off = counter(
+        registry,
+        "kordon_interface_offload_switched_off_total",
+        "Times that an offload that hides tags was switched off since the daemon started.",
+        &["interface"],
+    )?;
+    for (interface, times) in &snapshot.switched_off {
+        switched_off.with_label_values(&[interface]).inc_by(*times);
+    }
+    let silent = gauges(
+        registry,
+        "kordon_zone_silent",
+        "Whether a zone had packets and has had none for `silent_after`.",
+        &["zone"],
+    )?;
+    for (zone, is_silent) in &snapshot.silent {
+        silent.with_label_values(&[zone]).set(truth(*is_silent));
+    }
     Ok(())
 }
 

@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kordon_ebpf::layout::Reason;
+use kordon_ebpf::{
+    layout::Reason,
+    seen::{By, Kind},
+};
 
 use tokio::net::TcpListener;
 
@@ -58,6 +61,22 @@ fn sample() -> Snapshot {
                 Identity::Port("trunk".into(), Reason::NoZone, Action::Drop),
                 counter(6),
             ),
+            (
+                Identity::Seen("trunk".into(), By::NoZone, Kind::Customer),
+                counter(8),
+            ),
+            (
+                Identity::Seen("trunk".into(), By::Zone, Kind::Customer),
+                counter(3),
+            ),
+            (
+                Identity::Seen("trunk".into(), By::Guard, Kind::Customer),
+                counter(12),
+            ),
+            (
+                Identity::Seen("trunk".into(), By::GuardWhole, Kind::Customer),
+                counter(5),
+            ),
         ],
         zones: vec![zone()],
         rules: vec![(zone(), "never".into(), Action::Audit)],
@@ -81,6 +100,9 @@ fn sample() -> Snapshot {
         database_old: Some(false),
         database_refused: 1,
         interfaces: vec![("trunk".into(), "native", true)],
+        missed: vec![("trunk".into(), "hidden-tag", 1)],
+        switched_off: vec![("trunk".into(), 2)],
+        silent: vec![("cameras".into(), true)],
     }
 }
 
@@ -104,6 +126,12 @@ fn a_page() {
         r#"kordon_reason_packets_total{action="drop",reason="spoofed-source",zone="cameras"} 0"#,
         r#"kordon_unparsable_packets_total{action="pass",reason="truncated",zone="cameras"} 2"#,
         r#"kordon_interface_packets_total{action="drop",interface="trunk",reason="no-zone"} 6"#,
+        r#"kordon_interface_unpoliced_packets_total{interface="trunk",tag="0x8100"} 8"#,
+        r#"kordon_interface_passed_packets_total{by="xdp",interface="trunk",tag="0x8100"} 11"#,
+        r#"kordon_interface_passed_packets_total{by="guard",interface="trunk",tag="0x8100"} 12"#,
+        r#"kordon_interface_missed_packets_total{how="hidden-tag",interface="trunk"} 1"#,
+        r#"kordon_interface_offload_switched_off_total{interface="trunk"} 2"#,
+        r#"kordon_zone_silent{zone="cameras"} 1"#,
         r#"kordon_policy_applies_total{result="failed"} 0"#,
         r#"kordon_policy_info{hash="ab12"} 1"#,
         r#"kordon_interface_attached{interface="trunk",mode="native"} 1"#,

@@ -17,7 +17,6 @@ use crate::{
     datapath::{
         DatapathError,
         faults::{Step, reach},
-        interface,
         kernel::Datapath,
         maps::Maps,
         memory::{Mapped, table_size},
@@ -131,7 +130,7 @@ impl Made {
         }
         let tier = self.maps.tier;
         for (port, device) in datapath.pins.devices() {
-            if interface::query(&device)?.is_none() {
+            if datapath.find(&device)?.is_none() {
                 continue;
             }
             let preloaded = datapath

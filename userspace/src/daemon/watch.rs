@@ -1,0 +1,245 @@
+//! Whether the XDP program of an interface is shown all that the interface receives, from
+//! two counts: what it let through, and what the guard behind it saw.
+//!
+//! Frames can be lost between the two (a full backlog), and some are always on their way,
+//! so that the guard's count may be behind. It can never be ahead, of all frames or of those
+//! with a tag of some kind: what it has seen more of went past the program, or had its
+//! tag hidden. So each reading gives a lower bound for how far the guard is behind, and a
+//! later one that falls below it is the proof, however many were lost before.
+
+use kordon_ebpf::seen::{KINDS, Kind};
+
+use crate::datapath::guard::Seen;
+
+/// How long before a reading the program is asked whether it stands still. What it has
+/// passed reaches the guard in far less.
+pub(super) const SETTLING: std::time::Duration = std::time::Duration::from_millis(2);
+
+/// Readings with frames, and all of them right, after which what was wrong is cured.
+const CLEAN: u32 = 2;
+
+/// All frames.
+const ALL: usize = KINDS;
+
+/// What the program does not see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blind {
+    /// Frames: it is not called for them.
+    Uncalled,
+    /// Tags of this kind.
+    Hidden(Kind),
+}
+
+/// One count beside the other.
+#[derive(Clone, Copy, Debug, Default)]
+struct Line {
+    /// The guard is at least so far behind.
+    floor: Option<i64>,
+    passed: u64,
+    guard: u64,
+}
+
+impl Line {
+    /// How many frames were missed since the last reading, and how many the guard saw.
+    fn look(&mut self, earlier: u64, before: u64, guard: u64, after: u64) -> (u64, u64) {
+        let behind = |passed: u64| passed.wrapping_sub(guard).cast_signed();
+        // Nothing is on its way where the program stands still. Else no more than a
+        // sixteenth of a second's frames: that is how long a processor may stop.
+        let slack = if earlier == before {
+            0
+        } else {
+            8 + (after.saturating_sub(self.passed) / 16).cast_signed()
+        };
+        let bound = behind(before) - slack;
+        let missed = self.floor.map_or(0, |floor| floor - behind(after));
+        self.floor = Some(match self.floor {
+            Some(floor) if missed <= 0 => floor.max(bound),
+            _ => bound,
+        });
+        let saw = guard.saturating_sub(self.guard);
+        (self.passed, self.guard) = (after, guard);
+        (u64::try_from(missed).unwrap_or(0), saw)
+    }
+}
+
+/// What was seen of one interface so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watch {
+    lines: [Line; KINDS + 1],
+    found: Option<(Blind, u32)>,
+    /// Frames that went past the program.
+    pub(super) uncalled: u64,
+    /// Frames whose tag was hidden from it.
+    pub(super) hidden: u64,
+    /// It has passed nothing since the reading before the last.
+    pub(super) stands_still: bool,
+}
+
+impl Watch {
+    /// Begins anew: the program was attached.
+    pub(super) fn reset(&mut self) {
+        self.lines = Default::default();
+        self.found = None;
+    }
+
+    /// What the program does not see, by the last reading that could tell.
+    pub(super) fn found(&self) -> Option<Blind> {
+        self.found.map(|(blind, _)| blind)
+    }
+
+    /// A reading. `earlier`: what the program had passed [`SETTLING`] before.
+    pub(super) fn look(&mut self, earlier: &[u64; KINDS], seen: &Seen) {
+        let (mut missed, mut saw) = ([0; KINDS + 1], [0; KINDS + 1]);
+        let sum = |counts: &[u64; KINDS]| counts.iter().sum::<u64>();
+        let passed = self.lines[ALL].passed;
+        for (index, line) in self.lines.iter_mut().enumerate() {
+            let count = |counts: &[u64; KINDS]| counts.get(index).copied();
+            let of = |counts| count(counts).unwrap_or_else(|| sum(counts));
+            (missed[index], saw[index]) = line.look(
+                of(earlier),
+                of(&seen.before),
+                of(&seen.guard),
+                of(&seen.after),
+            );
+        }
+        self.stands_still = passed == self.lines[ALL].passed;
+        let tagged = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Untagged);
+        let hidden = tagged.max_by_key(|kind| missed[*kind as usize]);
+        if missed[ALL] > 0 {
+            self.uncalled += missed[ALL];
+            self.found = Some((Blind::Uncalled, 0));
+        } else if let Some(kind) = hidden
+            && missed[kind as usize] > 0
+        {
+            self.hidden += missed[kind as usize];
+            self.found = Some((Blind::Hidden(kind), 0));
+        } else if let Some((blind, clean)) = &mut self.found {
+            let line = match blind {
+                Blind::Uncalled => ALL,
+                Blind::Hidden(kind) => *kind as usize,
+            };
+            // What does not arrive shows nothing.
+            if saw[line] > 0 {
+                *clean += 1;
+            }
+            if *clean >= CLEAN {
+                self.found = None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An interface: what its program and the guard have counted.
+    #[derive(Default)]
+    struct Port {
+        watch: Watch,
+        passed: [u64; KINDS],
+        guard: [u64; KINDS],
+    }
+
+    impl Port {
+        /// A second: frames that both see, and that only the guard does.
+        fn second(&mut self, both: [u64; KINDS], guard: [u64; KINDS]) -> Option<Blind> {
+            for kind in 0..KINDS {
+                self.passed[kind] += both[kind];
+                self.guard[kind] += both[kind] + guard[kind];
+            }
+            self.look(self.passed)
+        }
+
+        fn look(&mut self, earlier: [u64; KINDS]) -> Option<Blind> {
+            let seen = Seen {
+                before: self.passed,
+                guard: self.guard,
+                after: self.passed,
+            };
+            self.watch.look(&earlier, &seen);
+            self.watch.found()
+        }
+    }
+
+    #[test]
+    fn one_hidden_tag_is_enough() {
+        let mut port = Port::default();
+        // What was before the first reading is not known.
+        assert_eq!(port.second([0; KINDS], [0, 7, 0, 0, 0]), None);
+        assert_eq!(port.second([5, 20, 0, 0, 0], [0; KINDS]), None);
+        // XDP saw it without its tag.
+        port.passed[0] += 1;
+        let found = port.second([0; KINDS], [0, 1, 0, 0, 0]);
+        assert_eq!(found, Some(Blind::Hidden(Kind::Customer)));
+        assert_eq!((port.watch.hidden, port.watch.uncalled), (1, 0));
+        // Silence cures nothing, nor does one good second.
+        for _ in 0..5 {
+            assert!(port.second([9, 0, 0, 0, 0], [0; KINDS]).is_some());
+        }
+        assert!(port.second([0, 3, 0, 0, 0], [0; KINDS]).is_some());
+        assert_eq!(port.second([0, 3, 0, 0, 0], [0; KINDS]), None);
+    }
+
+    #[test]
+    fn an_outer_tag_that_is_hidden_is_another_kind_of_frame() {
+        let mut port = Port::default();
+        port.second([0, 0, 0, 50, 0], [0; KINDS]);
+        // XDP sees the inner tag alone.
+        port.passed[Kind::Customer as usize] += 3;
+        let found = port.second([0; KINDS], [0, 0, 0, 3, 0]);
+        assert_eq!(found, Some(Blind::Hidden(Kind::Stacked)));
+    }
+
+    #[test]
+    fn a_program_that_is_not_called() {
+        let mut port = Port::default();
+        port.second([1, 1, 0, 0, 0], [0; KINDS]);
+        let found = port.second([0; KINDS], [0, 40, 0, 0, 0]);
+        assert_eq!(found, Some(Blind::Uncalled));
+        assert!(port.watch.stands_still);
+        assert_eq!(port.watch.uncalled, 40);
+        assert!(port.second([0, 9, 0, 0, 0], [0; KINDS]).is_some());
+        assert!(!port.watch.stands_still);
+        assert_eq!(port.second([0, 9, 0, 0, 0], [0; KINDS]), None);
+    }
+
+    #[test]
+    fn frames_that_are_lost_or_on_their_way_are_no_finding() {
+        let mut port = Port::default();
+        port.second([0; KINDS], [0; KINDS]);
+        // Lost in a backlog.
+        port.passed[1] += 5000;
+        assert_eq!(port.second([0, 100, 0, 0, 0], [0; KINDS]), None);
+        // On their way while it was read, and arrived later: at 16,000 a second up to 1,000.
+        for late in [3, 900, 0, 1000, 10] {
+            let earlier = port.passed;
+            port.passed[1] += 16_000;
+            port.guard[1] += 16_000 - late;
+            assert_eq!(port.look(earlier), None);
+            port.guard[1] += late;
+        }
+        assert_eq!(port.second([0; KINDS], [0; KINDS]), None);
+        // All that is hidden then is noticed all the same.
+        port.passed[0] += 1;
+        let found = port.second([0; KINDS], [0, 1, 0, 0, 0]);
+        assert_eq!(found, Some(Blind::Hidden(Kind::Customer)));
+    }
+
+    #[test]
+    fn some_among_many_that_are_seen() {
+        let mut port = Port::default();
+        let mut found = None;
+        for _ in 0..20 {
+            let earlier = port.passed;
+            port.passed[1] += 1000;
+            port.passed[0] += 40;
+            port.guard[1] += 1040;
+            found = port.look(earlier);
+            if found.is_some() {
+                break;
+            }
+        }
+        assert_eq!(found, Some(Blind::Hidden(Kind::Customer)));
+    }
+}

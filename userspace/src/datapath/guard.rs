@@ -1,0 +1,368 @@
+//! The guard on interfaces: a tc program behind the XDP program, which counts once more what
+//! goes on to the stack. To it all tags are visible, so that the two counts show what
+//! was hidden from the XDP program, or never given to it.
+//!
+//! From Linux 6.6 it has a pinned link (TCX), as the XDP program has. Before, it is a
+//! filter of the `clsact` qdisc with a priority and a handle of its own, and its program is
+//! pinned: that is how any later controller knows whose it is. Neither touches programs
+//! or filters of others, nor does it end them: it lets everything go on.
+
+use std::{io, mem::ManuallyDrop, path::Path};
+
+use aya::{
+    EbpfLoader,
+    programs::{
+        Link as _, LinkOrder, ProgramInfo, SchedClassifier, TcAttachType,
+        links::{FdLink, PinnedLink},
+        tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact},
+    },
+};
+use kordon_ebpf::{
+    layout::{COUNTER_PAGE, Counter},
+    seen::{By, KINDS, Kind, slot},
+};
+
+use super::{
+    Attached, DatapathError, chain,
+    interface::{self, Interface},
+    kernel::Datapath,
+    pins::{FILTERS, GUARDS},
+    programs,
+    system::{detach_link, link_target, page},
+};
+
+/// Of the filter: before those of almost everybody.
+const PRIORITY: u16 = 1;
+/// Of the filter: `kord`.
+const HANDLE: u32 = 0x6b6f_7264;
+
+/// How a guard is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// By a link, from Linux 6.6.
+    Tcx,
+    /// By a filter.
+    Clsact,
+}
+
+impl Hook {
+    /// The word in `--json`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+}
+
+/// Frames of an interface that went on to the stack, by [`Kind`]: what the XDP program
+/// had counted before the guard's counts were read and after, so that what was on its way
+/// meanwhile is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// By the XDP program.
+    pub before: [u64; KINDS],
+    /// By the guard.
+    pub guard: [u64; KINDS],
+    /// By the XDP program.
+    pub after: [u64; KINDS],
+}
+
+impl Datapath {
+    /// Sees to it that the guard is on a device: attaches it, takes over one that an
+    /// earlier controller attached, puts it back where somebody removed it. Idempotent.
+    /// `name`: the interface's in policies. `hooks`: what to try, in this order.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn guard(
+        &mut self,
+        device: &str,
+        found: &Interface,
+        port: u32,
+        name: &str,
+        hooks: &[Hook],
+    ) -> Result<Hook, DatapathError> {
+        if let Some((hook, program)) = self.guard_on(device, found, port)? {
+            if self.guards.get(device) == Some(&program) {
+                return Ok(hook);
+            }
+            self.take_over(device, found, port, name, hook)?;
+            return Ok(hook);
+        }
+        if self.guards.remove(device).is_some() {
+            tracing::warn!("somebody took the guard off `{device}`: it is put back");
+        }
+        let mut result = Err(DatapathError::new("attach the guard", "no way was tried"));
+        for hook in hooks {
+            result = self.put(device, found, port, name, *hook);
+            match &result {
+                Ok(()) => return Ok(*hook),
+                Err(e) => tracing::debug!("{}: {e}", hook.as_str()),
+            }
+        }
+        result.map(|()| Hook::Tcx)
+    }
+
+    /// How a device's guard is attached, and the id of its program. Removes pins of what is
+    /// on no interface any more.
+    fn guard_on(
+        &self,
+        device: &str,
+        found: &Interface,
+        port: u32,
+    ) -> Result<Option<(Hook, u32)>, DatapathError> {
+        let what = || format!("look at the guard of `{device}`");
+        let pin = self.pins.guard(GUARDS, port, device);
+        if pin.exists() {
+            let target = link_target(&pin).map_err(|e| DatapathError::new(what(), e))?;
+            if target.interface == found.index {
+                return Ok(Some((Hook::Tcx, target.program)));
+            }
+            std::fs::remove_file(&pin).map_err(|e| DatapathError::new(what(), e))?;
+        }
+        let pin = self.pins.guard(FILTERS, port, device);
+        if pin.exists() {
+            let program = program_id(&pin).map_err(|e| DatapathError::new(what(), e))?;
+            if interface::filter(found.index, PRIORITY, HANDLE)? == Some(program) {
+                return Ok(Some((Hook::Clsact, program)));
+            }
+            std::fs::remove_file(&pin).map_err(|e| DatapathError::new(what(), e))?;
+        }
+        Ok(None)
+    }
+
+    /// Puts this controller's guard in place of an earlier one's.
+    fn take_over(
+        &mut self,
+        device: &str,
+        found: &Interface,
+        port: u32,
+        name: &str,
+        hook: Hook,
+    ) -> Result<(), DatapathError> {
+        let what = || format!("take over the guard of `{device}`");
+        self.with_program(device, name, |program| {
+            let link = match hook {
+                Hook::Tcx => {
+                    let pin = self.pins.guard(GUARDS, port, device);
+                    let link = PinnedLink::from_pin(&pin).map_err(|e| text(what(), &e))?;
+                    FdLink::from(link)
+                        .try_into()
+                        .map_err(|e| text(what(), &e))?
+                }
+                Hook::Clsact => filter_link(&found.name).map_err(|e| text(what(), &e))?,
+            };
+            let id = program.attach_to_link(link).map_err(|e| text(what(), &e))?;
+            let link = program.take_link(id).map_err(|e| text(what(), &e))?;
+            match hook {
+                // The pin keeps the link.
+                Hook::Tcx => drop(link),
+                Hook::Clsact => {
+                    keep_filter(link);
+                    let pin = self.pins.guard(FILTERS, port, device);
+                    std::fs::remove_file(&pin).map_err(|e| text(what(), &e))?;
+                    program.pin(&pin).map_err(|e| text(what(), &e))?;
+                }
+            }
+            Ok(())
+        })
+        .map(|id| {
+            self.guards.insert(device.to_owned(), id);
+        })
+    }
+
+    /// Attaches it anew.
+    fn put(
+        &mut self,
+        device: &str,
+        found: &Interface,
+        port: u32,
+        name: &str,
+        hook: Hook,
+    ) -> Result<(), DatapathError> {
+        let what = || {
+            format!(
+                "attach the guard to `{device}`, which would notice hidden tags ({})",
+                hook.as_str()
+            )
+        };
+        self.with_program(device, name, |program| {
+            let options = match hook {
+                Hook::Tcx => TcAttachOptions::TcxOrder(LinkOrder::first()),
+                Hook::Clsact => {
+                    // Fails where there is one, which is as good.
+                    let _ = qdisc_add_clsact(&found.name);
+                    TcAttachOptions::Netlink(NlOptions {
+                        priority: PRIORITY,
+                        handle: TcHandle::from(HANDLE),
+                        classid: None,
+                    })
+                }
+            };
+            let id = program
+                .attach_with_options(&found.name, TcAttachType::Ingress, options)
+                .map_err(|e| text(what(), &e))?;
+            let link = program.take_link(id).map_err(|e| text(what(), &e))?;
+            match hook {
+                Hook::Tcx => {
+                    let link: FdLink = link.try_into().map_err(|e| text(what(), &e))?;
+                    let pin = self.pins.guard(GUARDS, port, device);
+                    link.pin(pin).map_err(|e| text(what(), &e))?;
+                }
+                Hook::Clsact => {
+                    let pin = self.pins.guard(FILTERS, port, device);
+                    // Without the pin nobody would know whose it is: it goes again.
+                    program.pin(&pin).map_err(|e| text(what(), &e))?;
+                    keep_filter(link);
+                }
+            }
+            Ok(())
+        })
+        .map(|id| {
+            self.guards.insert(device.to_owned(), id);
+        })
+    }
+
+    /// Loads the guard of an interface for `attach`; returns the program's id.
+    fn with_program(
+        &self,
+        device: &str,
+        name: &str,
+        attach: impl FnOnce(&mut SchedClassifier) -> Result<(), DatapathError>,
+    ) -> Result<u32, DatapathError> {
+        let what = || format!("load the guard of `{device}`");
+        let slot = self.directory.known_port(name).ok_or_else(|| {
+            DatapathError::new(
+                what(),
+                "the interface has no counters before a policy is live",
+            )
+        })?;
+        let mut ebpf = EbpfLoader::new()
+            .override_global("SLOT", &slot, true)
+            .map_pin_path("COUNTERS", self.pins.shared("counters"))
+            .load(programs::GUARD)
+            .map_err(|e| text(what(), &e))?;
+        let program = ebpf
+            .program_mut("guard")
+            .ok_or_else(|| DatapathError::new(what(), "it is not in the object"))?;
+        let program: &mut SchedClassifier = program.try_into().map_err(|e| text(what(), &e))?;
+        program.load().map_err(|e| text(what(), &e))?;
+        attach(program)?;
+        Ok(program.info().map_err(|e| text(what(), &e))?.id())
+    }
+
+    /// Takes the guard off a device that is no longer configured.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn unguard(&mut self, device: &str) -> Result<(), DatapathError> {
+        self.guards.remove(device);
+        for (folder, off) in [
+            (GUARDS, detach_link as fn(&Path) -> io::Result<()>),
+            (FILTERS, remove_filter),
+        ] {
+            for (port, name) in self.pins.devices_in(folder) {
+                if name == device {
+                    let pin = self.pins.guard(folder, port, device);
+                    off(&pin)
+                        .and_then(|()| std::fs::remove_file(&pin))
+                        .map_err(|e| DatapathError::new(format!("remove {}", pin.display()), e))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Frames that went on to the stack. `name`: the interface's in policies. `None`: it
+    /// has no counters yet.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub fn seen(&self, name: &str, mode: Attached) -> Result<Option<Seen>, DatapathError> {
+        let Some(first) = self.directory.known_port(name) else {
+            return Ok(None);
+        };
+        let by = match mode {
+            // Aggregates are made behind a program in the driver, and before one in the stack.
+            Attached::Native => By::Guard,
+            Attached::Generic => By::GuardWhole,
+        };
+        let before = self.passed(first)?;
+        let guard = self.counted(first, by)?;
+        Ok(Some(Seen {
+            before,
+            guard,
+            after: self.passed(first)?,
+        }))
+    }
+
+    /// Frames that the XDP program has passed on an interface.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub fn passed_on(&self, name: &str) -> Result<[u64; KINDS], DatapathError> {
+        match self.directory.known_port(name) {
+            Some(first) => self.passed(first),
+            None => Ok([0; KINDS]),
+        }
+    }
+
+    fn passed(&self, first: u32) -> Result<[u64; KINDS], DatapathError> {
+        let mut sums = self.counted(first, By::NoZone)?;
+        for (sum, zone) in sums.iter_mut().zip(self.counted(first, By::Zone)?) {
+            *sum += zone;
+        }
+        Ok(sums)
+    }
+
+    fn counted(&self, first: u32, by: By) -> Result<[u64; KINDS], DatapathError> {
+        let mut counts = [0; KINDS];
+        let mut read: Option<(u32, Vec<Counter>)> = None;
+        for kind in Kind::ALL {
+            let at = first + slot(by, kind);
+            let (index, offset) = (at / COUNTER_PAGE, at % COUNTER_PAGE);
+            let counters = match read.take() {
+                Some((page, counters)) if page == index => counters,
+                _ => page(&self.counters, index)
+                    .map_err(|e| DatapathError::new("read the counters of an interface", e))?,
+            };
+            counts[kind as usize] = counters[offset as usize].packets;
+            read = Some((index, counters));
+        }
+        Ok(counts)
+    }
+}
+
+fn text(what: String, error: &dyn std::error::Error) -> DatapathError {
+    DatapathError::new(what, chain(error))
+}
+
+/// A filter outlives whoever attached it, unless its link is dropped.
+fn keep_filter(link: SchedClassifierLink) {
+    let _ = ManuallyDrop::new(link);
+}
+
+fn filter_link(device: &str) -> io::Result<SchedClassifierLink> {
+    let handle = TcHandle::from(HANDLE);
+    SchedClassifierLink::attached(device, TcAttachType::Ingress, PRIORITY, handle, None)
+}
+
+fn program_id(pin: &Path) -> io::Result<u32> {
+    Ok(ProgramInfo::from_pin(pin).map_err(io::Error::other)?.id())
+}
+
+/// Removes the filter that runs a pinned program, whatever its interface is called now.
+pub(super) fn remove_filter(pin: &Path) -> io::Result<()> {
+    let program = program_id(pin)?;
+    for found in interface::all().map_err(io::Error::other)? {
+        let on_it = interface::filter(found.index, PRIORITY, HANDLE).map_err(io::Error::other)?;
+        if on_it == Some(program) {
+            filter_link(&found.name)?
+                .detach()
+                .map_err(io::Error::other)?;
+        }
+    }
+    Ok(())
+}

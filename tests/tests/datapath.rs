@@ -7,11 +7,13 @@ use anyhow::{Result, anyhow};
 use kordon::{
     asn::{self, model::AsnDb},
     compile::generation::{Environment, PortSpec},
-    datapath::{Attached, attach::Mode, kernel::Datapath, publish::Published},
+    datapath::{
+        Attached, attach::Mode, guard::Hook, interface, kernel::Datapath, publish::Published,
+    },
     judge::Image,
     policy::{self, Bundle, Context, Overlay},
 };
-use kordon_ebpf::layout::LAYOUT_VERSION;
+use kordon_ebpf::{layout::LAYOUT_VERSION, seen::Kind as Tag};
 use kordon_tests::lab::{Bpffs, Wire, programs::Witness};
 
 const DATABASE: &str =
@@ -181,8 +183,69 @@ fn enforcement_outlives_controllers() -> Result<()> {
         Datapath::detach(bpffs.path())?;
         assert!(!bpffs.path().join("counters").exists());
         assert!(!bpffs.path().join("links").exists());
-        let gone = kordon::datapath::interface::query("in")?;
+        let gone = interface::query("in")?;
         assert_eq!(gone.and_then(|interface| interface.xdp), None);
+        Ok(())
+    })
+}
+
+/// As before Linux 6.6: a filter of `clsact`.
+#[test]
+fn a_guard_that_is_a_filter() -> Result<()> {
+    let wire = Wire::new("filter")?;
+    let bpffs = Bpffs::new()?;
+    let namespace = &wire.namespace;
+    let tc = |arguments: &str| {
+        namespace.output(std::process::Command::new("tc").args(arguments.split(' ')))
+    };
+    let shown = || tc("filter show dev in ingress");
+    let guard = |instance: &mut Instance| -> Result<()> {
+        let found = interface::query("in")?.ok_or_else(|| anyhow!("it is there"))?;
+        let guarded = instance
+            .datapath
+            .guard("in", &found, 0, "", &[Hook::Clsact]);
+        assert_eq!(guarded?, Hook::Clsact);
+        Ok(())
+    };
+    // Somebody else's, behind it.
+    tc("qdisc add dev in clsact")?;
+    tc("filter add dev in ingress prio 7 u32 match u32 0 0 flowid 1:1")?;
+    namespace.run(|| {
+        let mut instance = Instance::open(bpffs.path())?;
+        instance.publish(64500, 1)?;
+        instance.datapath.attach("in", 0, Mode::Auto, false)?;
+        for _ in 0..2 {
+            guard(&mut instance)?;
+        }
+        assert_eq!(shown()?.matches("guard").count(), 1, "{}", shown()?);
+        wire.send(
+            &Wire::packet(20, "10.20.0.5".parse()?, "203.0.113.9".parse()?),
+            7,
+        )?;
+        let seen = instance.datapath.seen("", Attached::Native)?;
+        let seen = seen.ok_or_else(|| anyhow!("it counts"))?;
+        let tagged = Tag::Customer as usize;
+        assert_eq!((seen.after[tagged], seen.guard[tagged]), (7, 7), "{seen:?}");
+        tc("filter del dev in ingress prio 1")?;
+        assert_eq!(shown()?.matches("guard").count(), 0);
+        guard(&mut instance)?;
+        assert_eq!(shown()?.matches("guard").count(), 1);
+        // The next controller replaces it.
+        drop(instance);
+        let mut second = Instance::open(bpffs.path())?;
+        second.publish(64500, 1)?;
+        second.datapath.attach("in", 0, Mode::Auto, false)?;
+        guard(&mut second)?;
+        assert_eq!(shown()?.matches("guard").count(), 1);
+        wire.send(
+            &Wire::packet(20, "10.20.0.5".parse()?, "203.0.113.9".parse()?),
+            3,
+        )?;
+        let seen = second.datapath.seen("", Attached::Native)?;
+        assert_eq!(seen.map(|seen| seen.guard[tagged]), Some(10));
+        Datapath::detach(bpffs.path())?;
+        assert_eq!(shown()?.matches("guard").count(), 0);
+        assert!(shown()?.contains("pref 7"), "{}", shown()?);
         Ok(())
     })
 }

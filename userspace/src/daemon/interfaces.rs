@@ -136,7 +136,8 @@ impl Device {
         };
         self.watch.look(&self.earlier, &seen);
         let found = self.watch.found();
-        if found == Some(Blind::Uncalled) {
+        // It has been said, and is still so: loading a program takes a while.
+        if found == Some(Blind::Uncalled) && self.watch.still && self.blind.is_some() {
             self.renew(datapath, port);
         }
         let blind = found.map(|blind| self.words(datapath, blind));
@@ -184,12 +185,18 @@ impl Device {
         let device = self.renamed.as_ref().unwrap_or(&self.config.device);
         let kind = match blind {
             Blind::Uncalled => {
-                return format!(
-                    "frames get past the program on `{device}`, which is not called for them, \
-                     and attaching it anew does not help: `ip link set dev {device} down`, then \
-                     `up`, or `mode = \"generic\"` for it may; `tc filter show` on other \
-                     interfaces shows what redirects frames into it"
+                let what = format!(
+                    "frames get past the program on `{device}`, which is not called for them"
                 );
+                return if self.renewed == 0 {
+                    format!("{what}; it is attached anew")
+                } else {
+                    format!(
+                        "{what}, and attaching it anew did not help: `ip link set dev {device} \
+                         down`, then `up`, or `mode = \"generic\"` for it may; `tc filter show` on \
+                         other interfaces shows what redirects frames into it"
+                    )
+                };
             }
             Blind::Hidden(kind) => kind,
         };

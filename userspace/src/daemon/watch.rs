@@ -71,7 +71,9 @@ pub(super) struct Watch {
     pub(super) uncalled: u64,
     /// Frames whose tag was hidden from it.
     pub(super) hidden: u64,
-    /// It has passed nothing since the reading before the last.
+    /// The last reading itself showed what was found, and not one before it.
+    pub(super) still: bool,
+    /// The program has passed nothing between the last two readings.
     pub(super) stands_still: bool,
 }
 
@@ -102,16 +104,19 @@ impl Watch {
                 of(&seen.after),
             );
         }
+        self.still = false;
         self.stands_still = passed == self.lines[ALL].passed;
         let tagged = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Untagged);
         let hidden = tagged.max_by_key(|kind| missed[*kind as usize]);
         if missed[ALL] > 0 {
             self.uncalled += missed[ALL];
+            self.still = true;
             self.found = Some((Blind::Uncalled, 0));
         } else if let Some(kind) = hidden
             && missed[kind as usize] > 0
         {
             self.hidden += missed[kind as usize];
+            self.still = true;
             self.found = Some((Blind::Hidden(kind), 0));
         } else if let Some((blind, clean)) = &mut self.found {
             let line = match blind {

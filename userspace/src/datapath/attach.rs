@@ -168,6 +168,8 @@ impl Datapath {
         found: &Interface,
     ) -> Result<(), DatapathError> {
         let what = || format!("attach to `{device}`");
+        // It may be another device that has the name now.
+        self.guards.remove(device);
         if let Some((how, id)) = found.xdp {
             let name = aya::programs::loaded_programs()
                 .flatten()

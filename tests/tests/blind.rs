@@ -1,0 +1,468 @@
+//! What the program is not shown is noticed, named and mended: tags beside the frame, frames
+//! that go past it, devices without tags, other names, a guard that somebody removed.
+
+use std::{
+    net::{Ipv4Addr, UdpSocket},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use kordon::datapath::{
+    interface::{self, Kind},
+    offload::keep_tags,
+    system::detach_link,
+};
+use kordon_tests::{
+    controller::{Controller, Metrics, binary},
+    lab::{
+        Namespace,
+        programs::{Tags, tag_host},
+    },
+    router::Router,
+};
+use serde_json::Value;
+
+/// AS64500, which cameras may not reach.
+const BLOCKED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
+/// AS64501, which they may.
+const GOOD: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+/// A tick is a second; a machine under load takes longer, above all to load a program.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A camera behind `out`, of which the device, not the sender, writes the tags.
+struct Camera<'a> {
+    router: &'a Router,
+    socket: UdpSocket,
+}
+
+impl<'a> Camera<'a> {
+    fn new(router: &'a Router) -> Result<Self> {
+        let namespace = &router.wire.namespace;
+        tag_host(
+            namespace,
+            "out",
+            Tags {
+                outer: 20,
+                inner: 0,
+            },
+        )?;
+        // Neither end answers anything by itself, so that each packet is the test's.
+        namespace.sysctl(&[
+            ("ipv6/conf/in/disable_ipv6", "1"),
+            ("ipv6/conf/out/disable_ipv6", "1"),
+        ])?;
+        let mut lines = "address add 10.20.0.5/24 dev out\n".to_owned();
+        for server in [BLOCKED, GOOD] {
+            lines += &format!(
+                "route add {server}/32 dev out\n\
+                 neighbour add {server} lladdr 02:00:00:00:00:04 dev out nud permanent\n"
+            );
+        }
+        namespace.ip(&lines)?;
+        let socket = namespace.run(|| {
+            UdpSocket::bind((Ipv4Addr::new(10, 20, 0, 5), 4000)).context("cannot bind a socket")
+        })?;
+        Ok(Self { router, socket })
+    }
+
+    fn send(&self, to: Ipv4Addr, packets: usize) -> Result<()> {
+        for _ in 0..packets {
+            self.socket
+                .send_to(b"video", (to, 4000))
+                .context("cannot send")?;
+        }
+        thread::sleep(Duration::from_millis(20));
+        Ok(())
+    }
+
+    /// Whether the device writes tags into frames, or leaves them beside.
+    fn hides_tags(&self, hides: bool) -> Result<()> {
+        let word = if hides { "on" } else { "off" };
+        let settings = ["txvlan", word, "tx-vlan-stag-hw-insert", word];
+        ethtool(&self.router.wire.namespace, "out", &settings)
+    }
+
+    /// How many packets are dropped of some that are sent to the blocked address.
+    fn dropped(&self) -> Result<u64> {
+        let count = || -> Result<u64> {
+            let metrics = Metrics::scrape(&self.router.wire.namespace)?;
+            Ok(metrics.sum("kordon_packets_total", &[("action", "drop")]))
+        };
+        let before = count()?;
+        self.send(BLOCKED, 10)?;
+        Ok(count()? - before)
+    }
+}
+
+fn ethtool(namespace: &Namespace, device: &str, settings: &[&str]) -> Result<()> {
+    let mut command = Command::new("ethtool");
+    command.args(["-K", device]).args(settings);
+    namespace.output(&mut command).map(drop)
+}
+
+fn status(controller: &Controller) -> Result<Value> {
+    let output = controller.command(&["status"]).output()?;
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// Waits for it, meanwhile doing something; returns how long that took.
+fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<Duration> {
+    let start = Instant::now();
+    while !holds()? {
+        ensure!(start.elapsed() < PATIENCE, "still not: {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(start.elapsed())
+}
+
+fn reasons(controller: &Controller) -> Result<String> {
+    Ok(status(controller)?["reasons"].to_string())
+}
+
+fn enforces(controller: &Controller) -> Result<bool> {
+    Ok(status(controller)?["enforcing"] == true)
+}
+
+fn lines_with(router: &Router, part: &str) -> Result<usize> {
+    let log = std::fs::read_to_string(router.path("kordon.log"))?;
+    Ok(log.lines().filter(|line| line.contains(part)).count())
+}
+
+/// Three ticks: long enough for anything to be noticed.
+fn some_ticks() {
+    thread::sleep(Duration::from_secs(3));
+}
+
+#[test]
+fn hidden_tags_are_noticed_and_the_cure_works() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("hidden", binary)?;
+    let camera = Camera::new(&router)?;
+    let (controller, _) = Controller::start(&router.place())?;
+    assert_eq!(camera.dropped()?, 10);
+    camera.send(GOOD, 5)?;
+    some_ticks();
+    assert!(enforces(&controller)?);
+    assert_eq!(status(&controller)?["interfaces"][0]["guard"], "tcx");
+
+    // The first packet of which the tag is hidden.
+    camera.hides_tags(true)?;
+    camera.send(BLOCKED, 1)?;
+    let took = until("it is noticed", || Ok(!enforces(&controller)?))?;
+    println!("noticed after {took:?}");
+    let said = reasons(&controller)?;
+    println!("{said}");
+    assert!(
+        said.contains("hidden from the program on `in`") && said.contains("0x8100"),
+        "{said}"
+    );
+    let cure = "ethtool -K out txvlan off tx-vlan-stag-hw-insert off";
+    assert!(said.contains(cure), "{said}");
+    assert_eq!(camera.dropped()?, 0, "nothing is judged, as it says");
+    let metrics = Metrics::scrape(&router.wire.namespace)?;
+    assert_eq!(metrics.sum("kordon_enforcing", &[]), 0);
+    assert_eq!(metrics.sum("kordon_interface_attached", &[]), 0);
+    until("what is missed is counted", || {
+        let metrics = Metrics::scrape(&router.wire.namespace)?;
+        let how = [("how", "hidden-tag"), ("interface", "trunk")];
+        Ok(metrics.sum("kordon_interface_missed_packets_total", &how) == 11)
+    })?;
+    some_ticks();
+    assert!(!enforces(&controller)?, "silence is no cure");
+    assert_eq!(lines_with(&router, "are hidden from the program")?, 1);
+
+    // The next daemon takes the guard over and notices, too.
+    controller.kill()?;
+    let (controller, _) = Controller::start(&router.place())?;
+    some_ticks();
+    camera.send(BLOCKED, 1)?;
+    until("the next daemon notices", || Ok(!enforces(&controller)?))?;
+
+    let words: Vec<&str> = cure.split(' ').skip(3).collect();
+    ethtool(&router.wire.namespace, "out", &words)?;
+    until("it is cured", || {
+        camera.send(GOOD, 1)?;
+        enforces(&controller)
+    })?;
+    assert_eq!(camera.dropped()?, 10);
+    let metrics = Metrics::scrape(&router.wire.namespace)?;
+    assert_eq!(metrics.sum("kordon_interface_attached", &[]), 1);
+    Ok(())
+}
+
+#[test]
+fn tags_that_are_hidden_from_the_start() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("hidden0", binary)?;
+    let camera = Camera::new(&router)?;
+    camera.hides_tags(true)?;
+    let (controller, _) = Controller::start(&router.place())?;
+    let took = until("it is noticed", || {
+        camera.send(GOOD, 1)?;
+        Ok(!enforces(&controller)?)
+    })?;
+    println!("noticed after {took:?}");
+    assert!(reasons(&controller)?.contains("hidden from the program on `in`"));
+    Ok(())
+}
+
+#[test]
+fn frames_that_go_past_the_program() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("past", binary)?;
+    let camera = Camera::new(&router)?;
+    let (controller, _) = Controller::start(&router.place())?;
+    camera.send(GOOD, 5)?;
+    some_ticks();
+    assert!(enforces(&controller)?);
+    // Redirected into the interface behind the driver, where the program is.
+    let namespace = &router.wire.namespace;
+    namespace
+        .ip("link add name side type veth peer name aside\nlink set side up\nlink set aside up")?;
+    for arguments in [
+        "qdisc add dev side clsact",
+        "filter add dev side ingress prio 7 u32 match u32 0 0 action mirred ingress redirect dev in",
+    ] {
+        namespace.output(Command::new("tc").args(arguments.split(' ')))?;
+    }
+    let sender = kordon_tests::lab::raw::RawSender::open(namespace, "aside")?;
+    let frame = kordon_tests::lab::Wire::packet(20, "10.20.0.5".parse()?, BLOCKED.into());
+    let took = until("it is noticed", || {
+        sender.send(&frame)?;
+        Ok(!enforces(&controller)?)
+    })?;
+    println!("noticed after {took:?}: {}", reasons(&controller)?);
+    assert!(reasons(&controller)?.contains("get past the program on `in`"));
+    // What can be judged is, meanwhile and after all that was tried to cure it.
+    sender.send(&frame)?;
+    some_ticks();
+    assert_eq!(camera.dropped()?, 10);
+    assert!(lines_with(&router, "attaching it anew")? >= 1);
+    until("it has ended", || {
+        camera.send(GOOD, 1)?;
+        enforces(&controller)
+    })?;
+    Ok(())
+}
+
+#[test]
+fn a_bridge_is_refused_with_its_ports() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("bridge", binary)?;
+    router
+        .wire
+        .namespace
+        .ip("link add br0 type bridge\nlink set in master br0\nlink set br0 up")?;
+    let configuration = std::fs::read_to_string(router.path("kordon.toml"))?;
+    for mode in ["auto", "generic", "native"] {
+        let mode = format!("mode = \"{mode}\"");
+        let text = configuration
+            .replace("device = \"in\"", "device = \"br0\"")
+            .replace("mode = \"native\"", &mode);
+        router.write("kordon.toml", text)?;
+        let controller = Controller::spawn(&router.place())?;
+        until("it answers", || Ok(status(&controller).is_ok()))?;
+        until("it is refused", || {
+            Ok(reasons(&controller)?.contains("on `br0`"))
+        })?;
+        let said = reasons(&controller)?;
+        println!("{said}");
+        assert!(said.contains("a bridge") && said.contains("`in`"), "{said}");
+        let found = router
+            .wire
+            .namespace
+            .run(|| Ok(interface::query("br0")?.context("it is there")?))?;
+        assert_eq!((found.kind, found.xdp), (Kind::Bridge, None));
+        controller.kill()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn another_name_and_down_and_up() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("name", binary)?;
+    let camera = Camera::new(&router)?;
+    let namespace = &router.wire.namespace;
+    let (controller, _) = Controller::start(&router.place())?;
+    assert_eq!(camera.dropped()?, 10);
+
+    namespace.ip("link set in name renamed")?;
+    until("the other name is shown", || {
+        Ok(status(&controller)?["notices"]
+            .to_string()
+            .contains("`renamed`"))
+    })?;
+    some_ticks();
+    let said = status(&controller)?;
+    assert_eq!(said["enforcing"], true, "{}", said["reasons"]);
+    assert_eq!(said["interfaces"][0]["attached"], true);
+    assert_eq!(camera.dropped()?, 10);
+    // The next daemon finds it by what is pinned.
+    controller.kill()?;
+    let (controller, _) = Controller::start(&router.place())?;
+    assert_eq!(camera.dropped()?, 10);
+    // Tags that are hidden are noticed under any name.
+    some_ticks();
+    camera.hides_tags(true)?;
+    camera.send(GOOD, 1)?;
+    until("it is noticed", || Ok(!enforces(&controller)?))?;
+    camera.hides_tags(false)?;
+    until("it is cured", || {
+        camera.send(GOOD, 1)?;
+        enforces(&controller)
+    })?;
+    namespace.ip("link set renamed name in")?;
+    until("the name is right", || {
+        Ok(status(&controller)?["notices"].to_string() == "[]")
+    })?;
+
+    for _ in 0..3 {
+        namespace.ip("link set in down\nlink set in up")?;
+    }
+    until("the route is back", || {
+        let lines = format!("route replace {BLOCKED}/32 dev out\nroute replace {GOOD}/32 dev out");
+        Ok(namespace.ip(&lines).is_ok() && camera.send(GOOD, 1).is_ok())
+    })?;
+    some_ticks();
+    assert_eq!(camera.dropped()?, 10);
+    camera.send(GOOD, 10)?;
+    some_ticks();
+    assert!(enforces(&controller)?, "{}", reasons(&controller)?);
+
+    // Another device takes the name: that is the one to police.
+    namespace.ip("link set in name old\nlink add in type veth peer name new\nlink set in up")?;
+    until("the other device is attached", || {
+        let on_it = |name| namespace.run(move || Ok(interface::query(name)?.and_then(|i| i.xdp)));
+        Ok(on_it("in")?.is_some() && on_it("old")?.is_none() && enforces(&controller)?)
+    })?;
+    assert_eq!(lines_with(&router, "`old`, which was `in`")?, 1);
+    Ok(())
+}
+
+#[test]
+fn a_guard_that_is_removed_comes_back() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("guard", binary)?;
+    let camera = Camera::new(&router)?;
+    let namespace = &router.wire.namespace;
+    let (controller, _) = Controller::start(&router.place())?;
+    let pin = router.place().bpffs.join("guards").join("0-in");
+    for (times, remove) in [
+        (
+            1,
+            detach_link as fn(&std::path::Path) -> std::io::Result<()>,
+        ),
+        (2, |pin| std::fs::remove_file(pin)),
+    ] {
+        remove(&pin)?;
+        until("it is put back", || {
+            Ok(lines_with(&router, "took the guard off `in`")? == times)
+        })?;
+        some_ticks();
+        camera.send(GOOD, 3)?;
+        some_ticks();
+        assert!(enforces(&controller)?, "{}", reasons(&controller)?);
+        camera.hides_tags(true)?;
+        camera.send(GOOD, 1)?;
+        until("it notices again", || Ok(!enforces(&controller)?))?;
+        camera.hides_tags(false)?;
+        until("it is cured", || {
+            camera.send(GOOD, 1)?;
+            enforces(&controller)
+        })?;
+    }
+    // A device that is no longer configured has no guard, either; nor after a detach.
+    controller.cli(&["detach", "--yes"])?;
+    let count = |namespace: &Namespace| {
+        namespace.run(|| {
+            let ingress = aya::programs::TcAttachType::Ingress;
+            let (_, programs) = aya::programs::SchedClassifier::query_tcx("in", ingress)?;
+            Ok(programs.len())
+        })
+    };
+    assert_eq!(count(namespace)?, 0);
+    assert!(!router.place().bpffs.join("guards").exists());
+    Ok(())
+}
+
+#[test]
+fn offloads_are_read_and_switched_off() -> Result<()> {
+    let wire = kordon_tests::lab::Wire::new("offload")?;
+    let namespace = &wire.namespace;
+    // A veth has the switches of a card.
+    let card = namespace.run(|| {
+        let found = interface::query("in")?.context("it is there")?;
+        Ok(interface::Interface {
+            kind: Kind::Other,
+            ..found
+        })
+    })?;
+    for (switch, other) in [
+        ("rxvlan", "rx-vlan-stag-hw-parse"),
+        ("rx-vlan-stag-hw-parse", "rxvlan"),
+    ] {
+        ethtool(namespace, "in", &[switch, "on", other, "off"])?;
+        let error = namespace.run(|| Ok(keep_tags(&card, false).map_err(|e| e.to_string())))?;
+        let error = error.err().context("it is on")?;
+        println!("{error}");
+        let (_, cure) = error.split_once("run `ethtool -K in ").context("a cure")?;
+        assert!(error.contains("manage_offload"), "{error}");
+        assert!(cure.starts_with(switch), "{error}");
+        assert!(namespace.run(|| Ok(keep_tags(&card, true)?))?);
+        assert!(!namespace.run(|| Ok(keep_tags(&card, false)?))?);
+        // The cure of the message does the same.
+        ethtool(namespace, "in", &[switch, "on"])?;
+        let words: Vec<&str> = cure.trim_end_matches('`').split(' ').collect();
+        ethtool(namespace, "in", &words)?;
+        assert!(!namespace.run(|| Ok(keep_tags(&card, false)?))?);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_zone_that_falls_silent() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("silent", binary)?;
+    let camera = Camera::new(&router)?;
+    let configuration = std::fs::read_to_string(router.path("kordon.toml"))?;
+    router.write(
+        "kordon.toml",
+        format!("silent_after = \"2s\"\n{configuration}"),
+    )?;
+    let (controller, _) = Controller::start(&router.place())?;
+    some_ticks();
+    let silent = || -> Result<bool> {
+        let said = status(&controller)?;
+        assert_eq!(said["enforcing"], true, "it is no reason");
+        let metrics = Metrics::scrape(&router.wire.namespace)?;
+        let metric = metrics.sum("kordon_zone_silent", &[("zone", "cameras")]) == 1;
+        Ok(said["zones"][0]["silent"] == true
+            && said["notices"].to_string().contains("zone `cameras`")
+            && metric)
+    };
+    assert!(!silent()?, "it never had a packet");
+    camera.send(GOOD, 3)?;
+    until("it is silent", silent)?;
+    until("it is heard", || {
+        camera.send(GOOD, 1)?;
+        Ok(!silent()?)
+    })?;
+    Ok(())
+}

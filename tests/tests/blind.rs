@@ -361,7 +361,7 @@ fn a_guard_that_is_removed_comes_back() -> Result<()> {
     let camera = Camera::new(&router)?;
     let namespace = &router.wire.namespace;
     let (controller, _) = Controller::start(&router.place())?;
-    let pin = router.place().bpffs.join("guards").join("0-in");
+    let pin = router.place().bpffs.join("guards").join("in");
     for (times, remove) in [
         (
             1,

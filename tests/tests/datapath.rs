@@ -201,9 +201,7 @@ fn a_guard_that_is_a_filter() -> Result<()> {
     let shown = || tc("filter show dev in ingress");
     let guard = |instance: &mut Instance| -> Result<()> {
         let found = interface::query("in")?.ok_or_else(|| anyhow!("it is there"))?;
-        let guarded = instance
-            .datapath
-            .guard("in", &found, 0, "", &[Hook::Clsact]);
+        let guarded = instance.datapath.guard("in", &found, "", &[Hook::Clsact]);
         assert_eq!(guarded?, Hook::Clsact);
         Ok(())
     };

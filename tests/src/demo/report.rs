@@ -17,10 +17,11 @@ pub(crate) enum Claim {
     BlockTakesEffectAtOnce,
     KillingTheControllerChangesNothing,
     CountersTellTheStory,
+    HiddenTagsAreNoticed,
 }
 
 impl Claim {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::WithoutKordonEverythingArrives,
         Self::AllowedAsnWorks,
         Self::BlockedAsnGetsNothing,
@@ -29,6 +30,7 @@ impl Claim {
         Self::BlockTakesEffectAtOnce,
         Self::KillingTheControllerChangesNothing,
         Self::CountersTellTheStory,
+        Self::HiddenTagsAreNoticed,
     ];
 
     /// The field of the JSON object.
@@ -42,6 +44,7 @@ impl Claim {
             Self::BlockTakesEffectAtOnce => "block_takes_effect_at_once",
             Self::KillingTheControllerChangesNothing => "killing_the_controller_changes_nothing",
             Self::CountersTellTheStory => "counters_tell_the_story",
+            Self::HiddenTagsAreNoticed => "hidden_tags_are_noticed",
         }
     }
 
@@ -57,6 +60,9 @@ impl Claim {
             Self::BlockTakesEffectAtOnce => "`kordon block AS12389` takes effect at once",
             Self::KillingTheControllerChangesNothing => "SIGKILL of the controller changes nothing",
             Self::CountersTellTheStory => "counters and metrics tell the story",
+            Self::HiddenTagsAreNoticed => {
+                "tags that are hidden from kordon are noticed, and it says so"
+            }
         }
     }
 }

@@ -4,10 +4,12 @@
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use super::report::{Claim, Report};
 use super::stage::Stage;
@@ -146,6 +148,7 @@ pub(crate) fn tell(stage: &Stage, binary: &Path, report: &mut Report) -> Result<
         took.as_millis()
     ));
     counters(lab, (to_blocked, to_further, spoofed), report)?;
+    hidden_tags(lab, &controller, report)?;
     Ok(controller)
 }
 
@@ -280,6 +283,74 @@ fn counters(lab: &Lab, sent: (u64, u64, u64), report: &mut Report) -> Result<()>
     );
     report.claim(Claim::CountersTellTheStory, &detail, &problems);
     Ok(())
+}
+
+/// The switch leaves tags beside its frames, as network cards and containers do, where XDP
+/// does not see them: kordon cannot judge, and must say so.
+fn hidden_tags(lab: &Lab, controller: &Controller, report: &mut Report) -> Result<()> {
+    let (camera, blocked) = (lab.host("camera")?, lab.server("as12695")?);
+    let mut problems = Vec::new();
+    let mut hide = Command::new("ethtool");
+    lab.switch
+        .output(hide.args(["-K", TRUNK, "txvlan", "on"]))?;
+    let outcome = send(lab, camera, blocked, SILENCE)?;
+    report.measured(
+        "camera to AS12695, tags hidden",
+        outcome.sent,
+        outcome.arrived,
+    );
+    let start = Instant::now();
+    let status = until_enforcing(controller, false)?;
+    let noticed = start.elapsed();
+    let reasons = status["reasons"].to_string();
+    for part in ["VLAN tags (0x8100) are hidden", "txvlan off"] {
+        if !reasons.contains(part) {
+            problems.push(format!("the reason does not say `{part}`: {reasons}"));
+        }
+    }
+    if status["enforcing"] != false {
+        problems.push(format!(
+            "`status` says enforcing, {} arrived",
+            outcome.arrived
+        ));
+    }
+    // The cure that it names.
+    lab.switch.inline_tags(TRUNK)?;
+    let end = Instant::now() + PATIENCE;
+    while until_enforcing(controller, true)?["enforcing"] != true && Instant::now() < end {
+        send(lab, camera, lab.server("as15169")?, PATIENCE)?;
+    }
+    if until_enforcing(controller, true)?["enforcing"] != true {
+        problems.push("the cure does not help".to_owned());
+    }
+    let cured = send(lab, camera, blocked, SILENCE)?;
+    problems.extend(must_be_silent(&cured));
+    report.measured("camera to AS12695, cured", cured.sent, cured.arrived);
+    let detail = format!(
+        "the switch hides them: {} of {} packets arrive; after {} ms `status` says NOT ENFORCING,\n      \
+         and why; cured as it says, it enforces again and nothing arrives",
+        outcome.arrived,
+        outcome.sent,
+        noticed.as_millis()
+    );
+    report.claim(Claim::HiddenTagsAreNoticed, &detail, &problems);
+    Ok(())
+}
+
+/// `kordon status`, once it says so or a second or two have passed.
+fn until_enforcing(controller: &Controller, wanted: bool) -> Result<Value> {
+    let end = Instant::now() + PATIENCE / 2;
+    loop {
+        // Its exit code says the same.
+        let output = controller.command(&["status"]).output();
+        let output = output.context("cannot run `kordon status`")?;
+        let status: Value =
+            serde_json::from_slice(&output.stdout).context("`kordon status` printed no JSON")?;
+        if status["enforcing"] == wanted || Instant::now() > end {
+            return Ok(status);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// One TCP attempt and some datagrams to each address of a server.

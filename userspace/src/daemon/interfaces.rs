@@ -113,9 +113,11 @@ impl Device {
             self.switched_off += 1;
         }
         if self.config.guard {
-            let hook = datapath.guard(device, &found, port, name, &HOOKS);
+            let hook = datapath.guard(device, &found, name, &HOOKS);
             self.hook = hook.as_ref().ok().copied();
             hook?;
+        } else {
+            datapath.unguard(device)?;
         }
         Ok(())
     }

@@ -328,14 +328,14 @@ impl Datapath {
         offload::keep_tags(found, manage_offload)
     }
 
-    /// Devices with a pinned link of this instance, whether they still exist or not.
+    /// Devices with a pinned link or guard of this instance, whether they still exist or not.
     #[must_use]
     pub fn pinned_devices(&self) -> Vec<String> {
-        self.pins
-            .devices()
-            .into_iter()
-            .map(|(_, device)| device)
-            .collect()
+        let links = self.pins.devices().into_iter().map(|(_, device)| device);
+        let mut devices: Vec<_> = links.chain(self.pins.guarded()).collect();
+        devices.sort();
+        devices.dedup();
+        devices
     }
 
     /// Whether this controller's program is on the device, and how; asks the kernel.

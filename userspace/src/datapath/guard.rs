@@ -80,15 +80,14 @@ impl Datapath {
         &mut self,
         device: &str,
         found: &Interface,
-        port: u32,
         name: &str,
         hooks: &[Hook],
     ) -> Result<Hook, DatapathError> {
-        if let Some((hook, program)) = self.guard_on(device, found, port)? {
+        if let Some((hook, program)) = self.guard_on(device, found)? {
             if self.guards.get(device) == Some(&program) {
                 return Ok(hook);
             }
-            self.take_over(device, found, port, name, hook)?;
+            self.take_over(device, found, name, hook)?;
             return Ok(hook);
         }
         if self.guards.remove(device).is_some() {
@@ -96,7 +95,7 @@ impl Datapath {
         }
         let mut result = Err(DatapathError::new("attach the guard", "no way was tried"));
         for hook in hooks {
-            result = self.put(device, found, port, name, *hook);
+            result = self.put(device, found, name, *hook);
             match &result {
                 Ok(()) => return Ok(*hook),
                 Err(e) => tracing::debug!("{}: {e}", hook.as_str()),
@@ -111,10 +110,9 @@ impl Datapath {
         &self,
         device: &str,
         found: &Interface,
-        port: u32,
     ) -> Result<Option<(Hook, u32)>, DatapathError> {
         let what = || format!("look at the guard of `{device}`");
-        let pin = self.pins.guard(GUARDS, port, device);
+        let pin = self.pins.guard(GUARDS, device);
         if pin.exists() {
             let target = link_target(&pin).map_err(|e| DatapathError::new(what(), e))?;
             if target.interface == found.index {
@@ -122,7 +120,7 @@ impl Datapath {
             }
             std::fs::remove_file(&pin).map_err(|e| DatapathError::new(what(), e))?;
         }
-        let pin = self.pins.guard(FILTERS, port, device);
+        let pin = self.pins.guard(FILTERS, device);
         if pin.exists() {
             let program = program_id(&pin).map_err(|e| DatapathError::new(what(), e))?;
             if interface::filter(found.index, PRIORITY, HANDLE)? == Some(program) {
@@ -138,7 +136,6 @@ impl Datapath {
         &mut self,
         device: &str,
         found: &Interface,
-        port: u32,
         name: &str,
         hook: Hook,
     ) -> Result<(), DatapathError> {
@@ -146,7 +143,7 @@ impl Datapath {
         self.with_program(device, name, |program| {
             let link = match hook {
                 Hook::Tcx => {
-                    let pin = self.pins.guard(GUARDS, port, device);
+                    let pin = self.pins.guard(GUARDS, device);
                     let link = PinnedLink::from_pin(&pin).map_err(|e| text(what(), &e))?;
                     FdLink::from(link)
                         .try_into()
@@ -161,7 +158,7 @@ impl Datapath {
                 Hook::Tcx => drop(link),
                 Hook::Clsact => {
                     keep_filter(link);
-                    let pin = self.pins.guard(FILTERS, port, device);
+                    let pin = self.pins.guard(FILTERS, device);
                     std::fs::remove_file(&pin).map_err(|e| text(what(), &e))?;
                     program.pin(&pin).map_err(|e| text(what(), &e))?;
                 }
@@ -178,7 +175,6 @@ impl Datapath {
         &mut self,
         device: &str,
         found: &Interface,
-        port: u32,
         name: &str,
         hook: Hook,
     ) -> Result<(), DatapathError> {
@@ -208,11 +204,11 @@ impl Datapath {
             match hook {
                 Hook::Tcx => {
                     let link: FdLink = link.try_into().map_err(|e| text(what(), &e))?;
-                    let pin = self.pins.guard(GUARDS, port, device);
+                    let pin = self.pins.guard(GUARDS, device);
                     link.pin(pin).map_err(|e| text(what(), &e))?;
                 }
                 Hook::Clsact => {
-                    let pin = self.pins.guard(FILTERS, port, device);
+                    let pin = self.pins.guard(FILTERS, device);
                     // Without the pin nobody would know whose it is: it goes again.
                     program.pin(&pin).map_err(|e| text(what(), &e))?;
                     keep_filter(link);
@@ -253,23 +249,21 @@ impl Datapath {
         Ok(program.info().map_err(|e| text(what(), &e))?.id())
     }
 
-    /// Takes the guard off a device that is no longer configured.
+    /// Takes the guard off a device, if it has one.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(super) fn unguard(&mut self, device: &str) -> Result<(), DatapathError> {
+    pub fn unguard(&mut self, device: &str) -> Result<(), DatapathError> {
         self.guards.remove(device);
         for (folder, off) in [
             (GUARDS, detach_link as fn(&Path) -> io::Result<()>),
             (FILTERS, remove_filter),
         ] {
-            for (port, name) in self.pins.devices_in(folder) {
-                if name == device {
-                    let pin = self.pins.guard(folder, port, device);
-                    off(&pin)
-                        .and_then(|()| std::fs::remove_file(&pin))
-                        .map_err(|e| DatapathError::new(format!("remove {}", pin.display()), e))?;
-                }
+            let pin = self.pins.guard(folder, device);
+            if pin.exists() {
+                off(&pin)
+                    .and_then(|()| std::fs::remove_file(&pin))
+                    .map_err(|e| DatapathError::new(format!("remove {}", pin.display()), e))?;
             }
         }
         Ok(())

@@ -4,8 +4,8 @@
 //! counters            outlive every version
 //! directory           whose counters they are
 //! links/<port>-<dev>  keep programs attached
-//! guards/<port>-<dev> keep guards attached, from Linux 6.6
-//! filters/<port>-<dev>  guards that are tc filters, before: their programs
+//! guards/<dev>        keep guards attached, from Linux 6.6
+//! filters/<dev>       guards that are tc filters, before: their programs
 //! v2-internet/        a layout version and a tier
 //!   generations  tables        outer maps
 //!   planes                     the live generation's verdict planes
@@ -118,22 +118,27 @@ impl Pins {
 
     /// Where the guard of a device is pinned: its link, its program where it is a filter.
     #[must_use]
-    pub fn guard(&self, folder: &str, port: u32, device: &str) -> PathBuf {
-        self.root
-            .join(folder)
-            .join(format!("{port}-{}", escape(device)))
+    pub fn guard(&self, folder: &str, device: &str) -> PathBuf {
+        self.root.join(folder).join(escape(device))
+    }
+
+    /// Devices that have a guard, or had one.
+    #[must_use]
+    pub fn guarded(&self) -> Vec<String> {
+        let guards = [GUARDS, FILTERS].map(|folder| entries(&self.root.join(folder)));
+        let mut devices: Vec<_> = guards
+            .iter()
+            .flatten()
+            .filter_map(|path| Some(unescape(path.file_name()?.to_str()?)))
+            .collect();
+        devices.sort();
+        devices
     }
 
     /// All pinned links: port and device.
     #[must_use]
     pub fn devices(&self) -> Vec<(u32, String)> {
-        self.devices_in("links")
-    }
-
-    /// As `devices`, of another folder.
-    #[must_use]
-    pub fn devices_in(&self, folder: &str) -> Vec<(u32, String)> {
-        let mut devices: Vec<_> = entries(&self.root.join(folder))
+        let mut devices: Vec<_> = entries(&self.links())
             .iter()
             .filter_map(|path| {
                 let (port, device) = path.file_name()?.to_str()?.split_once('-')?;

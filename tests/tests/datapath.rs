@@ -262,9 +262,28 @@ fn a_foreign_program_is_left_alone() -> Result<()> {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("another XDP program") && error.contains("xdp off"),
+            // It hangs on a link, which `ip link set … xdp off` does not take off.
+            error.contains("another XDP program") && error.contains("bpftool link detach id"),
             "{error}"
         );
+        Ok(())
+    })
+}
+
+#[test]
+fn another_kordon_is_told_from_other_programs() -> Result<()> {
+    let wire = Wire::new("other")?;
+    let (bpffs, elsewhere) = (Bpffs::new()?, Bpffs::new()?);
+    wire.namespace.run(|| {
+        let mut first = Instance::open(bpffs.path())?;
+        first.publish(64500, 1)?;
+        first.datapath.attach("in", 0, Mode::Auto, false)?;
+        let mut second = Instance::open(elsewhere.path())?;
+        second.publish(64500, 1)?;
+        let attached = second.datapath.attach("in", 0, Mode::Auto, false);
+        let error = attached.unwrap_err().to_string();
+        assert!(error.contains("another kordon is there"), "{error}");
+        assert!(error.contains("--bpffs"), "{error}");
         Ok(())
     })
 }

@@ -459,12 +459,15 @@ impl Reader<'_, '_> {
             && let Some(device) = &device
             && (device.is_empty()
                 || device.len() > 15
-                || device.contains(|c: char| c == '/' || c.is_whitespace()))
+                || matches!(device.as_str(), "." | "..")
+                || device.contains(|c: char| {
+                    matches!(c, '/' | ':') || c.is_whitespace() || c.is_control()
+                }))
         {
             report.error(
                 &value.span(),
                 format!("{} cannot be the name of a device", quoted(device)),
-                "`ip link` shows the names: 1 to 15 characters, without `/` and spaces",
+                "`ip link` shows the names: 1 to 15 bytes, without `/`, `:` and spaces",
             );
         }
         if let Some(value) = table.get("name")

@@ -6,6 +6,8 @@
 //! renders it for a terminal hands the texts over, and whoever sends it over
 //! the socket does not send files twice.
 
+use std::borrow::Cow;
+
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::{Deserialize, Serialize};
 
@@ -41,18 +43,19 @@ impl Diagnostic {
         }
     }
 
-    /// The line it stands in and the byte range of `text` there; none when the
-    /// source is not the one that was read.
-    fn underlined<'s>(&self, source: &'s str) -> Option<(&'s str, std::ops::Range<usize>)> {
+    /// The line it stands in and the byte range of `text` there, without what could drive
+    /// a terminal; none when the source is not the one that was read.
+    fn underlined(&self, source: &str) -> Option<(String, std::ops::Range<usize>)> {
         let line = source.lines().nth(self.line.checked_sub(1)?)?;
         let start = line
             .char_indices()
             .map(|(at, _)| at)
             .chain([line.len()])
             .nth(self.column.checked_sub(1)?)?;
-        line[start..]
-            .starts_with(&self.text)
-            .then(|| (line, start..start + self.text.len()))
+        let after = line[start..].strip_prefix(&self.text)?;
+        let [before, text, after] = [&line[..start], &self.text, after].map(harmless);
+        let range = before.len()..before.len() + text.len();
+        Some((before + &text + &after, range))
     }
 
     fn render(&self, level: Level<'static>, source: Option<&str>, renderer: &Renderer) -> String {
@@ -69,16 +72,17 @@ impl Diagnostic {
             format!("{place}: {}", self.message)
         };
         let mut group = Group::with_title(level.primary_title(title));
-        if let Some((line, range)) = underlined {
+        if let Some((line, range)) = &underlined {
             group = group.element(
-                Snippet::source(line)
+                Snippet::source(line.as_str())
                     .line_start(self.line)
-                    .path(&self.file)
-                    .annotation(AnnotationKind::Primary.span(range)),
+                    .path(printable(&self.file))
+                    .annotation(AnnotationKind::Primary.span(range.clone())),
             );
         }
         if let Some(help) = &self.help {
-            group = group.element(Level::HELP.message(help));
+            // Titles and sources the library makes harmless, this it takes as it is.
+            group = group.element(Level::HELP.message(printable(help)));
         }
         renderer.render(&[group])
     }
@@ -170,6 +174,49 @@ impl Diagnostics {
     }
 }
 
+/// Whether a character could drive a terminal, begin another line of a log, or make
+/// text look like another: control characters, line separators, and those that turn
+/// the direction of writing (Unicode Standard Annex 9).
+fn is_harmful(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A part of a source for an excerpt: as wide as it was, so that the underline fits.
+fn harmless(text: &str) -> String {
+    let harmless = |c: char| match c {
+        '\t' => c,
+        c if is_harmful(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(harmless).collect()
+}
+
+/// Text from outside on one line, unable to drive a terminal: what could is written
+/// as an escape.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_harmful) {
+        return text.into();
+    }
+    let mut out = String::new();
+    for c in text.chars() {
+        if is_harmful(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out.into()
+}
+
+/// As [`printable`], with its lines and their indentation as they are: for what was
+/// made of several lines here.
+#[must_use]
+pub fn printable_lines(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(printable).collect();
+    lines.join("\n")
+}
+
 /// The user's own words inside a message: in backticks, on one line, of bounded
 /// length, unable to drive a terminal.
 #[must_use]
@@ -181,7 +228,7 @@ pub fn quoted(text: &str) -> String {
             out.push('…');
             break;
         }
-        if c.is_control() {
+        if is_harmful(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -299,5 +346,16 @@ mod tests {
     #[test]
     fn quotes_cannot_drive_a_terminal() {
         assert_eq!(quoted("a\u{1b}[31m\n"), "`a\\u{1b}[31m\\n`");
+        assert_eq!(quoted("a\u{202e}b"), "`a\\u{202e}b`");
+        assert_eq!(printable("a\u{9b}31m\tb"), "a\\u{9b}31m\\tb");
+        assert_eq!(printable_lines("a\n  b\r"), "a\n  b\\r");
+    }
+
+    #[test]
+    fn a_help_cannot_drive_a_terminal() {
+        let mut found = sample();
+        found.errors[0].help = Some("a\u{1b}[2Jb".into());
+        let out = found.render(|_| None, false);
+        assert!(out.contains("a\\u{1b}[2Jb"), "{out}");
     }
 }

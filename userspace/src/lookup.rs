@@ -1,7 +1,7 @@
 //! What the database says of an address, an ASN, a country or a name: `kordon
 //! lookup`, with files and in the daemon.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     asn::AsnDb,
     diagnostic::quoted,
-    policy::{OverlayTarget, TargetError, model::Country},
+    policy::{OverlayTarget, TargetError, model::Country, network},
 };
 
 /// An address, a prefix, `AS…`, a country, or a part of a name.
@@ -20,6 +20,7 @@ pub fn lookup(db: &AsnDb, query: &str) -> Result<Value, TargetError> {
     if let Ok(address) = query.parse::<IpAddr>() {
         return Ok(at(db, address));
     }
+    let query = &*meant(query);
     let country = |country: Option<Country>| country.map(|country| country.to_string());
     match query.parse::<OverlayTarget>() {
         Ok(OverlayTarget::Asn(asn)) => {
@@ -74,6 +75,23 @@ pub fn lookup(db: &AsnDb, query: &str) -> Result<Value, TargetError> {
             Ok(json!({ "matches": found }))
         }
     }
+}
+
+/// What a question means that a policy would refuse: an ASN as `1.10` (RFC 5396), a
+/// network by one of its hosts. Nothing is blocked by a question.
+fn meant(query: &str) -> Cow<'_, str> {
+    if let Some(net) = network(query) {
+        return net.trunc().to_string().into();
+    }
+    let bare = query
+        .get(..2)
+        .filter(|start| start.eq_ignore_ascii_case("AS"));
+    if let Some((high, low)) = query[bare.map_or(0, str::len)..].split_once('.')
+        && let (Ok(high), Ok(low)) = (high.parse::<u16>(), low.parse::<u16>())
+    {
+        return format!("AS{}", u32::from(high) << 16 | u32::from(low)).into();
+    }
+    query.into()
 }
 
 /// What is known of an address, and which rows of which sources say so.
@@ -131,6 +149,22 @@ mod tests {
         // Who goes by its id in a policy is found by it.
         let answer = lookup(&db, "o-1").unwrap();
         assert_eq!(answer["asns"], json!([64500, 64502]));
+    }
+
+    #[test]
+    fn a_question_may_be_worded_freely() {
+        for (query, expected) in [
+            ("8.8.8.8/24", "8.8.8.0/24"),
+            ("2001:db8::7/32", "2001:db8::/32"),
+            ("AS1.10", "AS65546"),
+            ("as0.64500", "AS64500"),
+            ("1.10", "AS65546"),
+            ("AS1.65536", "AS1.65536"),
+            ("Example, Inc.", "Example, Inc."),
+            ("é.1", "é.1"),
+        ] {
+            assert_eq!(meant(query), expected, "{query}");
+        }
     }
 
     /// A prefix of several networks is not that of its first address.

@@ -3,183 +3,34 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
+mod place;
+
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-const POLICY: &str = r#"
-[zone.cameras]
-vlans = [20, "100.5"]
-sources = ["10.20.0.0/16", "fd00:20::/48"]
-[zone.lab]
-vlans = [40]
-default = "drop"
-[set.hostile]
-asns = [64500]
-countries = ["RU"]
-files = ["list.txt"]
-[[rule]]
-name = "hostile"
-from = "cameras"
-to = "hostile"
-action = "drop"
-[[rule]]
-name = "web"
-from = "lab"
-to = "any"
-proto = "tcp"
-ports = [443]
-action = "pass"
-"#;
-const DATABASE: &str = "\
-203.0.113.0,203.0.113.255,64500,\"Example, Inc.\"
-198.51.100.0,198.51.100.99,64501,Other
-2001:db8::,2001:db8:ffff:ffff:ffff:ffff:ffff:ffff,64500,\"Example, Inc.\"
-";
-const COUNTRIES: &str = "198.51.100.0,198.51.100.127,RU\n";
+use place::{Place, frames, pcap};
 
-/// A folder with a good policy, database, country list and capture.
-struct Place(TempDir);
-
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Said {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}{}", self.out, self.err))
-    }
-}
-
-impl Place {
-    fn new() -> Self {
-        let place = Self(tempfile::tempdir().unwrap());
-        place.write("policy.toml", POLICY);
-        place.write("list.txt", "# more\nAS64999 # one\n192.0.2.0/28\n");
-        place.write("asn.csv", DATABASE);
-        place.write("countries.csv", COUNTRIES);
-        place.write("capture.pcap", pcap(1, &frames()));
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
-        fs::write(self.path(name), content).unwrap();
-    }
-
-    /// Runs a command line in the folder.
-    fn kordon(&self, line: &str) -> Said {
-        let output = Command::new(env!("CARGO_BIN_EXE_kordon"))
-            .args(line.split_whitespace())
-            .current_dir(self.0.path())
-            .env_clear()
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        Said {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    /// Every file and what is in it.
-    fn everything(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        fn walk(folder: &Path, all: &mut Vec<(PathBuf, Vec<u8>)>) {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    walk(&path, all);
-                } else {
-                    all.push((path.clone(), fs::read(path).unwrap()));
-                }
+/// Every file and what is in it.
+fn everything(place: &Place) -> Vec<(PathBuf, Vec<u8>)> {
+    fn walk(folder: &Path, all: &mut Vec<(PathBuf, Vec<u8>)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, all);
+            } else {
+                all.push((path.clone(), fs::read(path).unwrap()));
             }
         }
-        let mut all = Vec::new();
-        walk(self.0.path(), &mut all);
-        all.sort();
-        all
     }
-}
-
-fn pcap(link_type: u32, frames: &[Vec<u8>]) -> Vec<u8> {
-    let mut file = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0];
-    file.extend([0; 8]);
-    file.extend(65535u32.to_le_bytes());
-    file.extend(link_type.to_le_bytes());
-    for frame in frames {
-        file.extend([0; 8]);
-        file.extend((frame.len() as u32).to_le_bytes());
-        file.extend((frame.len() as u32).to_le_bytes());
-        file.extend(frame);
-    }
-    file
-}
-
-/// A UDP or TCP packet with tags.
-fn packet(tags: &[u16], src: &str, dst: &str, proto: u8, port: u16) -> Vec<u8> {
-    let mut frame = vec![2; 12];
-    for tag in tags {
-        frame.extend([0x81, 0]);
-        frame.extend(tag.to_be_bytes());
-    }
-    let mut payload = vec![0; 20];
-    payload[2..4].copy_from_slice(&port.to_be_bytes());
-    match (src.parse().unwrap(), dst.parse().unwrap()) {
-        (std::net::IpAddr::V4(src), std::net::IpAddr::V4(dst)) => {
-            frame.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, proto, 0, 0]);
-            frame.extend(src.octets());
-            frame.extend(dst.octets());
-        }
-        (std::net::IpAddr::V6(src), std::net::IpAddr::V6(dst)) => {
-            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, proto, 64]);
-            frame.extend(src.octets());
-            frame.extend(dst.octets());
-        }
-        _ => panic!("two families"),
-    }
-    frame.extend(payload);
-    frame
-}
-
-fn frames() -> Vec<Vec<u8>> {
-    let cameras = "10.20.0.5";
-    let mut arp = vec![0xff; 12];
-    arp.extend([0x81, 0, 0, 20, 8, 6]);
-    arp.extend([0; 28]);
-    let mut cut = packet(&[20], cameras, "203.0.113.7", 17, 9);
-    cut.truncate(40);
-    vec![
-        packet(&[20], cameras, "203.0.113.7", 17, 9),
-        packet(&[20], cameras, "198.51.100.7", 17, 9),
-        packet(&[20], cameras, "198.51.100.200", 17, 9),
-        packet(&[20], cameras, "192.0.2.9", 6, 80),
-        packet(&[20], "10.21.0.5", "192.0.2.99", 6, 80),
-        packet(&[100, 5], "fd00:20::5", "2001:db8::1", 6, 80),
-        packet(&[20], "fd00:20::5", "64:ff9b::203.0.113.7", 6, 80),
-        packet(&[30], cameras, "203.0.113.7", 17, 9),
-        packet(&[40], cameras, "203.0.113.7", 6, 443),
-        packet(&[40], cameras, "192.0.2.99", 6, 80),
-        packet(&[20], cameras, "203.0.113.7", 47, 0),
-        arp,
-        cut,
-        [
-            packet(&[20], cameras, "198.51.100.200", 17, 9),
-            vec![0; 100_000],
-        ]
-        .concat(),
-        vec![2; 9],
-    ]
+    let mut all = Vec::new();
+    walk(&place.path("."), &mut all);
+    all.sort();
+    all
 }
 
 /// Zone, action, reason, rule, judged, asn and country of each of [`frames`].
@@ -464,7 +315,11 @@ fn a_cut_capture() {
     place.write("cut.pcap", &whole[..whole.len() - 3]);
     let said = place.kordon(&format!("{REPLAY} cut.pcap --json --engine reference"));
     assert_eq!(said.code, 1);
-    assert_eq!(said.out.lines().count(), frames().len() - 1);
+    // Rows, and what ended them.
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!(lines.len(), frames().len());
+    let last: Value = serde_json::from_str(lines[lines.len() - 1]).unwrap();
+    assert_eq!(last["ok"], false);
     assert!(
         said.err.contains("ends in the middle of packet 15"),
         "{}",
@@ -484,7 +339,7 @@ fn a_closed_pipe() {
     );
     let output = Command::new("bash")
         .args(["-c", &script])
-        .current_dir(place.0.path())
+        .current_dir(place.path("."))
         .output()
         .unwrap();
     let out = String::from_utf8(output.stdout).unwrap();
@@ -578,7 +433,7 @@ fn bad_input() {
     for (text, message) in policies {
         let good = "[zone.c]\nvlans = [20]\nsources = [\"10.0.0.0/8\"]\n\n";
         place.write("bad.toml", format!("{good}{}\n", text.replace("\\n", "\n")));
-        let before = place.everything();
+        let before = everything(&place);
         let said = place.kordon("check bad.toml");
         for part in [message, "bad.toml", "help: "] {
             if said.code != 1 || !said.err.contains(part) {
@@ -593,7 +448,7 @@ fn bad_input() {
         for error in found["errors"].as_array().unwrap() {
             assert!(error["line"].as_u64().unwrap() > 4, "{text}: {error}");
         }
-        assert_eq!(place.everything(), before);
+        assert_eq!(everything(&place), before);
         count += 1;
     }
 
@@ -619,7 +474,7 @@ fn bad_input() {
     place.write("broken.snap", &snapshot);
     place.write("short.snap", &snapshot[..last / 2]);
     fs::create_dir(place.path("folder")).unwrap();
-    let before = place.everything();
+    let before = everything(&place);
     let explain = "explain --policy policy.toml --engine reference";
     let replay = "replay --policy policy.toml --engine reference";
     for (code, line, message) in [
@@ -729,7 +584,13 @@ fn bad_input() {
             ));
         }
         assert!(!said.err.contains("panicked"), "{line}: {}", said.err);
-        assert_eq!(place.everything(), before, "{line}");
+        // A script gets an object, whatever went wrong.
+        let script = place.kordon(&format!("{line} --json"));
+        let object: Value = serde_json::from_str(&script.out).unwrap_or_default();
+        if (script.code, &object["ok"]) != (code, &false.into()) {
+            wrong.push(format!("{line} --json: {}, {}", script.code, script.out));
+        }
+        assert_eq!(everything(&place), before, "{line}");
         count += 1;
     }
     assert!(

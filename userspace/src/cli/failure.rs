@@ -9,7 +9,7 @@ use super::colour;
 use crate::{
     asn::ImportError,
     control::client::ClientError,
-    diagnostic::Diagnostics,
+    diagnostic::{Diagnostics, printable_lines},
     judge::QueryError,
     policy::{Bundle, TargetError},
 };
@@ -116,9 +116,9 @@ impl Failure {
             if !text.is_empty() {
                 text.push('\n');
             }
-            text.push_str(&format!("error: {}\n", self.message));
+            text.push_str(&format!("error: {}\n", printable_lines(&self.message)));
             if let Some(help) = &self.help {
-                text.push_str(&format!("help: {help}\n"));
+                text.push_str(&format!("help: {}\n", printable_lines(help)));
             }
         }
         let _ = io::stderr().write_all(text.as_bytes());

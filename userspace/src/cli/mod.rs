@@ -19,6 +19,7 @@ mod packets;
 mod view;
 
 use std::{
+    fmt,
     io::{self, IsTerminal as _, Write},
     process::ExitCode,
 };
@@ -30,6 +31,7 @@ use self::{
     arguments::{Arguments, Command},
     failure::{Failure, WRONG_USAGE},
 };
+use crate::diagnostic::printable;
 
 /// Where output goes, and in which form.
 struct Output {
@@ -43,14 +45,36 @@ impl Output {
         if self.json {
             writeln!(self.out, "{value}")
         } else {
-            write!(self.out, "{}", human(value))
+            write!(self.out, "{}", human(&harmless(value.clone())))
         }
     }
 }
 
+/// An answer whose words cannot drive a terminal: names and notes come from sources,
+/// routers and colleagues.
+fn harmless(value: Value) -> Value {
+    match value {
+        Value::String(text) => printable(&text).into(),
+        Value::Array(values) => values.into_iter().map(harmless).collect(),
+        Value::Object(fields) => {
+            let field = |(name, value): (String, Value)| (printable(&name).into(), harmless(value));
+            Value::Object(fields.into_iter().map(field).collect())
+        }
+        other => other,
+    }
+}
+
+/// For people, on standard error. Nobody reads it where it cannot be written.
+fn say(words: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{words}");
+}
+
 /// Whether what is written to standard error may have colours.
 fn colour() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    io::stderr().is_terminal()
+        && set("NO_COLOR").is_none()
+        && set("TERM").is_some_and(|term| term != "dumb")
 }
 
 /// Runs the command that the process was started with.
@@ -61,14 +85,23 @@ pub fn main() -> ExitCode {
         Err(e) => {
             // Help that is asked for goes to standard output and is no error.
             let _ = e.print();
-            return ExitCode::from(if e.use_stderr() { WRONG_USAGE } else { 0 });
+            if !e.use_stderr() {
+                return ExitCode::SUCCESS;
+            }
+            // What was typed could not be read, but who typed it is known by this.
+            if std::env::args_os().any(|argument| argument == "--json") {
+                let text = e.render().to_string();
+                let message = text.trim_start_matches("error: ").trim_end();
+                let failure = Failure::usage(message, "`kordon help` says what there is");
+                failure.print_json(&mut io::stdout());
+            }
+            return ExitCode::from(WRONG_USAGE);
         }
     };
     let mut output = Output {
         out: Box::new(io::BufWriter::new(io::stdout().lock())),
         json: arguments.json,
     };
-    let rows = matches!(arguments.command, Command::Replay(_));
     let result = run(arguments.command, &mut output);
     let result = result.and_then(|()| Ok(output.out.flush()?));
     match result {
@@ -76,7 +109,7 @@ pub fn main() -> ExitCode {
         Err(failure) => {
             // Rows that were printed come before what ended them.
             let _ = output.out.flush();
-            if output.json && !rows {
+            if output.json {
                 failure.print_json(&mut output.out);
                 let _ = output.out.flush();
             }

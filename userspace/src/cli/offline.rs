@@ -1,6 +1,6 @@
 //! `check` and `lookup`.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use serde_json::Value;
 
@@ -107,7 +107,8 @@ pub(super) fn check(arguments: &Check, output: &mut Output) -> Result<(), Failur
         writeln!(output.out, "{}", found.json())?;
     } else {
         let source = |file: &str| bundle.as_ref().and_then(|bundle| bundle.source(file));
-        eprint!("{}", found.render(source, colour()));
+        // Nobody reads it where it cannot be written.
+        let _ = io::stderr().write_all(found.render(source, colour()).as_bytes());
         if found.ok() {
             let (zones, rules) = counts;
             writeln!(

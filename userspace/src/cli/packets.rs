@@ -9,7 +9,7 @@ use super::{
     arguments::{Explain, Offline, Replay},
     failure::Failure,
     offline::load_policy,
-    view,
+    say, view,
 };
 use crate::{
     capture::Capture,
@@ -111,13 +111,13 @@ pub(super) fn replay(arguments: &Replay, output: &mut Output) -> Result<(), Fail
     };
     output.out.flush()?;
     if cut > 0 {
-        eprintln!(
+        say(format_args!(
             "warning: {} cut by the capture: what it left out was taken as zeros",
             view::counted(cut, "packet")
-        );
+        ));
     }
     if !output.json {
-        eprintln!("{sums}");
+        say(sums);
     }
     end
 }

@@ -92,6 +92,18 @@ fn wrong_ones() {
             "ip link",
         ),
         (
+            "[[interface]]\ndevice = \"eth0:1\"",
+            2,
+            "cannot be the name of a device",
+            "ip link",
+        ),
+        (
+            "[[interface]]\ndevice = \"..\"",
+            2,
+            "cannot be the name of a device",
+            "ip link",
+        ),
+        (
             "[[interface]]\ndevice = \"e\"\nname = \"\"",
             3,
             "is empty",

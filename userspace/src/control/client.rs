@@ -7,7 +7,7 @@ use std::{
     mem::MaybeUninit,
     os::{
         fd::{AsFd as _, BorrowedFd},
-        unix::net::UnixStream,
+        unix::{fs::MetadataExt as _, net::UnixStream},
     },
     path::Path,
     time::Duration,
@@ -42,12 +42,14 @@ pub enum ClientError {
     },
     /// The user is not allowed to ask.
     #[error(
-        "cannot use the daemon's socket {}: permission denied; be root or a member of its group",
+        "cannot use the daemon's socket {}: permission denied; be root or a member of {group}",
         quoted(.socket)
     )]
     Denied {
         /// The socket.
         socket: String,
+        /// Whose members may use it.
+        group: String,
     },
     /// It went away, or says something that is no answer.
     #[error("cannot talk to the daemon at {}: {source}", quoted(.socket))]
@@ -95,6 +97,7 @@ pub fn ask_with(socket: &Path, request: &Request, files: &[File]) -> Result<Valu
     let stream = stream.map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => ClientError::Denied {
             socket: name.clone(),
+            group: group(socket),
         },
         _ => ClientError::NoDaemon {
             socket: name.clone(),
@@ -119,6 +122,18 @@ pub fn ask_with(socket: &Path, request: &Request, files: &[File]) -> Result<Valu
             help,
             diagnostics,
         }),
+    }
+}
+
+/// The group of a socket, in words.
+fn group(socket: &Path) -> String {
+    let Ok(metadata) = socket.metadata() else {
+        return "its group (the folder that it is in cannot be entered)".to_owned();
+    };
+    let gid = nix::unistd::Gid::from_raw(metadata.gid());
+    match nix::unistd::Group::from_gid(gid) {
+        Ok(Some(group)) => format!("its group {}", quoted(&group.name)),
+        _ => format!("its group {gid}"),
     }
 }
 

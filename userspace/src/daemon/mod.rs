@@ -12,6 +12,7 @@
 //!   [`fetched`]: files from the network; [`received`]: files from clients.
 //! - [`bgp`]: live BGP, from the router's sessions to the kernel's table.
 //! - [`status`], [`questions`]: answers; [`turns`]: how many at once.
+//! - [`log`], [`notify`]: for people and for the service manager.
 //! - [`trace`]: what the programs log when they are asked to.
 //!
 //! Architecture invariant: ending the daemon, however, changes nothing in the
@@ -26,7 +27,9 @@ mod faults;
 mod fetched;
 mod follow;
 mod interfaces;
+mod log;
 mod network;
+mod notify;
 mod operations;
 mod questions;
 mod received;
@@ -58,7 +61,9 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use self::{core::Core, network::Network, refusal::Refusal, start::Later, turns::Turns};
+use self::{
+    core::Core, network::Network, notify::notify, refusal::Refusal, start::Later, turns::Turns,
+};
 pub(crate) use self::{
     start::lock_pins,
     state::{StateDir, snapshot_path},
@@ -95,15 +100,7 @@ type Shared = Arc<Mutex<Core>>;
 /// # Errors
 /// When it cannot start: bad configuration, another daemon, no policy, no BPF.
 pub fn run(options: Options) -> anyhow::Result<()> {
-    // Whoever called may have set one up.
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(false)
-        .try_init();
+    log::start();
     let config = configuration(&options)?;
     // Whoever started this may have blocked signals for itself, and a blocked SIGTERM
     // ends nothing.
@@ -374,11 +371,5 @@ async fn answer(core: Shared, done: Arc<Notify>, turns: Arc<Turns>, call: Call) 
             tracing::warn!("{asked} is refused: {}", refusal.in_words());
             refusal.answer()
         }
-    }
-}
-
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(e) = sd_notify::notify(state) {
-        tracing::warn!("cannot tell systemd: {e}");
     }
 }

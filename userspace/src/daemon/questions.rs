@@ -64,8 +64,7 @@ fn sources(core: &Shared) -> PathBuf {
 
 /// The address that a question is about.
 fn address(query: &str) -> Option<IpAddr> {
-    let prefix = || Some(query.parse::<ipnet::IpNet>().ok()?.addr());
-    query.parse().ok().or_else(prefix)
+    Some(crate::policy::network(query)?.addr())
 }
 
 /// What a verdict depends on, taken at one moment.

@@ -8,7 +8,7 @@ use aya::programs::{
 };
 
 use super::{
-    Attached, DatapathError, chain,
+    Attached, DatapathError, chain, foreign,
     interface::{self, Interface, Kind},
     kernel::Datapath,
     offload,
@@ -171,18 +171,9 @@ impl Datapath {
         // It may be another device that has the name now.
         self.guards.remove(device);
         if let Some((how, id)) = found.xdp {
-            let name = aya::programs::loaded_programs()
-                .flatten()
-                .find(|program| program.id() == id)
-                .and_then(|program| Some(program.name_as_str()?.to_owned()))
-                .unwrap_or_default();
             return Err(DatapathError::new(
                 what(),
-                format!(
-                    "another XDP program is there in {} mode (`{name}`, id {id}) and is left alone; \
-                     `ip link set dev {device} xdp off` or whoever attached it takes it off",
-                    how.as_str()
-                ),
+                foreign::describe(device, how, id),
             ));
         }
         let mut ebpf = self.load(port)?;

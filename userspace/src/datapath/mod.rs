@@ -7,6 +7,7 @@
 pub mod amend;
 pub mod attach;
 pub(crate) mod faults;
+mod foreign;
 pub mod guard;
 pub mod interface;
 pub mod kernel;

@@ -33,6 +33,8 @@ use kordon_ebpf::layout::MAX_NAT64;
 pub use bundle::{Bundle, ListFile, MAX_FILE, ReadError};
 pub use hash::{canonical_text, policy_hash};
 pub use model::Policy;
+pub(crate) use values::network;
+
 pub use overlay::{Overlay, OverlayAction, OverlayEntry, OverlayError, OverlayTarget, TargetError};
 
 use self::rules::{Names, RulePlaces};

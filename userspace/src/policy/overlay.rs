@@ -275,9 +275,14 @@ impl Overlay {
         std::fs::File::open(folder)?.sync_all()
     }
 
-    /// Adds an entry as the newest; one for the same target and zone is replaced.
-    pub fn add(&mut self, entry: OverlayEntry) {
-        self.remove(entry.target, &entry.zone);
+    /// Adds an entry as the newest; one for the same target and zone is replaced. Who
+    /// says the same again without a note does not take back the first one.
+    pub fn add(&mut self, mut entry: OverlayEntry) {
+        if let Some(before) = self.remove(entry.target, &entry.zone)
+            && before.action == entry.action
+        {
+            entry.note = entry.note.or(before.note);
+        }
         self.entries.insert(0, entry);
     }
 

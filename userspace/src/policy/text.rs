@@ -407,8 +407,11 @@ impl<'a> Report<'a> {
             );
             return None;
         }
-        match datetime.to_string().parse() {
+        let text = datetime.to_string();
+        match text.parse() {
             Ok(instant) => Some(instant),
+            // The last day of the calendar, in some zone: later than any instant there is.
+            Err(_) if text.starts_with("9999-12-3") && is_a_date(&text) => Some(Timestamp::MAX),
             Err(_) => {
                 self.error(
                     &value.span(),
@@ -439,4 +442,13 @@ impl<'a> Report<'a> {
             );
         }
     }
+}
+
+/// Whether the day and the time of an RFC 3339 date exist, whatever its offset.
+fn is_a_date(text: &str) -> bool {
+    let end = text
+        .get(19..)
+        .and_then(|rest| rest.find(['Z', 'z', '+', '-']));
+    end.and_then(|end| text.get(..19 + end))
+        .is_some_and(|civil| civil.parse::<jiff::civil::DateTime>().is_ok())
 }

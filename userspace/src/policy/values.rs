@@ -12,6 +12,20 @@ use super::model::{Country, VlanMatch};
 use super::text::Problem;
 use crate::diagnostic::quoted;
 
+/// An address, or a network in the notation with a length. Zeros in front are refused
+/// everywhere: some read `010` as eight, and a rule that means two things means none.
+pub(crate) fn network(text: &str) -> Option<IpNet> {
+    let Some((address, length)) = text.split_once('/') else {
+        return text.parse::<IpAddr>().ok().map(IpNet::from);
+    };
+    if length.len() > 1 && length.starts_with('0') {
+        return None;
+    }
+    let length = u8::try_from(number(length)?).ok()?;
+    // The standard library is strict about addresses, the parser of networks is not.
+    IpNet::new(address.parse().ok()?, length).ok()
+}
+
 /// Decimal digits only: `parse` alone takes a plus sign.
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -77,10 +91,7 @@ pub(super) fn asns(text: &str) -> Result<RangeInclusive<u32>, Problem> {
 
 /// A network without host bits. An address alone is a network of one.
 pub(super) fn prefix(text: &str) -> Result<IpNet, Problem> {
-    let net = text
-        .parse::<IpNet>()
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    let Ok(net) = net else {
+    let Some(net) = network(text) else {
         return Err(Problem::new(
             format!("{} is not a prefix", quoted(text)),
             not_a_prefix(text),
@@ -108,6 +119,10 @@ pub(super) fn prefix(text: &str) -> Result<IpNet, Problem> {
 }
 
 fn not_a_prefix(text: &str) -> String {
+    let padded = |part: &str| part.len() > 1 && part.starts_with('0') && number(part).is_some();
+    if text.contains('.') && text.split(['.', '/']).any(padded) {
+        return "write its numbers without zeros in front".to_owned();
+    }
     if let Some((address, length)) = text.split_once('/')
         && let Ok(address) = address.parse::<IpAddr>()
         && number(length).is_some()

@@ -220,6 +220,28 @@ fn entry(text: &str) -> OverlayEntry {
     }
 }
 
+/// Who blocks a second time says nothing against the first note.
+#[test]
+fn a_note_stays_until_there_is_another() {
+    let noted = |text: &str, note: Option<&str>| OverlayEntry {
+        note: note.map(str::to_owned),
+        ..entry(text)
+    };
+    let mut overlay = Overlay::default();
+    let block = "block AS64500 cameras";
+    for (text, note, expected) in [
+        (block, Some("ticket 1"), Some("ticket 1")),
+        (block, None, Some("ticket 1")),
+        (block, Some("ticket 2"), Some("ticket 2")),
+        // It was a note on the block.
+        ("allow AS64500 cameras", None, None),
+    ] {
+        overlay.add(noted(text, note));
+        assert_eq!(overlay.entries.len(), 1);
+        assert_eq!(overlay.entries[0].note.as_deref(), expected);
+    }
+}
+
 #[test]
 fn the_overlay_comes_first_and_its_newest_entry_before_all() {
     let mut overlay = Overlay::default();

@@ -1,21 +1,18 @@
 //! Frames of a capture, pcap or pcapng, one after the other.
 //!
-//! The library parses; what is here decides what counts as a frame: Ethernet only,
-//! and bytes that the capture left out (`tcpdump -s`) are filled with zeros, because
-//! a packet that was whole on the wire must not be judged as a truncated one.
+//! [`records`] reads the two formats; what is here decides what counts as a frame:
+//! Ethernet only, and bytes that the capture left out (`tcpdump -s`) are filled with
+//! zeros, because a packet that was whole on the wire must not be judged as a truncated one.
+
+mod records;
 
 use std::{
     fs::File,
-    io::{self, Cursor, Read},
+    io::{self, BufReader, Read},
     path::Path,
 };
 
-use pcap_file::{
-    PcapError,
-    pcap::PcapReader,
-    pcapng::{Block, PcapNgReader},
-};
-
+use self::records::{Ended, Packet, Pcap, PcapNg};
 use crate::diagnostic::quoted;
 
 /// LINKTYPE_ETHERNET.
@@ -70,7 +67,7 @@ pub enum CaptureError {
         file: String,
         /// From 1.
         packet: u64,
-        /// As the parser has it.
+        /// What cannot be.
         what: String,
     },
 }
@@ -104,13 +101,14 @@ pub struct Captured {
 }
 
 enum Format {
-    Pcap(PcapReader<Input>),
-    PcapNg(PcapNgReader<Input>),
+    Pcap(Pcap),
+    PcapNg(PcapNg),
 }
 
 /// An open capture.
 pub struct Capture {
     file: String,
+    input: BufReader<Input>,
     format: Format,
     /// Packets so far.
     packets: u64,
@@ -139,7 +137,8 @@ impl Capture {
     ///
     /// # Errors
     /// As there.
-    pub fn read(file: String, mut input: Input) -> Result<Self, CaptureError> {
+    pub fn read(file: String, input: Input) -> Result<Self, CaptureError> {
+        let mut input = BufReader::new(input);
         let mut magic = Vec::new();
         if let Err(source) = input.by_ref().take(4).read_to_end(&mut magic) {
             return Err(CaptureError::Io { file, source });
@@ -148,37 +147,35 @@ impl Capture {
             file: file.clone(),
             what,
         };
-        let ng = match magic[..] {
-            [0x0a, 0x0d, 0x0d, 0x0a] => true,
+        let header = |e: Ended| match e {
+            Ended::Io(source) => CaptureError::Io {
+                file: file.clone(),
+                source,
+            },
+            _ => not_capture("its header is damaged"),
+        };
+        let format = match magic[..] {
+            [0x0a, 0x0d, 0x0d, 0x0a] => Format::PcapNg(PcapNg::open(&mut input).map_err(header)?),
             // Microseconds and nanoseconds, both byte orders.
-            [0xa1, 0xb2, 0xc3, 0xd4]
-            | [0xd4, 0xc3, 0xb2, 0xa1]
-            | [0xa1, 0xb2, 0x3c, 0x4d]
-            | [0x4d, 0x3c, 0xb2, 0xa1] => false,
+            [a @ 0xa1, b @ 0xb2, c @ 0xc3, d @ 0xd4]
+            | [a @ 0xd4, b @ 0xc3, c @ 0xb2, d @ 0xa1]
+            | [a @ 0xa1, b @ 0xb2, c @ 0x3c, d @ 0x4d]
+            | [a @ 0x4d, b @ 0x3c, c @ 0xb2, d @ 0xa1] => {
+                Format::Pcap(Pcap::open([a, b, c, d], &mut input).map_err(header)?)
+            }
             [0x1f, 0x8b, ..] => return Err(not_capture("it is compressed, decompress it first")),
             [] => return Err(not_capture("it is empty")),
             _ => return Err(not_capture("it starts like neither pcap nor pcapng")),
         };
-        let input: Input = Box::new(Cursor::new(magic).chain(input));
-        let header = |e: PcapError| match e {
-            PcapError::IoError(e) if e.kind() != io::ErrorKind::UnexpectedEof => CaptureError::Io {
-                file: file.clone(),
-                source: e,
-            },
-            _ => not_capture("its header is damaged"),
-        };
-        let format = if ng {
-            Format::PcapNg(PcapNgReader::new(input).map_err(header)?)
-        } else {
-            let reader = PcapReader::new(input).map_err(header)?;
-            let link_type = u32::from(reader.header().datalink);
-            if link_type & LINK_TYPE != ETHERNET {
-                return Err(CaptureError::NotEthernet { file, link_type });
-            }
-            Format::Pcap(reader)
-        };
+        // Said at once: of pcap all packets are of one kind.
+        if let Format::Pcap(Pcap { link_type, .. }) = format
+            && link_type & LINK_TYPE != ETHERNET
+        {
+            return Err(CaptureError::NotEthernet { file, link_type });
+        }
         Ok(Self {
             file,
+            input,
             format,
             packets: 0,
         })
@@ -189,83 +186,52 @@ impl Capture {
     /// # Errors
     /// When the file ends inside a packet, is damaged, or the packet is not Ethernet.
     pub fn next_frame(&mut self) -> Result<Option<Captured>, CaptureError> {
-        let packet = self.packets + 1;
-        let file = self.file.clone();
         let found = match &mut self.format {
-            Format::Pcap(reader) => match reader.next_raw_packet() {
-                None => Ok(None),
-                Some(raw) => raw.map(|raw| Some(captured(&raw.data, raw.orig_len))),
-            },
-            Format::PcapNg(reader) => next_of_blocks(reader),
+            Format::Pcap(pcap) => pcap.next(&mut self.input),
+            Format::PcapNg(pcapng) => pcapng.next(&mut self.input),
         };
+        let (file, packet) = (|| self.file.clone(), self.packets + 1);
         let found = found.map_err(|e| match e {
-            PcapError::IoError(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                CaptureError::Truncated { file, packet }
-            }
-            PcapError::IncompleteBuffer => CaptureError::Truncated { file, packet },
-            PcapError::IoError(source) => CaptureError::Io { file, source },
-            e => CaptureError::Damaged {
-                file,
+            Ended::Io(source) => CaptureError::Io {
+                file: file(),
+                source,
+            },
+            Ended::Truncated => CaptureError::Truncated {
+                file: file(),
                 packet,
-                what: e.to_string(),
+            },
+            Ended::Damaged(what) => CaptureError::Damaged {
+                file: file(),
+                packet,
+                what,
             },
         })?;
-        self.packets += u64::from(found.is_some());
-        match found {
-            Some(Err(link_type)) => Err(CaptureError::NotEthernet {
-                file: self.file.clone(),
-                link_type,
-            }),
-            Some(Ok(frame)) => Ok(Some(frame)),
-            None => Ok(None),
+        let Some(found) = found else { return Ok(None) };
+        self.packets = packet;
+        if found.link_type & LINK_TYPE != ETHERNET {
+            return Err(CaptureError::NotEthernet {
+                file: file(),
+                link_type: found.link_type,
+            });
         }
+        Ok(Some(captured(found)))
     }
 }
 
-/// A frame, or the link type that makes it none.
-type Found = Result<Captured, u32>;
-
-fn next_of_blocks(reader: &mut PcapNgReader<Input>) -> Result<Option<Found>, PcapError> {
-    loop {
-        let (interface, data, orig_len) = match reader.next_block() {
-            None => return Ok(None),
-            Some(Err(e)) => return Err(e),
-            Some(Ok(Block::EnhancedPacket(packet))) => {
-                (packet.interface_id, packet.data, packet.original_len)
-            }
-            Some(Ok(Block::SimplePacket(packet))) => (0, packet.data, packet.original_len),
-            Some(Ok(Block::Packet(packet))) => (
-                u32::from(packet.interface_id),
-                packet.data,
-                packet.original_len,
-            ),
-            Some(Ok(_)) => continue,
-        };
-        let found = captured(&data, orig_len);
-        let Some(described) = reader.interfaces().get(interface as usize) else {
-            return Err(PcapError::InvalidInterfaceId(interface));
-        };
-        let link_type = u32::from(described.linktype);
-        return Ok(Some(if link_type == ETHERNET {
-            found
-        } else {
-            Err(link_type)
-        }));
-    }
-}
-
-fn captured(data: &[u8], orig_len: u32) -> Found {
-    let mut bytes = data.to_vec();
-    let whole = (orig_len as usize).min(LARGEST);
+fn captured(packet: Packet) -> Captured {
+    let mut bytes = packet.data;
+    let whole = (packet.length as usize).min(LARGEST);
     let cut = bytes.len() < whole;
     if cut {
         bytes.resize(whole, 0);
     }
-    Ok(Captured { bytes, cut })
+    Captured { bytes, cut }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use super::*;
 
     fn pcap(link_type: u32, packets: &[(&[u8], u32)]) -> Vec<u8> {

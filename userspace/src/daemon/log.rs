@@ -1,0 +1,60 @@
+//! The daemon's log, on standard error: one event is one line that cannot drive a
+//! terminal, whatever names and notes are in it; and a log that cannot be written
+//! ends nothing.
+
+use std::io::{self, Write};
+
+use crate::diagnostic::printable;
+
+/// Starts it, unless whoever called has set one up.
+pub(super) fn start() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| Lines(io::stderr()))
+        .with_target(false)
+        .with_ansi(false)
+        .try_init();
+}
+
+/// Each write is one event: so the formatter calls it.
+struct Lines<W>(W);
+
+impl<W: Write> Write for Lines<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let line = printable(text.trim_end_matches('\n'));
+        // The formatter would say on standard error that it cannot write there, and panic.
+        let _ = self.0.write_all(format!("{line}\n").as_bytes());
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_harmless_line() {
+        let mut lines = Lines(Vec::new());
+        lines
+            .write_all(b"INFO blocked note=\"a\x1b[2J\nINFO forged\"\n")
+            .unwrap();
+        assert_eq!(
+            String::from_utf8(lines.0).unwrap(),
+            "INFO blocked note=\"a\\u{1b}[2J\\nINFO forged\"\n"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_lost_and_no_error() {
+        let mut lines = Lines(&mut [0_u8; 3][..]);
+        lines.write_all(b"INFO more than three\n").unwrap();
+    }
+}

@@ -47,7 +47,7 @@ fn followed(router: &Router) -> Result<BTreeMap<IpNet, u32>> {
     let mut found = BTreeMap::new();
     for n in 0..PREFIXES {
         let query = net(n).addr().to_string();
-        let said = client::ask(&socket, &Request::Lookup { query })?;
+        let said = client::ask(&socket, &Request::Lookup { query, limit: None })?;
         let live = &said["live"];
         if live["prefix"].is_null() {
             continue;

@@ -180,7 +180,15 @@ fn enforcement_outlives_controllers() -> Result<()> {
         Ok(())
     })?;
     run(&|| {
-        Datapath::detach(bpffs.path())?;
+        // What begins like a name of kordon's, and what is pinned where links are.
+        let at = |name: &str| bpffs.path().join(name);
+        fs::create_dir(at("vault"))?;
+        std::os::unix::fs::symlink(at("vault"), at("v1-small"))?;
+        fs::hard_link(at("counters"), at("links/9-map"))?;
+        let left = Datapath::detach(bpffs.path())?;
+        assert_eq!(left, [at("links/9-map"), at("v1-small"), at("vault")]);
+        fs::remove_file(at("links/9-map"))?;
+        fs::remove_dir(at("links"))?;
         assert!(!bpffs.path().join("counters").exists());
         assert!(!bpffs.path().join("links").exists());
         let gone = interface::query("in")?;

@@ -32,6 +32,8 @@ pub const METRICS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9754);
 /// Where the control socket is unless the file says otherwise.
 pub const SOCKET: &str = "/run/kordon/kordon.sock";
+/// ASNs of a zone that have metrics of their own unless the file says otherwise.
+pub const MAX_ASNS: usize = 1000;
 /// Where state is kept unless the file says otherwise.
 pub const STATE_DIR: &str = "/var/lib/kordon";
 /// Where things are pinned unless the file says otherwise.
@@ -65,6 +67,8 @@ pub struct Config {
     pub bmp: Option<Bmp>,
     /// Where metrics are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// ASNs of a zone that have metrics of their own, at most.
+    pub max_asns: usize,
     /// Where state is kept.
     pub state_dir: PathBuf,
     /// Where things are pinned.
@@ -206,6 +210,7 @@ impl Reader<'_, '_> {
             max_age: None,
             bmp: None,
             metrics: Some(METRICS),
+            max_asns: MAX_ASNS,
             state_dir: STATE_DIR.into(),
             bpffs: BPFFS.into(),
             socket: SOCKET.into(),
@@ -264,8 +269,11 @@ impl Reader<'_, '_> {
             config.max_age = self.days(table, "max_age_days");
         }
         config.bmp = self.bmp(table);
-        if let Some(table) = self.section(table, "metrics", &["listen"]) {
+        if let Some(table) = self.section(table, "metrics", &["listen", "max_asns"]) {
             config.metrics = self.listen(table);
+            if let Some(value) = table.get("max_asns") {
+                config.max_asns = self.max_asns(value);
+            }
         }
         if let Some(table) = self.section(table, "control", &["socket", "group", "read_group"]) {
             if let Some(path) = self.path(table, "socket") {
@@ -380,6 +388,21 @@ impl Reader<'_, '_> {
             );
         }
         days.map(|days| Duration::from_secs(days * 24 * 3600))
+    }
+
+    fn max_asns(&mut self, value: &Value<'_>) -> usize {
+        let number = value.get_ref().as_integer();
+        let number = number
+            .and_then(|number| usize::from_str_radix(number.as_str(), number.radix()).ok())
+            .filter(|number| (1..=100_000).contains(number));
+        if number.is_none() {
+            self.report.error(
+                &value.span(),
+                "`max_asns` must be a number of ASNs, from 1 to 100000",
+                format!("write `max_asns = {MAX_ASNS}`, or remove the key"),
+            );
+        }
+        number.unwrap_or(MAX_ASNS)
     }
 
     fn listen(&mut self, table: &DeTable<'_>) -> Option<SocketAddr> {

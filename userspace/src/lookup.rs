@@ -4,19 +4,59 @@
 use std::{borrow::Cow, net::IpAddr};
 
 use ipnet::IpNet;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use crate::{
-    asn::AsnDb,
+    asn::{AsnDb, model::AsnInfo},
     diagnostic::quoted,
     policy::{OverlayTarget, TargetError, model::Country, network},
 };
 
-/// An address, a prefix, `AS…`, a country, or a part of a name.
+/// Entries of each list of an answer, unless somebody asks for more or fewer.
+pub const LIMIT: usize = 10_000;
+/// Entries that the daemon shows at most. As an answer is put together, an entry takes some
+/// 600 bytes.
+pub const MAX_LIMIT: usize = 100_000;
+
+/// Lists that are cut where they are too long, and what that left out.
+struct Lists {
+    limit: usize,
+    more: Map<String, Value>,
+}
+
+impl Lists {
+    fn cut<T: Serialize>(&mut self, name: &str, all: &[T]) -> Value {
+        let shown = &all[..all.len().min(self.limit)];
+        self.left_out(name, (all.len() - shown.len()) as u64);
+        json!(shown)
+    }
+
+    fn left_out(&mut self, name: &str, count: u64) {
+        if count > 0 {
+            self.more.insert(name.to_owned(), count.into());
+        }
+    }
+}
+
+/// An address, a prefix, `AS…`, a country, or a part of a name. Lists have no more than
+/// `limit` entries; `more` says how many there are besides.
 ///
 /// # Errors
 /// When it is none of these, or nothing has such a name.
-pub fn lookup(db: &AsnDb, query: &str) -> Result<Value, TargetError> {
+pub fn lookup(db: &AsnDb, query: &str, limit: usize) -> Result<Value, TargetError> {
+    let mut lists = Lists {
+        limit,
+        more: Map::new(),
+    };
+    let mut answer = find(db, query, &mut lists)?;
+    if !lists.more.is_empty() {
+        answer["more"] = lists.more.into();
+    }
+    Ok(answer)
+}
+
+fn find(db: &AsnDb, query: &str, lists: &mut Lists) -> Result<Value, TargetError> {
     if let Ok(address) = query.parse::<IpAddr>() {
         return Ok(at(db, address));
     }
@@ -25,43 +65,45 @@ pub fn lookup(db: &AsnDb, query: &str) -> Result<Value, TargetError> {
     match query.parse::<OverlayTarget>() {
         Ok(OverlayTarget::Asn(asn)) => {
             let info = db.asn_info(asn);
+            let org = db.org_of(asn).map(|org| {
+                let asns = lists.cut("asns", &org.asns);
+                json!({"id": org.id, "name": org.name, "asns": asns})
+            });
             Ok(json!({
                 "asn": asn,
                 "name": info.map(|info| info.name.as_str()).filter(|name| !name.is_empty()),
                 "country": country(info.and_then(|info| info.country)),
-                "org": db.org_of(asn).map(|org| json!({"id": org.id, "name": org.name, "asns": org.asns})),
-                "prefixes": db.prefixes_of(asn),
+                "org": org,
+                "prefixes": lists.cut("prefixes", &db.prefixes_of(asn)),
             }))
         }
         Ok(OverlayTarget::Country(code)) => Ok(json!({
             "country": code.to_string(),
-            "asns": db.asns_in(code),
-            "prefixes": db.prefixes_in(code),
+            "asns": lists.cut("asns", &db.asns_in(code)),
+            "prefixes": lists.cut("prefixes", &db.prefixes_in(code)),
         })),
-        Ok(OverlayTarget::Prefix(prefix)) => Ok(match &db.within(prefix)[..] {
-            [] => at(db, prefix.addr()),
-            [(whole, _)] if *whole == prefix => at(db, prefix.addr()),
-            // One address of it would speak for others that are somebody else's.
-            parts => {
-                let part =
-                    |(net, origins): &(IpNet, &[u32])| json!({"prefix": net, "origins": origins});
-                json!({ "parts": parts.iter().map(part).collect::<Vec<_>>() })
-            }
-        }),
+        Ok(OverlayTarget::Prefix(prefix)) => {
+            let (parts, count) = db.within(prefix, lists.limit);
+            Ok(match &parts[..] {
+                [] => at(db, prefix.addr()),
+                [(whole, _)] if *whole == prefix => at(db, prefix.addr()),
+                // One address of it would speak for others that are somebody else's.
+                parts => {
+                    lists.left_out("parts", count - parts.len() as u64);
+                    let part = |(net, origins): &(IpNet, &[u32])| json!({"prefix": net, "origins": origins});
+                    json!({ "parts": parts.iter().map(part).collect::<Vec<_>>() })
+                }
+            })
+        }
         Err(error) if query.trim().is_empty() => Err(error),
         Err(_) => {
-            let found: Vec<Value> = db
-                .search(query)
-                .into_iter()
-                .map(|(asn, info)| {
-                    json!({"asn": asn, "name": info.name, "country": country(info.country)})
-                })
-                .collect();
+            let found = db.search(query);
             if found.is_empty() {
                 if let Ok(org) = db.org(query) {
+                    let asns = lists.cut("asns", &org.asns);
                     return Ok(json!({
-                        "org": {"id": org.id, "name": org.name, "asns": org.asns},
-                        "asns": org.asns,
+                        "org": {"id": org.id, "name": org.name, "asns": asns},
+                        "asns": asns,
                     }));
                 }
                 return Err(TargetError {
@@ -72,7 +114,10 @@ pub fn lookup(db: &AsnDb, query: &str) -> Result<Value, TargetError> {
                             .to_owned(),
                 });
             }
-            Ok(json!({ "matches": found }))
+            let shown = &found[..found.len().min(lists.limit)];
+            lists.left_out("matches", (found.len() - shown.len()) as u64);
+            let one = |(asn, info): &(u32, &AsnInfo)| json!({"asn": asn, "name": info.name, "country": country(info.country)});
+            Ok(json!({ "matches": shown.iter().map(one).collect::<Vec<_>>() }))
         }
     }
 }
@@ -127,7 +172,7 @@ mod tests {
             ),
         ];
         let (db, _) = asn::import(&files, &[]).unwrap();
-        let answer = lookup(&db, "203.0.113.7").unwrap();
+        let answer = lookup(&db, "203.0.113.7", LIMIT).unwrap();
         assert_eq!(answer["origins"], json!([64500, 64501]));
         let source = |name: &str| dir.path().join(name).display().to_string();
         assert_eq!(
@@ -139,15 +184,15 @@ mod tests {
                  "prefix": "203.0.113.0/24", "rpki": "invalid"},
             ])
         );
-        let answer = lookup(&db, "AS64502").unwrap();
+        let answer = lookup(&db, "AS64502", LIMIT).unwrap();
         assert_eq!(
             answer["org"],
             json!({"id": "O-1", "name": "Org", "asns": [64500, 64502]})
         );
-        let answer = lookup(&db, "198.51.100.1").unwrap();
+        let answer = lookup(&db, "198.51.100.1", LIMIT).unwrap();
         assert_eq!(answer["evidence"], json!([]));
         // Who goes by its id in a policy is found by it.
-        let answer = lookup(&db, "o-1").unwrap();
+        let answer = lookup(&db, "o-1", LIMIT).unwrap();
         assert_eq!(answer["asns"], json!([64500, 64502]));
     }
 
@@ -174,7 +219,7 @@ mod tests {
         let path = dir.path().join("table.txt");
         std::fs::write(&path, "203.0.113.0/25 64500\n203.0.113.192/26 64501\n").unwrap();
         let (db, _) = asn::import(&[path], &[]).unwrap();
-        let answer = lookup(&db, "203.0.113.0/24").unwrap();
+        let answer = lookup(&db, "203.0.113.0/24", LIMIT).unwrap();
         assert_eq!(
             answer["parts"],
             json!([
@@ -183,9 +228,37 @@ mod tests {
             ])
         );
         // A part of one network is that network's.
-        let answer = lookup(&db, "203.0.113.64/26").unwrap();
+        let answer = lookup(&db, "203.0.113.64/26", LIMIT).unwrap();
         assert_eq!(answer["origins"], json!([64500]));
         assert_eq!(answer["prefix"], "203.0.113.0/25");
-        assert_eq!(lookup(&db, "192.0.2.0/24").unwrap()["origins"], json!([]));
+        assert_eq!(
+            lookup(&db, "192.0.2.0/24", LIMIT).unwrap()["origins"],
+            json!([])
+        );
+    }
+
+    /// All of the Internet's parts took 700 MB for each who asked.
+    #[test]
+    fn lists_end_and_say_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("table.txt");
+        let rows = (0..200).map(|n| format!("10.0.{n}.0/24 {}\n", 64500 + n % 2));
+        std::fs::write(&path, rows.collect::<String>()).unwrap();
+        let (db, _) = asn::import(&[path], &[]).unwrap();
+        let length = |answer: &Value, list: &str| answer[list].as_array().map(Vec::len);
+        let answer = lookup(&db, "0.0.0.0/0", 7).unwrap();
+        assert_eq!(length(&answer, "parts"), Some(7));
+        assert_eq!(answer["more"], json!({"parts": 193}));
+        let answer = lookup(&db, "AS64500", 99).unwrap();
+        assert_eq!(length(&answer, "prefixes"), Some(99));
+        assert_eq!(answer["more"], json!({"prefixes": 1}));
+        for (query, limit) in [("0.0.0.0/0", 200), ("AS64500", 100)] {
+            let answer = lookup(&db, query, limit).unwrap();
+            assert_eq!(answer.get("more"), None, "{query}");
+        }
+        // One entry of many is not the whole prefix.
+        let answer = lookup(&db, "10.0.0.0/16", 1).unwrap();
+        assert_eq!(length(&answer, "parts"), Some(1));
+        assert_eq!(answer["more"], json!({"parts": 199}));
     }
 }

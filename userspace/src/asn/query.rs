@@ -174,39 +174,46 @@ impl AsnDb {
     }
 
     /// Who announces which parts of a prefix, in order; what nobody announces is left out.
+    /// No more than the first `most` of them, and how many there are.
     #[must_use]
-    pub fn within(&self, net: IpNet) -> Vec<(IpNet, &[u32])> {
-        let mut out = Vec::new();
+    pub fn within(&self, net: IpNet, most: usize) -> (Vec<(IpNet, &[u32])>, u64) {
         match net {
             IpNet::V4(net) => {
                 let ends = (net.network().to_bits(), net.broadcast().to_bits());
-                self.parts(&self.v4, ends, &mut out);
+                self.parts(&self.v4, ends, most)
             }
             IpNet::V6(net) => {
                 let ends = (net.network().to_bits(), net.broadcast().to_bits());
-                self.parts(&self.v6, ends, &mut out);
+                self.parts(&self.v6, ends, most)
             }
         }
-        out
     }
 
     fn parts<'a, A: Address>(
         &'a self,
         ranges: &[OriginRange<A>],
         (first, last): (A, A),
-        out: &mut Vec<(IpNet, &'a [u32])>,
-    ) {
+        most: usize,
+    ) -> (Vec<(IpNet, &'a [u32])>, u64) {
+        let (mut out, mut count) = (Vec::new(), 0);
         let from = ranges.partition_point(|range| range.end < first);
         let inside = ranges[from..]
             .iter()
             .take_while(|range| range.start <= last);
         for range in inside {
+            let (start, end) = (range.start.max(first), range.end.min(last));
+            count += prefix_count(start, end);
+            if out.len() == most {
+                continue;
+            }
             let mut nets = Vec::new();
-            push_cidrs(range.start.max(first), range.end.min(last), &mut nets);
+            push_cidrs(start, end, &mut nets);
             let origins = self.origins.get(range.origins as usize);
             let origins = origins.map_or(&[][..], Vec::as_slice);
+            nets.truncate(most - out.len());
             out.extend(nets.into_iter().map(|net| (net, origins)));
         }
+        (out, count)
     }
 
     /// What is delegated to a country, as the fewest prefixes; IPv4 first.

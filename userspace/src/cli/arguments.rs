@@ -248,6 +248,9 @@ pub(super) struct Lookup {
     /// An address, a prefix, `AS64500`, a country code, a part of a name, or the id of an
     /// organisation.
     pub(super) query: String,
+    /// Entries of each list, at most [default: 10000; up to 100000 with the daemon].
+    #[arg(long, value_name = "N", value_parser = entries)]
+    pub(super) limit: Option<usize>,
     #[command(flatten)]
     pub(super) databases: Databases,
     #[command(flatten)]
@@ -360,6 +363,12 @@ fn seconds(text: &str) -> Result<u64, String> {
         Ok(seconds) if seconds > 0 => Ok(seconds),
         _ => Err("it must be a second or more".to_owned()),
     }
+}
+
+/// At least one: none would say nothing.
+fn entries(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| "it must be a number, from 1".to_owned())
 }
 
 /// A policy's hash or enough of its beginning.

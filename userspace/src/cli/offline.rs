@@ -133,11 +133,14 @@ pub(super) fn check(arguments: &Check, output: &mut Output) -> Result<(), Failur
 
 pub(super) fn lookup(arguments: Lookup, output: &mut Output) -> Result<(), Failure> {
     let value: Value = if arguments.databases.given() {
-        lookup::lookup(&arguments.databases.open()?, &arguments.query)?
+        {
+            let limit = arguments.limit.unwrap_or(lookup::LIMIT);
+            lookup::lookup(&arguments.databases.open()?, &arguments.query, limit)?
+        }
     } else {
         let socket = arguments.instance.resolve()?.socket;
-        let query = arguments.query;
-        client::ask(&socket, &Request::Lookup { query })?
+        let (query, limit) = (arguments.query, arguments.limit);
+        client::ask(&socket, &Request::Lookup { query, limit })?
     };
     Ok(output.answer(&value, view::lookup)?)
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     Output,
-    arguments::{self, Apply, Detach, Instance, Run, Status, Unblock},
+    arguments::{self, Apply, Detach, Instance, Resolved, Run, Status, Unblock},
     failure::{Failure, warn},
     view,
 };
@@ -181,19 +181,32 @@ pub(super) fn detach(arguments: &Detach, output: &mut Output) -> Result<(), Fail
     if !arguments.yes {
         agree()?;
     }
-    let value = match client::ask(&instance.socket, &Request::Detach) {
-        Ok(value) => value,
-        Err(e) => {
-            let failure = Failure::from(e);
-            if !failure.no_daemon() {
-                return Err(failure);
-            }
-            without_daemon(&instance.bpffs)?
-        }
+    let value = take_off(&arguments.instance, &instance)?;
+    Ok(output.answer(&value, view::detached)?)
+}
+
+/// Of the instance that was named, and of no other.
+fn take_off(given: &Instance, instance: &Resolved) -> Result<Value, Failure> {
+    let absolute = given.bpffs.as_ref().map(std::path::absolute).transpose()?;
+    let request = Request::Detach {
+        bpffs: absolute.map(|path| path.display().to_string()),
     };
-    Ok(output.answer(&value, |_| {
-        "detached: nothing is enforced any more\n".to_owned()
-    })?)
+    let pins_alone = given.bpffs.is_some() && given.socket.is_none();
+    if pins_alone && instance.bpffs.exists() && daemon::lock_pins(&instance.bpffs).is_ok() {
+        return without_daemon(&instance.bpffs);
+    }
+    let failure = match client::ask(&instance.socket, &request) {
+        Ok(value) => return Ok(value),
+        Err(e) => Failure::from(e),
+    };
+    if !failure.no_daemon() {
+        return Err(failure);
+    }
+    if given.socket.is_some() && given.bpffs.is_none() && given.config.is_none() {
+        return Err(failure
+            .with_help("`--bpffs` or `--config` says whose pins are meant where no daemon runs"));
+    }
+    without_daemon(&instance.bpffs)
 }
 
 fn without_daemon(bpffs: &Path) -> Result<Value, Failure> {
@@ -208,8 +221,8 @@ fn without_daemon(bpffs: &Path) -> Result<Value, Failure> {
     }
     let _pins = daemon::lock_pins(bpffs)
         .map_err(|e| Failure::new(e.to_string(), "`--socket` names the daemon's socket"))?;
-    Datapath::detach(bpffs).map_err(|e| Failure::from_error(&e.into()))?;
-    Ok(json!({ "detached": true }))
+    let left = Datapath::detach(bpffs).map_err(|e| Failure::from_error(&e.into()))?;
+    Ok(json!({ "detached": true, "left": left }))
 }
 
 fn agree() -> Result<(), Failure> {

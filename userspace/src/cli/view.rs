@@ -272,6 +272,14 @@ pub(super) fn changed(value: &Value) -> String {
     )
 }
 
+pub(super) fn detached(value: &Value) -> String {
+    let mut out = "detached: nothing is enforced any more\n".to_owned();
+    for path in list(&value["left"]) {
+        let _ = writeln!(out, "left, because kordon did not make it: {}", text(path));
+    }
+    out
+}
+
 pub(super) fn history(value: &Value) -> String {
     let mut out = String::new();
     for entry in list(&value["history"]) {
@@ -291,6 +299,15 @@ pub(super) fn history(value: &Value) -> String {
 }
 
 pub(super) fn lookup(value: &Value) -> String {
+    let mut page = known(value);
+    for (list, count) in value["more"].as_object().into_iter().flatten() {
+        let what = "narrow the question, or show more with `--limit`";
+        page.line("", format!("{count} more {list}: {what}"));
+    }
+    page.0
+}
+
+fn known(value: &Value) -> Page {
     let mut page = Page(String::new());
     if value.get("matches").is_some() {
         for found in list(&value["matches"]) {
@@ -299,10 +316,11 @@ pub(super) fn lookup(value: &Value) -> String {
                 format!("{} {}", text(&found["country"]), text(&found["name"])),
             );
         }
-        return page.0;
+        return page;
     }
     for (name, value) in value.as_object().into_iter().flatten() {
         match value {
+            _ if name == "more" => {}
             Value::Array(all) if name == "prefixes" || name == "asns" => {
                 page.line(name, all.len());
                 for one in all {
@@ -382,7 +400,7 @@ pub(super) fn lookup(value: &Value) -> String {
             value => page.line(name, text(value)),
         }
     }
-    page.0
+    page
 }
 
 pub(super) fn database(value: &Value) -> String {

@@ -17,7 +17,8 @@ fn paths_are_relative_to_the_file() {
     let text = "policy = \"p.toml\"\nstate_dir = \"/s\"\n[[interface]]\ndevice = \"eth1\"\n\
                 name = \"trunk\"\nmode = \"generic\"\nunknown_vlans = \"drop\"\n\
                 manage_offload = true\n[asndb]\nsources = [\"a.csv\", \"/b.csv\"]\n\
-                max_age_days = 14\ncombine = \"priority\"\nmin_peers = 3\nvrps = \"add\"\n[metrics]\nlisten = \"off\"\n";
+                max_age_days = 14\ncombine = \"priority\"\nmin_peers = 3\nvrps = \"add\"\n[metrics]\nlisten = \"off\"\nmax_asns = 50\n\
+                [control]\nread_group = \"look\"\n";
     let (config, found) = parse(Path::new("/etc/kordon/kordon.toml"), text);
     let config = config.unwrap_or_else(|| panic!("{found:?}"));
     assert_eq!(config.policy, Path::new("/etc/kordon/p.toml"));
@@ -35,7 +36,8 @@ fn paths_are_relative_to_the_file() {
     };
     assert_eq!(config.import, options);
     assert_eq!(config.max_age, Some(Duration::from_secs(14 * 86_400)));
-    assert_eq!(config.metrics, None);
+    assert_eq!((config.metrics, config.max_asns), (None, 50));
+    assert_eq!((&*config.group, &*config.read_group), (GROUP, "look"));
     assert_eq!(config.fail, Fail::Closed);
     let interface = &config.interfaces[0];
     assert_eq!((&*interface.device, &*interface.name), ("eth1", "trunk"));
@@ -182,6 +184,12 @@ fn wrong_ones() {
             2,
             "`group` must be a string",
             "kordon",
+        ),
+        (
+            "[metrics]\nmax_asns = 0",
+            2,
+            "`max_asns` must be a number of ASNs, from 1 to 100000",
+            "write `max_asns = 1000`, or remove the key",
         ),
         ("control = 1", 1, "`control` must be a table", "[control]"),
         ("policy = ", 1, "", ""),

@@ -75,6 +75,8 @@ pub enum Request {
     Lookup {
         /// What to look for.
         query: String,
+        /// Entries of each list, at most.
+        limit: Option<usize>,
     },
     /// What the live database is made of.
     AsndbInfo,
@@ -106,7 +108,10 @@ pub enum Request {
         countries: Vec<String>,
     },
     /// Stop enforcing: take programs and maps off.
-    Detach,
+    Detach {
+        /// Where whoever asks means that they are pinned; `None`: wherever.
+        bpffs: Option<String>,
+    },
 }
 
 impl Request {
@@ -134,7 +139,7 @@ impl Request {
             | Self::AsndbImport { .. }
             | Self::AsndbUpdate { .. }
             | Self::AsndbDiff { .. }
-            | Self::Detach => Right::Change,
+            | Self::Detach { .. } => Right::Change,
         }
     }
 
@@ -156,7 +161,7 @@ impl Request {
             Self::AsndbImport { .. } => "asndb import",
             Self::AsndbUpdate { .. } | Self::AsndbProgress => "asndb update",
             Self::AsndbDiff { .. } => "asndb diff",
-            Self::Detach => "detach",
+            Self::Detach { .. } => "detach",
         }
     }
 }

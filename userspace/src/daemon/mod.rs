@@ -163,7 +163,7 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
         None => None,
     };
     let server = Server::bind(&config.socket, &config.group, &config.read_group)?;
-    let address = config.metrics;
+    let (address, max_asns) = (config.metrics, config.max_asns);
     let (core, later) = spawn_blocking(move || Core::start(config, state, facts, debug_log))
         .await
         .context("the start failed")??;
@@ -180,7 +180,7 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
     tokio::spawn(fetch_in_time(Arc::clone(&core)));
     tokio::spawn(bgp::serve(Arc::clone(&core)));
     if let Some(address) = address {
-        tokio::spawn(serve_metrics(address, Arc::clone(&core)));
+        tokio::spawn(serve_metrics(address, max_asns, Arc::clone(&core)));
     }
 
     let handler = {
@@ -234,7 +234,7 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
 
 /// An address that is not there yet is waited for: enforcement does not depend on
 /// who can watch it.
-async fn serve_metrics(address: SocketAddr, core: Shared) {
+async fn serve_metrics(address: SocketAddr, max_asns: usize, core: Shared) {
     let mut said = false;
     let listener = loop {
         match TcpListener::bind(address).await {
@@ -250,8 +250,27 @@ async fn serve_metrics(address: SocketAddr, core: Shared) {
         }
         sleep(Duration::from_secs(2)).await;
     };
+    let path = lock(&core).state.metrics();
+    let shown = metrics::Shown::load(&path).unwrap_or_else(|e| {
+        tracing::warn!(
+            "which ASNs have metrics is chosen anew, {} cannot be used: {e}",
+            path.display()
+        );
+        metrics::Shown::default()
+    });
+    let shown = Mutex::new(shown);
     let page = move || {
-        let snapshot = lock(&core).snapshot().map_err(|e| e.to_string())?;
+        let mut snapshot = lock(&core).snapshot().map_err(|e| e.to_string())?;
+        let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = shown.clone();
+        snapshot.counters = shown.fold(snapshot.counters, max_asns);
+        // Kept before it is shown.
+        if *shown != before
+            && shown.matters()
+            && let Err(e) = shown.save(&path)
+        {
+            tracing::warn!("cannot keep which ASNs have metrics: {e}");
+        }
         metrics::render(&snapshot).map_err(|e| e.to_string())
     };
     metrics::serve(listener, Arc::new(page)).await;
@@ -342,7 +361,7 @@ async fn fetch_in_time(core: Shared) {
 }
 
 async fn answer(core: Shared, done: Arc<Notify>, turns: Arc<Turns>, call: Call) -> Answer {
-    let detach = call.request == Request::Detach;
+    let detach = matches!(call.request, Request::Detach { .. });
     let asked = format!("`{}` of {}", call.request.command(), call.peer);
     let turn = turns.of(&call.request, &call.peer).await;
     let job = spawn_blocking(move || {

@@ -1,7 +1,7 @@
 //! What can be asked for, one thing at a time. Each either happens whole or is
 //! refused with nothing changed.
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -70,7 +70,7 @@ impl Core {
             Request::Allow(change) => self.add(OverlayAction::Allow, &change),
             Request::Unblock(change) => self.unblock(&change),
             Request::AsndbInfo => self.asndb_info(),
-            Request::Detach => self.detach(),
+            Request::Detach { bpffs } => self.detach(bpffs.as_deref()),
             // These are answered beside the core, from what is live.
             Request::Explain(_)
             | Request::Lookup { .. }
@@ -385,11 +385,25 @@ impl Core {
         serde_json::to_value(self.database.info()).map_err(Refusal::from_error)
     }
 
-    fn detach(&mut self) -> Result<Value, Refusal> {
-        Datapath::detach(&self.config.bpffs).map_err(Refusal::from_error)?;
+    fn detach(&mut self, meant: Option<&str>) -> Result<Value, Refusal> {
+        let bpffs = &self.config.bpffs;
+        if let Some(meant) = meant
+            && fs::canonicalize(meant).ok() != fs::canonicalize(bpffs).ok()
+        {
+            let here = quoted(&bpffs.display().to_string());
+            return Err(Refusal::new(
+                format!(
+                    "this daemon has its pins at {here}, not at {}",
+                    quoted(meant)
+                ),
+                "`--socket` names the daemon of an instance, `--bpffs` its pins: give what belongs \
+                 together",
+            ));
+        }
+        let left = Datapath::detach(bpffs).map_err(Refusal::from_error)?;
         self.detached = true;
         tracing::warn!("detached: nothing is enforced any more");
-        Ok(json!({ "detached": true }))
+        Ok(json!({ "detached": true, "left": left }))
     }
 }
 

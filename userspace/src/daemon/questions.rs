@@ -11,7 +11,7 @@ use crate::{
     asn::AsnDb,
     control::{protocol::Request, server::Call},
     judge::{Engine, ExplainQuery, QueryError, Router, explain},
-    lookup::lookup,
+    lookup::{LIMIT, MAX_LIMIT, lookup},
     policy::Policy,
 };
 
@@ -23,12 +23,20 @@ pub(super) fn perform(core: &Shared, call: Call) -> Result<Value, Refusal> {
         files,
     } = call;
     match request {
-        Request::Lookup { query } => {
+        Request::Lookup { query, limit } => {
+            let limit = limit.unwrap_or(LIMIT);
+            if limit > MAX_LIMIT {
+                return Err(Refusal::new(
+                    format!("the daemon shows up to {MAX_LIMIT} entries of a list"),
+                    "narrow the question; `--asn-db FILE` looks into a file, without a daemon",
+                ));
+            }
             let (db, bgp) = {
                 let core = lock(core);
                 (Arc::clone(core.database.effective()), core.bgp.clone())
             };
-            let mut answer = lookup(&db, &query).map_err(|e| Refusal::new(e.message, e.help))?;
+            let mut answer =
+                lookup(&db, &query, limit).map_err(|e| Refusal::new(e.message, e.help))?;
             if let (Some(bgp), Some(address)) = (bgp, address(&query)) {
                 answer["live"] = bgp.at(address);
             }

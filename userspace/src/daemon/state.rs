@@ -9,6 +9,7 @@
 //! asndb.held.*       one that is held back, and why
 //! sources/           what was fetched
 //! bgp.routes         what live BGP had
+//! metrics.json       which ASNs have series, once there are too many for all
 //! ```
 //!
 //! A policy is written to `history/` and then named by
@@ -324,6 +325,11 @@ impl StateDir {
     /// Where files that were fetched are.
     pub(super) fn sources(&self) -> PathBuf {
         self.root.join("sources")
+    }
+
+    /// Which ASNs have metrics of their own.
+    pub(super) fn metrics(&self) -> PathBuf {
+        self.root.join("metrics.json")
     }
 
     /// The database that the gate holds back.

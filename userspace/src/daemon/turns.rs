@@ -77,7 +77,10 @@ mod tests {
             login: None,
         };
         let (root, other) = (peer(0), peer(4_000_000_001));
-        let lookup = Request::Lookup { query: "x".into() };
+        let lookup = Request::Lookup {
+            query: "x".into(),
+            limit: None,
+        };
         let import = Request::AsndbDiff {
             asn: vec!["x".into()],
             countries: Vec::new(),

@@ -255,9 +255,10 @@ impl Datapath {
         if all_ours {
             for folder in self.pins.others(maps.tier) {
                 match remove_folder(&folder) {
-                    Ok(()) => {
+                    Ok(left) if left.is_empty() => {
                         tracing::info!("removed {}, which nothing uses any more", folder.display());
                     }
+                    Ok(_) => tracing::debug!("{} has foreign things in it", folder.display()),
                     Err(e) => tracing::warn!("cannot remove {}: {e}", folder.display()),
                 }
             }

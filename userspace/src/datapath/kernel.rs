@@ -3,7 +3,10 @@
 //! Everything that must outlive the controller is pinned (see [`super::pins`]);
 //! this type is a view of it that any later controller can take again.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type;
@@ -219,11 +222,12 @@ impl Datapath {
             .map_err(|e| DatapathError::new("read the counters", e))
     }
 
-    /// Takes programs and maps off, with all pins under `bpffs`.
+    /// Takes programs and maps off, with all pins of kordon's under `bpffs`. Returns what
+    /// else is there, and stays.
     ///
     /// # Errors
     /// When a pin cannot be removed.
-    pub fn detach(bpffs: &Path) -> Result<(), DatapathError> {
+    pub fn detach(bpffs: &Path) -> Result<Vec<PathBuf>, DatapathError> {
         Pins::remove(bpffs)
             .map_err(|e| DatapathError::new(format!("remove the pins in {}", bpffs.display()), e))
     }

@@ -16,7 +16,8 @@
 //! interrupted update leaves nothing but a pin that nobody uses.
 
 use std::{
-    fs, io,
+    fs::{self, FileType},
+    io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
@@ -96,12 +97,10 @@ impl Pins {
     /// Folders of tiers other than this one, and of other layout versions.
     #[must_use]
     pub fn others(&self, tier: Tier) -> Vec<PathBuf> {
-        let is_other = |name: &str| name.starts_with('v') && name != tier_name(tier);
         let mut others = entries(&self.root);
         others.retain(|path| {
-            path.file_name()
-                .and_then(|n| n.to_str())
-                .is_some_and(is_other)
+            let name = name_of(path);
+            is_tier(name) && is(path, FileType::is_dir) && name != tier_name(tier)
         });
         others
     }
@@ -140,50 +139,101 @@ impl Pins {
     pub fn devices(&self) -> Vec<(u32, String)> {
         let mut devices: Vec<_> = entries(&self.links())
             .iter()
-            .filter_map(|path| {
-                let (port, device) = path.file_name()?.to_str()?.split_once('-')?;
-                Some((port.parse().ok()?, unescape(device)))
-            })
+            .filter_map(|path| link_of(name_of(path)))
             .collect();
         devices.sort();
         devices
     }
 
-    /// Takes programs off and removes all pins: first the links, so that no program
-    /// is left without maps.
+    /// Takes programs off and removes what kordon pinned here: first the links, so that no
+    /// program is left without maps. Returns what is left, because kordon does not make
+    /// such things; what links lead to is not looked at.
     ///
     /// # Errors
-    /// When something cannot be removed.
-    pub fn remove(root: &Path) -> io::Result<()> {
-        if !root.exists() {
-            return Ok(());
-        }
-        for link in entries(&root.join("links")) {
-            detach_link(&link)?;
-        }
-        remove_folder(&root.join("links"))?;
-        for link in entries(&root.join(GUARDS)) {
-            detach_link(&link)?;
-        }
-        for program in entries(&root.join(FILTERS)) {
-            remove_filter(&program)?;
-        }
-        for folder in [GUARDS, FILTERS] {
-            remove_folder(&root.join(folder))?;
+    /// When something of kordon's cannot be removed.
+    pub fn remove(root: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut left = Vec::new();
+        let is_port: fn(&str) -> bool = |name| link_of(name).is_some();
+        let is_device: fn(&str) -> bool = |name| !name.is_empty();
+        type TakeOff = fn(&Path) -> io::Result<()>;
+        for (folder, is_ours, take_off) in [
+            ("links", is_port, detach_link as TakeOff),
+            (GUARDS, is_device, detach_link),
+            (FILTERS, is_device, remove_filter),
+        ] {
+            let folder = root.join(folder);
+            if !is(&folder, FileType::is_dir) {
+                continue;
+            }
+            for pin in entries(&folder) {
+                if !is(&pin, FileType::is_file) || !is_ours(name_of(&pin)) {
+                    left.push(pin);
+                    continue;
+                }
+                match take_off(&pin) {
+                    Ok(()) => fs::remove_file(pin)?,
+                    // Something else is pinned there.
+                    Err(e) if e.raw_os_error() == Some(libc::EINVAL) => left.push(pin),
+                    Err(e) => return Err(e),
+                }
+            }
+            remove_empty(&folder)?;
         }
         for entry in entries(root) {
-            let name = entry.file_name().and_then(|name| name.to_str());
-            match name {
-                Some("counters" | "directory") => fs::remove_file(entry)?,
-                Some(name) if name.starts_with('v') => remove_folder(&entry)?,
-                // The kernel's own (`maps.debug`), or somebody else's.
-                _ => {}
+            let (file, folder) = (is(&entry, FileType::is_file), is(&entry, FileType::is_dir));
+            match name_of(&entry) {
+                "counters" | "directory" if file => fs::remove_file(entry)?,
+                name if folder && is_tier(name) => left.extend(remove_folder(&entry)?),
+                // What is left in there was said.
+                "links" | GUARDS | FILTERS if folder => {}
+                // The kernel's own.
+                "maps.debug" | "progs.debug" => {}
+                _ => left.push(entry),
             }
         }
         // It may be a mount point, which stays.
         let _ = fs::remove_dir(root);
-        Ok(())
+        left.sort();
+        Ok(left)
     }
+}
+
+/// The last part of a path; nothing of kordon's has one that is not UTF-8.
+fn name_of(path: &Path) -> &str {
+    path.file_name().and_then(|n| n.to_str()).unwrap_or("")
+}
+
+/// What something is itself, whatever it leads to.
+fn is(path: &Path, kind: impl FnOnce(&FileType) -> bool) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| kind(&found.file_type()))
+}
+
+/// Port and device of a link's pin.
+fn link_of(name: &str) -> Option<(u32, String)> {
+    let (port, device) = name.split_once('-')?;
+    Some((port.parse().ok()?, unescape(device)))
+}
+
+/// Whether kordon of some version would call the folder of a tier so.
+fn is_tier(name: &str) -> bool {
+    let parts = name.strip_prefix('v').and_then(|n| n.split_once('-'));
+    parts.is_some_and(|(version, tier)| {
+        is_number(version) && Tier::ALL.iter().any(|known| known.as_str() == tier)
+    })
+}
+
+/// Whether it would call a map in there so.
+fn is_map(name: &str) -> bool {
+    match name.split_once('-') {
+        None => matches!(name, "generations" | "tables" | "planes"),
+        Some((kind, number)) => {
+            matches!(kind, "generation" | "table" | "planes") && is_number(number)
+        }
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn tier_name(tier: Tier) -> String {
@@ -211,18 +261,29 @@ pub fn entries(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Removes a folder of pins, which has no folders in it.
+/// Removes the maps in the folder of a tier, and the folder if that was all. Returns what
+/// is left.
 ///
 /// # Errors
 /// When something cannot be removed.
-pub fn remove_folder(folder: &Path) -> io::Result<()> {
-    if !folder.exists() {
-        return Ok(());
-    }
+pub fn remove_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut left = Vec::new();
     for entry in entries(folder) {
-        fs::remove_file(entry)?;
+        if is_map(name_of(&entry)) && is(&entry, FileType::is_file) {
+            fs::remove_file(entry)?;
+        } else {
+            left.push(entry);
+        }
     }
-    fs::remove_dir(folder)
+    remove_empty(folder)?;
+    Ok(left)
+}
+
+fn remove_empty(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        result => result,
+    }
 }
 
 /// A BPF file system keeps names with dots for itself.
@@ -244,6 +305,76 @@ mod tests {
             assert_eq!(unescape(&escape(device)), device);
             assert!(!escape(device).contains('.'));
         }
+    }
+
+    /// What removal does to names; links in the kernel are the daemon's tests.
+    #[test]
+    fn only_what_kordon_made_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("kordon");
+        let outside = dir.path().join("outside");
+        fs::create_dir_all(&outside).unwrap();
+        fs::write(outside.join("table-1"), "").unwrap();
+        let make = |path: &str| {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        };
+        let ours = [
+            "counters",
+            "directory",
+            "v1-small/tables",
+            "v5-internet/generation-12",
+            "v5-internet/table-3",
+            "v5-internet/generations",
+            "v5-internet/planes",
+        ];
+        let foreign = [
+            "links/vpn",
+            "maps",
+            "v5-huge/tables",
+            "v5-large/policy",
+            "v5-large/table-x",
+            "vault/table-1",
+            "version",
+        ];
+        ours.iter().chain(&foreign).for_each(|path| make(path));
+        let link = |to: &str| std::os::unix::fs::symlink(&outside, root.join(to)).unwrap();
+        link("v4-small");
+        link("v5-large/table-7");
+        fs::create_dir_all(root.join("links")).unwrap();
+        std::os::unix::fs::symlink(outside.join("table-1"), root.join("links/1-eth0")).unwrap();
+
+        let left = Pins::remove(&root).unwrap();
+        let left: Vec<&str> = left
+            .iter()
+            .map(|path| path.strip_prefix(&root).unwrap().to_str().unwrap())
+            .collect();
+        let expected = [
+            "links/1-eth0",
+            "links/vpn",
+            "maps",
+            "v4-small",
+            "v5-huge",
+            "v5-large/policy",
+            "v5-large/table-7",
+            "v5-large/table-x",
+            "vault",
+            "version",
+        ];
+        assert_eq!(left, expected);
+        for path in foreign {
+            assert!(root.join(path).exists(), "{path}");
+        }
+        for path in ours {
+            assert!(!root.join(path).exists(), "{path}");
+        }
+        assert!(outside.join("table-1").exists());
+        assert!(!root.join("v5-internet").exists() && !root.join("v1-small").exists());
+        assert_eq!(
+            Pins::remove(&dir.path().join("none")).unwrap(),
+            [] as [PathBuf; 0]
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! A page is made anew for each scrape from one reading of the counters, so that
 //! its sums agree with each other. Names and labels are API: `docs/metrics.md`.
 
+mod asns;
 mod render;
 mod serve;
 #[cfg(test)]
@@ -13,7 +14,7 @@ use std::{collections::HashMap, time::Duration};
 
 use kordon_ebpf::layout::{Action, Counter};
 
-pub use self::{render::render, serve::serve};
+pub use self::{asns::Shown, render::render, serve::serve};
 use crate::{compile::directory::Identity, policy::model::Country};
 
 /// Everything that a page is made of.

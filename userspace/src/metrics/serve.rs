@@ -1,9 +1,17 @@
 //! The HTTP server: `GET /metrics`, and nothing else.
 //!
 //! It listens on loopback unless the administrator says otherwise, asks for no
-//! password, and bounds what a client can hold: connections, headers, time.
+//! password, and bounds what a client can hold: connections, headers, time. Who is silent
+//! or slow makes way for who comes. Pages are made one after the other with rests between
+//! them, each for all who have asked meanwhile: however many ask, the counters, and the
+//! lock over them, are busy for a part of the time only.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use http_body_util::Full;
 use hyper::{
@@ -15,28 +23,37 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::TcpListener,
-    sync::Semaphore,
+    net::{TcpListener, TcpStream},
+    sync::{Notify, oneshot},
     task::spawn_blocking,
     time::{sleep, timeout},
 };
 
+use crate::room::{Room, Seat, Size};
+
 /// What a client can hold.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
-    /// Clients at once; others wait in the kernel's queue.
-    pub(super) connections: usize,
+    /// Connections at once: of one address, and of all.
+    pub(super) size: Size,
     /// A client that has not asked after this time is cut off.
     pub(super) headers: Duration,
-    /// No connection lasts longer, however slowly it reads.
+    /// And one that has not taken the page, this long after it was there.
+    pub(super) taking: Duration,
+    /// No connection lasts longer.
     pub(super) longest: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 16,
+            size: Size {
+                each: 16,
+                all: 32,
+                stretches: false,
+            },
             headers: Duration::from_secs(5),
+            taking: Duration::from_secs(10),
             // A page waits for a change that is under way.
             longest: Duration::from_secs(60),
         }
@@ -45,9 +62,12 @@ impl Default for Limits {
 
 /// Bytes of a request.
 const LARGEST: usize = 16 << 10;
+/// How much longer than a page took it rests before the next.
+const REST: u32 = 3;
 
 /// Makes a page, or says why it cannot.
 type Source = dyn Fn() -> Result<String, String> + Send + Sync;
+type Page = Result<Bytes, Arc<str>>;
 
 /// Answers until dropped. `source` may block.
 pub async fn serve(
@@ -58,95 +78,147 @@ pub async fn serve(
 }
 
 pub(super) async fn serve_within(limits: Limits, listener: TcpListener, source: Arc<Source>) {
-    let room = Arc::new(Semaphore::new(limits.connections));
-    let pages = Pages {
-        source,
-        turn: Arc::new(Semaphore::new(1)),
-    };
+    let pages = Arc::new(Pages::default());
+    tokio::join!(pages.make(source), accept(limits, &listener, &pages));
+}
+
+async fn accept(limits: Limits, listener: &TcpListener, pages: &Arc<Pages>) {
+    let room = Room::new(limits.size);
+    let mut failed = false;
     loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-            return;
-        };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(e) => {
-                tracing::warn!("cannot accept a connection for metrics: {e}");
+                if !failed {
+                    tracing::warn!("cannot accept connections for metrics: {e}");
+                }
+                failed = true;
                 sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        let pages = pages.clone();
-        tokio::spawn(async move {
-            let _permit = permit;
-            let answer = service_fn(move |request| answer(request, pages.clone()));
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(limits.headers)
-                .max_buf_size(LARGEST)
-                // A connection that stays for the next scrape would be cut off in
-                // the middle of one when its time is over.
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), answer);
-            if let Ok(Err(e)) = timeout(limits.longest, connection).await {
-                tracing::debug!("metrics: {e}");
-            }
-        });
+        failed = false;
+        // All who are being served, and more than there is room for: it goes.
+        if let Some(seat) = room.enter(party(from.ip())) {
+            tokio::spawn(attend(limits, stream, seat, Arc::clone(pages)));
+        }
     }
 }
 
-/// Where pages come from, one at a time: clients that have given up leave one
-/// thread waiting for the core, not one each.
-#[derive(Clone)]
+/// All of loopback is one client: its addresses cost nothing.
+fn party(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        address if address.is_loopback() => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+        address => address,
+    }
+}
+
+async fn attend(limits: Limits, stream: TcpStream, seat: Seat<IpAddr>, pages: Arc<Pages>) {
+    let answered = Notify::new();
+    let service = service_fn(|request| async {
+        seat.set_idle(false);
+        let response = answer(request, &pages).await;
+        seat.set_idle(true);
+        answered.notify_one();
+        Ok::<_, Infallible>(response)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.headers)
+        .max_buf_size(LARGEST)
+        // A connection that stays for the next scrape would be cut off in
+        // the middle of one when its time is over.
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let overdue = async {
+        answered.notified().await;
+        sleep(limits.taking).await;
+    };
+    tokio::select! {
+        ended = timeout(limits.longest, connection) => {
+            if let Ok(Err(e)) = ended {
+                tracing::debug!("metrics: {e}");
+            }
+        }
+        () = overdue => {}
+        () = seat.lost() => {}
+    }
+}
+
+/// Where pages come from.
+#[derive(Default)]
 struct Pages {
-    source: Arc<Source>,
-    turn: Arc<Semaphore>,
+    waiting: Mutex<Vec<oneshot::Sender<Page>>>,
+    asked: Notify,
 }
 
 impl Pages {
-    async fn next(self) -> Result<String, String> {
-        let turn = self.turn.acquire_owned().await;
-        let job = spawn_blocking(move || {
-            let _turn = turn;
-            (self.source)()
-        });
-        job.await
-            .unwrap_or_else(|e| Err(format!("the daemon failed while making the page: {e}")))
+    async fn next(&self) -> Page {
+        let (send, page) = oneshot::channel();
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(send);
+        self.asked.notify_one();
+        page.await.unwrap_or_else(|_| Err("the daemon ends".into()))
+    }
+
+    /// Makes them, one at a time: clients that have given up leave one thread waiting
+    /// for the core, not one each.
+    async fn make(&self, source: Arc<Source>) {
+        loop {
+            self.asked.notified().await;
+            let mut waiting =
+                std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            waiting.retain(|client| !client.is_closed());
+            if waiting.is_empty() {
+                continue;
+            }
+            let start = Instant::now();
+            let source = Arc::clone(&source);
+            let page = spawn_blocking(move || source()).await;
+            let page = page
+                .unwrap_or_else(|e| Err(format!("the daemon failed while making the page: {e}")));
+            let page: Page = match page {
+                Ok(page) => Ok(page.into()),
+                // Half a page would look like counters that stand still.
+                Err(why) => {
+                    tracing::error!("cannot make the page of metrics: {why}");
+                    Err(why.into())
+                }
+            };
+            for client in waiting {
+                let _ = client.send(page.clone());
+            }
+            drop(page);
+            sleep(start.elapsed() * REST).await;
+        }
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    pages: Pages,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
     if request.uri().path() != "/metrics" {
-        return Ok(text(
-            StatusCode::NOT_FOUND,
-            "metrics are at /metrics\n".into(),
-        ));
+        return text(StatusCode::NOT_FOUND, "metrics are at /metrics\n");
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n".into());
+        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
         let allowed = HeaderValue::from_static("GET, HEAD");
         refused.headers_mut().insert(ALLOW, allowed);
-        return Ok(refused);
+        return refused;
     }
-    Ok(match pages.next().await {
+    match pages.next().await {
         Ok(page) => {
             let mut response = text(StatusCode::OK, page);
             let kind = HeaderValue::from_static(prometheus::TEXT_FORMAT);
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response
         }
-        // Half a page would look like counters that stand still.
-        Err(why) => {
-            tracing::error!("cannot make the page of metrics: {why}");
-            text(StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n"))
-        }
-    })
+        Err(why) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")),
+    }
 }
 
-fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);

@@ -22,6 +22,7 @@ use super::{
     serve::{Limits, serve_within},
     *,
 };
+use crate::room::Size;
 
 fn counter(packets: u64) -> Counter {
     Counter {
@@ -302,40 +303,121 @@ fn a_page_that_panics_is_no_page_and_the_next_is_tried() {
     }
 }
 
+const QUICK: Limits = Limits {
+    size: Size {
+        each: 4,
+        all: 8,
+        stretches: false,
+    },
+    headers: Duration::from_millis(300),
+    taking: Duration::from_millis(300),
+    longest: Duration::from_secs(60),
+};
+
+const QUESTION: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// A scrape, which no other client may delay.
+fn at_once(address: SocketAddr) {
+    let start = Instant::now();
+    let page = ask(address, "GET", "/metrics");
+    assert!(page.starts_with("HTTP/1.1 200"), "{:.80}", page);
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[test]
+fn silent_and_slow_clients_delay_no_scrape() {
+    let address = server(Limits::default(), || Ok("x 1\n".to_owned()));
+    let mut clients: Vec<TcpStream> = Vec::new();
+    for n in 0..200 {
+        let mut stream = TcpStream::connect(address).unwrap();
+        if n % 2 == 0 {
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHo").unwrap();
+        }
+        clients.push(stream);
+    }
+    at_once(address);
+    // The first made way.
+    assert_eq!(rest(&mut clients[0]), "");
+}
+
 #[test]
 fn who_never_finishes_asking_is_cut_off() {
-    let limits = Limits {
-        connections: 2,
-        headers: Duration::from_millis(300),
-        ..Limits::default()
-    };
-    let address = server(limits, || Ok(String::new()));
+    let address = server(QUICK, || Ok(String::new()));
     let start = Instant::now();
     let mut silent = TcpStream::connect(address).unwrap();
     let mut slow = TcpStream::connect(address).unwrap();
-    slow.write_all(b"GET /metrics HTTP/1.1\r\nHo").unwrap();
-    // There is no room for another until one of them is gone.
-    assert!(ask(address, "GET", "/metrics").starts_with("HTTP/1.1 200"));
-    assert!(start.elapsed() >= limits.headers, "{:?}", start.elapsed());
+    let mut sender = slow.try_clone().unwrap();
+    let dribble = std::thread::spawn(move || {
+        for byte in b"GET /metrics HTTP/1.1\r\nHost: x\r\nA: "
+            .iter()
+            .chain(&[b'a'; 300])
+        {
+            if sender.write_all(&[*byte]).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("it goes on and on");
+    });
+    at_once(address);
     for stream in [&mut silent, &mut slow] {
         let answer = rest(stream);
         assert!(!answer.contains(" 200 "), "{answer}");
     }
+    dribble.join().unwrap();
     assert!(start.elapsed() < Duration::from_secs(15));
 }
 
 #[test]
 fn who_never_reads_the_answer_is_cut_off() {
-    let limits = Limits {
-        connections: 1,
-        longest: Duration::from_millis(300),
-        ..Limits::default()
-    };
     // More than the sockets' buffers take.
-    let address = server(limits, || Ok("x".repeat(64 << 20)));
-    let mut stuck = TcpStream::connect(address).unwrap();
-    stuck
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        .unwrap();
-    assert!(ask(address, "GET", "/").starts_with("HTTP/1.1 404"));
+    const LONG: usize = 16 << 20;
+    let address = server(QUICK, || Ok("x".repeat(LONG)));
+    let mut stuck: Vec<_> = (0..20)
+        .map(|_| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(QUESTION).unwrap();
+            stream
+        })
+        .collect();
+    at_once(address);
+    std::thread::sleep(QUICK.taking * 4);
+    for stream in &mut stuck {
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let mut got = Vec::new();
+        // Reset, where the server had more to say.
+        let _ = stream.read_to_end(&mut got);
+        assert!(got.len() < LONG, "{}", got.len());
+    }
+}
+
+/// However many ask, the lock over the counters is free most of the time.
+#[test]
+fn a_flood_of_scrapes_does_not_keep_the_counters_busy() {
+    let pages = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let made = Arc::clone(&pages);
+    let address = server(Limits::default(), move || {
+        made.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(50));
+        Ok(String::new())
+    });
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while start.elapsed() < Duration::from_secs(2) {
+                    assert!(ask(address, "GET", "/metrics").starts_with("HTTP/1.1 200"));
+                }
+            });
+        }
+    });
+    let busy = Duration::from_millis(50) * pages.load(Ordering::SeqCst);
+    assert!(
+        busy < start.elapsed() / 3,
+        "{busy:?} of {:?}",
+        start.elapsed()
+    );
 }

@@ -240,7 +240,7 @@ fn who_may_ask_changes_nothing() {
         for (request, command) in [
             (Request::Block(change), "block"),
             (Request::Confirm, "confirm"),
-            (Request::Detach, "detach"),
+            (Request::Detach { bpffs: None }, "detach"),
         ] {
             let refused = ask(&read, &request).unwrap_err().to_string();
             let expected = format!(
@@ -250,6 +250,7 @@ fn who_may_ask_changes_nothing() {
         }
         let long = Request::Lookup {
             query: "x".repeat(MAX_QUESTION),
+            limit: None,
         };
         let refused = ask(&read, &long).unwrap_err().to_string();
         assert!(refused.contains("longer than 65536 bytes"), "{refused}");

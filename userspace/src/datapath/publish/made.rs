@@ -75,7 +75,7 @@ pub(super) fn remove(datapath: &Datapath, tier: Tier) {
         .pins
         .tier(tier)
         .and_then(|folder| remove_folder(&folder).map_err(|e| DatapathError::new(what(), e)));
-    warn(removed);
+    warn(removed.map(drop));
 }
 
 impl Made {

@@ -1,0 +1,302 @@
+//! Which ASNs have series of their own. Cameras that scan reach every ASN there is, and a
+//! series for each would be more than a monitoring system bears: the largest of a zone are
+//! shown, and all others as one.
+//!
+//! No counter goes backwards. A series that begins late begins at zero: what it had counted
+//! until then stays where it was shown, in `other`. What a series showed that has to make
+//! way is shown in `other` from then on. To keep that rare and small, a series once shown
+//! stays until somebody has twice its packets. So at each moment the sum over all series
+//! is what the zone has counted.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::{self, Write as _},
+    path::Path,
+};
+
+use kordon_ebpf::layout::{Action, Counter};
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+use crate::compile::directory::Identity;
+
+/// Packets and bytes, by action.
+type Counts = [[u64; 2]; 3];
+
+/// What is shown of each zone. Kept on disk, so that a restart moves no counter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    zones: BTreeMap<String, Zone>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Zone {
+    /// Some ASN was counted in `other` before now.
+    crowded: bool,
+    /// ASNs that have series, and what each had counted before these began.
+    shown: BTreeMap<u32, Counts>,
+}
+
+impl Shown {
+    /// Those of the daemon before; none where there is no such file.
+    ///
+    /// # Errors
+    /// When it cannot be read or is damaged.
+    pub fn load(path: &Path) -> io::Result<Self> {
+        match std::fs::read(path) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Keeps them, in one step.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn save(&self, path: &Path) -> io::Result<()> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let mut file = NamedTempFile::with_prefix_in(".new-", folder)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        file.persist(path).map_err(|e| e.error)?;
+        Ok(())
+    }
+
+    /// Whether there is anything to keep: where all ASNs are shown from their first
+    /// packets, nothing depends on what was before.
+    #[must_use]
+    pub fn matters(&self) -> bool {
+        self.zones.values().any(|zone| zone.crowded)
+    }
+
+    /// What of `counters` a page shows, where it shows no more than `most` ASNs of a zone.
+    pub fn fold(
+        &mut self,
+        counters: Vec<(Identity, Counter)>,
+        most: usize,
+    ) -> Vec<(Identity, Counter)> {
+        let mut counted: BTreeMap<String, HashMap<u32, Counts>> = BTreeMap::new();
+        for (identity, counter) in &counters {
+            if let Identity::Asn(zone, Some(asn), action) = identity {
+                let asns = match counted.get_mut(zone) {
+                    Some(asns) => asns,
+                    None => counted.entry(zone.clone()).or_default(),
+                };
+                asns.entry(*asn).or_default()[*action as usize] = [counter.packets, counter.bytes];
+            }
+        }
+        let mut others: BTreeMap<(String, u8), Counter> = BTreeMap::new();
+        for (name, asns) in &counted {
+            let zone = self.zones.entry(name.clone()).or_default();
+            zone.choose(asns, most);
+            // A series that starts with its first packet hides that packet from `rate`.
+            others.insert((name.clone(), Action::Drop as u8), Counter::default());
+        }
+        let mut page = Vec::new();
+        for (identity, counter) in counters {
+            let (zone, action, hidden) = match &identity {
+                Identity::Asn(zone, Some(asn), action) => {
+                    let shown = self.zones.get(zone).and_then(|zone| zone.shown.get(asn));
+                    let before = shown.map(|before| before[*action as usize]);
+                    let [packets, bytes] = before.unwrap_or([counter.packets, counter.bytes]);
+                    if before.is_some() {
+                        let after = Counter {
+                            packets: counter.packets - packets,
+                            bytes: counter.bytes.saturating_sub(bytes),
+                        };
+                        page.push((identity.clone(), after));
+                    }
+                    (zone, *action, Counter { packets, bytes })
+                }
+                Identity::OtherAsns(zone, action) => (zone, *action, counter),
+                _ => {
+                    page.push((identity, counter));
+                    continue;
+                }
+            };
+            if hidden.packets > 0 {
+                let other = others.entry((zone.clone(), action as u8)).or_default();
+                other.packets += hidden.packets;
+                other.bytes += hidden.bytes;
+            }
+        }
+        let actions = [Action::Pass, Action::Audit, Action::Drop];
+        for ((zone, number), counter) in others {
+            if let Some(action) = actions.into_iter().find(|a| *a as u8 == number) {
+                page.push((Identity::OtherAsns(zone, action), counter));
+            }
+        }
+        page
+    }
+}
+
+fn packets(counts: &Counts) -> u64 {
+    counts.iter().map(|[packets, _]| packets).sum()
+}
+
+impl Zone {
+    fn choose(&mut self, asns: &HashMap<u32, Counts>, most: usize) {
+        let fits = |(asn, before): (&u32, &Counts)| {
+            let now = asns.get(asn).copied().unwrap_or_default();
+            before
+                .iter()
+                .zip(now)
+                .all(|(before, now)| before[0] <= now[0])
+        };
+        // Counters began anew, with a reboot or `kordon detach`.
+        if !self.shown.iter().all(fits) {
+            *self = Self::default();
+        }
+        let size = |asn: &u32| asns.get(asn).map_or(0, packets);
+        while self.shown.len() > most {
+            // The limit was lowered.
+            let Some(smallest) = self.shown.keys().copied().min_by_key(size) else {
+                break;
+            };
+            self.shown.remove(&smallest);
+            self.crowded = true;
+        }
+        let mut waiting: Vec<u32> = asns.keys().copied().collect();
+        waiting.retain(|asn| !self.shown.contains_key(asn));
+        waiting.sort_unstable_by_key(|asn| (std::cmp::Reverse(size(asn)), *asn));
+        let room = most - self.shown.len();
+        let late = waiting.split_off(room.min(waiting.len()));
+        let was_crowded = self.crowded;
+        let before = |asn: &u32| match was_crowded {
+            true => asns.get(asn).copied().unwrap_or_default(),
+            false => Counts::default(),
+        };
+        for asn in waiting {
+            self.shown.insert(asn, before(&asn));
+        }
+        if late.is_empty() {
+            return;
+        }
+        self.crowded = true;
+        let mut smallest: Vec<u32> = self.shown.keys().copied().collect();
+        smallest.sort_unstable_by_key(|asn| (size(asn), *asn));
+        for (small, large) in smallest.into_iter().zip(late) {
+            if size(&large) < size(&small).saturating_mul(2) {
+                break;
+            }
+            self.shown.remove(&small);
+            self.shown.insert(large, before(&large));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(shown: &mut Shown, counts: &[(u32, u64)], most: usize) -> BTreeMap<String, u64> {
+        let counters = counts.iter().map(|(asn, packets)| {
+            let counter = Counter {
+                packets: *packets,
+                bytes: packets * 100,
+            };
+            (Identity::Asn("z".into(), Some(*asn), Action::Drop), counter)
+        });
+        let folded = shown.fold(counters.collect(), most);
+        let one = |(identity, counter): (Identity, Counter)| {
+            assert_eq!(counter.bytes, counter.packets * 100);
+            let name = match identity {
+                Identity::Asn(_, Some(asn), _) => asn.to_string(),
+                Identity::OtherAsns(..) => "other".to_owned(),
+                other => panic!("{other:?}"),
+            };
+            (name, counter.packets)
+        };
+        folded.into_iter().map(one).collect()
+    }
+
+    fn of(series: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        series.iter().map(|(n, c)| ((*n).to_owned(), *c)).collect()
+    }
+
+    #[test]
+    fn the_largest_and_the_others() {
+        let mut shown = Shown::default();
+        let counts = [(1, 5), (2, 50), (3, 7), (4, 6)];
+        assert_eq!(
+            page(&mut shown, &counts[..2], 2),
+            of(&[("1", 5), ("2", 50), ("other", 0)])
+        );
+        assert!(!shown.matters());
+        // 3 has not twice what 1 has.
+        assert_eq!(
+            page(&mut shown, &counts, 2),
+            of(&[("1", 5), ("2", 50), ("other", 13)])
+        );
+        assert!(shown.matters());
+        // Now it has: its series begins at zero, and what 1 showed is in `other`.
+        let counts = [(1, 5), (2, 50), (3, 10), (4, 6)];
+        assert_eq!(
+            page(&mut shown, &counts, 2),
+            of(&[("2", 50), ("3", 0), ("other", 21)])
+        );
+        let counts = [(1, 9), (2, 50), (3, 14), (4, 6)];
+        assert_eq!(
+            page(&mut shown, &counts, 2),
+            of(&[("2", 50), ("3", 4), ("other", 25)])
+        );
+        // Across a restart, on disk.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shown");
+        assert_eq!(Shown::load(&path).unwrap(), Shown::default());
+        shown.save(&path).unwrap();
+        let mut after = Shown::load(&path).unwrap();
+        assert_eq!(
+            page(&mut after, &counts, 2),
+            of(&[("2", 50), ("3", 4), ("other", 25)])
+        );
+        std::fs::write(&path, "{").unwrap();
+        assert!(Shown::load(&path).is_err());
+        // More room, and less.
+        let more = page(&mut after, &counts, 3);
+        assert_eq!(more, of(&[("1", 0), ("2", 50), ("3", 4), ("other", 25)]));
+        let mut anew = after.clone();
+        assert_eq!(
+            page(&mut after, &counts, 1),
+            of(&[("2", 50), ("other", 29)])
+        );
+        // Counters that began anew.
+        let all = of(&[("1", 1), ("2", 1), ("3", 1), ("other", 0)]);
+        assert_eq!(page(&mut anew, &[(1, 1), (2, 1), (3, 1)], 3), all);
+    }
+
+    /// What Prometheus would see: nothing ever goes down, and the sum is exact.
+    #[test]
+    fn no_counter_goes_backwards() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        for most in [1, 3, 10] {
+            let mut shown = Shown::default();
+            let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
+            let mut last: BTreeMap<String, u64> = BTreeMap::new();
+            let mut changes = 0;
+            for round in 0..500 {
+                for _ in 0..rng.u32(0..4) {
+                    let reach = rng.u32(1..40);
+                    let asn = rng.u32(0..reach);
+                    *counts.entry(asn).or_default() += 1 << rng.u32(0..12);
+                }
+                if round % 50 == 49 {
+                    let text = serde_json::to_string(&shown).unwrap();
+                    shown = serde_json::from_str(&text).unwrap();
+                }
+                let all: Vec<(u32, u64)> = counts.iter().map(|(a, c)| (*a, *c)).collect();
+                let now = page(&mut shown, &all, most);
+                assert_eq!(now.values().sum::<u64>(), counts.values().sum::<u64>());
+                assert!(now.len() <= most + 1);
+                for (name, count) in &last {
+                    match now.get(name) {
+                        Some(now) => assert!(now >= count, "{name}: {count} becomes {now}"),
+                        None => changes += 1,
+                    }
+                }
+                last = now;
+            }
+            assert!(changes > 0 && changes < 50, "{changes} series went");
+        }
+    }
+}

@@ -30,9 +30,10 @@ pub(super) type Report = dyn Fn(&str, &mut dyn FnMut() -> Result<Said>);
 const KORDON: &str = "/kordon";
 const DATA: &str = "/data";
 
-/// The verifier gives up at a million instructions. Kernels count differently; growth is
-/// noticed long before.
-const MOST_VERIFIED: u32 = 400_000;
+/// Kernels count differently: what this machine's may count is in `tests/budget.rs`. Most
+/// was counted by 6.1 of programs with a log, 293,396 instructions; the verifier gives up at a
+/// million.
+const MOST_VERIFIED: u32 = 330_000;
 
 /// Emulated processors are slow.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -44,7 +45,6 @@ pub(super) fn run(report: &Report) {
             ("live", mode::LIVE, trace::OFF),
             ("live with a log", mode::LIVE, trace::ON),
             ("probe", mode::PROBE, trace::OFF),
-            ("bench", mode::BENCH, trace::OFF),
         ] {
             report(&format!("{} program, {name}", tier.as_str()), &mut || {
                 loads(tier, mode, trace)

@@ -85,7 +85,8 @@ pub(super) struct Instance {
 pub(super) struct Run {
     #[command(flatten)]
     pub(super) instance: Instance,
-    /// Log what the programs in the kernel log.
+    /// Log what the programs in the kernel log, and all that the kernel says of a program
+    /// that it does not take.
     #[arg(long)]
     pub(super) debug_log: bool,
 }

@@ -1,7 +1,10 @@
 //! Programs on interfaces: attached after the first rules are live, and again whenever a
 //! device comes back; and whether they are shown what their interfaces receive.
 
-use std::{thread, time::Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use kordon_ebpf::seen::{KINDS, Kind};
 
@@ -42,7 +45,12 @@ pub(super) struct Device {
     earlier: [u64; KINDS],
     /// How often its program was attached anew because it was not called.
     renewed: u32,
+    /// After a failure that was costly: when it is worth another one, and how long was waited.
+    pause: Option<(Instant, Duration)>,
 }
+
+/// The first pause, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
 
 impl Device {
     pub(super) fn new(config: Interface) -> Self {
@@ -57,12 +65,22 @@ impl Device {
             switched_off: 0,
             earlier: [0; KINDS],
             renewed: 0,
+            pause: None,
         }
     }
 
     /// Attaches program and guard unless they are; says so when something changed.
     fn tend(&mut self, datapath: &mut Datapath, port: u32) {
+        if self.pause.is_some_and(|(until, _)| Instant::now() < until) {
+            return;
+        }
         let problem = self.try_to_tend(datapath, port).err();
+        let costly = problem.as_ref().is_some_and(DatapathError::is_costly);
+        self.pause = costly.then(|| {
+            let (first, longest) = PAUSES;
+            let pause = self.pause.map_or(first, |(_, last)| longest.min(last * 2));
+            (Instant::now() + pause, pause)
+        });
         let problem = problem.map(|e| e.to_string());
         // Said once, not once a second.
         if problem != self.problem {

@@ -6,10 +6,15 @@ use std::io::{self, Write};
 
 use crate::diagnostic::printable;
 
-/// Starts it, unless whoever called has set one up.
-pub(super) fn start() {
+/// Starts it, unless whoever called has set one up. `debug`: with all that the verifier
+/// says of a program that it does not take.
+pub(super) fn start(debug: bool) {
+    let default = match debug {
+        true => "info,kordon::datapath::refused=debug",
+        false => "info",
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Lines(io::stderr()))

@@ -100,7 +100,7 @@ type Shared = Arc<Mutex<Core>>;
 /// # Errors
 /// When it cannot start: bad configuration, another daemon, no policy, no BPF.
 pub fn run(options: Options) -> anyhow::Result<()> {
-    log::start();
+    log::start(options.debug_log);
     let config = configuration(&options)?;
     // Whoever started this may have blocked signals for itself, and a blocked SIGTERM
     // ends nothing.

@@ -213,7 +213,7 @@ impl Datapath {
             }
         }
         let link = program
-            .take_link(result?)
+            .take_link(result.map_err(DatapathError::costly)?)
             .map_err(|e| DatapathError::new(what(), e))?;
         let link: FdLink = link.try_into().map_err(|_| {
             DatapathError::new(

@@ -19,6 +19,7 @@ mod preload;
 pub mod probe;
 pub mod programs;
 pub mod publish;
+mod refused;
 mod shared;
 pub mod system;
 
@@ -48,6 +49,7 @@ impl Attached {
 pub struct DatapathError {
     operation: String,
     source: Box<dyn std::error::Error + Send + Sync>,
+    costly: bool,
 }
 
 impl DatapathError {
@@ -59,7 +61,21 @@ impl DatapathError {
         Self {
             operation: operation.into(),
             source: source.into(),
+            costly: false,
         }
+    }
+
+    /// Says that it took a program to find out.
+    fn costly(mut self) -> Self {
+        self.costly = true;
+        self
+    }
+
+    /// Whether trying again at once is a waste: each time a program goes through the
+    /// verifier, for which some processors take a second.
+    #[must_use]
+    pub fn is_costly(&self) -> bool {
+        self.costly
     }
 }
 

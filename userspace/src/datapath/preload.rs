@@ -14,7 +14,7 @@ use super::{
     DatapathError, chain,
     pins::Pins,
     probe::{Prober, program},
-    programs,
+    programs, refused,
 };
 use crate::compile::table::Tier;
 
@@ -26,6 +26,9 @@ pub(super) fn live_program(
     port: u32,
     log: bool,
 ) -> Result<Ebpf, DatapathError> {
+    let what = "load the program";
+    let which = (tier, mode::LIVE, if log { trace::ON } else { trace::OFF });
+    refused::check(what, which)?;
     let mut loader = EbpfLoader::new();
     if log {
         loader.override_global("TRACE", &trace::ON, true);
@@ -41,9 +44,7 @@ pub(super) fn live_program(
         .map_pin_path("PLANES", folder.join("planes"))
         .load(programs::object(tier))
         .map_err(|e| DatapathError::new("load the maps", chain(&e)))?;
-    program(&mut ebpf)?
-        .load()
-        .map_err(|e| DatapathError::new("load the program", chain(&e)))?;
+    refused::load(what, which, program(&mut ebpf)?)?;
     Ok(ebpf)
 }
 

@@ -11,6 +11,7 @@ use aya::{
 use kordon_ebpf::{
     layout::{
         Action, NO_CLASS, PROBE_BATCH, PlaneOutput, ProbeControl, ProbeOutput, TABLE_SLOTS, mode,
+        trace,
     },
     verdict::NO_SLOT,
 };
@@ -18,7 +19,7 @@ use kordon_ebpf::{
 use super::{
     DatapathError,
     memory::{Mapped, generation_size, table_size},
-    programs,
+    programs, refused,
     system::{clear_slot, set_slot},
 };
 use crate::compile::{
@@ -47,6 +48,9 @@ impl Prober {
     /// # Errors
     /// When the kernel refuses it.
     pub fn load(tier: Tier) -> Result<Self, DatapathError> {
+        let what = "load the program for probing";
+        let which = (tier, mode::PROBE, trace::OFF);
+        refused::check(what, which)?;
         let mut ebpf = EbpfLoader::new()
             .override_global("MODE", &mode::PROBE, true)
             // Counters are not looked at; what is beyond the map is not counted.
@@ -62,9 +66,7 @@ impl Prober {
             )),
         };
         let (probe, planes) = (mapped("PROBE")?, mapped("PLANES")?);
-        program(&mut ebpf)?
-            .load()
-            .map_err(|e| DatapathError::new("load the program for probing", e))?;
+        refused::load(what, which, program(&mut ebpf)?)?;
         Ok(Self {
             ebpf,
             probe,

@@ -1,0 +1,148 @@
+//! A program that the kernel does not take. Its verifier explains that in thousands of
+//! lines, and takes a second to get there; who watches a router needs one line, once.
+//!
+//! The same verifier says the same of the same program: what it refused is remembered as
+//! long as this process lives, and is not given to it again, however often somebody asks.
+
+use std::sync::{Mutex, PoisonError};
+
+use aya::programs::{ProgramError, Xdp};
+
+use super::{DatapathError, chain};
+use crate::compile::table::Tier;
+
+/// What makes a program another one: its tier and the constants that lead to other
+/// instructions, `MODE` and `TRACE`.
+pub(super) type Which = (Tier, u32, u32);
+
+static REFUSED: Mutex<Vec<(Which, Refused)>> = Mutex::new(Vec::new());
+
+/// What the verifier says, in a line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "Linux {release} refuses it: {reason}; another version of kordon or of the kernel (6.1 or \
+     later) cures it, and `kordon run --debug-log` logs all {lines} lines of the verifier"
+)]
+struct Refused {
+    release: String,
+    reason: String,
+    lines: usize,
+}
+
+/// Whether it is worth trying to load this program.
+///
+/// # Errors
+/// When it was refused before; as it was then.
+pub(super) fn check(what: &str, which: Which) -> Result<(), DatapathError> {
+    let refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+    match refused.iter().find(|(known, _)| *known == which) {
+        Some((_, refused)) => Err(DatapathError::new(what, refused.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Loads a program.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub(super) fn load(what: &str, which: Which, program: &mut Xdp) -> Result<(), DatapathError> {
+    let Err(error) = program.load() else {
+        return Ok(());
+    };
+    match &error {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => {
+            let log = verifier_log.to_string();
+            let Some(refused) = summary(&log) else {
+                // Not the verifier's word: no permission, no memory.
+                return Err(DatapathError::new(what, io_error.to_string()));
+            };
+            tracing::debug!("{refused}:\n{log}");
+            let mut known = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+            known.push((which, refused.clone()));
+            Err(DatapathError::new(what, refused))
+        }
+        error => Err(DatapathError::new(what, chain(error))),
+    }
+}
+
+/// `None`: it says nothing.
+fn summary(log: &str) -> Option<Refused> {
+    // The last lines are figures; what is wrong stands before them, and before it the
+    // instruction.
+    let figures = ["verification time ", "stack depth ", "processed "];
+    let reason =
+        log.lines().rev().map(str::trim).find(|line| {
+            !line.is_empty() && !figures.iter().any(|figure| line.starts_with(figure))
+        })?;
+    let release = nix::sys::utsname::uname().map_or_else(
+        |_| "of an unknown release".to_owned(),
+        |name| name.release().display().to_string(),
+    );
+    Some(Refused {
+        release,
+        reason: reason.chars().take(200).collect(),
+        lines: log.lines().count(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use aya::EbpfLoader;
+
+    use super::*;
+    use crate::datapath::{probe::program, programs};
+
+    #[test]
+    fn the_reason_is_found() {
+        let log = "0: R1=ctx(off=0,imm=0) R10=fp0\n; a line\n6066: (61) r1 = *(u32 *)(r2 +0)\n\
+                   R2 unbounded memory access, make sure to bounds check any such access\n\
+                   verification time 854972 usec\nstack depth 0+56\n\
+                   processed 6504 insns (limit 1000000) max_states_per_insn 8\n\n";
+        let refused = summary(log).expect("it says something");
+        assert_eq!(
+            refused.reason,
+            "R2 unbounded memory access, make sure to bounds check any such access"
+        );
+        assert_eq!(refused.lines, 8);
+        assert_eq!(summary("processed 0 insns\n"), None);
+        assert_eq!(summary(""), None);
+    }
+
+    /// A program in which every way ends with a call that no kernel knows.
+    #[test]
+    fn a_refusal_is_one_line_and_is_not_asked_for_again() {
+        let mut object = programs::object(Tier::Small).to_vec();
+        let (exit, unknown) = (
+            [0x95, 0, 0, 0, 0, 0, 0, 0],
+            [0x85, 0, 0, 0, 0xff, 0xff, 0, 0],
+        );
+        let mut spoilt = 0;
+        for instruction in object.chunks_exact_mut(8) {
+            if instruction == exit {
+                instruction.copy_from_slice(&unknown);
+                spoilt += 1;
+                break;
+            }
+        }
+        assert_eq!(spoilt, 1, "a program has an end");
+        let which = (Tier::Small, u32::MAX, u32::MAX);
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("COUNTERS", 1)
+            .map_max_entries("AYA_LOGS", programs::NO_LOG)
+            .load(&object)
+            .expect("the maps are those of a good program");
+        let program = program(&mut ebpf).expect("it is there");
+        check("load it", which).expect("nobody asked yet");
+        let said = load("load it", which, program).expect_err("no kernel takes it");
+        let said = said.to_string();
+        println!("{said}");
+        assert!(said.starts_with("cannot load it: Linux "), "{said}");
+        assert!(said.contains(" refuses it: "), "{said}");
+        assert!(said.lines().count() == 1 && said.len() < 500, "{said}");
+        let again = check("load it", which).expect_err("it was refused");
+        assert_eq!(again.to_string(), said);
+    }
+}

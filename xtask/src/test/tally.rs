@@ -190,4 +190,20 @@ test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
         assert!(shown.contains(&"test chatty ... ok"));
         assert!(!shown.contains(&"a number: 7"));
     }
+
+    #[test]
+    fn machines_are_counted_with_the_tests() {
+        let mut tally = Tally::default();
+        let mut outcome = crate::vm::Outcome::default();
+        (outcome.passed, outcome.failed) = (15, 1);
+        outcome.skips.push("Linux 6.12: no network".to_owned());
+        tally.machines(outcome);
+        assert_eq!(
+            tally.report(),
+            [
+                "SKIPPED: Linux 6.12: no network",
+                "15 passed, 1 failed, 1 skipped",
+            ]
+        );
+    }
 }

@@ -128,6 +128,8 @@ fn enforces(mode: &str, log: bool) -> Result<Said> {
     let status = daemon.until(|status| status["enforcing"] == Value::Bool(true))?;
     let attached = &status["interfaces"][0]["mode"];
     ensure!(attached == mode, "it is attached in mode {attached}");
+    let guard = status["interfaces"][0]["guard"].as_str();
+    let guard = guard.context("it has no guard")?.to_owned();
     let blocked = "198.51.100.9".parse()?;
     let packet = build::ipv4(
         "10.20.0.5".parse()?,
@@ -146,7 +148,9 @@ fn enforces(mode: &str, log: bool) -> Result<Said> {
     };
     daemon.until(dropped)?;
     daemon.detach()?;
-    Ok(Said::Done(format!("attached, {SENT} of {SENT} dropped")))
+    Ok(Said::Done(format!(
+        "attached, guard by {guard}, {SENT} of {SENT} dropped"
+    )))
 }
 
 /// `kordon run`, killed with the value.

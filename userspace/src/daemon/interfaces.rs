@@ -319,7 +319,7 @@ impl Core {
     }
 
     /// Zones, and for how long those that are silent have been.
-    pub(super) fn silent_zones(&self) -> impl Iterator<Item = (&str, Option<std::time::Duration>)> {
+    pub(super) fn silent_zones(&self) -> impl Iterator<Item = (&str, Option<Duration>)> {
         let after = self.config.silent_after.into_iter();
         after.flat_map(|after| self.silence.zones(after, Instant::now()))
     }

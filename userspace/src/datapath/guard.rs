@@ -27,7 +27,7 @@ use super::{
     interface::{self, Interface},
     kernel::Datapath,
     pins::{FILTERS, GUARDS},
-    programs,
+    programs, refused,
     system::{detach_link, link_target, page},
 };
 
@@ -235,6 +235,9 @@ impl Datapath {
                 "the interface has no counters before a policy is live",
             )
         })?;
+        // Where its counters are makes no other instructions.
+        let which = ("guard", 0, 0);
+        refused::check(&what(), which)?;
         let mut ebpf = EbpfLoader::new()
             .override_global("SLOT", &slot, true)
             .map_pin_path("COUNTERS", self.pins.shared("counters"))
@@ -244,7 +247,7 @@ impl Datapath {
             .program_mut("guard")
             .ok_or_else(|| DatapathError::new(what(), "it is not in the object"))?;
         let program: &mut SchedClassifier = program.try_into().map_err(|e| text(what(), &e))?;
-        program.load().map_err(|e| text(what(), &e))?;
+        refused::loaded(&what(), which, program.load())?;
         attach(program)?;
         Ok(program.info().map_err(|e| text(what(), &e))?.id())
     }

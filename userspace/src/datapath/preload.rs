@@ -27,7 +27,11 @@ pub(super) fn live_program(
     log: bool,
 ) -> Result<Ebpf, DatapathError> {
     let what = "load the program";
-    let which = (tier, mode::LIVE, if log { trace::ON } else { trace::OFF });
+    let which = (
+        tier.as_str(),
+        mode::LIVE,
+        if log { trace::ON } else { trace::OFF },
+    );
     refused::check(what, which)?;
     let mut loader = EbpfLoader::new();
     if log {
@@ -44,7 +48,7 @@ pub(super) fn live_program(
         .map_pin_path("PLANES", folder.join("planes"))
         .load(programs::object(tier))
         .map_err(|e| DatapathError::new("load the maps", chain(&e)))?;
-    refused::load(what, which, program(&mut ebpf)?)?;
+    refused::loaded(what, which, program(&mut ebpf)?.load())?;
     Ok(ebpf)
 }
 

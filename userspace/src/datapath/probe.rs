@@ -49,7 +49,7 @@ impl Prober {
     /// When the kernel refuses it.
     pub fn load(tier: Tier) -> Result<Self, DatapathError> {
         let what = "load the program for probing";
-        let which = (tier, mode::PROBE, trace::OFF);
+        let which = (tier.as_str(), mode::PROBE, trace::OFF);
         refused::check(what, which)?;
         let mut ebpf = EbpfLoader::new()
             .override_global("MODE", &mode::PROBE, true)
@@ -66,7 +66,7 @@ impl Prober {
             )),
         };
         let (probe, planes) = (mapped("PROBE")?, mapped("PLANES")?);
-        refused::load(what, which, program(&mut ebpf)?)?;
+        refused::loaded(what, which, program(&mut ebpf)?.load())?;
         Ok(Self {
             ebpf,
             probe,

@@ -6,14 +6,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use aya::programs::{ProgramError, Xdp};
+use aya::programs::ProgramError;
 
 use super::{DatapathError, chain};
-use crate::compile::table::Tier;
 
-/// What makes a program another one: its tier and the constants that lead to other
+/// What makes a program another one: its object, and the constants that lead to other
 /// instructions, `MODE` and `TRACE`.
-pub(super) type Which = (Tier, u32, u32);
+pub(super) type Which = (&'static str, u32, u32);
 
 static REFUSED: Mutex<Vec<(Which, Refused)>> = Mutex::new(Vec::new());
 
@@ -41,12 +40,16 @@ pub(super) fn check(what: &str, which: Which) -> Result<(), DatapathError> {
     }
 }
 
-/// Loads a program.
+/// Takes what came of loading a program.
 ///
 /// # Errors
-/// When the kernel refuses it.
-pub(super) fn load(what: &str, which: Which, program: &mut Xdp) -> Result<(), DatapathError> {
-    let Err(error) = program.load() else {
+/// When the kernel refused it.
+pub(super) fn loaded(
+    what: &str,
+    which: Which,
+    result: Result<(), ProgramError>,
+) -> Result<(), DatapathError> {
+    let Err(error) = result else {
         return Ok(());
     };
     match &error {
@@ -93,7 +96,10 @@ mod tests {
     use aya::EbpfLoader;
 
     use super::*;
-    use crate::datapath::{probe::program, programs};
+    use crate::{
+        compile::table::Tier,
+        datapath::{probe::program, programs},
+    };
 
     #[test]
     fn the_reason_is_found() {
@@ -128,7 +134,7 @@ mod tests {
             }
         }
         assert_eq!(spoilt, 1, "a program has an end");
-        let which = (Tier::Small, u32::MAX, u32::MAX);
+        let which = ("spoilt", 0, 0);
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("COUNTERS", 1)
             .map_max_entries("AYA_LOGS", programs::NO_LOG)
@@ -136,7 +142,7 @@ mod tests {
             .expect("the maps are those of a good program");
         let program = program(&mut ebpf).expect("it is there");
         check("load it", which).expect("nobody asked yet");
-        let said = load("load it", which, program).expect_err("no kernel takes it");
+        let said = loaded("load it", which, program.load()).expect_err("no kernel takes it");
         let said = said.to_string();
         println!("{said}");
         assert!(said.starts_with("cannot load it: Linux "), "{said}");

@@ -51,8 +51,9 @@ enum Archive {
     Security,
 }
 
-/// Modules that the checks need, in the order in which they are loaded.
-const MODULES: &[&str] = &["veth"];
+/// Modules that the checks need: a cable, and what takes a program behind XDP where the
+/// kernel has no TCX. None of them needs another.
+const MODULES: &[&str] = &["cls_bpf", "sch_ingress", "veth"];
 
 /// How long lists of packages are taken as current.
 const CURRENT: Duration = Duration::from_secs(24 * 3600);

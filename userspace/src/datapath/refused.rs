@@ -62,7 +62,9 @@ pub(super) fn loaded(
                 // Not the verifier's word: no permission, no memory.
                 return Err(DatapathError::new(what, io_error.to_string()));
             };
-            tracing::debug!("{refused}:\n{log}");
+            for line in log.lines() {
+                tracing::debug!("{line}");
+            }
             let mut known = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
             known.push((which, refused.clone()));
             Err(DatapathError::new(what, refused))

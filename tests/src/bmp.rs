@@ -183,6 +183,22 @@ pub fn ends(n: u8) -> Vec<u8> {
     out
 }
 
+/// The same messages, of what their peers said before the router's filters.
+///
+/// # Panics
+/// If they are not whole.
+#[must_use]
+pub fn before_filters(mut messages: Vec<u8>) -> Vec<u8> {
+    let mut left = &mut messages[..];
+    while let Some((header, _)) = left.split_first_chunk::<6>() {
+        let size = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+        let (message, rest) = left.split_at_mut(size);
+        message[7] &= !0x40;
+        left = rest;
+    }
+    messages
+}
+
 /// A session to the daemon in a namespace.
 #[derive(Debug)]
 pub struct Speaker(TcpStream);

@@ -66,6 +66,15 @@ fn sessions() -> Vec<Vec<u8>> {
             bmp::peer_down(1),
             bmp::announce(2, net("0.0.0.0/0"), &[64602]),
         ],
+        vec![
+            bmp::announce(1, net("198.51.0.0/16"), &[64601]),
+            bmp::before_filters(bmp::announce(1, net("198.51.100.0/25"), &[64601, 64500])),
+            bmp::before_filters(bmp::announce(1, net("198.51.0.0/16"), &[64601, 64502])),
+            bmp::before_filters(bmp::announce(1, net("2001:db8:bad::/49"), &[64500])),
+            bmp::ends(1),
+            bmp::before_filters(bmp::ends(1)),
+            bmp::before_filters(bmp::withdraw(1, net("198.51.100.0/25"))),
+        ],
         vec![bmp::ends(1)],
     ];
     tables
@@ -103,7 +112,12 @@ fn bmp_sessions() {
     let db = Arc::new(import(hostile::DATABASE));
     let words = [
         vec![0x50, 2, 0, 6, 2, 1, 0, 0, 0xfb, 0xf4],
-        vec![0x50, 14, 0, 9, 0, 2, 1, 0, 0, 32, 0x20, 1, 0xd, 0xb8],
+        [
+            &[0x90, 14, 0, 26, 0, 2, 1, 16][..],
+            &[0; 17],
+            &[32, 0x20, 1, 0xd, 0xb8],
+        ]
+        .concat(),
         vec![0x80, 15, 3, 0, 2, 1],
         vec![32, 198, 51, 100, 9],
         vec![69, 4, 0, 1, 1, 3],

@@ -227,10 +227,15 @@ fn bgp(page: &mut Page, bgp: &Value) {
         page.line(
             "",
             format!(
-                "{} AS{} ({}) {} since {}: {} IPv4 and {} IPv6 routes",
+                "{} AS{} ({}{}) {} since {}: {} IPv4 and {} IPv6 routes",
                 text(&peer["address"]),
                 peer["asn"],
                 text(&peer["table"]),
+                if peer["only_tightens"] == true {
+                    ", only tightens"
+                } else {
+                    ""
+                },
                 text(&peer["state"]),
                 moment(&peer["since"]),
                 peer["routes_v4"],
@@ -241,6 +246,18 @@ fn bgp(page: &mut Page, bgp: &Value) {
     for wait in list(&bgp["waits"]) {
         page.line("waits", waiting(wait));
     }
+}
+
+/// Who announces a prefix of live BGP.
+fn announced(live: &serde_json::Map<String, Value>) -> String {
+    let peers: Vec<String> = list(&live["peers"]).iter().map(text).collect();
+    format!(
+        "{} by {} from {}, live since {}",
+        text(&live["prefix"]),
+        origins(&live["origins"]),
+        peers.join(", "),
+        moment(&live["since"]),
+    )
 }
 
 fn waiting(wait: &Value) -> String {
@@ -358,18 +375,11 @@ fn known(value: &Value) -> Page {
             }
             Value::Object(live) if name == "live" => {
                 if !live["prefix"].is_null() {
-                    let peers: Vec<String> = list(&live["peers"]).iter().map(text).collect();
-                    page.line(
-                        "live BGP",
-                        format!(
-                            "{} by {} from {}, live since {}{}",
-                            text(&live["prefix"]),
-                            origins(&live["origins"]),
-                            peers.join(", "),
-                            moment(&live["since"]),
-                            if live["stale"] == true { ", STALE" } else { "" }
-                        ),
-                    );
+                    let stale = if live["stale"] == true { ", STALE" } else { "" };
+                    page.line("live BGP", announced(live) + stale);
+                }
+                if let Value::Object(said) = &live["pre_policy"] {
+                    page.line("pre-policy", announced(said) + ", only tightens");
                 }
                 if !live["waiting"].is_null() {
                     page.line("waits", waiting(&live["waiting"]));

@@ -248,16 +248,24 @@ pub enum Judged {
     Nothing = 0,
     /// The packet's destination, or the IPv4 address it stands for (NAT64, v4-mapped).
     Destination = 1,
-    /// The IPv4 address in a 6to4 destination, the server in a Teredo one.
+    /// The first IPv4 address in the destination; of a Teredo one the server.
     Embedded = 2,
-    /// The client in a Teredo destination.
-    EmbeddedClient = 3,
+    /// The second; of a Teredo destination the client.
+    SecondEmbedded = 3,
+    /// The third.
+    ThirdEmbedded = 4,
+    /// The fourth.
+    FourthEmbedded = 5,
     /// The destination of the packet inside a tunnel.
-    Inner = 4,
+    Inner = 6,
     /// As `Embedded`, of the inner destination.
-    InnerEmbedded = 5,
-    /// As `EmbeddedClient`, of the inner destination.
-    InnerEmbeddedClient = 6,
+    InnerEmbedded = 7,
+    /// As `SecondEmbedded`, of the inner destination.
+    InnerSecondEmbedded = 8,
+    /// As `ThirdEmbedded`, of the inner destination.
+    InnerThirdEmbedded = 9,
+    /// As `FourthEmbedded`, of the inner destination.
+    InnerFourthEmbedded = 10,
 }
 
 /// How tunnels are treated, beside the three actions.

@@ -20,7 +20,7 @@ pub trait Frame {
     /// Length of the whole frame, bytes.
     fn len(&self) -> u32;
 
-    /// As `len`, where the frame is not longer than its first piece.
+    /// As `len`; of the first piece, where that is all that can be read.
     #[inline(always)]
     fn reach(&self) -> u64 {
         self.len() as u64
@@ -288,6 +288,8 @@ pub struct Ip {
     pub dst: Address,
     /// Transport protocol, or [`PROTO_UNKNOWN`].
     pub proto: u16,
+    /// Where the packet begins.
+    pub begin: u32,
     /// Where the transport header begins.
     pub at: u32,
     /// Where the packet ends: as declared, and within the frame.
@@ -332,6 +334,7 @@ pub fn ipv4<F: Frame + ?Sized>(frame: &F, at: u32, limit: u32, ip: &mut Ip) {
     let total = header.u16(2) as u32;
     let fragment = header.u16(6);
     ip.readable = true;
+    ip.begin = at;
     ip.src = Address::v4(header.u32(12));
     ip.dst = Address::v4(header.u32(16));
     ip.proto = header.u8(9) as u16;
@@ -422,6 +425,7 @@ pub fn ipv6<F: Frame + ?Sized>(frame: &F, at: u32, limit: u32, ip: &mut Ip) {
         return ip.unreadable(Reason::BadHeader);
     }
     ip.readable = true;
+    ip.begin = at;
     ip.src = Address::v6(header.u64(8), header.u64(16));
     ip.dst = Address::v6(header.u64(24), header.u64(32));
     ip.proto = header.u8(6) as u16;
@@ -508,10 +512,9 @@ fn extensions<F: Frame + ?Sized>(frame: &F, ip: &mut Ip) {
         // Compared so that no sum can overflow.
         if length > ip.end.saturating_sub(ip.at) {
             ip.proto = PROTO_UNKNOWN;
-            // Behind a Fragment header the rest of the chain may be elsewhere.
-            if !v6 || ip.fragment != Fragment::First {
-                ip.raised.push(Reason::Truncated);
-            }
+            // Also of a first fragment: it has the whole chain (RFC 7112), or what the
+            // chain leads to could hide in the next one.
+            ip.raised.push(Reason::Truncated);
             return;
         }
         ip.at += length;

@@ -35,11 +35,12 @@ pub struct Pieces<'a> {
     pub len: u32,
 }
 
-/// Length of the frame, in all its pieces.
+/// Length of the frame, in all its pieces: what is counted, whatever way it took. The
+/// first piece alone does not say whether there are others.
 #[inline(always)]
-pub fn length(ctx: &XdpContext) -> u32 {
+pub fn length(ctx: &XdpContext) -> u64 {
     // SAFETY: the helper reads the context it is given, nothing else.
-    unsafe { bpf_xdp_get_buff_len(ctx.ctx) as u32 }
+    unsafe { bpf_xdp_get_buff_len(ctx.ctx) }
 }
 
 /// The tags of a frame, as the guard will see them.
@@ -296,12 +297,13 @@ macro_rules! kordon_program {
                     };
                     match express(&frame, PORT.load(), planes) {
                         Express::Unpoliced { seen } => {
-                            count(seen, frame.reach());
+                            count(seen, length(&ctx));
                             return xdp_action::XDP_PASS;
                         }
                         Express::Pass { slot, seen } if TRACE.load() != trace::ON => {
-                            count(slot, frame.reach());
-                            count(seen, frame.reach());
+                            let len = length(&ctx);
+                            count(slot, len);
+                            count(seen, len);
                             return xdp_action::XDP_PASS;
                         }
                         Express::Counted {
@@ -310,12 +312,13 @@ macro_rules! kordon_program {
                             asn_slot,
                             seen,
                         } if TRACE.load() != trace::ON => {
-                            count(slot, frame.reach());
-                            count(asn_slot, frame.reach());
+                            let len = length(&ctx);
+                            count(slot, len);
+                            count(asn_slot, len);
                             if let Action::Drop = action {
                                 return xdp_action::XDP_DROP;
                             }
-                            count(seen, frame.reach());
+                            count(seen, len);
                             return xdp_action::XDP_PASS;
                         }
                         Express::Known(said) => {
@@ -361,7 +364,7 @@ macro_rules! kordon_program {
                     probe_said((&verdict).into());
                     UNCLEAR
                 }
-                Some(verdict) => finish(&ctx, generation, &verdict, frame.len()),
+                Some(verdict) => finish(&ctx, generation, &verdict, length(&ctx)),
                 None => UNCLEAR,
             }
         }
@@ -391,7 +394,7 @@ macro_rules! kordon_program {
                 return NO_GENERATION;
             };
             let len = length(&ctx);
-            if frame.len() != len {
+            if frame.reach() != len {
                 return UNCLEAR;
             }
             match shortcut(&frame, zone, &tags, &Live { generation, table }) {
@@ -417,7 +420,10 @@ macro_rules! kordon_program {
             // this program ends.
             let work = unsafe { &mut *work };
             let len = length(&ctx);
-            let frame = Pieces { ctx: &ctx, len };
+            let frame = Pieces {
+                ctx: &ctx,
+                len: len as u32,
+            };
             let live = Live { generation, table };
             work.verdict = decide(&frame, port(), &live, &mut work.work, &mut ());
             finish(&ctx, generation, &work.verdict, len)
@@ -432,9 +438,8 @@ macro_rules! kordon_program {
 
         /// Counts what a verdict says, and does it.
         #[inline(always)]
-        fn finish(ctx: &XdpContext, generation: &$generation, verdict: &Verdict, len: u32) -> u32 {
+        fn finish(ctx: &XdpContext, generation: &$generation, verdict: &Verdict, len: u64) -> u32 {
             if verdict.slot != NO_SLOT {
-                let len = u64::from(len);
                 count(verdict.slot, len);
                 if verdict.asn_slot != NO_SLOT {
                     count(verdict.asn_slot, len);
@@ -470,15 +475,15 @@ macro_rules! kordon_program {
 
         /// Counts what goes on to the stack, for the interface. The guard counts the same.
         #[inline(always)]
-        fn passed(ctx: &XdpContext, generation: &$generation, by: By, len: u32) {
+        fn passed(ctx: &XdpContext, generation: &$generation, by: By, len: u64) {
             if let Some(port) = generation.ports.get(opaque(port() as usize)) {
-                count(port.slot_base + seen::slot(by, kind(ctx)), u64::from(len));
+                count(port.slot_base + seen::slot(by, kind(ctx)), len);
             }
         }
 
         /// Logs a verdict on a frame of a zone, for `kordon run --debug-log`.
         #[inline(never)]
-        fn tell(ctx: &XdpContext, slot: u32, action: u32, class: u32, len: u32) {
+        fn tell(ctx: &XdpContext, slot: u32, action: u32, class: u32, len: u64) {
             aya_log_ebpf::info!(
                 ctx,
                 "counter {} action {} class {} bytes {}",

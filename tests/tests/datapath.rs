@@ -14,7 +14,7 @@ use kordon::{
     policy::{self, Bundle, Context, Overlay},
 };
 use kordon_ebpf::{layout::LAYOUT_VERSION, seen::Kind as Tag};
-use kordon_tests::lab::{Bpffs, Wire, programs::Witness};
+use kordon_tests::lab::{Bpffs, Wire, frame, programs::Witness};
 
 const DATABASE: &str =
     "198.51.100.0,198.51.100.255,64500,Bad\n203.0.113.0,203.0.113.255,64501,Good\n";
@@ -252,6 +252,62 @@ fn a_guard_that_is_a_filter() -> Result<()> {
         Datapath::detach(bpffs.path())?;
         assert_eq!(shown()?.matches("guard").count(), 0);
         assert!(shown()?.contains("pref 7"), "{}", shown()?);
+        Ok(())
+    })
+}
+
+/// Frames that do not lie in one piece, of which the packet ends anywhere near the end of
+/// the first: whichever way they take, all of their bytes are counted.
+#[test]
+fn frames_in_pieces_are_counted_whole() -> Result<()> {
+    const LENGTH: usize = 8000;
+    let wire = Wire::new("pieces")?;
+    wire.namespace
+        .ip("link set in mtu 9000\nlink set out mtu 9000")?;
+    let bpffs = Bpffs::new()?;
+    wire.namespace.run(|| {
+        let mut instance = Instance::open(bpffs.path())?;
+        instance.publish(64500, 1)?;
+        instance.datapath.attach("in", 0, Mode::Native, false)?;
+        // Passed and dropped by the planes, by the class plane, by the decision in full.
+        let mut sent = 0;
+        for to in [
+            "203.0.113.9",
+            "198.51.100.9",
+            "192.0.2.9",
+            "255.255.255.255",
+        ] {
+            // In native mode the first piece is what a page has room for: some 3,500 bytes.
+            for packet in (3440..3560).chain([28, 4000, LENGTH - 18]) {
+                let data = vec![0; packet - 28];
+                let (from, to) = ("10.20.0.5".parse()?, to.parse()?);
+                let packet = frame::udp(from, to, (4000, 4000), &data);
+                let ethernet = frame::Ethernet::new([2; 6], [4; 6]).tag(0x8100, 20);
+                let mut frame = ethernet.packet(&packet);
+                frame.resize(LENGTH, 0);
+                wire.send(&frame, 1)?;
+                sent += 1;
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        let counters = instance.datapath.counters()?;
+        let mut judged = 0;
+        for (slot, counter) in counters.iter().enumerate() {
+            let identity = instance.datapath.directory().identity(slot as u32);
+            assert_eq!(
+                counter.bytes,
+                counter.packets * LENGTH as u64,
+                "{identity:?}: {counter:?}"
+            );
+            // What decided; frames are counted by ASN and by their tags as well.
+            let identity = format!("{identity:?}");
+            let decided = ["Some(Zone(", "Some(Rule("];
+            if decided.iter().any(|which| identity.starts_with(which)) {
+                judged += counter.packets;
+            }
+        }
+        println!("{judged} of {sent} frames counted, {LENGTH} bytes each");
+        assert_eq!(judged, sent);
         Ok(())
     })
 }

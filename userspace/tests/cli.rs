@@ -181,6 +181,39 @@ fn replay_says_what_the_kernel_decides() {
     );
 }
 
+/// Neighbour discovery and MLD from a forged address, or behind what is meant for others
+/// (1 to 4), and as it should be (5, 6).
+#[test]
+fn forged_infrastructure() {
+    let place = Place::new();
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data");
+    for engine in ["", " --engine reference"] {
+        let said = place.kordon(&format!(
+            "replay --policy {data}/nd-forged-source.toml {data}/nd-forged-source.pcap --json{engine}"
+        ));
+        assert_eq!(said.code, 0, "{}", said.err);
+        let verdicts: Vec<String> = said
+            .out
+            .lines()
+            .map(|line| {
+                let row: Value = serde_json::from_str(line).unwrap();
+                format!("{} {}", row["action"], row["reason"]).replace('"', "")
+            })
+            .collect();
+        assert_eq!(
+            verdicts,
+            [
+                "drop spoofed-source",
+                "drop spoofed-source",
+                "drop spoofed-source",
+                "drop routing-header",
+                "pass infrastructure",
+                "pass infrastructure",
+            ]
+        );
+    }
+}
+
 /// What `replay` says of a packet, `explain` says of the same one in words.
 #[test]
 fn explain_agrees_with_replay() {

@@ -157,7 +157,7 @@ const PADDED: u64 = 64;
 const HEAD: usize = 18 + 20;
 
 /// Judges a frame, or its first piece: a frame of which the first piece ends where
-/// the packet ends has no other that could matter.
+/// the packet ends has no other that could matter, but for its length.
 #[inline(always)]
 pub fn express<F: Frame + ?Sized, P: ReadGates>(frame: &F, port: u32, planes: &P) -> Express {
     if planes.number() == 0 {
@@ -346,6 +346,7 @@ fn v6<const AT: usize, F: Frame + ?Sized, P: ReadGates>(
         || dst >> 61 != 1
         || src == 0
         || (src ^ gate.net6) & gate.mask6 != 0
+        || is_raw_isatap(header.raw_u32(32))
     {
         return None;
     }
@@ -353,10 +354,19 @@ fn v6<const AT: usize, F: Frame + ?Sized, P: ReadGates>(
     if end != len && (end > len || len > PADDED) {
         return None;
     }
-    if gate.plane & GATE_SOURCES_BY_RULES != 0 && !passes_v6(planes, gate, u64::from_be(src)) {
+    if gate.plane & GATE_SOURCES_BY_RULES != 0
+        && (is_raw_isatap(header.raw_u32(16)) || !passes_v6(planes, gate, u64::from_be(src)))
+    {
         return None;
     }
     Some(leaf_v6(planes, gate.plane & 0xffff, dst))
+}
+
+/// Whether an address in which this stands before the last four bytes is one of ISATAP:
+/// it is in the half of the address that the planes do not know.
+#[inline(always)]
+const fn is_raw_isatap(word: u32) -> bool {
+    word & !0x0200_0000u32.to_be() == 0x5efeu32.to_be()
 }
 
 /// Whether the rules let pass what goes to this address. A function of its own, as

@@ -9,9 +9,11 @@
 //!
 //! - [`tables`]: what is read.
 //! - [`shortcut`]: the way of almost every packet.
+//! - [`infrastructure`]: what passes before any rule.
 //! - [`rules`]: the last step, in full.
 
 mod express;
+mod infrastructure;
 mod rules;
 mod shortcut;
 mod tables;
@@ -27,12 +29,15 @@ use crate::{
     layout::{
         ASN_PAGE, Action, GROUP_BITS, GROUP_MASK, Judged, MAX_ZONE_SOURCES, NO_CLASS, PAIR_PROBES,
         PAIR_SLOTS, Prefix, ProbeOutput, Reason, STEP_ICMP, STEP_PORTS, STEP_PROTO, TUNNEL_INSPECT,
-        VERDICT_ACTION_SHIFT, VERDICT_ROUTER, VERDICT_SPOOFED, VID_HAS_PAIRS, VID_ZONE, ZONE_PPPOE,
+        VERDICT_ACTION_SHIFT, VERDICT_SPOOFED, VID_HAS_PAIRS, VID_ZONE, ZONE_PPPOE,
         ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED, Zone, pair_hash, pair_key, setting_shift,
     },
     opaque::opaque,
-    packet::{self, Address, Frame, Inside, Ip, Pppoe, Raised, Tags, View},
+    packet::{self, Address, Frame, Inside, Ip, Pppoe, Raised, Tags},
 };
+
+/// Addresses that one stands for, itself included, at most.
+const MEANT: usize = 5;
 
 /// "No counter".
 pub const NO_SLOT: u32 = u32::MAX;
@@ -130,8 +135,13 @@ pub struct Work {
     inside: Outcome,
     next: Outcome,
     transport: Transport,
-    targets: [Address; 3],
-    targets_len: u32,
+    /// What an address stands for: itself or another, and those in it.
+    meant: Address,
+    embedded: [u32; MEANT - 1],
+    embedded_len: u32,
+    /// The packet's source, or the client of which a DHCP message from nowhere is.
+    source: Address,
+    spoofed: bool,
     /// Of a walk: the first audit's slot, and whether a rule wanted ports.
     audit: u32,
     needs_ports: u64,
@@ -351,11 +361,6 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
         let v6 = match ethertype {
             0x0800 => false,
             0x86dd => true,
-            // ARP, LLDP, EAPOL, slow protocols.
-            0x0806 | 0x88cc | 0x888e | 0x8809 => return self.fixed(Reason::NotIp, Action::Pass),
-            0x8863 if self.zone.flags & ZONE_PPPOE != 0 => {
-                return self.fixed(Reason::NotIp, Action::Pass);
-            }
             0x8864 if self.zone.flags & ZONE_PPPOE != 0 => {
                 let payload = packet::pppoe(self.frame, at, &mut self.work.ip);
                 if self.work.ip.end > self.frame.len() {
@@ -375,9 +380,7 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
                     Pppoe::BadHeader => return self.unreadable(Reason::BadHeader),
                 }
             }
-            length if length < 0x600 && self.is_link_local_group() => {
-                return self.fixed(Reason::NotIp, Action::Pass);
-            }
+            _ if self.is_of_the_link() => return self.fixed(Reason::NotIp, Action::Pass),
             _ => return self.unreadable(Reason::Ethertype),
         };
         let (at, limit) = (self.work.ip.at, self.work.ip.end);
@@ -387,15 +390,6 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             packet::ipv4(self.frame, at, limit, &mut self.work.ip);
         }
         self.ip()
-    }
-
-    /// 01:80:c2:00:00:0x: bridges never forward it (IEEE 802.1Q, table 8-1).
-    #[inline(always)]
-    fn is_link_local_group(&self) -> bool {
-        match self.frame.view::<6>(0) {
-            Some(mac) => mac.u32(0) == 0x0180_c200 && mac.u16(4) & 0xfff0 == 0,
-            None => false,
-        }
     }
 
     #[inline(always)]
@@ -416,8 +410,18 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
                 }
             }
         }
-        if !self.work.ip.fragmented && self.is_infrastructure() {
-            return self.known(Reason::Infrastructure, Action::Pass);
+        self.work.source = self.work.ip.src;
+        let nowhere = self.work.ip.src.is_unspecified();
+        let infrastructure = self.looks_like_infrastructure();
+        self.check_source();
+        if infrastructure {
+            if self.work.spoofed && !nowhere {
+                if self.drops(Reason::SpoofedSource) {
+                    return self.known(Reason::SpoofedSource, Action::Drop);
+                }
+            } else if !self.work.spoofed && self.is_infrastructure() {
+                return self.known(Reason::Infrastructure, Action::Pass);
+            }
         }
         if self.work.ip.source_route && self.drops(Reason::SourceRoute) {
             return self.known(Reason::SourceRoute, Action::Drop);
@@ -436,7 +440,7 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
                 return self.known(Reason::Tunnel, Action::Drop);
             }
         }
-        if self.is_spoofed() && self.drops(Reason::SpoofedSource) {
+        if (nowhere || self.work.spoofed) && self.drops(Reason::SpoofedSource) {
             return self.known(Reason::SpoofedSource, Action::Drop);
         }
         self.work.inside = Outcome::default();
@@ -481,64 +485,6 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
         }
     }
 
-    /// What keeps a link alive and cannot leave it (design: step 4).
-    #[inline(always)]
-    fn is_infrastructure(&self) -> bool {
-        let ip = &self.work.ip;
-        if ip.dst.v6 {
-            match ip.proto {
-                58 => self.is_neighbour_discovery(),
-                // DHCPv6, RFC 8415: All_DHCP_Relay_Agents_and_Servers.
-                17 => {
-                    ip.dst.hi == 0xff02 << 48 && ip.dst.lo == 0x1_0002 && self.has_ports(546, 547)
-                }
-                _ => false,
-            }
-        } else {
-            match ip.proto {
-                // IGMP, behind a header that is all there.
-                2 => ip.dst.lo >> 8 == 0xe0_0000 && ip.at <= ip.end,
-                // DHCPv4, RFC 2131.
-                17 => ip.dst.lo == 0xffff_ffff && self.has_ports(68, 67),
-                _ => false,
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn has_ports(&self, source: u16, destination: u16) -> bool {
-        if self.work.ip.at + 4 > self.work.ip.end {
-            return false;
-        }
-        match self.frame.view::<4>(self.work.ip.at) {
-            Some(ports) => ports.u16(0) == source && ports.u16(2) == destination,
-            None => false,
-        }
-    }
-
-    /// RFC 4861 (RS, NS, NA with hop limit 255) and RFC 2710, 3810 (MLD).
-    #[inline(never)]
-    fn is_neighbour_discovery(&self) -> bool {
-        let ip = &self.work.ip;
-        if ip.at >= ip.end {
-            return false;
-        }
-        let Some(header) = self.frame.view::<1>(ip.at) else {
-            return false;
-        };
-        let on_link_group = ip.dst.hi >> 48 == 0xff02;
-        match header.u8(0) {
-            133 | 135 | 136 => {
-                ip.hop_limit == 255
-                    && (on_link_group
-                        || ip.dst.is_link_local()
-                        || self.word(ip.dst) & VERDICT_ROUTER != 0)
-            }
-            130 | 131 | 132 | 143 => on_link_group,
-            _ => false,
-        }
-    }
-
     /// The zone's verdict word for an address.
     #[inline(always)]
     fn word(&self, address: Address) -> u32 {
@@ -567,27 +513,34 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
         true
     }
 
-    /// Step 6: a source that the zone cannot have.
+    /// Step 6: whether `work.source` is one that the zone cannot have, into
+    /// `work.spoofed`. Of one that is unspecified nothing is said.
     #[inline(never)]
-    fn is_spoofed(&mut self) -> bool {
-        let src = self.work.ip.src;
-        if src.is_unspecified() {
-            return true;
-        }
-        if self.zone.flags & ZONE_SOURCES_UNCHECKED != 0 || src.is_link_local() {
-            return false;
-        }
-        if self.zone.flags & ZONE_SOURCES_LISTED != 0 {
-            return !self.is_listed(src);
-        }
+    fn check_source(&mut self) {
+        let src = self.work.source;
+        self.work.spoofed = if src.is_unspecified()
+            || src.is_link_local()
+            || self.zone.flags & ZONE_SOURCES_UNCHECKED != 0
+        {
+            false
+        } else if self.zone.flags & ZONE_SOURCES_LISTED != 0 {
+            !self.is_listed(src)
+        } else {
+            self.is_dropped(src)
+        };
+    }
+
+    /// Whether the rules would drop one of the addresses that this one stands for, by a
+    /// named set.
+    #[inline(always)]
+    fn is_dropped(&mut self, src: Address) -> bool {
         self.expand(src);
         let mut words = 0;
-        for index in 0..opaque(3) as u32 {
-            if index < self.work.targets_len
-                && let Some(address) = self.work.targets.get(index as usize)
-            {
-                words |= self.word(*address);
-            }
+        for index in 0..opaque(MEANT) as u32 {
+            let Some(address) = self.meant(index) else {
+                break;
+            };
+            words |= self.word(address);
         }
         words & VERDICT_SPOOFED != 0
     }
@@ -626,10 +579,14 @@ fn judged_from(code: u8) -> Judged {
     match code {
         1 => Judged::Destination,
         2 => Judged::Embedded,
-        3 => Judged::EmbeddedClient,
-        4 => Judged::Inner,
-        5 => Judged::InnerEmbedded,
-        _ => Judged::InnerEmbeddedClient,
+        3 => Judged::SecondEmbedded,
+        4 => Judged::ThirdEmbedded,
+        5 => Judged::FourthEmbedded,
+        6 => Judged::Inner,
+        7 => Judged::InnerEmbedded,
+        8 => Judged::InnerSecondEmbedded,
+        9 => Judged::InnerThirdEmbedded,
+        _ => Judged::InnerFourthEmbedded,
     }
 }
 

@@ -2,7 +2,7 @@
 //! compare with: the transport of a packet, in one word that the verifier does not
 //! have to take apart.
 
-use super::{Decision, NO_SLOT, Observer, Outcome, Tables, class_verdict, judged_from};
+use super::{Decision, MEANT, NO_SLOT, Observer, Outcome, Tables, class_verdict, judged_from};
 use crate::{
     layout::{
         Action, Judged, MAX_NAT64, MAX_WALK, Reason, Step, VERDICT_ACTION_SHIFT, VERDICT_INDEX,
@@ -12,30 +12,79 @@ use crate::{
     packet::{Address, Fragment, Frame, Ip, PROTO_UNKNOWN, View},
 };
 
+/// 64:ff9b:1::/48, without what is behind it.
+const LOCAL_NAT64: u64 = 0x0064_ff9b_0001;
+
+/// The IPv4 address behind a NAT64 prefix of this length (RFC 6052 section 2.2).
+#[inline(always)]
+fn embedded(hi: u64, lo: u64, length: u32) -> u32 {
+    match length {
+        32 => hi as u32,
+        40 => ((hi << 8) as u32) | (lo >> 48) as u32 & 0xff,
+        48 => ((hi << 16) as u32) | (lo >> 40) as u32 & 0xffff,
+        56 => ((hi << 24) as u32) | (lo >> 32) as u32 & 0xff_ffff,
+        64 => (lo >> 24) as u32,
+        _ => lo as u32,
+    }
+}
+
+/// Whether the low half is an interface identifier of ISATAP (RFC 5214 section 6.1):
+/// 0:5efe or 200:5efe before an IPv4 address.
+#[inline(always)]
+pub(super) const fn is_isatap(lo: u64) -> bool {
+    lo >> 32 & !0x0200_0000 == 0x5efe
+}
+
 impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
-    /// The addresses that one stands for, into `work.targets`: NAT64 (RFC 6052)
-    /// and v4-mapped ones for the embedded address alone, 6to4 (RFC 3056) and
-    /// Teredo (RFC 4380) also for themselves.
+    /// The addresses that one stands for, into `work.meant` and `work.embedded`: NAT64 (RFC 6052)
+    /// and v4-mapped ones for the embedded address alone, all others also for
+    /// themselves: 6to4 (RFC 3056), Teredo (RFC 4380), IPv4-compatible (RFC 4291),
+    /// IPv4-translated (RFC 2765), ISATAP (RFC 5214), and those of local NAT64
+    /// (RFC 8215) whose prefix nobody named, for what each length would make of them.
     #[inline(never)]
     pub(super) fn expand(&mut self, address: Address) {
         let (hi, lo) = (address.hi, address.lo);
-        self.work.targets_len = 1;
-        self.work.targets[0] = address;
+        self.work.embedded_len = 0;
+        self.work.meant = address;
         if !address.v6 {
             return;
         }
         if (hi == 0x0064_ff9b << 32 && lo >> 32 == 0) || (hi == 0 && lo >> 32 == 0xffff) {
-            self.work.targets[0] = Address::v4(lo as u32);
+            self.work.meant = Address::v4(lo as u32);
         } else if let Some(embedded) = self.nat64(hi, lo) {
-            self.work.targets[0] = Address::v4(embedded);
-        } else if hi >> 48 == 0x2002 {
-            self.work.targets[1] = Address::v4((hi >> 16) as u32);
-            self.work.targets_len = 2;
+            self.work.meant = Address::v4(embedded);
+        } else if hi >> 16 == LOCAL_NAT64 {
+            for (place, length) in self.work.embedded.iter_mut().zip([48, 56, 64, 96]) {
+                *place = embedded(hi, lo, length);
+            }
+            self.work.embedded_len = 4;
         } else if hi >> 32 == 0x2001_0000 {
-            self.work.targets[1] = Address::v4(hi as u32);
-            self.work.targets[2] = Address::v4(!(lo as u32));
-            self.work.targets_len = 3;
+            self.work.embedded[0] = hi as u32;
+            self.work.embedded[1] = !(lo as u32);
+            self.work.embedded_len = 2;
+        } else if hi >> 48 == 0x2002 {
+            // A site of 6to4 may have ISATAP inside.
+            self.work.embedded[0] = (hi >> 16) as u32;
+            self.work.embedded[1] = lo as u32;
+            self.work.embedded_len = 1 + is_isatap(lo) as u32;
+        } else if is_isatap(lo) || (hi == 0 && (lo >> 32 == 0 || lo >> 32 == 0xffff_0000)) {
+            self.work.embedded[0] = lo as u32;
+            self.work.embedded_len = 1;
         }
+    }
+
+    /// One of the addresses that [`Self::expand`] found; 0 is the address itself.
+    #[inline(always)]
+    pub(super) fn meant(&self, index: u32) -> Option<Address> {
+        // All but the first are IPv4: the verifier then need not follow a lookup of both.
+        if index == 0 {
+            return Some(self.work.meant);
+        }
+        if index > self.work.embedded_len {
+            return None;
+        }
+        let embedded = self.work.embedded.get(index as usize - 1)?;
+        Some(Address::v4(*embedded))
     }
 
     /// RFC 6052 section 2.2: the address skips bits 64 to 71.
@@ -50,14 +99,7 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
                 && (hi ^ nat64.prefix.hi) & nat64.prefix.hi_mask == 0
                 && (lo ^ nat64.prefix.lo) & nat64.prefix.lo_mask == 0
             {
-                return Some(match nat64.length {
-                    32 => hi as u32,
-                    40 => ((hi << 8) as u32) | (lo >> 48) as u32 & 0xff,
-                    48 => ((hi << 16) as u32) | (lo >> 40) as u32 & 0xffff,
-                    56 => ((hi << 24) as u32) | (lo >> 32) as u32 & 0xff_ffff,
-                    64 => (lo >> 24) as u32,
-                    _ => lo as u32,
-                });
+                return Some(embedded(hi, lo, nat64.length));
             }
         }
         None
@@ -78,11 +120,8 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             clippy::explicit_counter_loop,
             reason = "the verifier knows loops like this"
         )]
-        for index in 0..opaque(3) as u32 {
-            if index >= self.work.targets_len {
-                break;
-            }
-            let Some(&address) = self.work.targets.get(index as usize) else {
+        for index in 0..opaque(MEANT) as u32 {
+            let Some(address) = self.meant(index) else {
                 break;
             };
             self.rules(inner, address, judged_from(code));

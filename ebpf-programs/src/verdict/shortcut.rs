@@ -2,7 +2,8 @@
 //! what [`super::decide`] says, or nothing; tests hold them to each other.
 
 use super::{
-    NO_SLOT, Tables, Verdict, Zones, class_verdict, contains, is_tunnel, zone_asn_slot, zone_word,
+    NO_SLOT, Tables, Verdict, Zones, class_verdict, contains, is_tunnel, rules::is_isatap,
+    zone_asn_slot, zone_word,
 };
 use crate::{
     layout::{
@@ -82,7 +83,7 @@ pub fn shortcut<F: Frame + ?Sized, T: Tables>(
             let header = frame.view::<40>(tags.at)?;
             let proto = header.u8(6) as u16;
             let dst = Address::v6(header.u64(24), header.u64(32));
-            // 2000::/3 without 2001:0::/32 (Teredo) and 2002::/16 (6to4):
+            // 2000::/3 without 2001:0::/32 (Teredo), 2002::/16 (6to4) and ISATAP:
             // everything else may be special.
             if header.u8(0) >> 4 != 6
                 || tags.at + 40 + header.u16(4) as u32 > limit
@@ -163,5 +164,8 @@ fn by_rules<T: Tables>(tables: &T, zone: &Zone, dst: Address) -> Option<Verdict>
 /// Global unicast that stands for itself alone.
 #[inline(always)]
 fn is_plain_v6(address: Address) -> bool {
-    address.hi >> 61 == 1 && address.hi >> 48 != 0x2002 && address.hi >> 32 != 0x2001_0000
+    address.hi >> 61 == 1
+        && address.hi >> 48 != 0x2002
+        && address.hi >> 32 != 0x2001_0000
+        && !is_isatap(address.lo)
 }

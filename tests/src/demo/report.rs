@@ -14,6 +14,7 @@ pub(crate) enum Claim {
     BlockedAsnGetsNothing,
     OtherVlanReachesIt,
     SpoofedSourceDeliversNothing,
+    ForgedInfrastructureDeliversNothing,
     BlockTakesEffectAtOnce,
     KillingTheControllerChangesNothing,
     CountersTellTheStory,
@@ -21,12 +22,13 @@ pub(crate) enum Claim {
 }
 
 impl Claim {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::WithoutKordonEverythingArrives,
         Self::AllowedAsnWorks,
         Self::BlockedAsnGetsNothing,
         Self::OtherVlanReachesIt,
         Self::SpoofedSourceDeliversNothing,
+        Self::ForgedInfrastructureDeliversNothing,
         Self::BlockTakesEffectAtOnce,
         Self::KillingTheControllerChangesNothing,
         Self::CountersTellTheStory,
@@ -41,6 +43,7 @@ impl Claim {
             Self::BlockedAsnGetsNothing => "blocked_asn_gets_nothing",
             Self::OtherVlanReachesIt => "other_vlan_reaches_it",
             Self::SpoofedSourceDeliversNothing => "spoofed_source_delivers_nothing",
+            Self::ForgedInfrastructureDeliversNothing => "forged_infrastructure_delivers_nothing",
             Self::BlockTakesEffectAtOnce => "block_takes_effect_at_once",
             Self::KillingTheControllerChangesNothing => "killing_the_controller_changes_nothing",
             Self::CountersTellTheStory => "counters_tell_the_story",
@@ -56,6 +59,9 @@ impl Claim {
             Self::OtherVlanReachesIt => "the office (VLAN 30) reaches the same server",
             Self::SpoofedSourceDeliversNothing => {
                 "a spoofed source gets nothing delivered to AS12695"
+            }
+            Self::ForgedInfrastructureDeliversNothing => {
+                "a forged infrastructure packet delivers nothing"
             }
             Self::BlockTakesEffectAtOnce => "`kordon block AS12389` takes effect at once",
             Self::KillingTheControllerChangesNothing => "SIGKILL of the controller changes nothing",

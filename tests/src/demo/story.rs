@@ -2,7 +2,7 @@
 //! in the kernel of the server's namespace.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -108,6 +108,20 @@ pub(crate) fn tell(stage: &Stage, binary: &Path, report: &mut Report) -> Result<
         &must_be_silent(&outcome),
     );
 
+    let outcome = forge(lab, camera, blocked)?;
+    let spoofed = spoofed + outcome.sent;
+    report.measured("forged neighbour discovery", outcome.sent, outcome.arrived);
+    let detail = format!(
+        "{} packets that look like neighbour discovery and MLD, from AS12695's address and behind an\n      \
+         unknown option: {} answers of the router delivered to it",
+        outcome.sent, outcome.arrived
+    );
+    report.claim(
+        Claim::ForgedInfrastructureDeliversNothing,
+        &detail,
+        &must_be_silent(&outcome),
+    );
+
     let mut to_further = block(lab, &controller, camera, further, report)?;
 
     // The controller dies; a second one finds what the first left in the kernel.
@@ -181,6 +195,15 @@ fn without_kordon(lab: &Lab, report: &mut Report) -> Result<()> {
         "camera as AS12695's server, no kordon",
         outcome.sent,
         outcome.arrived,
+    );
+    let forged = forge(lab, lab.host("camera")?, blocked)?;
+    if forged.arrived == 0 {
+        problems.push("forging neighbour discovery does not work here".to_owned());
+    }
+    report.measured(
+        "forged neighbour discovery, no kordon",
+        forged.sent,
+        forged.arrived,
     );
     let detail = format!(
         "TCP is answered on {reached} of 12 ways; XDP on the trunk sees {camera} frames with tag 20,\n      \
@@ -385,6 +408,33 @@ fn spoof(lab: &Lab, from: &Host, by: &Server, victim: &Server) -> Result<Outcome
         }
         outcome.arrived += lab.arrivals.settled(victim)?.packets - before;
     }
+    Ok(outcome)
+}
+
+/// What keeps a link alive, or looks like it, under the address of `victim` and behind an
+/// option that no router knows: it says so to the sender, with the payload (RFC 8200 4.2).
+fn forge(lab: &Lab, from: &Host, victim: &Server) -> Result<Outcome> {
+    // Else what spoofed packets were answered with before would count.
+    lab.router.sysctl(&[("ipv6/icmp/ratelimit", "0")])?;
+    let raw = from.raw()?;
+    let mut outcome = Outcome::default();
+    let before = lab.arrivals.settled(victim.v6.into())?.packets;
+    let mut router = from.v6.octets();
+    router[8..].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 1]);
+    let all = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    // Destination options before a solicitation, hop-by-hop options before a query of MLD.
+    for (to, header, kind) in [(router.into(), 60, 135), (all, 0, 130)] {
+        let option = [frame::ICMPV6, 0, 0x80, 4, 0, 0, 0, 0];
+        let message = [&[kind][..], &[0; 23], PICTURE].concat();
+        let payload = [&option[..], &message].concat();
+        let packet = frame::ip(victim.v6.into(), to.into(), header, &payload);
+        let packet = frame::with_hop_limit(packet, 255);
+        for _ in 0..SPOOFED {
+            raw.send(&from.ethernet().packet(&packet))?;
+            outcome.sent += 1;
+        }
+    }
+    outcome.arrived = lab.arrivals.settled(victim.v6.into())?.packets - before;
     Ok(outcome)
 }
 

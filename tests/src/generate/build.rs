@@ -162,3 +162,46 @@ pub fn pppoe(protocol: u16, payload: &[u8]) -> Vec<u8> {
     packet.extend(payload);
     packet
 }
+
+/// A DHCP request (RFC 2131) from a client with this address, without the UDP header.
+#[must_use]
+pub fn dhcp(client: [u8; 4]) -> Vec<u8> {
+    let mut body = vec![0; 240];
+    body[..3].copy_from_slice(&[1, 1, 6]);
+    body[12..16].copy_from_slice(&client);
+    body[236..].copy_from_slice(&[99, 130, 83, 99]);
+    body.extend([53, 1, 1, 255]);
+    body
+}
+
+/// An MLD message of this type: a query, report or leave of 24 bytes (RFC 2710), or a
+/// report of one record (RFC 3810).
+#[must_use]
+pub fn mld(kind: u8) -> Vec<u8> {
+    if kind == 143 {
+        return records(kind, 16, &[0]);
+    }
+    let mut body = vec![0; 24];
+    body[0] = kind;
+    body
+}
+
+/// An MLD query of version 2 that says how many sources it has.
+#[must_use]
+pub fn mld_query(said: u8, sources: usize) -> Vec<u8> {
+    let mut body = vec![0; 28 + 16 * sources];
+    (body[0], body[27]) = (130, said);
+    body
+}
+
+/// A membership report of IGMPv3 or MLDv2: for each record how many sources it has,
+/// addresses `width` bytes long.
+#[must_use]
+pub fn records(kind: u8, width: usize, sources: &[u8]) -> Vec<u8> {
+    let mut body = vec![kind, 0, 0, 0, 0, 0, 0, sources.len() as u8];
+    for count in sources {
+        body.extend([4, 0, 0, *count]);
+        body.resize(body.len() + width * (1 + usize::from(*count)), 0);
+    }
+    body
+}

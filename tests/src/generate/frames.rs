@@ -1,10 +1,10 @@
 //! Frames that are nearly right.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fastrand::Rng;
 
-use super::{Pool, build, once_in, pick};
+use super::{Pool, build, infrastructure::infrastructure, once_in, pick};
 
 const PORTS: [u16; 11] = [0, 1, 53, 67, 68, 80, 443, 546, 547, 1024, 65535];
 const TUNNELS: [u8; 9] = [4, 41, 47, 55, 94, 97, 98, 115, 137];
@@ -30,6 +30,10 @@ pub fn frame(rng: &mut Rng, pool: &Pool) -> Vec<u8> {
     } else if once_in(rng, 8) {
         let padding = rng.usize(1..40);
         frame.resize(frame.len() + padding, 0x5a);
+    } else if once_in(rng, 30) {
+        // More than the kernel keeps in one piece: it may end anywhere in the second.
+        frame.resize(rng.usize(3000..9000), 0x5a);
+        lengthen(rng, &mut frame, 14 + 4 * tags.len());
     }
     if once_in(rng, 6) && frame.len() > 12 {
         for _ in 0..rng.usize(1..4) {
@@ -62,6 +66,26 @@ pub fn frame(rng: &mut Rng, pool: &Pool) -> Vec<u8> {
     frame
 }
 
+/// Lets the IP packet at `at` end near the frame's end, near that of a page, or where it did.
+fn lengthen(rng: &mut Rng, frame: &mut [u8], at: usize) {
+    let end = match rng.u32(..3) {
+        0 => frame.len(),
+        // What the kernel has in its first piece of a page.
+        1 => 3520 + rng.usize(..5),
+        _ => return,
+    };
+    let (Some(place), header) = (match frame[at] >> 4 {
+        4 => (Some(at + 2), 0),
+        6 => (Some(at + 4), 40),
+        _ => (None, 0),
+    }) else {
+        return;
+    };
+    if let Some(length) = end.checked_sub(at + header) {
+        frame[place..place + 2].copy_from_slice(&(length as u16).to_be_bytes());
+    }
+}
+
 fn tags(rng: &mut Rng) -> Vec<(u16, u16)> {
     let mut tags = Vec::new();
     let count = match rng.u32(..40) {
@@ -92,8 +116,24 @@ fn other(rng: &mut Rng, tags: &[(u16, u16)]) -> Vec<u8> {
         0x0806, 0x88cc, 0x888e, 0x8809, 0x8847, 0x88e5, 0x8863, 0x8864, 0x9200, 0x8035, 0, 1, 46,
         1500, 1501, 1535, 1536, 0xffff, 0x0801,
     ];
-    let payload = vec![0x42; rng.usize(..50)];
-    let mut frame = build::frame(tags, *pick(rng, &kinds), &payload);
+    let mut payload = vec![0x42; rng.usize(..70)];
+    let kind = *pick(rng, &kinds);
+    if !once_in(rng, 4) {
+        let header: &[u8] = match kind {
+            0x0806 => &[0, 1, 8, 0, 6, 4, 0, *pick(rng, &[0, 1, 2, 3])],
+            0x8863 => &[
+                0x11,
+                *pick(rng, &[9, 0x19, 0xa7, 7, 0]),
+                0,
+                0,
+                0,
+                rng.u8(..70),
+            ],
+            _ => &[],
+        };
+        payload.splice(..header.len().min(payload.len()), header.iter().copied());
+    }
+    let mut frame = build::frame(tags, kind, &payload);
     if rng.bool() {
         frame[..6].copy_from_slice(&[1, 0x80, 0xc2, 0, 0, *pick(rng, &[0, 3, 15, 16, 255])]);
     }
@@ -289,6 +329,10 @@ fn v6(rng: &mut Rng, pool: &Pool, src: Ipv6Addr, dst: Ipv6Addr, depth: u32) -> V
             ),
             2 | 3 => {
                 let offset = *pick(rng, &[0, 0, 0, 1, 185]);
+                if once_in(rng, 3) {
+                    // The rest of the chain is in another fragment.
+                    payload.truncate(*pick(rng, &[0, 1, 2, 4, 7, 8, 12, 16]));
+                }
                 (44, build::fragment(next, offset, rng.bool(), &payload))
             }
             4 => (
@@ -325,92 +369,4 @@ fn v6(rng: &mut Rng, pool: &Pool, src: Ipv6Addr, dst: Ipv6Addr, depth: u32) -> V
         packet[0] = *pick(rng, &[0x40, 0x45, 0x70, 0]);
     }
     packet
-}
-
-/// What step 4 lets pass, or nearly.
-fn infrastructure(rng: &mut Rng, pool: &Pool) -> Vec<u8> {
-    let v4 = |text: &str| -> Ipv4Addr { text.parse().expect("an address") };
-    let v6 = |text: &str| -> Ipv6Addr { text.parse().expect("an address") };
-    let sources_v4 = [
-        v4("0.0.0.0"),
-        v4("10.20.0.5"),
-        v4("169.254.1.1"),
-        pool.v4(rng),
-    ];
-    let sources_v6 = [v6("::"), v6("fe80::5"), v6("fd00:20::5"), pool.v6(rng)];
-    let src: [IpAddr; 2] = [
-        (*pick(rng, &sources_v4)).into(),
-        (*pick(rng, &sources_v6)).into(),
-    ];
-    let ports = |rng: &mut Rng, from: u16, to: u16| {
-        let mut bytes = if once_in(rng, 8) {
-            build::udp(to, from, b"x")
-        } else {
-            build::udp(from, to, b"x")
-        };
-        if once_in(rng, 8) {
-            bytes.truncate(rng.usize(..5));
-        }
-        bytes
-    };
-    let (dst, mut proto, mut payload): (IpAddr, u8, Vec<u8>) = match rng.u32(..4) {
-        0 => {
-            let dst = *pick(
-                rng,
-                &["255.255.255.255", "255.255.255.255", "10.20.255.255"],
-            );
-            (v4(dst).into(), 17, ports(rng, 68, 67))
-        }
-        1 => {
-            let dst = *pick(rng, &["224.0.0.1", "224.0.0.255", "224.0.1.0", "239.0.0.1"]);
-            (v4(dst).into(), 2, vec![0x16; rng.usize(..9)])
-        }
-        2 => {
-            let dst = *pick(rng, &["ff02::1:2", "ff02::1:2", "ff05::1:3"]);
-            (v6(dst).into(), 17, ports(rng, 546, 547))
-        }
-        _ => {
-            let dsts = [
-                "ff02::1",
-                "ff02::1:ff00:1",
-                "ff05::2",
-                "fe80::1",
-                "febf::1",
-                "fec0::1",
-            ];
-            let dst = if once_in(rng, 6) {
-                pool.v6(rng)
-            } else if once_in(rng, 5) {
-                v6("2001:db8:20::1")
-            } else {
-                v6(dsts[rng.usize(..dsts.len())])
-            };
-            let kinds = [128, 130, 131, 132, 133, 134, 135, 136, 137, 143, 151];
-            let mut payload = vec![0; rng.usize(..24)];
-            if let Some(kind) = payload.first_mut() {
-                *kind = *pick(rng, &kinds);
-            }
-            (dst.into(), 58, payload)
-        }
-    };
-    let hops = *pick(rng, &[255, 255, 255, 1, 64]);
-    match (src, dst) {
-        ([IpAddr::V4(src), _], IpAddr::V4(dst)) => {
-            let choices: [&[u8]; 3] = [&[], &[148, 4, 0, 0], &[131, 3, 4]];
-            let options = *pick(rng, &choices);
-            let fragment = *pick(rng, &[0, 0, 0, 0, 0x4000, 0x2000, 1]);
-            build::ipv4_with(src, dst, proto, options, fragment, &payload)
-        }
-        ([_, IpAddr::V6(src)], IpAddr::V6(dst)) => {
-            match rng.u32(..12) {
-                0..=2 => (proto, payload) = (0, build::extension(proto, 0, 0, &payload)),
-                3 => (proto, payload) = (44, build::fragment(proto, 0, rng.bool(), &payload)),
-                4 => (proto, payload) = (43, build::extension(proto, 0, rng.u8(..2), &payload)),
-                5 => (proto, payload) = (51, build::ah(proto, 4, &payload)),
-                _ => {}
-            }
-            build::ipv6_with(src, dst, proto, hops, &payload)
-        }
-        _ => unreachable!("sources of both families are at hand"),
-    }
 }

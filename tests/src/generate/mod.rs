@@ -3,6 +3,7 @@
 
 pub mod build;
 mod frames;
+mod infrastructure;
 mod policies;
 mod pool;
 mod tables;

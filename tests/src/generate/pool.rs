@@ -24,7 +24,7 @@ const ALWAYS: &str = "0.0.0.0 0.255.255.255 1.0.0.0 10.0.0.0 10.255.255.255 11.0
     224.0.0.22 224.0.1.1 239.255.255.255 240.0.0.0 255.255.255.254 255.255.255.255 10.20.0.5
     :: ::1 ::2 ::ffff:10.0.0.1 ::ffff:127.0.0.1 64:ff9b::7f00:1 64:ff9b::1:0:0 fe80::1 fe80::
     febf:ffff:: fec0:: fc00:: fdff:ffff:: fe00:: ff02::1 ff02::1:2 ff02::16 ff05::1 ff01::1
-    ff0e::1 2002:: 2002:7f00:1:: 2001:: 2001::1 2001:1:: 2001:db8::1 2003::1 fd00:20::5
+    ff0e::1 ::0.0.0.2 ::ffff:0:0:0 64:ff9b:1:: 64:ff9b:2:: fe80::5efe:a14:5 2002:: 2002:7f00:1:: 2001:: 2001::1 2001:1:: 2001:db8::1 2003::1 fd00:20::5
     ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
 
 impl Pool {
@@ -103,8 +103,42 @@ impl Pool {
     pub fn v6(&self, rng: &mut Rng) -> Ipv6Addr {
         let v4 = self.v4(rng).octets();
         let [a, b, c, d] = v4;
-        match rng.u32(..12) {
+        match rng.u32(..15) {
             0 => Ipv4Addr::from(v4).to_ipv6_mapped(),
+            // ISATAP, in any network.
+            12 => {
+                let mut octets = pick(rng, &self.v6).octets();
+                let flags = *pick(rng, &[0, 0, 2, 2, 1, 3]);
+                octets[8..].copy_from_slice(&[flags, 0, 0x5e, 0xfe, a, b, c, d]);
+                octets.into()
+            }
+            // Compatible and translated.
+            13 => {
+                let mut octets = [0; 16];
+                if rng.bool() {
+                    octets[8..10].fill(0xff);
+                }
+                octets[12..].copy_from_slice(&v4);
+                octets.into()
+            }
+            // Local NAT64 of some length.
+            14 => {
+                let mut octets = [0; 16];
+                octets[..6].copy_from_slice(&[0, 0x64, 0xff, 0x9b, 0, 1]);
+                let places: [usize; 4] = *pick(
+                    rng,
+                    &[
+                        [6, 7, 9, 10],
+                        [7, 9, 10, 11],
+                        [9, 10, 11, 12],
+                        [12, 13, 14, 15],
+                    ],
+                );
+                for (place, byte) in places.into_iter().zip(v4) {
+                    octets[place] = byte;
+                }
+                octets.into()
+            }
             1 => {
                 let mut octets: [u8; 16] = std::array::from_fn(|_| rng.u8(..));
                 octets[..6].copy_from_slice(&[0x20, 2, a, b, c, d]);

@@ -468,13 +468,13 @@ fn fragments(cases: &mut Vec<Case>) {
         ),
         (
             "a first part that ends in a header",
-            "cameras drop rule:telnet",
+            "cameras drop truncated",
             CAMERAS,
             part(GOOD6, OPTIONS, 0, true, &options[..4]),
         ),
         (
             "a first part that ends before a header",
-            "cameras drop rule:telnet",
+            "cameras drop truncated",
             CAMERAS,
             part(GOOD6, OPTIONS, 0, true, b""),
         ),
@@ -534,9 +534,52 @@ fn fragments(cases: &mut Vec<Case>) {
         ),
         (
             "an allowed protocol that may be hidden",
-            "doors drop default",
+            "doors drop truncated",
             DOORS,
             part(GOOD6, OPTIONS, 0, true, b""),
+        ),
+        (
+            "a tunnel behind a header that a first part ends in",
+            "inspected drop truncated",
+            INSPECTED,
+            part(
+                GOOD6,
+                OPTIONS,
+                0,
+                true,
+                &build::extension(41, 1, 0, &to(BAD6))[..8],
+            ),
+        ),
+        (
+            "a tunnel behind AH that a first part ends in",
+            "inspected drop truncated",
+            INSPECTED,
+            part(GOOD6, AH, 0, true, &build::ah(41, 4, &to(BAD6))[..16]),
+        ),
+        (
+            "a tunnel behind a header that a first part ends before",
+            "inspected drop truncated",
+            INSPECTED,
+            part(GOOD6, HOP_BY_HOP, 0, true, b""),
+        ),
+        (
+            "a tunnel behind a fragment header in a fragment that ends",
+            "inspected drop truncated",
+            INSPECTED,
+            part(GOOD6, FRAGMENT, 0, true, &[41, 0, 0, 1]),
+        ),
+        (
+            "a tunnel behind a header that a first part ends in, let through",
+            // What is hidden is what is watched.
+            "lenient audit rule:watched",
+            LENIENT,
+            part(
+                GOOD6,
+                OPTIONS,
+                0,
+                true,
+                &build::extension(41, 1, 0, &to(BAD6))[..8],
+            ),
         ),
         (
             "a later tunnel",
@@ -564,7 +607,7 @@ fn fragments(cases: &mut Vec<Case>) {
         ),
         (
             "a routing header that a first part ends in",
-            "cameras drop routing-header",
+            "cameras drop truncated",
             CAMERAS,
             part(GOOD6, ROUTING, 0, true, &[UDP, 2, 0, 1]),
         ),
@@ -594,11 +637,29 @@ fn destinations(cases: &mut Vec<Case>) {
         ("::ffff:198.51.100.9", "cameras drop rule:hostile"),
         ("::ffff:203.0.113.9", "cameras pass default"),
         ("::ffff:127.0.0.1", "cameras pass default"),
-        // Compatible addresses (RFC 4291, deprecated) go nowhere.
-        ("::198.51.100.9", "cameras pass default"),
+        // Automatic tunnels (RFC 4291, deprecated) take compatible addresses at their word.
+        ("::198.51.100.9", "cameras drop rule:hostile"),
+        ("::203.0.113.9", "cameras pass default"),
+        ("::1:198.51.100.9", "cameras pass default"),
+        // Translated (RFC 2765).
+        ("::ffff:0:198.51.100.9", "cameras drop rule:hostile"),
+        ("::ffff:0:203.0.113.9", "cameras pass default"),
+        ("::fffe:0:198.51.100.9", "cameras pass default"),
         ("64:ff9b::198.51.100.9", "cameras drop rule:hostile"),
         ("64:ff9b::203.0.113.9", "cameras pass default"),
-        ("64:ff9b:1::198.51.100.9", "cameras pass default"),
+        // Local NAT64 (RFC 8215): the prefix may be of 48, 56, 64 or 96 bits.
+        ("64:ff9b:1::198.51.100.9", "cameras drop rule:hostile"),
+        (
+            "64:ff9b:1:ffff:1:2:198.51.100.9",
+            "cameras drop rule:hostile",
+        ),
+        ("64:ff9b:1:c633:64:900::", "cameras drop rule:hostile"),
+        ("64:ff9b:1:c633:ff64:900::", "cameras drop rule:hostile"),
+        ("64:ff9b:1:c6:33:6409::", "cameras drop rule:hostile"),
+        ("64:ff9b:1:0:c6:3364:900::", "cameras drop rule:hostile"),
+        ("64:ff9b:1::203.0.113.9", "cameras pass default"),
+        ("64:ff9b:1:cb00:71:900::", "cameras pass default"),
+        ("64:ff9b:2::198.51.100.9", "cameras pass default"),
         ("2001:db8:64::198.51.100.9", "cameras drop rule:hostile"),
         ("2001:db8:64::203.0.113.9", "cameras pass default"),
         // RFC 6052 with 40 bits: byte 8 is left out.
@@ -614,8 +675,44 @@ fn destinations(cases: &mut Vec<Case>) {
         ),
         ("2001:0:cb00:7109:0:0:34ff:8ef6", "cameras pass default"),
         ("2001:1:c633:6409::", "cameras pass default"),
-        // ISATAP: nothing in the network part says so.
-        ("2001:db8:900d::5efe:198.51.100.9", "cameras pass default"),
+        // ISATAP (RFC 5214): nothing in the network part says so.
+        (
+            "2001:db8:900d::5efe:198.51.100.9",
+            "cameras drop rule:hostile",
+        ),
+        (
+            "2001:db8:900d::200:5efe:198.51.100.9",
+            "cameras drop rule:hostile",
+        ),
+        ("fe80::5efe:198.51.100.9", "cameras drop rule:hostile"),
+        ("2001:db8:900d::5efe:203.0.113.9", "cameras pass default"),
+        (
+            "2001:db8:bad::5efe:203.0.113.9",
+            "cameras drop rule:hostile",
+        ),
+        (
+            "2001:db8:900d::100:5efe:198.51.100.9",
+            "cameras pass default",
+        ),
+        (
+            "2001:db8:900d::300:5efe:198.51.100.9",
+            "cameras pass default",
+        ),
+        ("2001:db8:900d::1:5efe:198.51.100.9", "cameras pass default"),
+        // In a site of 6to4.
+        (
+            "2002:cb00:7109:1::5efe:198.51.100.9",
+            "cameras drop rule:hostile",
+        ),
+        // A prefix of the policy's own says where the address is, alone.
+        (
+            "2001:db8:40cb:71:9:5efe:198.51.100.9",
+            "cameras pass default",
+        ),
+        // 6rd: where the address is, only the provider knows.
+        ("2001:db9:c633:6409::1", "cameras pass default"),
+        // ORCHID: the hash of a key.
+        ("2001:20:c633:6409::1", "cameras pass default"),
     ] {
         let destination: Ipv6Addr = address.parse().expect("an address");
         row(

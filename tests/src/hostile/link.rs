@@ -9,6 +9,7 @@ const OLD: u16 = 0x9100;
 pub(super) fn add(cases: &mut Vec<Case>) {
     tags(cases);
     ethertypes(cases);
+    links(cases);
     sessions(cases);
 }
 
@@ -160,10 +161,6 @@ fn tags(cases: &mut Vec<Case>) {
 fn ethertypes(cases: &mut Vec<Case>) {
     let typed = |kind: u16| build::frame(&[(C, CAMERAS)], kind, &[0x42; 46]);
     for (name, expected, kind) in [
-        ("ARP", "cameras pass not-ip", 0x0806),
-        ("LLDP", "cameras pass not-ip", 0x88cc),
-        ("EAPOL", "cameras pass not-ip", 0x888e),
-        ("slow protocols", "cameras pass not-ip", 0x8809),
         ("RARP", "cameras drop ethertype", 0x8035),
         ("MPLS", "cameras drop ethertype", 0x8847),
         ("MPLS multicast", "cameras drop ethertype", 0x8848),
@@ -316,6 +313,176 @@ fn ethertypes(cases: &mut Vec<Case>) {
     }
 }
 
+/// What is not IP and stays on its link, and what only says that it is.
+fn links(cases: &mut Vec<Case>) {
+    let frame = |vid: u16, to: [u8; 6], kind: u16, payload: &[u8]| {
+        let mut frame = build::frame(&[(C, vid)], kind, payload);
+        frame[..6].copy_from_slice(&to);
+        frame
+    };
+    let (one, all) = ([2, 0, 0, 0, 0, 1], [0xff; 6]);
+    let bridges = |last: u8| [1, 0x80, 0xc2, 0, 0, last];
+    for (name, kind) in [
+        ("LLDP", 0x88cc),
+        ("EAPOL", 0x888e),
+        ("slow protocols", 0x8809),
+    ] {
+        for (whom, to, expected) in [
+            ("bridges", bridges(0), "cameras pass not-ip"),
+            ("the nearest bridge", bridges(14), "cameras pass not-ip"),
+            (
+                "a group that is forwarded",
+                bridges(16),
+                "cameras drop ethertype",
+            ),
+            // What a bridge would carry to it is up to the camera.
+            ("one station", one, "cameras drop ethertype"),
+            ("all stations", all, "cameras drop ethertype"),
+        ] {
+            let frame = frame(CAMERAS, to, kind, &[0x42; 1400]);
+            row(cases, &format!("{name} to {whom}"), expected, frame);
+        }
+    }
+    let arp = |operation: u8| {
+        let mut packet = vec![0, 1, 8, 0, 6, 4, 0, operation];
+        packet.extend([
+            2, 0, 0, 0, 0, 2, 10, 20, 0, 5, 0, 0, 0, 0, 0, 0, 10, 20, 0, 1,
+        ]);
+        packet
+    };
+    let padded = |length: usize| {
+        let mut packet = arp(1);
+        packet.resize(length, 0);
+        packet
+    };
+    for (name, expected, to, packet) in [
+        ("a request", "cameras pass not-ip", all, arp(1)),
+        ("an answer", "cameras pass not-ip", one, arp(2)),
+        ("a request, padded", "cameras pass not-ip", all, padded(46)),
+        ("as much as padding", "cameras pass not-ip", all, padded(64)),
+        (
+            "a byte more than padding",
+            "cameras drop ethertype",
+            all,
+            padded(65),
+        ),
+        (
+            "a picture behind it",
+            "cameras drop ethertype",
+            one,
+            padded(1400),
+        ),
+        ("cut", "cameras drop ethertype", all, padded(27)),
+        ("nothing of it", "cameras drop ethertype", all, padded(0)),
+        // The answer goes to a hardware address, whatever stands in here.
+        (
+            "in a blocked server's name",
+            "cameras pass not-ip",
+            all,
+            [&arp(1)[..14], &BAD.octets(), &arp(1)[18..]].concat(),
+        ),
+        (
+            "an address is asked for",
+            "cameras drop ethertype",
+            all,
+            arp(3),
+        ),
+        ("inverse", "cameras drop ethertype", all, arp(8)),
+        ("no operation", "cameras drop ethertype", all, arp(0)),
+        (
+            "of token ring",
+            "cameras drop ethertype",
+            all,
+            with(arp(1), 1, 6),
+        ),
+        (
+            "for AppleTalk",
+            "cameras drop ethertype",
+            all,
+            with16(arp(1), 2, 0x809b),
+        ),
+        (
+            "of long hardware addresses",
+            "cameras drop ethertype",
+            all,
+            with(arp(1), 4, 8),
+        ),
+        (
+            "of long addresses",
+            "cameras drop ethertype",
+            all,
+            with(arp(1), 5, 16),
+        ),
+    ] {
+        row(
+            cases,
+            &format!("ARP: {name}"),
+            expected,
+            frame(CAMERAS, to, 0x0806, &packet),
+        );
+    }
+    for (name, expected, payload) in [
+        (
+            "PADI",
+            "inspected pass not-ip",
+            vec![0x11, 9, 0, 0, 0, 4, 1, 1, 0, 0],
+        ),
+        (
+            "PADR",
+            "inspected pass not-ip",
+            vec![0x11, 0x19, 0, 0, 0, 0],
+        ),
+        (
+            "PADT",
+            "inspected pass not-ip",
+            vec![0x11, 0xa7, 0, 1, 0, 0],
+        ),
+        (
+            "an offer",
+            "inspected drop ethertype",
+            vec![0x11, 7, 0, 0, 0, 0],
+        ),
+        (
+            "a session's number",
+            "inspected drop ethertype",
+            vec![0x11, 0x65, 0, 1, 0, 0],
+        ),
+        (
+            "a session",
+            "inspected drop ethertype",
+            vec![0x11, 0, 0, 1, 0, 0],
+        ),
+        (
+            "another version",
+            "inspected drop ethertype",
+            vec![0x21, 9, 0, 0, 0, 0],
+        ),
+        (
+            "more than there is",
+            "inspected drop ethertype",
+            vec![0x11, 9, 0, 0, 0, 1],
+        ),
+        (
+            "half a header",
+            "inspected drop ethertype",
+            vec![0x11, 9, 0, 0, 0],
+        ),
+    ] {
+        row(
+            cases,
+            &format!("PPPoE discovery: {name}"),
+            expected,
+            frame(INSPECTED, all, 0x8863, &payload),
+        );
+    }
+    row(
+        cases,
+        "ARP with a picture behind it, where that is only noted",
+        "lenient audit ethertype",
+        frame(LENIENT, one, 0x0806, &padded(1400)),
+    );
+}
+
 fn sessions(cases: &mut Vec<Case>) {
     let session = |payload: &[u8]| build::frame(&[(C, INSPECTED)], 0x8864, payload);
     let ppp = |protocol: u16, packet: &[u8]| build::pppoe(protocol, packet);
@@ -427,12 +594,6 @@ fn sessions(cases: &mut Vec<Case>) {
     ] {
         row(cases, name, expected, session(&payload));
     }
-    row(
-        cases,
-        "PPPoE discovery",
-        "inspected pass not-ip",
-        build::frame(&[(C, INSPECTED)], 0x8863, &[0x11, 9, 0, 0, 0, 0]),
-    );
     row(
         cases,
         "a session that says too much, where that is let through",

@@ -5,6 +5,7 @@
 //! the header that they are about. One policy serves all of them: a zone for each
 //! way to configure one.
 
+mod infrastructure;
 mod ipv4;
 mod ipv6;
 mod link;
@@ -191,6 +192,7 @@ pub fn cases() -> Vec<Case> {
     ipv6::add(&mut cases);
     tunnel::add(&mut cases);
     origin::add(&mut cases);
+    infrastructure::add(&mut cases);
     transport::add(&mut cases);
     cases
 }

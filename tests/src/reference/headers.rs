@@ -88,6 +88,10 @@ pub(super) struct Packet {
     pub(super) later_fragment: bool,
     pub(super) source_route: bool,
     pub(super) routing_header: bool,
+    /// All of IPv4's options, padding included.
+    pub(super) options: Vec<u8>,
+    /// Extension headers (AH is one, in IPv4 too): number and bytes.
+    pub(super) extensions: Vec<(u8, Vec<u8>)>,
 }
 
 /// The packet if it is readable, and what is wrong with it in order of reading.
@@ -118,6 +122,8 @@ pub(super) fn ipv4(bytes: &[u8]) -> Walked {
         later_fragment: offset != 0,
         source_route: false,
         routing_header: false,
+        options: Vec::new(),
+        extensions: Vec::new(),
     };
     if header < 20 || total < header {
         wrong.push(Reason::BadHeader);
@@ -135,6 +141,7 @@ pub(super) fn ipv4(bytes: &[u8]) -> Walked {
     // Options. Type 0 ends them, 1 is a byte of padding, others have a length.
     // The frame may end among them.
     let options = &bytes[20..header.min(bytes.len())];
+    packet.options = options.to_vec();
     let mut at = 0;
     while at < options.len() && options[at] != 0 {
         if options[at] == 1 {
@@ -205,6 +212,8 @@ pub(super) fn ipv6(bytes: &[u8]) -> Walked {
         later_fragment: false,
         source_route: false,
         routing_header: false,
+        options: Vec::new(),
+        extensions: Vec::new(),
     };
     if payload > bytes.len() - 40 {
         wrong.push(Reason::Truncated);
@@ -228,8 +237,6 @@ fn walk(packet: &mut Packet, bytes: &[u8], first: u8, kinds: &[u8], wrong: &mut 
     let mut next = first;
     let mut rest = bytes;
     let mut seen = 0;
-    // Behind a Fragment header with offset 0 and M set.
-    let mut first_fragment = false;
     while kinds.contains(&next) {
         packet.proto = None;
         seen += 1;
@@ -249,10 +256,8 @@ fn walk(packet: &mut Packet, bytes: &[u8], first: u8, kinds: &[u8], wrong: &mut 
             _ => usize::MAX,
         };
         if length > rest.len() {
-            // A first fragment may hide the rest of the chain in the next one.
-            if !first_fragment {
-                wrong.push(Reason::Truncated);
-            }
+            // A first fragment, too, has all of the chain.
+            wrong.push(Reason::Truncated);
             return;
         }
         if next == 44 {
@@ -265,10 +270,8 @@ fn walk(packet: &mut Packet, bytes: &[u8], first: u8, kinds: &[u8], wrong: &mut 
                 }
                 return;
             }
-            if rest[3] & 1 != 0 {
-                first_fragment = true;
-            }
         }
+        packet.extensions.push((next, rest[..length].to_vec()));
         next = rest[0];
         rest = &rest[length..];
     }

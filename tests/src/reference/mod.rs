@@ -5,6 +5,7 @@
 //! have to be made twice.
 
 mod headers;
+mod infrastructure;
 mod rules;
 mod table;
 
@@ -207,14 +208,16 @@ impl<'a> Interpreter<'a> {
         let (packet, more) = match tags.ethertype {
             0x0800 => headers::ipv4(payload),
             0x86dd => headers::ipv6(payload),
-            // ARP, EAPOL, LLDP, slow protocols.
-            0x0806 | 0x888e | 0x88cc | 0x8809 => return no_address(Action::Pass, Reason::NotIp),
-            // An 802.3 length, to a bridge group address.
-            0..=1535 if frame[..5] == [1, 0x80, 0xc2, 0, 0] && frame[5] < 0x10 => {
+            ethertype
+                if infrastructure::is_of_the_link(
+                    frame,
+                    ethertype,
+                    payload,
+                    self.zone(id).pppoe,
+                ) =>
+            {
                 return no_address(Action::Pass, Reason::NotIp);
             }
-            // PPPoE discovery.
-            0x8863 if self.zone(id).pppoe => return no_address(Action::Pass, Reason::NotIp),
             0x8864 if self.zone(id).pppoe => {
                 if payload.len() < 6 {
                     return no_address(settings.truncated, Reason::Truncated);
@@ -319,8 +322,18 @@ impl<'a> Interpreter<'a> {
             noted.push(*reason);
         }
         // Step 4.
-        if self.is_infrastructure(packet) {
-            return said(Action::Pass, Reason::Infrastructure, None, packet.dst);
+        let is_router = |address| self.world.router.addresses.contains(&address);
+        if infrastructure::is_meant(packet, is_router) {
+            let can_be_there =
+                |source: IpAddr| source.is_unspecified() || !self.is_spoofed(id, source);
+            if !can_be_there(packet.src) {
+                if settings.spoofed_source == Action::Drop {
+                    return said(Action::Drop, Reason::SpoofedSource, None, packet.dst);
+                }
+                noted.push(Reason::SpoofedSource);
+            } else if noted.is_empty() && infrastructure::is_sound(packet, can_be_there) {
+                return said(Action::Pass, Reason::Infrastructure, None, packet.dst);
+            }
         }
         // Steps 5 and 6.
         let mut hides = Vec::new();
@@ -383,53 +396,6 @@ impl<'a> Interpreter<'a> {
                 verdict.rule.clone(),
                 verdict.judged,
             ),
-        }
-    }
-
-    /// Step 4.
-    fn is_infrastructure(&self, packet: &Packet) -> bool {
-        let Transport::Here(bytes) = &packet.transport else {
-            return false;
-        };
-        let Some(proto) = packet.proto else {
-            return false;
-        };
-        if packet.fragment {
-            return false;
-        }
-        let ports = if proto == 17 && bytes.len() >= 4 {
-            Some((be16(bytes, 0), be16(bytes, 2)))
-        } else {
-            None
-        };
-        match packet.dst {
-            IpAddr::V4(dst) => {
-                // IGMP to 224.0.0.0/24.
-                if proto == 2 && dst.octets()[..3] == [224, 0, 0] {
-                    return true;
-                }
-                // DHCPv4.
-                dst.is_broadcast() && ports == Some((68, 67))
-            }
-            IpAddr::V6(dst) => {
-                let link_multicast = dst.segments()[0] == 0xff02;
-                if proto == 58 && !bytes.is_empty() {
-                    let to_link = link_multicast
-                        || dst.is_unicast_link_local()
-                        || self.world.router.addresses.contains(&packet.dst);
-                    // RS, NS, NA (RFC 4861).
-                    if [133, 135, 136].contains(&bytes[0]) && packet.hop_limit == 255 && to_link {
-                        return true;
-                    }
-                    // MLD (RFC 2710, 3810).
-                    if [130, 131, 132, 143].contains(&bytes[0]) && link_multicast {
-                        return true;
-                    }
-                }
-                // DHCPv6 to ff02::1:2.
-                let agents = [0xff02, 0, 0, 0, 0, 0, 1, 2];
-                dst.segments() == agents && ports == Some((546, 547))
-            }
         }
     }
 

@@ -104,15 +104,34 @@ impl World<'_> {
             return vec![IpAddr::V4(v4)];
         }
         let o = v6.octets();
+        let v4 = |bytes: [u8; 4]| IpAddr::V4(bytes.into());
         let mut all = vec![address];
-        // 6to4 (RFC 3056): 2002:V4ADDR::/48.
-        if o[..2] == [0x20, 0x02] {
-            all.push(IpAddr::V4(Ipv4Addr::new(o[2], o[3], o[4], o[5])));
+        // Local NAT64 (RFC 8215) whose prefix nobody named: 64:ff9b:1::/48, and what
+        // prefixes of 48, 56, 64 and 96 bits would make of it.
+        if o[..6] == [0, 0x64, 0xff, 0x9b, 0, 1] {
+            all.push(v4([o[6], o[7], o[9], o[10]]));
+            all.push(v4([o[7], o[9], o[10], o[11]]));
+            all.push(v4([o[9], o[10], o[11], o[12]]));
+            all.push(v4([o[12], o[13], o[14], o[15]]));
+            return all;
         }
         // Teredo (RFC 4380): server as it is, client inverted.
         if o[..4] == [0x20, 0x01, 0, 0] {
-            all.push(IpAddr::V4(Ipv4Addr::new(o[4], o[5], o[6], o[7])));
-            all.push(IpAddr::V4(Ipv4Addr::new(!o[12], !o[13], !o[14], !o[15])));
+            all.push(v4([o[4], o[5], o[6], o[7]]));
+            all.push(v4([!o[12], !o[13], !o[14], !o[15]]));
+            return all;
+        }
+        // 6to4 (RFC 3056): 2002:V4ADDR::/48.
+        if o[..2] == [0x20, 0x02] {
+            all.push(v4([o[2], o[3], o[4], o[5]]));
+        }
+        // ISATAP (RFC 5214), with and without the bit for global addresses.
+        let isatap = matches!(o[8..12], [0 | 2, 0, 0x5e, 0xfe]);
+        // ::a.b.c.d (RFC 4291) and ::ffff:0:a.b.c.d (RFC 2765).
+        let compatible = o[..12] == [0; 12];
+        let translated = o[..12] == [0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0];
+        if isatap || compatible || translated {
+            all.push(v4([o[12], o[13], o[14], o[15]]));
         }
         all
     }

@@ -115,9 +115,10 @@ impl Words<'_> {
             .map(|(kind, ..)| *kind);
         why.push(match kind {
             Some(Judged::Inner) => format!("the packet inside goes to {judged}, which decided"),
-            Some(Judged::EmbeddedClient | Judged::InnerEmbeddedClient) => {
-                format!("a Teredo address leads to its client {judged}, which decided")
-            }
+            _ if is_local_nat64(dst) => format!(
+                "{dst} is for NAT64 of the site (RFC 8215), and `nat64` names no prefix that has \
+                 it: by one of the lengths that the prefix may have it leads to {judged}, which decided"
+            ),
             _ => format!("{dst} leads to {judged}, which decided"),
         });
     }
@@ -321,6 +322,11 @@ impl Words<'_> {
     }
 }
 
+/// 64:ff9b:1::/48.
+fn is_local_nat64(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.segments()[..3] == [0x64, 0xff9b, 1])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -499,6 +505,42 @@ note = "ticket 7"
                 None,
                 "drop",
                 "leads to 203.0.113.7",
+            ),
+            (
+                "20",
+                "fd00:20::1",
+                "64:ff9b:1:cb00:71:700::",
+                None,
+                None,
+                "drop",
+                "by one of the lengths that the prefix may have it leads to 203.0.113.7",
+            ),
+            (
+                "20",
+                "fd00:20::1",
+                "2001:db8::5efe:203.0.113.7",
+                None,
+                None,
+                "drop",
+                "leads to 203.0.113.7",
+            ),
+            (
+                "20",
+                "10.20.0.1",
+                "224.0.0.22",
+                Some("2"),
+                None,
+                "pass",
+                "keeps the link alive",
+            ),
+            (
+                "20",
+                "203.0.113.7",
+                "224.0.0.22",
+                Some("2"),
+                None,
+                "drop",
+                "is not in `sources`",
             ),
         ] {
             let answer = ask(vlan, src, dst, proto, dport);

@@ -117,7 +117,7 @@ impl ExplainQuery {
     }
 
     /// A whole frame: tags (the outer of two is an S-tag), IP header, and behind it
-    /// ports or an echo request, else zeros.
+    /// ports, an echo request or a report of IGMP, else zeros.
     ///
     /// # Errors
     /// When no packet is like that.
@@ -151,6 +151,11 @@ impl ExplainQuery {
         }
         let mut payload = [0; PAYLOAD];
         match proto {
+            // A report of a group and a source (RFC 3376 4.2), which is that long.
+            2 if !self.dst.is_ipv6() => {
+                payload[..12].copy_from_slice(&[0x22, 0, 0, 0, 0, 0, 0, 1, 3, 0, 0, 1]);
+                payload[12..].copy_from_slice(&[239, 255, 255, 250, 192, 0, 2, 1]);
+            }
             6 | 17 => {
                 payload[..2].copy_from_slice(&SOURCE_PORT.to_be_bytes());
                 payload[2..4].copy_from_slice(&self.dport.unwrap_or(0).to_be_bytes());

@@ -31,7 +31,7 @@ pub(crate) use self::naive::{is_multicast, is_private, is_special};
 use self::{
     frame::{Frame, from},
     kernel::{Expected, Field, Kernel},
-    naive::{Meant, Packet, Reference, Verdict},
+    naive::{MOST, Meant, Packet, Reference, Verdict},
     sample::{Bytes, Sample, address, look_up},
     unusual::{Unusual, in_words},
 };
@@ -209,7 +209,7 @@ impl Rules<'_> {
             let addresses = &addresses[usize::from(v6)];
             self.plain(kernel, v6, addresses)?;
             // What rules say depends on an address only by what it is in.
-            let mut alike: BTreeMap<[Option<usize>; 3], Vec<Sample>> = BTreeMap::new();
+            let mut alike: BTreeMap<[Option<usize>; MOST], Vec<Sample>> = BTreeMap::new();
             for sample in addresses {
                 alike
                     .entry(sample.meant.places())

@@ -72,10 +72,13 @@ pub(super) struct Known {
     pub(super) places: usize,
 }
 
+/// Addresses that one stands for, itself included, at most.
+pub(super) const MOST: usize = 5;
+
 /// What an address stands for: itself, or addresses in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Meant {
-    all: [Known; 3],
+    all: [Known; MOST],
     len: usize,
 }
 
@@ -85,8 +88,8 @@ impl Meant {
     }
 
     /// All that rules see of them.
-    pub(super) fn places(&self) -> [Option<usize>; 3] {
-        let mut places = [None; 3];
+    pub(super) fn places(&self) -> [Option<usize>; MOST] {
+        let mut places = [None; MOST];
         for (place, known) in places.iter_mut().zip(self.all()) {
             *place = Some(known.places);
         }
@@ -199,42 +202,51 @@ impl<'a> Reference<'a> {
             all: [Known {
                 origins: None,
                 places: 0,
-            }; 3],
+            }; MOST],
             len: 0,
         };
-        let (first, more) = self.addresses(address);
-        for address in std::iter::once(first).chain(more.into_iter().flatten()) {
+        for address in self.addresses(address).into_iter().flatten() {
             meant.all[meant.len] = self.known(address);
             meant.len += 1;
         }
         meant
     }
 
-    /// NAT64 and v4-mapped addresses stand for an IPv4 address, 6to4 and Teredo
-    /// ones for themselves and for those in them.
-    fn addresses(&self, address: IpAddr) -> (IpAddr, [Option<IpAddr>; 2]) {
+    /// NAT64 and v4-mapped addresses stand for an IPv4 address alone, others with IPv4
+    /// addresses in them for themselves, too.
+    fn addresses(&self, address: IpAddr) -> [Option<IpAddr>; MOST] {
+        let alone = |address| [Some(address), None, None, None, None];
         let IpAddr::V6(v6) = address else {
-            return (address, [None; 2]);
+            return alone(address);
         };
-        if let Some(v4) = v6.to_ipv4_mapped() {
-            return (v4.into(), [None; 2]);
-        }
-        if let Some(v4) = self.nat64(v6) {
-            return (v4.into(), [None; 2]);
+        if let Some(v4) = v6.to_ipv4_mapped().or_else(|| self.nat64(v6)) {
+            return alone(v4.into());
         }
         let o = v6.octets();
         let v4 = |at: usize| Ipv4Addr::new(o[at], o[at + 1], o[at + 2], o[at + 3]);
-        match v6.segments() {
-            [0x2002, ..] => (address, [Some(v4(2).into()), None]),
+        let more: [Option<Ipv4Addr>; MOST - 1] = match v6.segments() {
+            // RFC 8215: nobody said how long the prefix is.
+            [0x64, 0xff9b, 1, ..] => [48, 56, 64, 96].map(|length| Some(behind(o, length))),
             [0x2001, 0, ..] => {
                 let client = Ipv4Addr::from_bits(!v4(12).to_bits());
-                (address, [Some(v4(4).into()), Some(client.into())])
+                [Some(v4(4)), Some(client), None, None]
             }
-            _ => (address, [None; 2]),
+            // ISATAP stands in the interface identifier of any network.
+            [0x2002, _, _, _, 0 | 0x200, 0x5efe, ..] => [Some(v4(2)), Some(v4(12)), None, None],
+            [0x2002, ..] => [Some(v4(2)), None, None, None],
+            [_, _, _, _, 0 | 0x200, 0x5efe, ..]
+            | [0, 0, 0, 0, 0, 0, ..]
+            | [0, 0, 0, 0, 0xffff, 0, ..] => [Some(v4(12)), None, None, None],
+            _ => [None; MOST - 1],
+        };
+        let mut all = alone(address);
+        for (place, v4) in all[1..].iter_mut().zip(more) {
+            *place = v4.map(IpAddr::V4);
         }
+        all
     }
 
-    /// RFC 6052, 2.2. Byte 8 belongs to no address.
+    /// The address in one of a NAT64 prefix that is built in or named.
     fn nat64(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
         let length = if address.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] {
             96
@@ -242,10 +254,7 @@ impl<'a> Reference<'a> {
             let mut prefixes = self.claim.policy.nat64.iter();
             prefixes.find(|net| net.contains(&address))?.prefix_len()
         };
-        let bytes = address.octets();
-        let mut behind = (usize::from(length / 8)..16).filter(|at| *at != 8);
-        let mut next = || behind.next().map_or(0, |at| bytes[at]);
-        Some(Ipv4Addr::new(next(), next(), next(), next()))
+        Some(behind(address.octets(), length))
     }
 
     fn known(&self, address: IpAddr) -> Known {
@@ -365,10 +374,12 @@ impl<'a> Reference<'a> {
     /// A packet to an address, nothing about which is special: every address that
     /// it stands for is judged, the strictest verdict wins, the first of equals.
     pub(super) fn verdict(&self, zone: usize, to: &Meant, v6: bool, packet: &Packet) -> Verdict {
-        const JUDGED: [Judged; 3] = [
+        const JUDGED: [Judged; MOST] = [
             Judged::Destination,
             Judged::Embedded,
-            Judged::EmbeddedClient,
+            Judged::SecondEmbedded,
+            Judged::ThirdEmbedded,
+            Judged::FourthEmbedded,
         ];
         let mut strictest: Option<Verdict> = None;
         for (known, judged) in to.all().iter().zip(JUDGED) {
@@ -481,6 +492,13 @@ impl<'a> Reference<'a> {
             })
         })
     }
+}
+
+/// The IPv4 address behind a prefix of NAT64 (RFC 6052, 2.2): byte 8 belongs to none.
+fn behind(bytes: [u8; 16], length: u8) -> Ipv4Addr {
+    let mut places = (usize::from(length / 8)..16).filter(|at| *at != 8);
+    let mut next = || places.next().map_or(0, |at| bytes[at]);
+    Ipv4Addr::new(next(), next(), next(), next())
 }
 
 /// Whether a packet is one that a rule wants. What is hidden counts against the

@@ -22,7 +22,8 @@ const ALWAYS: &str = "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 169.
     2001:db8::/32 2620:fe::9/128 2000::/3";
 
 /// Prefixes whose addresses stand for IPv4 ones, with what stands before it.
-const EMBEDDING: &str = "::ffff:0:0/96 64:ff9b::/96";
+const EMBEDDING: &str = "::ffff:0:0/96 64:ff9b::/96 ::/96 ::ffff:0:0:0/96 64:ff9b:1::/48
+    64:ff9b:1::/64 64:ff9b:1::/96 2620:fe::5efe:0:0/96 2620:fe::200:5efe:0:0/96";
 
 /// IPv4 addresses that are tried in each prefix that stands for them, by all zones.
 const EMBEDDED: usize = 64;

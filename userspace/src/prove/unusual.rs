@@ -10,7 +10,7 @@ use kordon_ebpf::layout::{Action, Judged, Reason};
 
 use super::{
     Claim,
-    frame::{Frame, Place, extension, ip, link, to, transport},
+    frame::{Frame, Place, extension, from, ip, link, to, transport},
     kernel::{Expected, Field, Kernel},
     naive::{By, Meant, Packet, Reference, Verdict, is_multicast, is_special},
     sample::{Both, Bytes, Sample, address, every},
@@ -342,12 +342,17 @@ impl<'a> Unusual<'a> {
             ),
             (
                 "an ARP frame",
-                short(0x0806, &[0; 28]),
+                short(0x0806, &[&[0, 1, 8, 0, 6, 4, 0, 1][..], &[0; 20]].concat()),
                 decided(Action::Pass, Reason::NotIp),
             ),
             (
+                "an LLDP frame to one station",
+                short(0x88cc, &[0; 28]),
+                by_setting(Reason::Ethertype),
+            ),
+            (
                 "a PPPoE discovery frame",
-                short(0x8863, &[0; 28]),
+                short(0x8863, &[0x11, 9, 0, 0, 0, 0]),
                 discovery,
             ),
         ];
@@ -381,14 +386,15 @@ impl<'a> Unusual<'a> {
         };
         let group = |address: &str| address.parse::<IpAddr>().ok();
         // A solicitation (RFC 4861) with hop limit 255.
+        let solicitation = [&[135, 0][..], &[0; 22]].concat();
         let solicit = |address: IpAddr| {
-            let mut packet = to(ip(true, 58, &[135; 24]), address);
+            let mut packet = to(ip(true, 58, &solicitation), address);
             packet[7] = 255;
             packet
         };
         let mut packets = Vec::new();
         if let Some(all) = group("224.0.0.22") {
-            packets.push((all, to(ip(false, 2, &[0x22; 8]), all)));
+            packets.push((all, to(ip(false, 2, &[0x22, 0, 0, 0, 0, 0, 0, 0]), all)));
         }
         let router = &self.claim.environment.router;
         for address in router.iter().copied().chain(group("ff02::1:ff00:1")) {
@@ -400,6 +406,31 @@ impl<'a> Unusual<'a> {
             let frame = Frame::new(self.place, &packet);
             self.judge(kernel, verdict, &frame.bytes, || {
                 format!("what keeps the link to {address} alive,")
+            })?;
+        }
+        let Some(group) = group("ff02::1:ff00:1") else {
+            return Ok(());
+        };
+        let seen = Packet {
+            proto: Some(58),
+            port: None,
+        };
+        let rules = self.rules(group, &seen);
+        let mut behind = to(ip(true, 60, &extension(58, 0, &solicitation)), group);
+        behind[7] = 255;
+        let frame = Frame::new(self.place, &behind);
+        self.judge(kernel, rules, &frame.bytes, || {
+            format!("a solicitation to {group} behind options,")
+        })?;
+        let mut addresses = every(&self.addresses[1], SOURCES).map(|s| address(&s.bytes, true));
+        if let Some(forged) = addresses.find(|from| self.reference.is_spoofed(self.zone, *from)) {
+            let verdict = self
+                .reference
+                .met(self.zone, Reason::SpoofedSource, Some(rules));
+            let mut frame = Frame::new(self.place, &solicit(group));
+            from(&mut frame, forged);
+            self.judge(kernel, verdict, &frame.bytes, || {
+                format!("a solicitation to {group} from {forged},")
             })?;
         }
         Ok(())

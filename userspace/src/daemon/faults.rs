@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kordon_ebpf::layout::Action;
 use serde_json::Value;
 
-use super::{core::Core, refusal::Refusal, state::StateDir};
+use super::{core::Core, database::Database, refusal::Refusal, state::StateDir};
 use crate::{
     asn,
     bmp::{
@@ -20,7 +20,8 @@ use crate::{
         faults::{Step, with},
         publish::tests::{BAD, Cable, DATABASE, GOOD},
     },
-    policy::Bundle,
+    diagnostic::Diagnostics,
+    policy::{Bundle, Overlay},
 };
 
 const POLICY: &str = "[zone.cameras]\ninterfaces = [\"trunk\"]\nsources = [\"10.20.0.0/16\"]\n\
@@ -123,15 +124,42 @@ fn apply(core: &mut Core, text: &str) -> Result<Value, Refusal> {
     core.apply(Bundle::from_text("policy.toml", text), "apply", None)
 }
 
+fn block(core: &mut Core) -> Result<Value, Refusal> {
+    let entry = "[[entry]]\naction = \"block\"\ntarget = \"AS64501\"\nzone = \"cameras\"\n\
+                 added = 2026-01-01T00:00:00Z\n";
+    core.set_overlay(Overlay::parse("overlay.toml", entry).unwrap())
+}
+
+fn import(core: &mut Core) -> Result<Value, Refusal> {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("asn.csv");
+    // Everything is the blocked ASN's.
+    fs::write(&csv, DATABASE.replace("64501", "64500")).unwrap();
+    let (db, _) = asn::import(&[csv], &[]).unwrap();
+    core.replace_database(Database::new(db), &Diagnostics::default())
+}
+
 type Change = fn(&mut Core) -> Result<Value, Refusal>;
 
 #[test]
 fn a_change_is_whole_in_the_kernel_and_on_disk() {
-    let changes: [(&str, Change, &[Step]); 1] = [(
-        "apply",
-        |core| apply(core, &POLICY.replace("[64500]", "[64500, 64501]")),
-        &[Step::Directory, Step::Pin, Step::Swap, Step::Keep],
-    )];
+    let changes: [(&str, Change, &[Step]); 3] = [
+        (
+            "apply",
+            |core| apply(core, &POLICY.replace("[64500]", "[64500, 64501]")),
+            &[Step::Directory, Step::Pin, Step::Swap, Step::Keep],
+        ),
+        (
+            "block",
+            block,
+            &[Step::Directory, Step::Pin, Step::Swap, Step::Keep],
+        ),
+        (
+            "import",
+            import,
+            &[Step::Table, Step::Pin, Step::Place, Step::Swap],
+        ),
+    ];
     for (name, change, steps) in changes {
         let mut house = House::new();
         let (kept, live) = (house.kept(), house.core.datapath.live());

@@ -42,6 +42,8 @@ mod trace;
 mod turns;
 mod updates;
 mod watch;
+#[cfg(test)]
+mod zones;
 
 use std::{
     net::SocketAddr,

@@ -325,7 +325,7 @@ impl Rib {
 }
 
 /// A few rows of every text format.
-pub const SAMPLES: [&str; 15] = [
+pub const SAMPLES: [&str; 18] = [
     "1.0.0.0,1.0.0.255,13335,\"Cloudflare, Inc.\"\n2001:db8::,2001:db8::ff,4608,APNIC\n",
     "1.0.0.0\t1.0.0.255\t13335\tUS\tCLOUDFLARENET\n1.0.1.0\t1.0.3.255\t0\tNone\tNot routed\n",
     "1.0.0.0,1.0.0.255,AU\n2001:db8::/32,NO\n",
@@ -341,6 +341,9 @@ pub const SAMPLES: [&str; 15] = [
     "{\"name\":\"Level 3\",\"organizationId\":\"LVLT-ARIN\",\"country\":\"US\"}\n{\"asn\":\"1\",\"name\":\"L\",\"organizationId\":\"LVLT-ARIN\"}\n",
     "ASN,IP Prefix,Max Length,Trust Anchor,Expires\nAS13335,1.0.0.0/24,24,apnic,1700000000\nAS0,2001:db8::/32,48,apnic,1\n",
     "{\"metadata\":{\"vrps\":1},\"roas\":[{\"asn\":\"AS13335\",\"prefix\":\"1.0.0.0/24\",\"maxLength\":24,\"ta\":\"apnic\"},{\"asn\":0,\"prefix\":\"2001:db8::/32\",\"maxLength\":48}],\"aspas\":[{\"a\":[1]}]}",
+    "{\"network\":\"1.0.0.0/24\",\"country\":\"Australia\",\"country_code\":\"AU\",\"asn\":\"AS13335\",\"as_name\":\"Cloudflare\"}\n{\"network\":\"2001:db8::1\",\"country_code\":\"NO\",\"asn\":\"\"}\n",
+    "[\n{\"start_ip\":\"1.0.0.0\",\"end_ip\":\"1.0.0.255\",\"country\":\"AU\",\"asn\":13335},\n{\"cidr\":\"2001:db8::/32\",\"asn\":\"AS4608\"}\n]\n",
+    "16777216,16777471,13335,Cloudflare\n42540766411282592856903984951653826560,42540766490510755371168322545197776895,4608,APNIC\n",
 ];
 
 /// A small MaxMind DB file with everything that publishers write into one.

@@ -32,6 +32,12 @@ pub enum Mood {
     Endless,
     /// 302 to itself.
     Circle,
+    /// 302 to there.
+    Leads(String),
+    /// 429 with this as `Retry-After`.
+    Busy(&'static str),
+    /// 200 with this many bytes each tenth of a second, without end.
+    Trickle(usize),
     /// Nothing; it hangs up.
     Closed,
     /// 200 with a byte now and then.
@@ -209,6 +215,22 @@ fn answer(mut stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> 
             stream.write_all(&body)
         }
         Mood::Then(_) => Ok(()),
+        Mood::Leads(to) => write!(
+            stream,
+            "HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        ),
+        Mood::Busy(wait) => write!(
+            stream,
+            "HTTP/1.1 429 Too Many\r\nRetry-After: {wait}\r\nContent-Length: 0\r\n\
+             Connection: close\r\n\r\n"
+        ),
+        Mood::Trickle(bytes) => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+            loop {
+                stream.write_all(&vec![b'#'; bytes])?;
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
         Mood::Circle => stream.write_all(
             b"HTTP/1.1 302 Found\r\nLocation: /round\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
         ),

@@ -50,7 +50,7 @@ fn what_loses_too_much_is_held_back() -> Result<()> {
             good.replace("198.51.100.0,198.51.100.255", "198.51.100.0,198.51.100.63")
                 .into(),
             "halved",
-            "loses 1 of its 2 prefixes",
+            "loses 1 of its 1 IPv4 prefixes",
         ),
         (
             "a default route",
@@ -175,14 +175,39 @@ fn what_is_held_back_can_be_looked_at_and_taken() -> Result<()> {
     assert_eq!(first["subject"], "AS64500");
     assert_eq!(first["lost"][0]["prefix"], "198.51.100.0/24");
     assert_eq!(first["lost"][0]["others"][0], 64777);
+    // A refused import leaves nothing that a later `--accept` could take.
     under_traffic(&router, || {
         let said = refused(&controller, &["asndb", "import", &new])?;
         ensure!(said.contains("AS64500"), "{said}");
+        ensure!(said.contains("asndb import --accept"), "{said}");
         Ok(())
     })?;
-    fs::remove_file(&*new)?;
+    assert_eq!(status(&controller)?["update"]["held"], Value::Null);
+    assert!(!router.path("state/asndb.held.snapshot").exists());
+    let said = refused(&controller, &["asndb", "diff"])?;
+    assert!(said.contains("no update is held back"), "{said}");
+    let said = refused(&controller, &["asndb", "discard"])?;
+    assert!(said.contains("no update is held back"), "{said}");
+
+    // An update is kept, and forgotten.
+    fs::copy(&*new, router.path("asn.csv"))?;
+    refused(&controller, &["asndb", "update"])?;
+    let kept = status(&controller)?["update"]["held"].clone();
+    let gone = controller.cli(&["asndb", "discard"])?;
+    assert_eq!(gone["discarded"], kept);
+    assert_eq!(status(&controller)?["update"]["held"], Value::Null);
+    assert!(!router.path("state/asndb.held.snapshot").exists());
+
+    let said = refused(&controller, &["asndb", "update"])?;
+    let id = kept["id"].as_str().unwrap_or("none");
+    assert!(said.contains(&format!("--accept={id}")), "{said}");
     let held = change(&controller.cli(&["asndb", "diff"])?);
     assert_eq!(held, first);
+    fs::remove_file(router.path("asn.csv"))?;
+    // What is not what somebody has looked at is not taken.
+    let said = refused(&controller, &["asndb", "update", "--accept=0123456789ab"])?;
+    assert!(said.contains(id), "{said}");
+    assert!(drops(&router, BLOCKED)?);
 
     // The next daemon knows of it, and takes it without the file.
     controller.kill()?;
@@ -191,10 +216,64 @@ fn what_is_held_back_can_be_looked_at_and_taken() -> Result<()> {
         Ok(!status(&controller)?["update"]["held"].is_null())
     })?;
     assert!(drops(&router, BLOCKED)?);
-    controller.cli(&["asndb", "update", "--accept"])?;
+    let said = controller.cli(&["asndb", "update", &format!("--accept={id}")])?;
+    let taken = &said["accepted"];
+    assert_eq!(taken["id"], id);
+    let source = &taken["sources"][0];
+    assert!(source["file"].to_string().contains("asn.csv"), "{source}");
+    let hash = kordon::asn::fetch::sha256(&router.path("new.csv"))?;
+    assert_eq!(source["sha256"], hash);
+    assert!(source["date"].is_string(), "{source}");
+    assert!(taken["concerns"].to_string().contains("AS64500"), "{taken}");
+    let log = fs::read_to_string(router.path("kordon.log"))?;
+    assert!(
+        log.contains(&format!("accepted: database {id} of")),
+        "no word in the log"
+    );
     assert!(!drops(&router, BLOCKED)?);
     assert_eq!(status(&controller)?["update"]["held"], Value::Null);
     assert!(!router.path("state/asndb.held.snapshot").exists());
+    Ok(())
+}
+
+/// Who is named loses one of two prefixes: that is taken, and shown until it is seen.
+#[test]
+fn who_loses_half_is_shown() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("half", binary)?;
+    let second = "198.51.103.0,198.51.103.255,64500,Bad\n";
+    let (whole, half) = (whole(1000) + second, whole(1000));
+    router.write("asn.csv", &whole)?;
+    let (controller, _) = Controller::start(&router.place())?;
+    let warned = |controller: &Controller| -> Result<String> {
+        Ok(status(controller)?["update"]["warnings"].to_string())
+    };
+    assert_eq!(warned(&controller)?, "null");
+    router.write("asn.csv", &half)?;
+    controller.cli(&["asndb", "update"])?;
+    let words = "AS64500 (Bad), which the policy names, loses 1 of its 2 IPv4 prefixes";
+    let said = warned(&controller)?;
+    assert!(said.contains(words), "{said}");
+    // The same again is no good update, and a restart is none.
+    controller.cli(&["asndb", "update"])?;
+    assert_eq!(warned(&controller)?, said);
+    controller.kill()?;
+    let (controller, _) = Controller::start(&router.place())?;
+    assert_eq!(warned(&controller)?, said);
+    controller.cli(&["asndb", "acknowledge"])?;
+    assert_eq!(warned(&controller)?, "null");
+    refused(&controller, &["asndb", "acknowledge"])?;
+    // A good one clears it as well.
+    router.write("asn.csv", &whole)?;
+    controller.cli(&["asndb", "update"])?;
+    router.write("asn.csv", &half)?;
+    controller.cli(&["asndb", "update"])?;
+    assert!(warned(&controller)?.contains(words));
+    router.write("asn.csv", &whole)?;
+    controller.cli(&["asndb", "update"])?;
+    assert_eq!(warned(&controller)?, "null");
     Ok(())
 }
 
@@ -404,6 +483,33 @@ fn sources_are_fetched_by_the_clock_and_checked() -> Result<()> {
     assert!(drops(&router, OTHER)?);
     controller.cli(&["asndb", "update", "--accept"])?;
     assert!(drops(&router, BLOCKED)? && !drops(&router, OTHER)?);
+    Ok(())
+}
+
+/// A server that asks to be left alone for a while is, by the clock.
+#[test]
+fn servers_are_not_asked_before_they_want_it() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("later", binary)?;
+    let server = Server::start(&router.wire.namespace, Mood::Busy("3600"))?;
+    fetching(&router, &server.url("asn.csv"), "1s")?;
+    let controller = Controller::spawn(&router.place())?;
+    until("it is said", || {
+        Ok(status(&controller).is_ok_and(|asndb| {
+            asndb["update"]["failure"]
+                .to_string()
+                .contains("asks to be asked again")
+        }))
+    })?;
+    // Every second otherwise.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert_eq!(server.requests().len(), 1);
+    // A person may.
+    server.set(Mood::Serve(whole(1000).into_bytes()));
+    controller.cli(&["asndb", "update"])?;
+    assert!(drops(&router, BLOCKED)?);
     Ok(())
 }
 

@@ -220,3 +220,30 @@ fn who_cannot_be_found_is_no_empty_set() -> Result<()> {
     ensure!(status(&controller)?["prefixes_v4"] == before);
     check(&router, &VERDICTS)
 }
+
+/// Small files that would be large, or read for ever: refused within the memory and the time
+/// that docs/asndb.md promises.
+#[test]
+fn small_files_cost_little() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let cases = concat!(env!("CARGO_MANIFEST_DIR"), "/data/cases");
+    for (name, words) in [
+        ("bomb.bz2", "grows to more than 250 times its size"),
+        ("pointers.mmdb", "it holds no rows"),
+    ] {
+        // 400 MB of addresses, and a minute on a machine that does something else as well.
+        let limited = format!(
+            "ulimit -v 400000; exec timeout 60 {} asndb info --asn-db {cases}/{name}",
+            binary.display()
+        );
+        let output = std::process::Command::new("sh")
+            .args(["-c", &limited])
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(1), "{name}: {output:?}");
+        ensure!(said.contains(words), "{name}: no {words:?} in {said}");
+    }
+    Ok(())
+}

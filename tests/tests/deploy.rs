@@ -126,6 +126,11 @@ fn alerts_are_tested_both_ways() {
 fn examples_are_good() {
     let (config, found) = config::load(&deploy("etc/kordon.toml"));
     assert!(config.is_some() && found.warnings.is_empty(), "{found:?}");
+    // A database on day one.
+    let remotes = config.unwrap().updates.remotes;
+    assert_eq!(remotes.len(), 1);
+    let url = remotes[0].url.as_str();
+    assert_eq!(url, "https://iptoasn.com/data/ip2asn-combined.tsv.gz");
     let path = deploy("etc/policy.toml");
     let (policy, found) = policy::load(&path, &Overlay::default(), &Context::now(None));
     assert!(policy.is_some() && found.warnings.is_empty(), "{found:?}");

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Result;
-use kordon::asn::fetch::{FetchError, Fetched, Fetching, Known, Progress, Remote, fetch};
+use kordon::asn::fetch::{FetchError, Fetched, Fetching, Header, Known, Progress, Remote, fetch};
 use kordon_tests::{
     lab::Namespace,
     server::{Mood, Server},
@@ -44,6 +44,8 @@ impl Lab {
             url: url.parse().unwrap(),
             checksum: None,
             every: Duration::from_secs(1),
+            user_agent: None,
+            headers: Vec::new(),
         };
         let folder = self.folder.path();
         self.namespace
@@ -123,15 +125,38 @@ fn through_a_proxy() -> Result<()> {
     // There is no such host, and nobody but the proxy is asked.
     let url = "http://sources.invalid/asn.csv?license=key";
     assert_eq!(new(lab.get(url, None)).0, b"good");
-    let head = proxy.requests().remove(0);
+    let heads = proxy.requests();
+    let [head] = heads.as_slice() else {
+        panic!("{heads:?}");
+    };
+    // As curl does it: many proxies allow CONNECT to port 443 alone.
     assert!(
-        head.starts_with("CONNECT sources.invalid") || head.starts_with(&format!("GET {url}")),
+        head.starts_with(&format!("GET {url} HTTP/1.1\r\n")),
         "{head}"
     );
+    let small = head.to_lowercase();
+    assert!(small.contains("\r\nhost: sources.invalid\r\n"), "{head}");
+    // `me:secret`.
     assert!(
-        head.to_lowercase().contains("proxy-authorization: basic "),
+        head.to_lowercase()
+            .contains("\r\nproxy-authorization: basic bwu6c2vjcmv0\r\n"),
         "{head}"
     );
+    // Where that leads, the proxy is asked too; what is secure goes through a tunnel, which
+    // this one does not speak.
+    proxy.set(Mood::Then(vec![
+        Mood::Leads("http://other.invalid:8080/b.csv".to_owned()),
+        Mood::Serve(b"more".to_vec()),
+    ]));
+    assert_eq!(new(lab.get(url, None)).0, b"more");
+    let heads = proxy.requests();
+    assert!(
+        heads[1].starts_with("GET http://other.invalid:8080/b.csv HTTP/1.1\r\n"),
+        "{heads:?}"
+    );
+    lab.get("https://sources.invalid/asn.csv", None)
+        .unwrap_err();
+    assert!(proxy.requests()[0].starts_with("CONNECT sources.invalid:443 HTTP/1.1\r\n"));
     lab.options.proxy = Some("http://127.0.0.1:1".to_owned());
     let error = lab.get(url, None).unwrap_err().to_string();
     assert!(error.to_lowercase().contains("refused"), "{error}");
@@ -147,6 +172,8 @@ fn servers_that_never_come_to_an_end() -> Result<()> {
     for (mood, words) in [
         (Mood::Silent, "timeout"),
         (Mood::Drip, "too slowly"),
+        // Six KiB a second, and so 24 days for two GiB.
+        (Mood::Trickle(600), "too slowly"),
         (Mood::Endless, "larger than 1 MiB"),
     ] {
         server.set(mood);
@@ -156,7 +183,79 @@ fn servers_that_never_come_to_an_end() -> Result<()> {
         let took = start.elapsed();
         assert!(took < Duration::from_secs(6), "{words}: {took:?}");
     }
+    // Fast enough, and never done.
+    lab.options.max_time = Duration::from_secs(3);
+    server.set(Mood::Trickle(4 << 10));
+    let error = lab.get(&server.url("a"), None).unwrap_err().to_string();
+    assert!(error.contains("took too long"), "{error}");
     assert_eq!(std::fs::read_dir(lab.folder.path())?.count(), 0);
+    Ok(())
+}
+
+#[test]
+fn servers_are_asked_when_they_want_it() -> Result<()> {
+    let mut lab = Lab::new("later")?;
+    lab.options.retries = 2;
+    let good = Mood::Serve(b"good".to_vec());
+    let server = Server::start(
+        &lab.namespace,
+        Mood::Then(vec![Mood::Busy("3"), good.clone()]),
+    )?;
+    let start = Instant::now();
+    assert_eq!(new(lab.get(&server.url("a"), None)).0, b"good");
+    let took = start.elapsed();
+    assert!(took >= Duration::from_secs(3), "{took:?}");
+    // For so long nobody waits here: it is said, and left to the clock.
+    server.requests();
+    server.set(Mood::Then(vec![Mood::Busy("7200"), good]));
+    let start = Instant::now();
+    let error = lab.get(&server.url("a"), None).unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(2));
+    assert_eq!(error.wait(), Some(Duration::from_secs(7200)));
+    assert!(error.to_string().contains("429"), "{error}");
+    assert_eq!(server.requests().len(), 1);
+    Ok(())
+}
+
+#[test]
+fn what_one_server_is_told_is_not_told_to_another() -> Result<()> {
+    let lab = Lab::new("headers")?;
+    let good = Mood::Serve(b"good".to_vec());
+    let other = Server::start(&lab.namespace, good.clone())?;
+    let server = Server::start(
+        &lab.namespace,
+        Mood::Then(vec![
+            Mood::Leads("/here".to_owned()),
+            Mood::Leads(other.url("there")),
+        ]),
+    )?;
+    let remote = Remote {
+        url: server.url("a").parse()?,
+        checksum: None,
+        every: Duration::from_secs(1),
+        user_agent: Some("us".to_owned()),
+        headers: vec![Header {
+            name: "Authorization".to_owned(),
+            value: "Bearer secret".to_owned(),
+        }],
+    };
+    let folder = lab.folder.path();
+    let fetched = lab
+        .namespace
+        .run(|| Ok(fetch(&remote, None, folder, &lab.options, &lab.progress)))?;
+    assert_eq!(new(fetched).0, b"good");
+    let heads = server.requests();
+    assert!(heads[1].starts_with("GET /here "), "{heads:?}");
+    for head in &heads {
+        let head = head.to_lowercase();
+        assert!(head.contains("authorization: bearer secret"), "{head}");
+        assert!(head.contains("user-agent: us\r\n"), "{head}");
+    }
+    let head = other.requests().remove(0).to_lowercase();
+    assert!(
+        !head.contains("secret") && head.contains("user-agent: us"),
+        "{head}"
+    );
     Ok(())
 }
 
@@ -221,5 +320,20 @@ fn servers_are_who_they_say() -> Result<()> {
     lab.options.ca = Some(lab.folder.path().join("ca.pem"));
     lab.options.timeout = Duration::from_secs(5);
     assert_eq!(new(lab.get(url, None)).0, b"good");
+    // What was asked for in confidence is not fetched from anybody.
+    let plain = Server::start(&lab.namespace, Mood::Serve(b"forged".to_vec()))?;
+    let leads = format!(
+        "HTTP/1.1 302 Found\r\nLocation: {}\r\nContent-Length: 0\r\n\r\n",
+        plain.url("asn.csv")
+    );
+    std::fs::write(lab.folder.path().join("leads"), leads)?;
+    let error = lab.get("https://127.0.0.1:8443/leads", None).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("a redirect leads from `https` to `http://"),
+        "{error}"
+    );
+    assert!(plain.requests().is_empty());
     Ok(())
 }

@@ -248,6 +248,7 @@ fn sources() -> Vec<Vec<u8>> {
         gzip.write_all(&seed).unwrap();
         seeds.push(gzip.finish().unwrap());
         seeds.push(zstd::encode_all(seed.as_slice(), 3).unwrap());
+        seeds.push(liblzma::encode_all(seed.as_slice(), 1).unwrap());
     }
     seeds
 }
@@ -333,6 +334,8 @@ fn packed(text: &str) -> Vec<Vec<u8>> {
     vec![
         text.as_bytes().to_vec(),
         format!("\u{feff}{}", text.replace('\n', "\r\n")).into_bytes(),
+        text.replace('\n', "\r").into_bytes(),
+        liblzma::encode_all(text.as_bytes(), 1).unwrap(),
         bzip2.finish().unwrap(),
         zstd::encode_all(text.as_bytes(), 3).unwrap(),
     ]
@@ -382,6 +385,18 @@ fn source_columns() {
 }
 
 #[test]
+fn source_networks() {
+    source(samples(|text| {
+        text.starts_with("{\"network") || text.starts_with("[\n")
+    }));
+}
+
+#[test]
+fn source_numbers() {
+    source(samples(|text| text.starts_with("16777216")));
+}
+
+#[test]
 fn source_delegated() {
     source(samples(|text| text.contains("|apnic|")));
 }
@@ -398,7 +413,9 @@ fn source_vrp_json() {
 
 #[test]
 fn source_mmdb() {
-    source([24, 28, 32].map(formats::small_mmdb).to_vec());
+    let mut seeds = [24, 28, 32].map(formats::small_mmdb).to_vec();
+    seeds.push(include_bytes!("../data/cases/pointers.mmdb").to_vec());
+    source(seeds);
 }
 
 #[test]

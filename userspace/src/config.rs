@@ -256,6 +256,7 @@ impl Reader<'_, '_> {
             "source",
             "proxy",
             "timeout",
+            "max_time",
             "retries",
             "max_mib",
             "ca",

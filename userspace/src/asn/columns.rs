@@ -7,7 +7,6 @@ use super::format::Format;
 use super::line::{
     self, Addresses, Fact, Fault, Parsed, Record, RowError, What, as_number, country, printable,
 };
-use super::text::prefix_at;
 
 /// What a column means, by the names that it goes by, lower case.
 const NAMES: &[(Column, &[&str])] = &[
@@ -17,9 +16,26 @@ const NAMES: &[(Column, &[&str])] = &[
     ),
     (
         Column::Start,
-        &["start", "start_ip", "ip_start", "range_start"],
+        &[
+            "start",
+            "start_ip",
+            "ip_start",
+            "range_start",
+            "ip_range_start",
+            "ip_from",
+        ],
     ),
-    (Column::End, &["end", "end_ip", "ip_end", "range_end"]),
+    (
+        Column::End,
+        &[
+            "end",
+            "end_ip",
+            "ip_end",
+            "range_end",
+            "ip_range_end",
+            "ip_to",
+        ],
+    ),
     (
         Column::Asn,
         &["asn", "autonomous_system_number", "as_number"],
@@ -216,11 +232,11 @@ impl<'a> Row<'a> {
         };
         let what = match self.format {
             Format::VrpCsv => {
-                let max = self.text(Column::MaxLength);
-                let max = std::str::from_utf8(max).ok().and_then(|m| m.parse().ok());
-                match (asn, max) {
-                    (Some(asn), Some(max)) => What::Vrp { asn, max },
-                    _ => return Err(self.wants("an AS number and a longest length")),
+                let text = self.text(Column::MaxLength);
+                let max = std::str::from_utf8(text).ok().and_then(|m| m.parse().ok());
+                match asn {
+                    Some(asn) if max.is_some() || text.is_empty() => What::Vrp { asn, max },
+                    _ => return Err(self.wants("an AS number and a longest length, if any")),
                 }
             }
             Format::MaxMindCountry => {
@@ -230,7 +246,7 @@ impl<'a> Row<'a> {
             }
             _ => What::Network {
                 asn,
-                name: self.raw(Column::Name),
+                name: self.raw(Column::Name).into(),
                 block: country(self.text(Column::Country)).flatten(),
             },
         };
@@ -245,16 +261,14 @@ impl<'a> Row<'a> {
 
     fn addresses(&self) -> Result<(Addresses, Range<usize>), RowError> {
         if let Some(at) = self.at(Column::Network) {
-            // IPinfo writes single addresses without a length.
             let text = &self.line[at.clone()];
-            if let Some(address) = line::read_address(text) {
-                let addresses = match address {
-                    std::net::IpAddr::V4(a) => Addresses::V4(a.into(), a.into()),
-                    std::net::IpAddr::V6(a) => Addresses::V6(a.into(), a.into()),
-                };
-                return Ok((addresses, at));
-            }
-            return Ok((prefix_at(self.line, &at)?, at));
+            return match line::network(text) {
+                Some(addresses) => Ok((addresses, at)),
+                None => Err(RowError {
+                    fault: Fault::NoPrefix(printable(text)),
+                    at,
+                }),
+            };
         }
         let (Some(start), Some(end)) = (self.at(Column::Start), self.at(Column::End)) else {
             return Err(self.wants("a network, or start and end"));

@@ -82,10 +82,27 @@ pub struct Change {
     pub lost_share: f64,
     /// Prefixes of `before` that lost an address.
     pub damaged: u64,
+    /// The same of IPv4 alone: what one family has is nothing to compare the other with.
+    pub ipv4: Loss,
+    /// Of IPv6.
+    pub ipv6: Loss,
     /// Addresses that came, as prefixes, IPv4 first.
     pub gained: Vec<Moved>,
     /// Addresses that went.
     pub lost: Vec<Moved>,
+}
+
+/// What became of one family of a subject's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Loss {
+    /// Prefixes before.
+    pub before: u64,
+    /// Prefixes after.
+    pub after: u64,
+    /// The share of the addresses before that went, 0 to 1.
+    pub lost_share: f64,
+    /// Prefixes of `before` that lost an address.
+    pub damaged: u64,
 }
 
 /// Both databases in numbers, and what changed for those that are looked at.
@@ -140,7 +157,10 @@ fn change(
     if nothing {
         return None;
     }
-    let count = |space: &Space| prefixes(&space.v4) + prefixes(&space.v6);
+    let (ipv4, ipv6) = (
+        loss(&old.v4, &new.v4, &lost_v4),
+        loss(&old.v6, &new.v6, &lost_v6),
+    );
     let moved = |v4: &[(u32, u32)], v6: &[(u128, u128)], there: &AsnDb| {
         let mut nets = Vec::new();
         for &(start, end) in v4 {
@@ -166,13 +186,24 @@ fn change(
     Some(Change {
         subject,
         name,
-        before: count(old),
-        after: count(new),
-        lost_share: share(&lost_v4, &old.v4).max(share(&lost_v6, &old.v6)),
-        damaged: damaged(&old.v4, &lost_v4) + damaged(&old.v6, &lost_v6),
+        before: ipv4.before + ipv6.before,
+        after: ipv4.after + ipv6.after,
+        lost_share: ipv4.lost_share.max(ipv6.lost_share),
+        damaged: ipv4.damaged + ipv6.damaged,
+        ipv4,
+        ipv6,
         gained: moved(&came_v4, &came_v6, before),
         lost: moved(&lost_v4, &lost_v6, after),
     })
+}
+
+fn loss<A: Address>(old: &[(A, A)], new: &[(A, A)], lost: &[(A, A)]) -> Loss {
+    Loss {
+        before: prefixes(old),
+        after: prefixes(new),
+        lost_share: share(lost, old),
+        damaged: damaged(old, lost),
+    }
 }
 
 fn prefixes<A: Address>(ranges: &[(A, A)]) -> u64 {

@@ -6,32 +6,34 @@
 //! whole: as long as the server announced, and with the checksum that is published
 //! beside it.
 
+mod checksum;
+mod http;
 mod progress;
+pub mod proxy;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::fmt::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
-use ureq::http::{StatusCode, header};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, Proxy};
 use url::Url;
 
+pub use self::checksum::sha256;
 pub use self::progress::{Progress, Transfer};
 
-/// Longest answer to a question for a checksum, bytes.
-const CHECKSUM_FILE: u64 = 1 << 20;
-/// Bytes a second: what comes slower for longer than the timeout is given up, or a
-/// server that sends a byte now and then would hold up updates for ever.
-const SLOWEST: u64 = 1 << 10;
+/// Bytes a second, over each two timeouts: a server that sends a byte now and then would
+/// hold up updates for ever.
+const SLOWEST: u64 = 8 << 10;
+/// Longer than this nobody waits here for a server that asks to be asked later.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than this no server keeps itself from being asked.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// Pause before the second attempt; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -44,6 +46,25 @@ pub struct Remote {
     pub checksum: Option<Url>,
     /// How often it is asked for.
     pub every: Duration,
+    /// What the server is told instead of kordon's own name.
+    pub user_agent: Option<String>,
+    /// What else it is told; keys, for example. Servers that it redirects to are not.
+    pub headers: Vec<Header>,
+}
+
+/// A field of a request.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Its name.
+    pub name: String,
+    /// What it says: nobody's business.
+    pub value: String,
+}
+
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: …", self.name)
+    }
 }
 
 /// How to fetch.
@@ -53,6 +74,8 @@ pub struct Fetching {
     pub proxy: Option<String>,
     /// For a connection, an answer, and each part of it.
     pub timeout: Duration,
+    /// For a source, with all attempts.
+    pub max_time: Duration,
     /// Attempts after the first.
     pub retries: u32,
     /// Longest file, bytes, as it is transferred.
@@ -66,6 +89,7 @@ impl Default for Fetching {
         Self {
             proxy: None,
             timeout: Duration::from_secs(30),
+            max_time: Duration::from_secs(3600),
             retries: 3,
             max_bytes: 2 << 30,
             ca: None,
@@ -126,6 +150,8 @@ pub enum FetchError {
         reason: String,
         /// Asking again may help.
         passing: bool,
+        /// Not before so much time has passed, says the server.
+        after: Option<Duration>,
         /// What would cure it.
         help: &'static str,
     },
@@ -149,6 +175,30 @@ impl FetchError {
         }
     }
 
+    /// How long the server asks not to be asked again; a day at most.
+    #[must_use]
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Failed { after, .. } => after.map(|after| after.min(LONGEST_WAIT)),
+            Self::Store { .. } => None,
+        }
+    }
+
+    /// Its server asked not to be asked yet.
+    #[must_use]
+    pub fn not_yet(remote: &Remote, wait: Duration) -> Self {
+        let reason = format!("the server asks to be asked again in {wait:.0?}");
+        passing(&shown(&remote.url), reason).after(wait)
+    }
+
+    /// The same, not before so much time has passed.
+    fn after(mut self, wait: Duration) -> Self {
+        if let Self::Failed { after, .. } = &mut self {
+            *after = Some(wait);
+        }
+        self
+    }
+
     /// Whether asking again may help.
     fn is_passing(&self) -> bool {
         match self {
@@ -170,27 +220,8 @@ pub fn shown(url: &Url) -> String {
     url.into()
 }
 
-/// The SHA-256 of a file, hexadecimal.
-///
-/// # Errors
-///
-/// When it cannot be read.
-pub fn sha256(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hex(&hash.finalize())),
-            Ok(count) => hash.update(&buffer[..count]),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-}
-
 /// Fetches one source unless the server has what is `known`, into a file of its own
-/// in `folder`. Blocks, at worst for some multiples of the timeout.
+/// in `folder`. Blocks, at worst for the time that a source may take.
 ///
 /// # Errors
 ///
@@ -205,21 +236,26 @@ pub fn fetch(
     progress.begin(&shown(&remote.url));
     let mut pause = FIRST_PAUSE;
     let mut left = options.retries;
+    let end = Instant::now() + options.max_time;
     let result = loop {
-        let result = attempt(remote, known, folder, options, progress);
-        let why: &dyn std::fmt::Display = match &result {
+        let result = attempt(remote, known, folder, options, progress, end);
+        let why: &dyn fmt::Display = match &result {
             Err(e) if e.is_passing() => e,
             // A file may be replaced before its checksum.
             Ok(Fetched::Doubtful(.., mismatch)) => mismatch,
             _ => break result,
         };
-        if left == 0 {
+        // Many routers that failed together do not come back together.
+        let mut wait = pause.mul_f64(0.5 + fastrand::f64());
+        if let Err(e) = &result {
+            wait = wait.max(e.wait().unwrap_or_default());
+        }
+        if left == 0 || wait > PATIENCE || Instant::now() + wait > end {
             break result;
         }
         tracing::debug!("{why}; trying again");
         left -= 1;
-        // Many routers that failed together do not come back together.
-        sleep(pause.mul_f64(0.5 + fastrand::f64()));
+        sleep(wait);
         pause *= 2;
     };
     progress.last(|transfer| transfer.done = true);
@@ -232,11 +268,12 @@ fn attempt(
     folder: &Path,
     options: &Fetching,
     progress: &Progress,
+    end: Instant,
 ) -> Result<Fetched, FetchError> {
     let url = shown(&remote.url);
     let expected = match &remote.checksum {
         Some(address) => {
-            let expected = checksum(remote, address, options)?;
+            let expected = checksum::published_for(remote, address, options)?;
             if known.is_some_and(|known| known.sha256 == expected) {
                 return Ok(Fetched::Unchanged);
             }
@@ -244,7 +281,7 @@ fn attempt(
         }
         None => None,
     };
-    let Some(mut answer) = open(&remote.url, known, options)? else {
+    let Some(mut answer) = http::open(&remote.url, remote, known, options)? else {
         return Ok(Fetched::Unchanged);
     };
     progress.last(|transfer| {
@@ -264,7 +301,7 @@ fn attempt(
     let mut file = NamedTempFile::with_prefix_in(".fetch-", folder).map_err(store)?;
     let mut hash = Sha256::new();
     let mut received = 0;
-    let began = Instant::now();
+    let mut pace = Pace::new(options);
     let mut buffer = vec![0; 64 << 10];
     loop {
         let count = match answer.body.read(&mut buffer) {
@@ -282,10 +319,17 @@ fn attempt(
         if received > options.max_bytes {
             return Err(too_large(&url, options));
         }
-        let taken = began.elapsed();
-        if taken > options.timeout && received < taken.as_secs().saturating_mul(SLOWEST) {
-            let reason = format!("it comes too slowly: {received} bytes in {taken:.0?}");
-            return Err(passing(&url, reason));
+        pace.keep(&url, received)?;
+        if Instant::now() > end {
+            let reason = format!(
+                "it took too long: {received} bytes in {:?}",
+                options.max_time
+            );
+            return Err(lasting(
+                &url,
+                reason,
+                "raise `max_time` in `[asndb]` if it must",
+            ));
         }
         hash.update(&buffer[..count]);
         file.write_all(&buffer[..count]).map_err(store)?;
@@ -320,11 +364,48 @@ fn attempt(
     })
 }
 
+/// How fast a file comes.
+struct Pace {
+    /// Over so long.
+    over: Duration,
+    since: Instant,
+    had: u64,
+}
+
+impl Pace {
+    fn new(options: &Fetching) -> Self {
+        Self {
+            over: options.timeout * 2,
+            since: Instant::now(),
+            had: 0,
+        }
+    }
+
+    /// So many bytes have come.
+    fn keep(&mut self, url: &str, received: u64) -> Result<(), FetchError> {
+        let taken = self.since.elapsed();
+        if taken < self.over {
+            return Ok(());
+        }
+        let came = received - self.had;
+        if came < taken.as_secs().saturating_mul(SLOWEST) {
+            let least = SLOWEST >> 10;
+            let reason = format!(
+                "it comes too slowly: {came} bytes in {taken:.0?}, less than {least} KiB a second"
+            );
+            return Err(passing(url, reason));
+        }
+        (self.since, self.had) = (Instant::now(), received);
+        Ok(())
+    }
+}
+
 fn too_large(url: &str, options: &Fetching) -> FetchError {
     FetchError::Failed {
         url: url.to_owned(),
         reason: format!("it is larger than {} MiB", options.max_bytes >> 20),
         passing: false,
+        after: None,
         help: "raise `max_mib` in `[asndb]` if that is as it should be",
     }
 }
@@ -334,6 +415,7 @@ fn passing(url: &str, reason: String) -> FetchError {
         url: url.to_owned(),
         reason,
         passing: true,
+        after: None,
         help: "see whether the server can be reached from this router; it is asked again later",
     }
 }
@@ -343,223 +425,8 @@ fn lasting(url: &str, reason: impl Into<String>, help: &'static str) -> FetchErr
         url: url.to_owned(),
         reason: reason.into(),
         passing: false,
+        after: None,
         help,
-    }
-}
-
-/// An answer with a file in it.
-struct Stream {
-    body: Box<dyn Read>,
-    length: Option<u64>,
-    known: Known,
-}
-
-/// `None`: it is what is known.
-fn open(
-    url: &Url,
-    known: Option<&Known>,
-    options: &Fetching,
-) -> Result<Option<Stream>, FetchError> {
-    if url.scheme() == "file" {
-        return open_path(url, known);
-    }
-    let name = shown(url);
-    let agent = agent(&name, options)?;
-    let mut request = agent.get(url.as_str());
-    if let Some(known) = known {
-        if let Some(etag) = &known.etag {
-            request = request.header(header::IF_NONE_MATCH, etag);
-        }
-        if let Some(date) = &known.last_modified {
-            request = request.header(header::IF_MODIFIED_SINCE, date);
-        }
-    }
-    let answer = request.call().map_err(|e| failed(&name, &e))?;
-    let status = answer.status();
-    if status == StatusCode::NOT_MODIFIED && known.is_some() {
-        return Ok(None);
-    }
-    if status != StatusCode::OK {
-        let reason = format!("the server says {status}");
-        let busy = status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT;
-        if busy || status.is_server_error() {
-            return Err(passing(&name, reason));
-        }
-        let help = "check the address, and the key in it if there is one";
-        return Err(lasting(&name, reason, help));
-    }
-    let field = |name: header::HeaderName| {
-        let value = answer.headers().get(name)?;
-        value.to_str().ok().map(str::to_owned)
-    };
-    let length = field(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
-    let known = Known {
-        etag: field(header::ETAG),
-        last_modified: field(header::LAST_MODIFIED),
-        sha256: String::new(),
-    };
-    let body = answer
-        .into_body()
-        .into_with_config()
-        .limit(u64::MAX)
-        .reader();
-    Ok(Some(Stream {
-        body: Box::new(body),
-        length,
-        known,
-    }))
-}
-
-fn open_path(url: &Url, known: Option<&Known>) -> Result<Option<Stream>, FetchError> {
-    let name = shown(url);
-    let path = url.to_file_path().map_err(|()| {
-        let help = "write it like `file:///var/lib/lists/asn.csv`";
-        lasting(&name, "it is no path of this machine", help)
-    })?;
-    let said = |e: io::Error| lasting(&name, e.to_string(), "check the path and its permissions");
-    let file = File::open(path).map_err(said)?;
-    let metadata = file.metadata().map_err(said)?;
-    let changed = metadata.modified().ok();
-    let changed = changed.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-    let changed = changed.map(|at| {
-        format!(
-            "{}.{:09} {}",
-            at.as_secs(),
-            at.subsec_nanos(),
-            metadata.len()
-        )
-    });
-    if changed.is_some() && known.is_some_and(|known| known.last_modified == changed) {
-        return Ok(None);
-    }
-    Ok(Some(Stream {
-        body: Box::new(file),
-        length: Some(metadata.len()),
-        known: Known {
-            last_modified: changed,
-            ..Known::default()
-        },
-    }))
-}
-
-fn agent(url: &str, options: &Fetching) -> Result<Agent, FetchError> {
-    let proxy = match &options.proxy {
-        Some(proxy) => Some(Proxy::new(proxy).map_err(|e| {
-            let reason = format!("the proxy cannot be used: {e}");
-            lasting(url, reason, "write `proxy = \"http://proxy.example:3128\"`")
-        })?),
-        None => Proxy::try_from_env(),
-    };
-    let mut tls = TlsConfig::builder();
-    if let Some(path) = &options.ca {
-        let help = "`ca` in `[asndb]` names a file with certificates in PEM";
-        let name = path.display();
-        let bytes = std::fs::read(path)
-            .map_err(|e| lasting(url, format!("cannot read `{name}`: {e}"), help))?;
-        let certificates: Vec<Certificate<'static>> = parse_pem(&bytes)
-            .filter_map(|item| match item {
-                Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                _ => None,
-            })
-            .collect();
-        if certificates.is_empty() {
-            return Err(lasting(url, format!("`{name}` holds no certificate"), help));
-        }
-        tls = tls.root_certs(RootCerts::new_with_certs(&certificates));
-    }
-    let limit = Some(options.timeout);
-    let config = Agent::config_builder()
-        .proxy(proxy)
-        .tls_config(tls.build())
-        .user_agent(concat!(
-            "kordon/",
-            env!("CARGO_PKG_VERSION"),
-            " (ASN data update)"
-        ))
-        .http_status_as_error(false)
-        .max_redirects(5)
-        .timeout_resolve(limit)
-        .timeout_connect(limit)
-        .timeout_send_request(limit)
-        .timeout_recv_response(limit)
-        .timeout_per_read(limit)
-        .build();
-    Ok(config.into())
-}
-
-fn failed(url: &str, error: &ureq::Error) -> FetchError {
-    use ureq::Error as E;
-    // The TLS library says what it thinks of a certificate by way of an error of the
-    // stream.
-    let distrusted = |e: &io::Error| {
-        e.get_ref()
-            .is_some_and(|e| e.to_string().contains("certificate"))
-    };
-    match error {
-        E::Io(e) if distrusted(e) => not_trusted(url, error),
-        E::Rustls(_) | E::Tls(_) | E::Pem(_) => not_trusted(url, error),
-        E::BadUri(_) | E::Http(_) | E::InvalidProxyUrl | E::TooManyRedirects => {
-            lasting(url, error.to_string(), "check the address")
-        }
-        _ => passing(url, error.to_string()),
-    }
-}
-
-fn not_trusted(url: &str, error: &ureq::Error) -> FetchError {
-    lasting(
-        url,
-        format!("the server is not trusted: {error}"),
-        "check the router's clock; `ca` in `[asndb]` names certificates of your own",
-    )
-}
-
-/// The checksum that is published for a source.
-fn checksum(remote: &Remote, address: &Url, options: &Fetching) -> Result<String, FetchError> {
-    let name = shown(address);
-    let mut text = String::new();
-    if let Some(stream) = open(address, None, options)? {
-        stream
-            .body
-            .take(CHECKSUM_FILE)
-            .read_to_string(&mut text)
-            .map_err(|e| passing(&name, e.to_string()))?;
-    }
-    let segments = remote.url.path_segments();
-    let file = segments.and_then(Iterator::last).unwrap_or_default();
-    published(&text, file).ok_or_else(|| {
-        lasting(
-            &name,
-            "it holds no SHA-256 for the file",
-            "64 hexadecimal digits are expected, or lines of `sha256sum` that name the file",
-        )
-    })
-}
-
-/// The checksum for `file` in a text as `sha256sum` writes it, or the only one.
-fn published(text: &str, file: &str) -> Option<String> {
-    let digest = |word: &str| {
-        (word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit()))
-            .then(|| word.to_ascii_lowercase())
-    };
-    let mut all = Vec::new();
-    for line in text.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let Some(found) = words.iter().copied().find_map(digest) else {
-            continue;
-        };
-        let named = words.iter().any(|word| {
-            let word = word.trim_start_matches('*').trim_matches(['(', ')']);
-            !file.is_empty() && word.rsplit('/').next() == Some(file)
-        });
-        if named {
-            return Some(found);
-        }
-        all.push(found);
-    }
-    all.dedup();
-    match all.as_slice() {
-        [only] => Some(only.clone()),
-        _ => None,
     }
 }
 

@@ -20,6 +20,10 @@ pub(super) enum Format {
     MaxMindLocations,
     /// Networks or ranges under named columns, such as IPinfo Lite.
     NetworkCsv,
+    /// The same as JSON lines.
+    NetworkJsonl,
+    /// The same as one JSON list.
+    NetworkJson,
     /// Names of ASNs under named columns.
     AsnNames,
     /// CAIDA's RouteViews prefix-to-AS mappings.
@@ -45,7 +49,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::RangeCsv,
         Self::IpToAsn,
         Self::CountryCsv,
@@ -54,6 +58,8 @@ impl Format {
         Self::MaxMindCountry,
         Self::MaxMindLocations,
         Self::NetworkCsv,
+        Self::NetworkJsonl,
+        Self::NetworkJson,
         Self::AsnNames,
         Self::Pfx2As,
         Self::RisWhois,
@@ -77,6 +83,8 @@ impl Format {
             Self::MaxMindCountry => "maxmind-country-csv",
             Self::MaxMindLocations => "maxmind-locations-csv",
             Self::NetworkCsv => "network-csv",
+            Self::NetworkJsonl => "network-jsonl",
+            Self::NetworkJson => "network-json",
             Self::AsnNames => "asn-names",
             Self::Pfx2As => "pfx2as",
             Self::RisWhois => "riswhois",
@@ -101,6 +109,8 @@ impl Format {
             Self::MaxMindCountry => "MaxMind country blocks",
             Self::MaxMindLocations => "MaxMind locations",
             Self::NetworkCsv => "networks under named columns",
+            Self::NetworkJsonl => "networks as JSON lines",
+            Self::NetworkJson => "networks as a JSON list",
             Self::AsnNames => "a list of AS names",
             Self::Pfx2As => "pfx2as (address, length, origins)",
             Self::RisWhois => "riswhoisdump (origin, prefix, peers)",
@@ -133,14 +143,21 @@ impl Format {
     /// routes. Databases that join equal neighbours have honest networks of /7.
     pub(super) fn shortest(self) -> (u8, u8) {
         match self {
-            Self::MaxMindAsn | Self::NetworkCsv | Self::Mmdb => (4, 8),
+            Self::MaxMindAsn
+            | Self::NetworkCsv
+            | Self::NetworkJsonl
+            | Self::NetworkJson
+            | Self::Mmdb => (4, 8),
             _ => (8, 16),
         }
     }
 
     /// Whether `Row::line` counts records, where others count lines.
     pub(super) fn has_records(self) -> bool {
-        matches!(self, Self::Mmdb | Self::Mrt | Self::VrpJson)
+        matches!(
+            self,
+            Self::Mmdb | Self::Mrt | Self::VrpJson | Self::NetworkJson
+        )
     }
 
     /// Whether it only says which country blocks belong to.

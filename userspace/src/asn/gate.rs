@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::diff::{Change, Difference};
+use super::diff::{Change, Difference, Loss};
 use super::gather::{CUT, DEFAULT_ROUTE, PART, UNREADABLE};
 use super::model::{AsnDb, OriginRange};
 use super::range::{Address, push_cidrs};
@@ -41,7 +41,7 @@ pub enum Kind {
     Grown,
     /// Somebody whom the policy names has lost everything.
     Vanished,
-    /// Somebody whom the policy names has lost more than half.
+    /// Somebody whom the policy names has lost half of a family or more.
     Halved,
     /// A default route, or a range as wide as one.
     Wide,
@@ -142,6 +142,24 @@ pub fn judge(
     concerns
 }
 
+/// What is no reason to hold an update back, and still has to be seen by somebody: who is
+/// named and has two prefixes loses one of them on many a day.
+#[must_use]
+pub fn warnings(difference: &Difference) -> Vec<Concern> {
+    let half = |change: &&Change| change.before > 0 && loss(change).is_none();
+    let changes = difference.changes.iter().filter(half);
+    let mut warnings: Vec<Concern> = changes.filter_map(|c| worst(c, half_or_more)).collect();
+    let more = warnings.len().saturating_sub(SHOWN);
+    warnings.truncate(SHOWN);
+    if more > 0 {
+        warnings.push(Concern {
+            kind: Kind::Halved,
+            message: format!("{more} more that the policy names have lost half"),
+        });
+    }
+    warnings
+}
+
 /// Files of which only a part can be read: no beginning either.
 fn damages(found: &Diagnostics, concerns: &mut Vec<Concern>) {
     for warning in &found.warnings {
@@ -171,18 +189,35 @@ fn totals(
     percent: u8,
     concerns: &mut Vec<Concern>,
 ) {
-    let space = |db: &AsnDb| {
+    let space_v4 = |db: &AsnDb| {
         let sizes = db.v4.iter().map(|r| u64::from(r.end - r.start) + 1);
         sizes.sum()
     };
-    let blocks = |db: &AsnDb| (db.countries_v4.len() + db.countries_v6.len()) as u64;
-    let addresses = (space(before), space(after));
-    let blocks = (blocks(before), blocks(after));
+    // In networks of /48, which is what a site gets.
+    let space_v6 = |db: &AsnDb| {
+        let sizes = db.v6.iter().map(|r| ((r.end - r.start) >> 80) as u64 + 1);
+        sizes.sum()
+    };
+    let of = |what: fn(&AsnDb) -> u64| (what(before), what(after));
     for (what, (old, new), small) in [
         ("IPv4 prefixes", difference.ipv4, SMALL_GROWTH),
         ("IPv6 prefixes", difference.ipv6, SMALL_GROWTH),
-        ("announced IPv4 addresses", addresses, SMALL_GROWTH << 8),
-        ("country blocks", blocks, SMALL_GROWTH),
+        ("announced IPv4 addresses", of(space_v4), SMALL_GROWTH << 8),
+        (
+            "announced IPv6 /48 networks",
+            of(space_v6),
+            SMALL_GROWTH << 16,
+        ),
+        (
+            "IPv4 country blocks",
+            of(|db| db.countries_v4.len() as u64),
+            SMALL_GROWTH,
+        ),
+        (
+            "IPv6 country blocks",
+            of(|db| db.countries_v6.len() as u64),
+            SMALL_GROWTH,
+        ),
     ] {
         let allowed = u128::from(old) * u128::from(percent);
         let change = u128::from(old.abs_diff(new)) * 100;
@@ -205,37 +240,51 @@ fn totals(
     }
 }
 
-fn loss(change: &Change) -> Option<Concern> {
-    let name = change.name.as_ref();
-    let who = match name {
-        Some(name) => format!("{} ({name})", change.subject),
-        None => change.subject.to_string(),
-    };
-    if change.before == 0 {
-        return None;
+fn who(change: &Change) -> String {
+    match &change.name {
+        Some(name) => format!("{} ({name}), which the policy names,", change.subject),
+        None => format!("{}, which the policy names,", change.subject),
     }
-    if change.after == 0 {
+}
+
+fn loss(change: &Change) -> Option<Concern> {
+    if change.before > 0 && change.after == 0 {
         return Some(Concern {
             kind: Kind::Vanished,
             message: format!(
-                "{who}, which the policy names, loses all of its {} prefixes",
+                "{} loses all of its {} prefixes",
+                who(change),
                 change.before
             ),
         });
     }
-    if change.lost_share > 0.5 || change.damaged * 2 > change.before {
-        return Some(Concern {
-            kind: Kind::Halved,
-            message: format!(
-                "{who}, which the policy names, loses {} of its {} prefixes in whole or in part \
-                 ({:.0} % of its addresses)",
-                change.damaged,
-                change.before,
-                change.lost_share * 100.0
-            ),
-        });
-    }
-    None
+    worst(change, |loss| {
+        loss.lost_share > 0.5 || loss.damaged * 2 > loss.before
+    })
+}
+
+fn half_or_more(loss: &Loss) -> bool {
+    loss.lost_share >= 0.5 || loss.damaged * 2 >= loss.before
+}
+
+/// The family that lost most, if that is too much.
+fn worst(change: &Change, too_much: impl Fn(&Loss) -> bool) -> Option<Concern> {
+    let families = [("IPv4", &change.ipv4), ("IPv6", &change.ipv6)];
+    let (family, loss) = families
+        .into_iter()
+        .filter(|(_, loss)| loss.before > 0 && loss.damaged > 0 && too_much(loss))
+        .max_by(|a, b| a.1.lost_share.total_cmp(&b.1.lost_share))?;
+    Some(Concern {
+        kind: Kind::Halved,
+        message: format!(
+            "{} loses {} of its {} {family} prefixes in whole or in part ({:.0} % of its \
+             {family} addresses)",
+            who(change),
+            loss.damaged,
+            loss.before,
+            loss.lost_share * 100.0
+        ),
+    })
 }
 
 /// Ranges of more than `2^bits` addresses that the old database does not have with
@@ -297,6 +346,58 @@ mod tests {
             assert!(!concern.message.is_empty());
         }
         concerns.into_iter().map(|c| c.kind).collect()
+    }
+
+    fn named_v6(n: u32) -> String {
+        (0..n)
+            .map(|i| {
+                format!(
+                    "2001:db8:{0:x}::,2001:db8:{0:x}:ffff:ffff:ffff:ffff:ffff,64500,Bad\n",
+                    i * 2
+                )
+            })
+            .collect()
+    }
+
+    /// What one family has is nothing to measure the other by.
+    #[test]
+    fn families_are_apart() {
+        let with = |v4: u32, v6: u32| table(1000) + &named(v4) + &named_v6(v6);
+        // 4 of 104 prefixes, and all of IPv4 but six.
+        assert_eq!(kinds(&with(10, 100), &with(4, 100)), [Kind::Halved]);
+        assert_eq!(kinds(&with(10, 100), &with(0, 100)), [Kind::Halved]);
+        assert_eq!(kinds(&with(100, 10), &with(100, 10)), []);
+        let v6 = kinds(&with(100, 10), &with(100, 4));
+        assert_eq!(v6.iter().filter(|k| **k == Kind::Halved).count(), 1);
+        // Prefixes of a /48 among one of a /32, which is most of the space.
+        let large = "2001:db9::,2001:db9:ffff:ffff:ffff:ffff:ffff:ffff,64501,Other\n";
+        let found = kinds(&(with(10, 100) + large), &with(10, 100));
+        assert_eq!(found, [Kind::Shrunk], "announced space of IPv6");
+    }
+
+    #[test]
+    fn half_is_a_warning() {
+        let warned = |before: &str, after: &str| {
+            let (before, _) = import_texts(&[before], &[]).unwrap();
+            let (after, _) = import_texts(&[after], &[]).unwrap();
+            let watched = Watched {
+                asns: vec![64500..=64500],
+                ..Watched::default()
+            };
+            warnings(&compare(&before, &after, &watched))
+        };
+        let with = |n: u32| table(1000) + &named(n) + &named_v6(100);
+        assert_eq!(warned(&with(10), &with(6)), []);
+        let [half] = &warned(&with(10), &with(5))[..] else {
+            panic!("no warning");
+        };
+        assert!(
+            half.message.contains("loses 5 of its 10 IPv4 prefixes"),
+            "{half:?}"
+        );
+        // What is held back is told by that.
+        assert_eq!(warned(&with(10), &with(4)), []);
+        assert_eq!(warned(&with(10), &with(20)), []);
     }
 
     /// `n` blocks of a /24 with a gap behind each, of 40 others in turn.

@@ -30,8 +30,8 @@ pub(super) const UNREADABLE: &str = "rows cannot be read; the first";
 pub(super) const MAX_ROWS: usize = 8_000_000;
 
 pub(super) const FORMATS: &str = "ASN sources are range CSV (start,end,asn,name), iptoasn TSV, \
-     MaxMind CSV and MMDB, pfx2as, riswhoisdump, `prefix asn`, MRT RIBs; others are country lists \
-     (start,end,CC), delegated files, as2org, RPKI payloads; plain, gzip, zstd or bzip2";
+     MaxMind CSV and MMDB, networks as JSON, pfx2as, riswhoisdump, `prefix asn`, MRT RIBs; others are country lists \
+     (start,end,CC), delegated files, as2org, RPKI payloads; plain, gzip, zstd, bzip2 or xz";
 
 /// A block whose country stands in another file.
 #[derive(Clone, Copy, Debug)]
@@ -241,11 +241,6 @@ impl<'a> Gather<'a> {
         self.record(number, b"", Record::Row(parsed), shared)
     }
 
-    /// A name from a file without lines.
-    pub(super) fn named(&self, asn: u32, name: &[u8], shared: &mut Shared) {
-        shared.name(asn, name, None);
-    }
-
     fn record(
         &mut self,
         number: usize,
@@ -298,7 +293,11 @@ impl<'a> Gather<'a> {
                     }
                 }
             }
-            What::Network { asn, name, block } => {
+            What::Network {
+                asn,
+                ref name,
+                block,
+            } => {
                 if let Some(country) = block {
                     self.rows.country(addresses, country, source, place);
                 }
@@ -324,13 +323,14 @@ impl<'a> Gather<'a> {
         Ok(())
     }
 
-    fn vrp(&mut self, number: usize, line: &[u8], addresses: Addresses, asn: u32, max: u8) {
+    fn vrp(&mut self, number: usize, line: &[u8], addresses: Addresses, asn: u32, max: Option<u8>) {
         let place = u32::try_from(number).unwrap_or(u32::MAX);
         let source = self.source;
         let fits = match addresses {
             Addresses::V4(start, end) => exact_len(start, end)
-                .filter(|&len| (len..=32).contains(&max))
-                .map(|len| {
+                .map(|len| (len, max.unwrap_or(len)))
+                .filter(|&(len, max)| (len..=32).contains(&max))
+                .map(|(len, max)| {
                     self.rows.vrps_v4.push(Vrp {
                         start,
                         len,
@@ -341,8 +341,9 @@ impl<'a> Gather<'a> {
                     });
                 }),
             Addresses::V6(start, end) => exact_len(start, end)
-                .filter(|&len| (len..=128).contains(&max))
-                .map(|len| {
+                .map(|len| (len, max.unwrap_or(len)))
+                .filter(|&(len, max)| (len..=128).contains(&max))
+                .map(|(len, max)| {
                     self.rows.vrps_v6.push(Vrp {
                         start,
                         len,

@@ -13,7 +13,7 @@ use super::line::{self, Fact};
 use super::model::{AsnDb, AsnInfo, Org};
 use super::range::{Crowded, MAX_DEPTH};
 use super::source::{Input, Lines, SourceError};
-use super::{Options, mmdb, mrt, vrps};
+use super::{Options, mmdb, mrt, networks, vrps};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::policy::model::Country;
 
@@ -206,6 +206,9 @@ impl Build {
             }
         } else if vrps::is_document(input.head()) {
             vrps::read(input.document(), &mut gather, shared)
+                .map_err(|error| error.into_diagnostic(&file))?;
+        } else if networks::is_list(input.head()) {
+            networks::read(input.document(), &mut gather, shared)
                 .map_err(|error| error.into_diagnostic(&file))?;
         } else if is_binary(input.head()) {
             let bytes = input.whole().map_err(|error| unreadable(&error, 0))?;

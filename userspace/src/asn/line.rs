@@ -37,13 +37,14 @@ pub(super) enum What<'a> {
     /// An origin and the country of the block; either may be missing.
     Network {
         asn: Option<u32>,
-        name: &'a [u8],
+        name: Cow<'a, [u8]>,
         block: Option<Country>,
     },
     /// A key into the locations of MaxMind.
     Location(u32),
-    /// An authorisation: this origin, up to this length.
-    Vrp { asn: u32, max: u8 },
+    /// An authorisation: this origin, up to this length, else up to that of the prefix
+    /// (RFC 9582, section 4.3.2.2).
+    Vrp { asn: u32, max: Option<u8> },
 }
 
 /// What a line says that is not about addresses.
@@ -230,9 +231,8 @@ pub(super) fn parse(line: &[u8]) -> Result<Parsed<'_>, RowError> {
         .ok_or_else(|| whole(first_fault(line)))?;
     let (first, next) = field(line, 0, separator);
     let next = next.ok_or_else(|| whole(Fault::Fields))?;
-    let start = address(line, &first)?;
     let (second, next) = field(line, next, separator);
-    let end = address(line, &second)?;
+    let (start, end) = ends(line, &first, &second)?;
     let next = next.ok_or_else(|| whole(Fault::Fields))?;
     let (third, next) = field(line, next, separator);
 
@@ -291,7 +291,38 @@ pub(super) fn range_of(
     end: &Range<usize>,
 ) -> Result<Addresses, RowError> {
     let at = start.start.min(end.start)..end.end.max(start.end);
-    range_between(address(line, start)?, address(line, end)?, &at)
+    let (start, end) = ends(line, start, end)?;
+    range_between(start, end, &at)
+}
+
+/// Both ends as addresses, or both as numbers.
+fn ends(
+    line: &[u8],
+    start: &Range<usize>,
+    end: &Range<usize>,
+) -> Result<(IpAddr, IpAddr), RowError> {
+    if let Some(ends) = numbers(&line[start.clone()], &line[end.clone()]) {
+        return Ok(ends);
+    }
+    Ok((address(line, start)?, address(line, end)?))
+}
+
+/// Ends of a range as decimal numbers: beyond 32 bits they are of IPv6, and so is a range
+/// that ends there. What ends within 0.0.0.0/8 is no range of addresses, but a table of
+/// something else.
+fn numbers(start: &[u8], end: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    let number = |text: &[u8]| -> Option<u128> {
+        let plain = matches!(text, [b'0'] | [b'1'..=b'9', ..]);
+        let digits = plain && text.iter().all(u8::is_ascii_digit);
+        digits.then(|| std::str::from_utf8(text).ok()?.parse().ok())?
+    };
+    let (start, end) = (number(start)?, number(end)?);
+    if start.max(end) > u128::from(u32::MAX) {
+        let v6 = |number: u128| Ipv6Addr::from(number).to_canonical();
+        return Some((v6(start), v6(end)));
+    }
+    let v4 = |number: u128| IpAddr::V4((number as u32).into());
+    (end >= 0x00ff_ffff).then(|| (v4(start), v4(end)))
 }
 
 /// Whether a line that is not a row names columns.
@@ -331,13 +362,26 @@ pub(super) fn read_address(bytes: &[u8]) -> Option<IpAddr> {
     })
 }
 
+/// A prefix, or one address: IPinfo writes those without a length.
+pub(super) fn network(text: &[u8]) -> Option<Addresses> {
+    if let Some(slash) = text.iter().position(|&b| b == b'/') {
+        return Addresses::of_prefix(&text[..slash], &text[slash + 1..]);
+    }
+    Some(match read_address(text)? {
+        IpAddr::V4(address) => Addresses::V4(address.into(), address.into()),
+        IpAddr::V6(address) => Addresses::V6(address.into(), address.into()),
+    })
+}
+
 impl Addresses {
     /// Of an address and a length. `None`: too long, or host bits are set. The
     /// length of a v4-mapped prefix counts from its 96 bits.
     pub(super) fn of_prefix(address: &[u8], len: &[u8]) -> Option<Self> {
         let mapped = address.contains(&b':');
         let address = read_address(address)?;
-        if len.is_empty() || len.len() > 3 || !len.iter().all(u8::is_ascii_digit) {
+        // Zeros before a number are octal to some and decimal to others.
+        let plain = matches!(len, [b'0'] | [b'1'..=b'9', ..]);
+        if !plain || len.len() > 3 || !len.iter().all(u8::is_ascii_digit) {
             return None;
         }
         let len: u8 = std::str::from_utf8(len).ok()?.parse().ok()?;

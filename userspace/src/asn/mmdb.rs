@@ -1,18 +1,15 @@
 //! MaxMind DB files, whoever made them: the fields of a record are looked for under
 //! all the names that publishers give them.
 //!
-//! The library reads the file; before that the tree is walked once here, because a
-//! damaged one can lead in circles, and would be walked for ever.
+//! The tree is walked here, because a damaged one can lead in circles and would be
+//! walked for ever; what its leaves point to is read by [`data`], which does no more work
+//! than a file of that size is worth. Nothing that is not asked for is ever built.
+
+mod data;
 
 use std::collections::HashMap;
-use std::fmt;
-use std::net::IpAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use maxminddb::{LookupResult, PathElement, Reader, WithinOptions};
-use serde::Deserialize;
-use serde::de::{Deserializer, Error, Visitor};
-
+use self::data::{Data, Wanted};
 use super::format::Format;
 use super::gather::{Gather, whole_file};
 use super::import::Shared;
@@ -24,42 +21,36 @@ const MARKER: &[u8] = b"\xab\xcd\xefMaxMind.com";
 
 /// The marker stands within the last bytes of a file, says its specification.
 const MARKER_WITHIN: usize = 128 * 1024;
+/// Zero bytes between the tree and the data.
+const SEPARATOR: usize = 16;
 
-/// Where publishers write the number, the name and the country.
-const ASN: &[&[PathElement<'_>]] = &[
-    &[PathElement::Key("autonomous_system_number")],
-    &[PathElement::Key("asn")],
-    &[PathElement::Key("as_number")],
-    &[
-        PathElement::Key("traits"),
-        PathElement::Key("autonomous_system_number"),
-    ],
+/// Where publishers write the number, the name and the country; the first that says
+/// something counts.
+const ASN: &[&[&str]] = &[
+    &["autonomous_system_number"],
+    &["asn"],
+    &["as_number"],
+    &["traits", "autonomous_system_number"],
 ];
-const NAME: &[&[PathElement<'_>]] = &[
-    &[PathElement::Key("autonomous_system_organization")],
-    &[PathElement::Key("as_name")],
-    &[PathElement::Key("as_organization")],
-    &[
-        PathElement::Key("traits"),
-        PathElement::Key("autonomous_system_organization"),
-    ],
-    &[PathElement::Key("name")],
+const NAME: &[&[&str]] = &[
+    &["autonomous_system_organization"],
+    &["as_name"],
+    &["as_organization"],
+    &["traits", "autonomous_system_organization"],
+    &["name"],
 ];
-const COUNTRY: &[&[PathElement<'_>]] = &[
-    &[PathElement::Key("country_code")],
-    &[PathElement::Key("country"), PathElement::Key("iso_code")],
-    &[PathElement::Key("country")],
-    &[
-        PathElement::Key("registered_country"),
-        PathElement::Key("iso_code"),
-    ],
+const COUNTRY: &[&[&str]] = &[
+    &["country_code"],
+    &["country", "iso_code"],
+    &["country"],
+    &["registered_country", "iso_code"],
 ];
 
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MmdbError {
     #[error("it is a damaged MaxMind DB file: {0}")]
-    Damaged(String),
+    Damaged(&'static str),
     #[error("{}", .0.message)]
     Refused(Diagnostic),
 }
@@ -73,16 +64,24 @@ impl MmdbError {
     }
 }
 
-impl From<maxminddb::MaxMindDbError> for MmdbError {
-    fn from(error: maxminddb::MaxMindDbError) -> Self {
-        Self::Damaged(line::printable(error.to_string().as_bytes()))
+impl From<&'static str> for MmdbError {
+    fn from(what: &'static str) -> Self {
+        Self::Damaged(what)
     }
 }
 
-/// Whether the marker of the metadata is where it has to be.
+/// Where the marker of the metadata stands, if it is where it has to be.
+fn marker(bytes: &[u8]) -> Option<usize> {
+    let from = bytes.len().saturating_sub(MARKER_WITHIN);
+    let at = bytes[from..]
+        .windows(MARKER.len())
+        .rposition(|window| window == MARKER)?;
+    Some(from + at)
+}
+
+/// Whether it is one.
 pub(super) fn is_mmdb(bytes: &[u8]) -> bool {
-    let end = &bytes[bytes.len().saturating_sub(MARKER_WITHIN)..];
-    end.windows(MARKER.len()).any(|window| window == MARKER)
+    marker(bytes).is_some()
 }
 
 /// What a record says.
@@ -93,56 +92,40 @@ struct Said {
 }
 
 /// Reads all networks into `gather`.
-///
-/// The library checks what it reads; should it ever miss something and panic, that
-/// is a damaged file and not the end of the controller. What was gathered until then
-/// is thrown away with the error.
 pub(super) fn read(
     bytes: &[u8],
     gather: &mut Gather<'_>,
     shared: &mut Shared,
 ) -> Result<(), MmdbError> {
-    catch_unwind(AssertUnwindSafe(|| networks(bytes, gather, shared))).unwrap_or_else(|_| {
-        let what = "its data cannot be read";
-        Err(MmdbError::Damaged(what.to_owned()))
-    })
-}
-
-fn networks(bytes: &[u8], gather: &mut Gather<'_>, shared: &mut Shared) -> Result<(), MmdbError> {
-    let reader = Reader::from_source(bytes)?;
-    let metadata = reader.metadata();
-    Tree {
-        bytes,
-        nodes: metadata.node_count as usize,
-        size: usize::from(metadata.record_size),
-        bits: if metadata.ip_version == 4 { 32 } else { 128 },
-    }
-    .check()
-    .map_err(|what| MmdbError::Damaged(what.to_owned()))?;
-
+    let marker = marker(bytes).ok_or("it has no metadata")?;
+    let tree = Tree::of(&bytes[..marker], &bytes[marker + MARKER.len()..])?;
+    let mut data = Data::new(&bytes[tree.size() + SEPARATOR..marker]);
     // Many networks share a record.
     let mut known: HashMap<usize, Option<Said>> = HashMap::new();
     let mut number = 0;
     let mut open: Option<(Addresses, u32, u64)> = None;
-    for result in reader.networks(WithinOptions::default())? {
+    tree.walk(|addresses, place| {
         number += 1;
-        let Ok(result) = result else {
+        let Some(place) = place.filter(|&place| place < data.len()) else {
             gather.damaged(number, "its data is outside of the file");
-            continue;
+            return Ok(());
         };
-        let Some(offset) = result.offset() else {
-            continue;
+        let said = match known.get(&place) {
+            Some(&said) => said,
+            None => {
+                let said = said(&mut data, place, shared);
+                if data.is_spent() {
+                    let what =
+                        "its data is entangled: reading it takes longer than its size is worth";
+                    return Err(what.into());
+                }
+                known.insert(place, said);
+                said
+            }
         };
-        let said = *known
-            .entry(offset)
-            .or_insert_with(|| said(&result, gather, shared));
         let Some(said) = said else {
             gather.damaged(number, "its data cannot be read");
-            continue;
-        };
-        let Some(addresses) = network(&result) else {
-            gather.damaged(number, "its network is none");
-            continue;
+            return Ok(());
         };
         if let Some(country) = said.country {
             let what = What::Country(Some(country));
@@ -150,22 +133,17 @@ fn networks(bytes: &[u8], gather: &mut Gather<'_>, shared: &mut Shared) -> Resul
                 .binary(number, addresses, what, Format::Mmdb, shared)
                 .map_err(MmdbError::Refused)?;
         }
-        let Some(asn) = said.asn else { continue };
+        let Some(asn) = said.asn else { return Ok(()) };
         // A range of the publisher's source stands here as many networks.
-        open = match open.take() {
-            Some((before, same, first)) if same == asn => match joined(before, addresses) {
-                Some(both) => Some((both, asn, first)),
-                None => {
-                    flush(Some((before, same, first)), gather, shared)?;
-                    Some((addresses, asn, number))
-                }
-            },
-            other => {
-                flush(other, gather, shared)?;
-                Some((addresses, asn, number))
-            }
-        };
-    }
+        let joint = open
+            .filter(|(_, same, _)| *same == asn)
+            .and_then(|(before, _, first)| Some((joined(before, addresses)?, asn, first)));
+        if joint.is_none() {
+            flush(open.take(), gather, shared)?;
+        }
+        open = Some(joint.unwrap_or((addresses, asn, number)));
+        Ok(())
+    })?;
     flush(open, gather, shared)
 }
 
@@ -199,131 +177,156 @@ fn joined(a: Addresses, b: Addresses) -> Option<Addresses> {
     }
 }
 
-fn network(result: &LookupResult<'_, &[u8]>) -> Option<Addresses> {
-    let network = result.network().ok()?;
-    let (address, len) = (network.ip(), network.prefix());
-    match address {
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => Addresses::of_net(v4.into(), len.checked_sub(96)?),
-            None => Addresses::of_net(address, len),
-        },
-        IpAddr::V4(_) => Addresses::of_net(address, len),
-    }
-}
-
 /// `None`: the data is damaged.
-fn said(
-    result: &LookupResult<'_, &[u8]>,
-    gather: &Gather<'_>,
-    shared: &mut Shared,
-) -> Option<Said> {
-    // Whatever is looked for is in a map; a path that is not there is no error.
-    result
-        .decode_path::<Scalar>(&[PathElement::Key("\0")])
-        .ok()?;
-    let find = |paths: &[&[PathElement<'_>]], wanted: &dyn Fn(&Scalar) -> bool| {
-        paths.iter().find_map(|path| {
-            let found = result.decode_path::<Scalar>(path).ok().flatten()?;
-            wanted(&found).then_some(found)
-        })
-    };
-    let asn = find(ASN, &|scalar| scalar.asn().is_some()).and_then(|scalar| scalar.asn());
-    let country =
-        find(COUNTRY, &|scalar| scalar.country().is_some()).and_then(|scalar| scalar.country());
-    if let Some(asn) = asn.filter(|&asn| asn != 0)
-        && let Some(Scalar::Text(name)) = find(NAME, &|scalar| matches!(scalar, Scalar::Text(_)))
-    {
-        gather.named(asn, name.as_bytes(), shared);
+fn said(data: &mut Data<'_>, place: usize, shared: &mut Shared) -> Option<Said> {
+    let mut wanted = [Wanted::new(ASN), Wanted::new(NAME), Wanted::new(COUNTRY)];
+    data.look(place, &mut wanted)?;
+    let [asn, name, country] = &wanted;
+    let asn = asn.first(|scalar| match scalar {
+        data::Scalar::Number(number) => u32::try_from(number).ok(),
+        data::Scalar::Text(text) => as_number(text),
+    });
+    let country = country.first(|scalar| match scalar {
+        data::Scalar::Number(_) => None,
+        data::Scalar::Text(text) => line::country(text).flatten(),
+    });
+    let name = name.first(|scalar| match scalar {
+        data::Scalar::Number(_) => None,
+        data::Scalar::Text(text) => Some(text),
+    });
+    if let (Some(asn @ 1..), Some(name)) = (asn, name) {
+        shared.name(asn, name, None);
     }
     Some(Said { asn, country })
 }
 
-/// A number or a text; anything else is an error, so that nothing that is nested
-/// or huge is ever built.
-enum Scalar {
-    Number(u64),
-    Text(String),
-}
-
-impl Scalar {
-    fn asn(&self) -> Option<u32> {
-        match self {
-            Self::Number(number) => u32::try_from(*number).ok(),
-            Self::Text(text) => as_number(text.as_bytes()),
-        }
-    }
-
-    fn country(&self) -> Option<Country> {
-        match self {
-            Self::Number(_) => None,
-            Self::Text(text) => line::country(text.as_bytes()).flatten(),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl Visitor<'_> for Any {
-            type Value = Scalar;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number or a text")
-            }
-
-            fn visit_u64<E: Error>(self, number: u64) -> Result<Scalar, E> {
-                Ok(Scalar::Number(number))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Scalar, E> {
-                let cut = text
-                    .char_indices()
-                    .nth(1000)
-                    .map_or(text.len(), |(at, _)| at);
-                Ok(Scalar::Text(text[..cut].to_owned()))
-            }
-        }
-        from.deserialize_any(Any)
-    }
-}
-
-/// The search tree, to be walked once.
+/// The search tree: two ways at each node, for the next bit of an address.
 struct Tree<'a> {
     bytes: &'a [u8],
     nodes: usize,
-    size: usize,
+    /// Bits of a way: 24, 28 or 32.
+    way: usize,
+    /// Bits of an address: 32 or 128.
     bits: usize,
 }
 
-impl Tree<'_> {
+/// A node that is still to be visited, and how one gets there.
+struct Visit {
+    node: usize,
+    depth: usize,
+    /// The bits that lead there, from the highest on.
+    prefix: u128,
+}
+
+impl<'a> Tree<'a> {
+    /// Of what is before the marker and what is behind it.
+    fn of(bytes: &'a [u8], metadata: &'a [u8]) -> Result<Self, &'static str> {
+        let mut data = Data::new(metadata);
+        let mut number = |key: &'static [&'static [&'static str]]| {
+            let mut wanted = [Wanted::new(key)];
+            data.look(0, &mut wanted)?;
+            wanted[0].first(|scalar| match scalar {
+                data::Scalar::Number(number) => usize::try_from(number).ok(),
+                data::Scalar::Text(_) => None,
+            })
+        };
+        const WORD: &str = "its metadata cannot be read";
+        if number(&[&["binary_format_major_version"]]).ok_or(WORD)? != 2 {
+            return Err("it is of another version than 2");
+        }
+        let nodes = number(&[&["node_count"]]).ok_or(WORD)?;
+        let way = number(&[&["record_size"]]).ok_or(WORD)?;
+        let bits = match number(&[&["ip_version"]]).ok_or(WORD)? {
+            4 => 32,
+            6 => 128,
+            _ => return Err("it is for neither IPv4 nor IPv6"),
+        };
+        if !matches!(way, 24 | 28 | 32) {
+            return Err("its nodes have a size that there is not");
+        }
+        let tree = Self {
+            bytes,
+            nodes,
+            way,
+            bits,
+        };
+        let end = nodes
+            .checked_mul(way / 4)
+            .and_then(|size| size.checked_add(SEPARATOR));
+        if end.is_none_or(|end| end > bytes.len()) {
+            return Err("its tree is cut");
+        }
+        Ok(tree)
+    }
+
+    /// In bytes.
+    fn size(&self) -> usize {
+        self.nodes * (self.way / 4)
+    }
+
+    /// Calls `each` with every network that has data, in order, and where in the data
+    /// section that is; `None`: in front of it.
+    ///
     /// Each node may be reached once. Only the IPv4 part may be reached again, from
-    /// the places that embed IPv4 (6to4, Teredo, mapped): readers skip those.
-    fn check(&self) -> Result<(), &'static str> {
+    /// the places that embed IPv4 (6to4, Teredo, mapped): those are passed over.
+    fn walk(
+        &self,
+        mut each: impl FnMut(Addresses, Option<usize>) -> Result<(), MmdbError>,
+    ) -> Result<(), MmdbError> {
         let mut reached = vec![false; self.nodes];
         let ipv4 = self.ipv4();
-        // Node, depth, and whether only zeros lead there: then it is before ::/96's end.
-        let mut stack = vec![(0usize, 0usize, true)];
-        while let Some((node, depth, zeros)) = stack.pop() {
-            if node >= self.nodes {
+        let mut stack = vec![Visit {
+            node: 0,
+            depth: 0,
+            prefix: 0,
+        }];
+        while let Some(Visit {
+            node,
+            depth,
+            prefix,
+        }) = stack.pop()
+        {
+            if node == self.nodes {
+                continue;
+            }
+            if node > self.nodes {
+                let addresses = self
+                    .addresses(prefix, depth)
+                    .ok_or("a network of it is none")?;
+                each(addresses, (node - self.nodes).checked_sub(SEPARATOR))?;
                 continue;
             }
             if depth >= self.bits {
-                return Err("its tree is deeper than an address is long");
+                return Err("its tree is deeper than an address is long".into());
             }
-            if Some(node) == ipv4 && !zeros {
+            if Some(node) == ipv4 && (prefix != 0 || depth != 96) {
                 continue;
             }
             if std::mem::replace(&mut reached[node], true) {
-                return Err("its tree leads to one node twice");
+                return Err("its tree leads to one node twice".into());
             }
-            // Behind ::/96 everything is IPv4, whatever its bits are.
-            let inside = zeros && depth >= 96;
-            for (side, zero) in [(1, false), (0, true)] {
-                let next = self.child(node, side).ok_or("its tree is cut")?;
-                stack.push((next, depth + 1, zeros && zero || inside));
+            // The lower half comes first.
+            for side in [1, 0] {
+                stack.push(Visit {
+                    node: self.child(node, side),
+                    depth: depth + 1,
+                    prefix: prefix | (side as u128) << (127 - depth),
+                });
             }
         }
         Ok(())
+    }
+
+    /// Addresses below ::/96 are IPv4, as v4-mapped ones are.
+    fn addresses(&self, prefix: u128, depth: usize) -> Option<Addresses> {
+        let len = u8::try_from(depth).ok()?;
+        if self.bits == 32 {
+            return Addresses::of_net(((prefix >> 96) as u32).to_be_bytes().into(), len);
+        }
+        if len >= 96 && matches!(prefix >> 32, 0 | 0xffff) {
+            return Addresses::of_net((prefix as u32).to_be_bytes().into(), len - 96);
+        }
+        Addresses::of_net(prefix.to_be_bytes().into(), len)
     }
 
     /// Where 96 zeros lead, if that is a node.
@@ -333,24 +336,24 @@ impl Tree<'_> {
         }
         let mut node = 0;
         for _ in 0..96 {
-            node = self.child(node, 0)?;
             if node >= self.nodes {
                 return None;
             }
+            node = self.child(node, 0);
         }
-        Some(node)
+        (node < self.nodes).then_some(node)
     }
 
-    fn child(&self, node: usize, side: usize) -> Option<usize> {
-        let width = self.size / 4;
-        let at = node.checked_mul(width)?;
-        let bytes = self.bytes.get(at..at.checked_add(width)?)?;
+    /// Of a node that there is.
+    fn child(&self, node: usize, side: usize) -> usize {
+        let width = self.way / 4;
+        let bytes = &self.bytes[node * width..][..width];
         let number = |bytes: &[u8]| bytes.iter().fold(0, |n, &b| n << 8 | usize::from(b));
-        Some(match (self.size, side) {
+        match (self.way, side) {
             (28, 0) => usize::from(bytes[3] >> 4) << 24 | number(&bytes[..3]),
             (28, _) => usize::from(bytes[3] & 0x0f) << 24 | number(&bytes[4..7]),
             (_, 0) => number(&bytes[..width / 2]),
             (_, _) => number(&bytes[width / 2..]),
-        })
+        }
     }
 }

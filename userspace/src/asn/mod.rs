@@ -3,8 +3,8 @@
 //!
 //! Stages, each narrower than the last: [`mod@import`] turns files into rows
 //! (`source` gives bytes whatever the compression; `text` with `line` and `columns`
-//! reads lines, `mmdb`, `mrt` and `vrps` read the rest; `gather` takes what they
-//! find), `flatten` turns rows that overlap as they like into sorted ranges that do
+//! reads lines, `mmdb`, `mrt` and, by way of `document`, `vrps` and `networks` read the rest;
+//! `gather` takes what they find), `flatten` turns rows that overlap as they like into sorted ranges that do
 //! not, and [`snapshot`] keeps the result on disk so that a start needs no sources.
 //! [`query`], [`evidence`] and [`orgs`] answer from it; [`diff`] compares two, and
 //! [`gate`] says whether one may replace the other by itself. [`fetch`] brings sources from the network,
@@ -16,6 +16,7 @@
 pub mod bundle;
 mod columns;
 pub mod diff;
+mod document;
 pub mod evidence;
 pub mod fetch;
 mod flatten;
@@ -27,6 +28,7 @@ mod line;
 mod mmdb;
 pub mod model;
 mod mrt;
+mod networks;
 pub mod orgs;
 pub(crate) mod path;
 pub mod query;

@@ -14,6 +14,7 @@ use super::format::Format;
 use super::line::{
     self, Addresses, Fact, Fault, Parsed, Record, RowError, What, as_number, country, printable,
 };
+use super::networks::NetworkRow;
 
 /// Origins of one prefix, at most; what has more is no announcement.
 const MAX_ORIGINS: usize = 64;
@@ -39,6 +40,8 @@ pub(super) enum Shape {
     Prefixes,
     /// bgp.tools.
     TableJson,
+    /// IPinfo.
+    NetworkJson,
     /// By bars: registry, country, kind, start, size, date, status.
     Delegated,
     /// By bars: organisations and ASNs.
@@ -82,6 +85,7 @@ impl Shape {
             Self::RisWhois => riswhois(line),
             Self::Prefixes => prefixes(line),
             Self::TableJson => table_json(line).map_err(whole),
+            Self::NetworkJson => network_json(line).map_err(whole),
             Self::Delegated => delegated(line).map_err(whole),
             Self::As2Org => as2org(line).map_err(whole),
             Self::As2OrgJson => as2org_json(line).map_err(whole),
@@ -93,6 +97,8 @@ fn recognise(line: &[u8]) -> Shape {
     if line.starts_with(b"{") && line.contains(&b'"') {
         return if serde_json::from_slice::<TableRow<'_>>(line).is_ok() {
             Shape::TableJson
+        } else if NetworkRow::of(line).is_some() {
+            Shape::NetworkJson
         } else {
             Shape::As2OrgJson
         };
@@ -293,6 +299,13 @@ fn table_json(line: &[u8]) -> Result<Record<'_>, Fault> {
         asns: vec![read.asn],
         peers: read.peers,
     };
+    Ok(row(addresses, what, format, 0..line.len(), 0..line.len()))
+}
+
+fn network_json(line: &[u8]) -> Result<Record<'_>, Fault> {
+    let format = Format::NetworkJsonl;
+    let read = NetworkRow::of(line).ok_or(Fault::Shape(format, "`network` and `asn`"))?;
+    let (addresses, what) = read.said(format)?;
     Ok(row(addresses, what, format, 0..line.len(), 0..line.len()))
 }
 

@@ -272,6 +272,10 @@ pub(super) enum Asndb {
     Keygen(AsndbKeygen),
     /// Show what an update would change for the policy that is live.
     Diff(AsndbDiff),
+    /// Throw away the update that is held back.
+    Discard(AsndbDiscard),
+    /// Say that what the last update warned of has been seen.
+    Acknowledge(AsndbDiscard),
 }
 
 #[derive(Debug, Args)]
@@ -304,9 +308,16 @@ pub(super) struct AsndbImport {
 
 #[derive(Debug, Args)]
 pub(super) struct AsndbUpdate {
-    /// Take what is held back, else whatever the sources hold.
-    #[arg(long)]
-    pub(super) accept: bool,
+    /// Take what is held back, and only this where its id is given (`kordon status` shows it);
+    /// where nothing is, whatever the sources hold.
+    #[arg(long, value_name = "ID", num_args = 0..=1, require_equals = true)]
+    pub(super) accept: Option<Option<String>>,
+    #[command(flatten)]
+    pub(super) instance: Instance,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AsndbDiscard {
     #[command(flatten)]
     pub(super) instance: Instance,
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     Output,
-    arguments::{Asndb, AsndbImport, AsndbInfo, Databases},
+    arguments::{Asndb, AsndbImport, AsndbInfo, AsndbUpdate, Databases},
     failure::{Failure, warn},
     view,
 };
@@ -20,8 +20,9 @@ use crate::{
     asn::{
         self, AsnDb,
         bundle::{PublicKey, is_bundle},
-        fetch::Transfer,
+        fetch::{Progress, Transfer},
     },
+    config,
     control::{client, protocol::Request},
     daemon,
     diagnostic::{Diagnostics, quoted},
@@ -38,12 +39,20 @@ pub(super) fn asndb(command: Asndb, output: &mut Output) -> Result<(), Failure> 
             Ok(output.answer(&value, view::database)?)
         }
         Asndb::Update(arguments) => {
-            let instance = arguments.instance.resolve()?;
-            let request = Request::AsndbUpdate {
-                accept: arguments.accept,
-            };
-            let value = watch(&instance.socket, &request, output)?;
+            let value = update(arguments, output)?;
             Ok(output.answer(&value, view::database)?)
+        }
+        Asndb::Discard(arguments) => {
+            let socket = arguments.instance.resolve()?.socket;
+            let value = client::ask(&socket, &Request::AsndbDiscard)?;
+            Ok(output.answer(&value, |value| view::held("discarded", &value["discarded"]))?)
+        }
+        Asndb::Acknowledge(arguments) => {
+            let socket = arguments.instance.resolve()?.socket;
+            let value = client::ask(&socket, &Request::AsndbAcknowledge)?;
+            Ok(output.answer(&value, |value| {
+                view::held("acknowledged", &value["acknowledged"])
+            })?)
         }
         Asndb::Export(arguments) => {
             let db = if arguments.databases.given() {
@@ -106,23 +115,62 @@ fn info(arguments: &AsndbInfo) -> Result<Value, Failure> {
     Ok(json!(db.info()))
 }
 
-/// Asks for an update, and shows how its downloads go where somebody looks on.
-fn watch(socket: &Path, request: &Request, output: &Output) -> Result<Value, Failure> {
+/// By the daemon; where none runs, here, for the one that will.
+fn update(arguments: AsndbUpdate, output: &Output) -> Result<Value, Failure> {
+    let given = &arguments.instance;
+    let instance = given.resolve()?;
+    let accept = arguments.accept.is_some();
+    let id = arguments.accept.flatten();
+    let named = id.is_some();
+    if given.state_dir.is_none() || given.socket.is_some() {
+        let socket = &instance.socket;
+        let request = Request::AsndbUpdate { accept, id };
+        let transfers = || {
+            let answer = client::ask(socket, &Request::AsndbProgress).ok()?;
+            serde_json::from_value(answer["sources"].clone()).ok()
+        };
+        match watch(output, || client::ask(socket, &request), transfers) {
+            Ok(value) => return Ok(value),
+            Err(e) => {
+                let failure = Failure::from(e);
+                if !failure.no_daemon() || given.socket.is_some() || named {
+                    return Err(failure);
+                }
+            }
+        }
+    }
+    let (config, found) = config::load(&given.config_path());
+    let Some(mut config) = config else {
+        return Err(found.into());
+    };
+    config.state_dir = instance.state_dir;
+    let progress = Progress::default();
+    let transfers = || Some(progress.transfers());
+    let (value, found) = watch(
+        output,
+        || daemon::update(&config, accept, &progress),
+        transfers,
+    )?;
+    warn(&found);
+    Ok(value)
+}
+
+/// Does something that fetches, and shows how its downloads go where somebody looks on.
+fn watch<T: Send>(
+    output: &Output,
+    job: impl FnOnce() -> T + Send,
+    transfers: impl Fn() -> Option<Vec<Transfer>>,
+) -> T {
     if output.json || !std::io::stderr().is_terminal() {
-        return Ok(client::ask(socket, request)?);
+        return job();
     }
     std::thread::scope(|scope| {
-        let job = scope.spawn(|| client::ask(socket, request));
+        let job = scope.spawn(job);
         let bars = MultiProgress::new();
         let mut shown: Vec<ProgressBar> = Vec::new();
         while !job.is_finished() {
             std::thread::sleep(Duration::from_millis(200));
-            let Ok(answer) = client::ask(socket, &Request::AsndbProgress) else {
-                continue;
-            };
-            let transfers: Vec<Transfer> =
-                serde_json::from_value(answer["sources"].clone()).unwrap_or_default();
-            for (i, transfer) in transfers.iter().enumerate() {
+            for (i, transfer) in transfers().into_iter().flatten().enumerate() {
                 if shown.len() <= i {
                     let style = "{msg} {bytes} of {total_bytes}, {bytes_per_sec} {wide_bar}";
                     let bar = bars.add(ProgressBar::no_length());
@@ -143,7 +191,7 @@ fn watch(socket: &Path, request: &Request, output: &Output) -> Result<Value, Fai
         }
         let _ = bars.clear();
         match job.join() {
-            Ok(result) => Ok(result?),
+            Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })

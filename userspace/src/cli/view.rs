@@ -146,9 +146,22 @@ pub(super) fn status(value: &Value) -> String {
         page.line("HELD BACK", text(&concern["message"]));
     }
     if !update["held"].is_null() {
+        let id = text(&update["held"]["id"]);
         page.line(
             "",
-            "`kordon asndb diff` shows what changes, `kordon asndb update --accept` takes it",
+            format!(
+                "`kordon asndb diff` shows what changes, `kordon asndb update --accept={id}` takes \
+                 it, `kordon asndb discard` forgets it"
+            ),
+        );
+    }
+    for concern in list(&update["warnings"]["concerns"]) {
+        page.line("WARNING", text(&concern["message"]));
+    }
+    if !update["warnings"].is_null() {
+        page.line(
+            "",
+            "the last update did that; `kordon asndb acknowledge` says that it was seen",
         );
     }
     if !update["failure"].is_null() {
@@ -445,8 +458,34 @@ pub(super) fn database(value: &Value) -> String {
     if let Some(snapshot) = value["snapshot"].as_str() {
         page.line("snapshot", snapshot);
     }
+    if value["accepted"].is_object() {
+        page.0.push_str(&held("accepted", &value["accepted"]));
+    }
     if value.get("changed").is_some() {
         page.0.push_str(&changed(value));
+    }
+    page.0
+}
+
+/// What was held back or warned of, and what became of it.
+pub(super) fn held(what: &str, value: &Value) -> String {
+    let mut page = Page(String::new());
+    if let Some(id) = value["id"].as_str() {
+        page.line(what, format!("{id}, since {}", moment(&value["since"])));
+    }
+    for source in list(&value["sources"]) {
+        page.line(
+            "of",
+            format!(
+                "{}, sha256 {}, {}",
+                text(&source["file"]),
+                source["sha256"].as_str().unwrap_or("unknown"),
+                source["date"].as_str().unwrap_or("of an unknown date"),
+            ),
+        );
+    }
+    for concern in list(&value["concerns"]) {
+        page.line(what, text(&concern["message"]));
     }
     page.0
 }

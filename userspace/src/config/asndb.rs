@@ -10,7 +10,7 @@ use super::Reader;
 use crate::{
     asn::{
         bundle::PublicKey,
-        fetch::{Fetching, Remote},
+        fetch::{Fetching, Header, Remote, proxy},
         gate,
     },
     diagnostic::quoted,
@@ -42,6 +42,31 @@ impl Default for Updates {
             keys: Vec::new(),
         }
     }
+}
+
+/// Headers that say how a request is sent, or what is asked for.
+const OWN_HEADERS: [&str; 14] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "proxy-authorization",
+    "range",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+
+/// Whether a text can be the value of a header (RFC 9110, section 5.5, ASCII alone).
+fn is_field(text: &str) -> bool {
+    !text.is_empty()
+        && text.trim() == text
+        && text.bytes().all(|b| b == b'\t' || matches!(b, b' '..=b'~'))
 }
 
 impl Reader<'_, '_> {
@@ -88,17 +113,18 @@ impl Reader<'_, '_> {
                 self.report
                     .string(value, "`proxy`", "`proxy = \"http://proxy.example:3128\"`")
         {
-            match ureq::Proxy::new(proxy) {
-                Ok(_) => fetching.proxy = Some(proxy.to_owned()),
-                Err(_) => self.report.error(
-                    &value.span(),
-                    format!("{} is no address of a proxy", quoted(proxy)),
-                    "write `proxy = \"http://proxy.example:3128\"`, or with `socks5://`",
-                ),
+            match proxy::check(proxy) {
+                Ok(()) => fetching.proxy = Some(proxy.to_owned()),
+                Err(e) => self
+                    .report
+                    .error(&value.span(), e.to_string(), proxy::EXAMPLE),
             }
         }
         if let Some(time) = self.time(table, "timeout", Duration::from_secs(600)) {
             fetching.timeout = time;
+        }
+        if let Some(time) = self.time(table, "max_time", Duration::from_secs(24 * 3600)) {
+            fetching.max_time = time;
         }
         if let Some(retries) = self.count(table, "retries", 0, 20) {
             fetching.retries = retries;
@@ -168,7 +194,7 @@ impl Reader<'_, '_> {
             let Some(table) = self.report.table(value, "a source", EXAMPLE) else {
                 continue;
             };
-            let keys = ["url", "checksum_url", "every"];
+            let keys = ["url", "checksum_url", "every", "user_agent", "headers"];
             self.report.known_keys(table, &keys, " of a source");
             if !table.contains_key("url") {
                 self.report.error(
@@ -180,6 +206,8 @@ impl Reader<'_, '_> {
             let url = self.url(table, "url");
             let checksum = self.url(table, "checksum_url");
             let every = self.time(table, "every", Duration::from_secs(366 * 24 * 3600));
+            let user_agent = self.user_agent(table);
+            let headers = self.headers(table);
             let Some(url) = url else { continue };
             if !known.insert(url.clone()) {
                 self.report.error(
@@ -192,9 +220,74 @@ impl Reader<'_, '_> {
                 url,
                 checksum,
                 every: every.unwrap_or(EVERY),
+                user_agent,
+                headers,
             });
         }
         remotes
+    }
+
+    fn user_agent(&mut self, table: &DeTable<'_>) -> Option<String> {
+        let value = table.get("user_agent")?;
+        let example = "`user_agent = \"example.org camera filter\"`";
+        let text = self
+            .report
+            .string(value, "`user_agent` of a source", example)?;
+        if is_field(text) {
+            return Some(text.to_owned());
+        }
+        self.report.error(
+            &value.span(),
+            "`user_agent` of a source cannot be sent",
+            "write letters, digits and signs in one line",
+        );
+        None
+    }
+
+    /// Values may be secrets: they are in no message.
+    fn headers(&mut self, table: &DeTable<'_>) -> Vec<Header> {
+        const EXAMPLE: &str = "`headers = { Authorization = \"Bearer …\" }`";
+        let mut headers = Vec::new();
+        let Some(value) = table.get("headers") else {
+            return headers;
+        };
+        let Some(table) = self.report.table(value, "`headers` of a source", EXAMPLE) else {
+            return headers;
+        };
+        for (key, value) in table {
+            let name: &str = key.get_ref();
+            let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+            let small = name.to_ascii_lowercase();
+            if name.is_empty() || !name.bytes().all(token) {
+                self.report.error(
+                    &key.span(),
+                    format!("{} cannot be the name of a header", quoted(name)),
+                    "write letters, digits and `-`",
+                );
+            } else if OWN_HEADERS.contains(&small.as_str()) {
+                self.report.error(
+                    &key.span(),
+                    format!("header {} is kordon's own", quoted(name)),
+                    "remove it",
+                );
+            }
+            let what = format!("header {}", quoted(name));
+            let Some(text) = self.report.string(value, &what, EXAMPLE) else {
+                continue;
+            };
+            if !is_field(text) {
+                self.report.error(
+                    &value.span(),
+                    format!("the value of {what} cannot be sent"),
+                    "write letters, digits and signs in one line",
+                );
+            }
+            headers.push(Header {
+                name: name.to_owned(),
+                value: text.to_owned(),
+            });
+        }
+        headers
     }
 
     fn url(&mut self, table: &DeTable<'_>, key: &str) -> Option<Url> {
@@ -233,6 +326,7 @@ mod tests {
              timeout = \"5s\"\nretries = 0\nmax_mib = 100\nca = \"ca.pem\"\nkeys = [\"{key}\"]\n\
              [[asndb.source]]\nurl = \"https://a.example/x.csv\"\n\
              checksum_url = \"https://a.example/x.sha256\"\nevery = \"7d\"\n\
+             user_agent = \"us\"\nheaders = {{ Authorization = \"Bearer secret\" }}\n\
              [[asndb.source]]\nurl = \"file:///x.csv\"\n"
         );
         let (config, found) = parse(Path::new("/etc/kordon.toml"), &text);
@@ -246,6 +340,9 @@ mod tests {
         let remotes = &updates.remotes;
         assert_eq!(remotes[0].every, Duration::from_secs(7 * 86_400));
         assert_eq!(remotes[1].every, EVERY);
+        assert_eq!(remotes[0].user_agent.as_deref(), Some("us"));
+        assert_eq!(remotes[0].headers[0].value, "Bearer secret");
+        assert!(!format!("{remotes:?}").contains("secret"));
         assert!(remotes[0].checksum.is_some() && remotes[1].checksum.is_none());
     }
 
@@ -270,6 +367,24 @@ mod tests {
             (
                 "[[asndb.source]]\nurl = \"http://x/y\"\nevery = 3",
                 "`every` must be a time",
+            ),
+            ("proxy = \"http://x:0\"", "no address of a proxy"),
+            ("max_time = \"2d\"", "`max_time` must be a time"),
+            (
+                "[[asndb.source]]\nurl = \"http://x/y\"\nheaders = { Host = \"x\" }",
+                "header `Host` is kordon's own",
+            ),
+            (
+                "[[asndb.source]]\nurl = \"http://x/y\"\nheaders = { \"a b\" = \"x\" }",
+                "`a b` cannot be the name of a header",
+            ),
+            (
+                "[[asndb.source]]\nurl = \"http://x/y\"\nheaders = { a = \"x\\ny\" }",
+                "the value of header `a` cannot be sent",
+            ),
+            (
+                "[[asndb.source]]\nurl = \"http://x/y\"\nuser_agent = \"\"",
+                "`user_agent` of a source cannot be sent",
             ),
             ("[[asndb.source]]\nurll = \"http://x/y\"", "unknown key"),
         ] {

@@ -97,7 +97,14 @@ pub enum Request {
     AsndbUpdate {
         /// Whatever the gate says; what is held back is taken without fetching.
         accept: bool,
+        /// Only if what is held back is this.
+        #[serde(default)]
+        id: Option<String>,
     },
+    /// Throw away what is held back.
+    AsndbDiscard,
+    /// Somebody has seen what the last update warned of.
+    AsndbAcknowledge,
     /// What an update that is under way does.
     AsndbProgress,
     /// What these files, or else the update that is held back, would change.
@@ -138,6 +145,8 @@ impl Request {
             | Self::Unblock(_)
             | Self::AsndbImport { .. }
             | Self::AsndbUpdate { .. }
+            | Self::AsndbDiscard
+            | Self::AsndbAcknowledge
             | Self::AsndbDiff { .. }
             | Self::Detach { .. } => Right::Change,
         }
@@ -160,6 +169,8 @@ impl Request {
             Self::AsndbInfo => "asndb info",
             Self::AsndbImport { .. } => "asndb import",
             Self::AsndbUpdate { .. } | Self::AsndbProgress => "asndb update",
+            Self::AsndbDiscard => "asndb discard",
+            Self::AsndbAcknowledge => "asndb acknowledge",
             Self::AsndbDiff { .. } => "asndb diff",
             Self::Detach { .. } => "detach",
         }

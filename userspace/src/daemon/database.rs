@@ -66,6 +66,11 @@ impl Database {
         self.lost
     }
 
+    /// Whether another one holds the same, whatever live BGP says.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+
     /// Equal ids, equal verdicts.
     pub(super) fn id(&self) -> &[u8; 32] {
         self.live.as_ref().map_or(&self.id, |live| &live.id)

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, path::Path, time::Duration};
 use jiff::{Timestamp, fmt::rfc2822};
 use tempfile::NamedTempFile;
 
-use super::{fetched::Slot, refusal::Refusal, state::StateError};
+use super::{fetched::Slot, held::Origin, refusal::Refusal, state::StateError};
 use crate::{
     asn::{
         Concern,
@@ -28,6 +28,23 @@ pub(super) struct Download {
 }
 
 impl Download {
+    /// Nothing is asked for.
+    pub(super) fn none(remote: &Remote, folder: &Path) -> Self {
+        Self {
+            slot: Slot::of(folder, remote),
+            file: None,
+            older: None,
+            mismatch: None,
+        }
+    }
+
+    /// What the file is, for people.
+    pub(super) fn origin(&self) -> Origin {
+        let stored = self.slot.known();
+        let known = self.file.as_ref().map(|(_, known)| known);
+        Origin::of_fetched(self.slot.url(), known.or(stored.as_ref()))
+    }
+
     /// Asks for one source, by the clock only if it is due; a failure is no reason to give
     /// up the others.
     pub(super) fn of(
@@ -37,12 +54,7 @@ impl Download {
         by_clock: bool,
         progress: &Progress,
     ) -> Result<(Self, Option<FetchError>), StateError> {
-        let mut download = Self {
-            slot: Slot::of(folder, remote),
-            file: None,
-            older: None,
-            mismatch: None,
-        };
+        let mut download = Self::none(remote, folder);
         let slot = &download.slot;
         if by_clock && slot.path().exists() && until_due(slot, remote) > Duration::ZERO {
             return Ok((download, None));

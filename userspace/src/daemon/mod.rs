@@ -26,6 +26,7 @@ mod downloads;
 mod faults;
 mod fetched;
 mod follow;
+mod held;
 mod interfaces;
 mod log;
 mod network;
@@ -40,6 +41,7 @@ mod state;
 mod status;
 mod trace;
 mod turns;
+mod unattended;
 mod updates;
 mod watch;
 #[cfg(test)]
@@ -69,7 +71,7 @@ use self::{
 pub(crate) use self::{
     start::lock_pins,
     state::{StateDir, snapshot_path},
-    updates::concerns,
+    unattended::{concerns, update},
 };
 use crate::{
     config::{self, Config},

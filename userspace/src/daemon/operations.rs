@@ -70,6 +70,8 @@ impl Core {
             Request::Allow(change) => self.add(OverlayAction::Allow, &change),
             Request::Unblock(change) => self.unblock(&change),
             Request::AsndbInfo => self.asndb_info(),
+            Request::AsndbDiscard => self.discard(),
+            Request::AsndbAcknowledge => self.acknowledge(),
             Request::Detach { bpffs } => self.detach(bpffs.as_deref()),
             // These are answered beside the core, from what is live.
             Request::Explain(_)

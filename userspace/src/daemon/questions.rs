@@ -51,7 +51,7 @@ pub(super) fn perform(core: &Shared, call: Call) -> Result<Value, Refusal> {
             let files = Received::copy(&sources(core), &asn, &countries, files)?;
             updates::import(core, &files, accept, unsigned)
         }
-        Request::AsndbUpdate { accept } => updates::update(core, accept),
+        Request::AsndbUpdate { accept, id } => updates::update(core, accept, id.as_deref()),
         Request::AsndbProgress => Ok(updates::progress(core)),
         Request::AsndbDiff { asn, countries } => {
             let files = Received::copy(&sources(core), &asn, &countries, files)?;

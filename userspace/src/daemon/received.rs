@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-use super::refusal::Refusal;
+use super::{held::Origin, refusal::Refusal};
 use crate::diagnostic::{Diagnostics, quoted};
 
 /// Bytes of all files of one request. RIBs of the largest collectors have less than a
@@ -64,7 +64,8 @@ impl Received {
                 )
             };
             // From a pipe nothing may ever come.
-            if !file.metadata().map_err(cannot)?.is_file() {
+            let metadata = file.metadata().map_err(cannot)?;
+            if !metadata.is_file() {
                 return Err(Refusal::new(
                     format!("{} is not a regular file", quoted(name)),
                     "copy it into one first",
@@ -76,9 +77,13 @@ impl Received {
             left = left.checked_sub(copied).ok_or_else(|| {
                 Refusal::new(
                     format!("the files have more than {} MiB", most >> 20),
-                    "compress them: .gz, .zst and .bz2 are read as they are",
+                    "compress them: .gz, .zst, .bz2 and .xz are read as they are",
                 )
             })?;
+            // Whoever accepts it is told of when it is; nothing else hangs on that.
+            if let Ok(changed) = metadata.modified() {
+                let _ = copy.as_file().set_modified(changed);
+            }
             copies.push((copy, name.clone()));
         }
         Ok(Self {
@@ -99,6 +104,14 @@ impl Received {
 
     pub(super) fn is_empty(&self) -> bool {
         self.files.is_empty()
+    }
+
+    /// What they are, for people.
+    pub(super) fn origins(&self) -> Vec<Origin> {
+        let origins = self.files.iter();
+        origins
+            .map(|(file, name)| Origin::of_path(file.path()).called(name))
+            .collect()
     }
 
     fn paths(&self) -> impl Iterator<Item = PathBuf> {

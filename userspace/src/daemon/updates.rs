@@ -1,22 +1,16 @@
 //! Another database for the one in use: fetched, imported or accepted, and past the
-//! gate. What the gate stops is kept on disk, so that accepting it needs no source.
+//! gate. What the gate stops of the configured sources is [`held`](super::held) back.
 //!
-//! One update at a time; sources are read and compared without holding the core.
-//!
-//! ```text
-//! asndb.held.snapshot   the database that is held back
-//! asndb.held.json       since when, and why
-//! ```
+//! One update at a time; sources are read and compared without holding the core. Nobody who
+//! has files at hand waits for a server.
 
 use std::{
-    fs,
-    path::Path,
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
@@ -25,20 +19,21 @@ use super::{
     database::Database,
     downloads::{Download, of_fetching, rename, renamed, unreadable, until_due},
     fetched::Slot,
+    held::{self, Held, Origin, Warned},
     lock,
     received::Received,
     refusal::{Refusal, in_words},
-    state::{Prepared, StateDir},
+    state::StateDir,
 };
 use crate::{
     asn::{
         self, AsnDb, Concern, Watched,
-        fetch::{Progress, Remote},
+        fetch::{self, Progress, Remote},
         gate::Kind,
     },
     config::Config,
     diagnostic::Diagnostics,
-    policy::{self, Policy},
+    policy::Policy,
 };
 
 /// Who wants an update that the timer began.
@@ -46,24 +41,19 @@ const BY_CLOCK: &str = "clock";
 /// Before a source that failed is asked for again by the clock; doubles each time.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// An update that waits for somebody who looks at it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Held {
-    /// Since when.
-    pub(super) since: Timestamp,
-    /// `import`, `update` or `start`.
-    pub(super) by: String,
-    /// Why; never empty.
-    pub(super) concerns: Vec<Concern>,
-}
-
 /// How updates went.
 #[derive(Debug, Default)]
 pub(super) struct Updates {
     /// Held while one is under way.
     turn: Arc<Mutex<()>>,
+    /// Held while servers are asked.
+    fetching: Arc<Mutex<()>>,
+    /// Before when the clock asks no server that does not want it.
+    not_before: HashMap<String, Timestamp>,
     /// What waits.
     pub(super) held: Option<Held>,
+    /// What the last that was taken warned of.
+    pub(super) warned: Option<Warned>,
     /// Since the start: taken, held back, failed.
     pub(super) taken: u64,
     pub(super) stopped: u64,
@@ -76,7 +66,7 @@ pub(super) struct Updates {
     /// What is on its way.
     progress: Arc<Progress>,
     /// Why the last one failed; a later success clears it.
-    failure: Option<Failure>,
+    pub(super) failure: Option<Failure>,
 }
 
 /// What an update failed of.
@@ -105,7 +95,7 @@ impl Stage {
 
 /// An update that came to nothing.
 #[derive(Debug)]
-struct Failure {
+pub(super) struct Failure {
     at: Timestamp,
     stage: Stage,
     message: String,
@@ -123,12 +113,10 @@ impl<E: Into<Refusal>> From<E> for Stopped {
 impl Updates {
     /// What an earlier daemon left.
     pub(super) fn load(state: &StateDir) -> Self {
-        let held = fs::read(state.held_reasons())
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .filter(|_| state.held().exists());
+        let (held, warned) = held::load(state);
         Self {
             held,
+            warned,
             ..Self::default()
         }
     }
@@ -137,6 +125,7 @@ impl Updates {
     pub(super) fn status(&self) -> Value {
         json!({
             "held": self.held,
+            "warnings": self.warned,
             "failure": self.failure.as_ref().map(|failure| json!({
                 "at": failure.at,
                 "reason": failure.stage.as_str(),
@@ -162,7 +151,7 @@ impl Updates {
 }
 
 /// What the policy that is live names.
-fn watched(policy: Option<&Policy>) -> Watched {
+pub(super) fn watched(policy: Option<&Policy>) -> Watched {
     let mut watched = Watched::default();
     for set in policy.into_iter().flat_map(|policy| &policy.sets) {
         watched.asns.extend(set.named_asns.iter().cloned());
@@ -189,6 +178,14 @@ fn in_turn<T>(core: &Shared, job: impl FnOnce() -> T) -> T {
     result
 }
 
+/// How long a server does not want to be asked.
+fn unwelcome(not_before: &HashMap<String, Timestamp>, remote: &Remote) -> Duration {
+    let until = not_before.get(remote.url.as_str());
+    let wait = until.map(|until| until.duration_since(Timestamp::now()));
+    wait.and_then(|wait| Duration::try_from(wait).ok())
+        .unwrap_or_default()
+}
+
 /// What files hold becomes live. They are read before it is their turn: what takes long
 /// there holds up nobody.
 pub(super) fn import(
@@ -207,14 +204,13 @@ pub(super) fn import(
     }
     let (db, found) = open(core, files)?;
     in_turn(core, || {
-        offer(
-            core,
-            Database::new(db),
-            &found,
-            Vec::new(),
-            "import",
-            accept,
-        )
+        let candidate = Candidate {
+            database: Database::new(db),
+            found,
+            doubts: Vec::new(),
+            origins: files.origins(),
+        };
+        offer(core, candidate, "import", accept, false)
     })
 }
 
@@ -241,19 +237,16 @@ fn open(core: &Shared, files: &Received) -> Result<(AsnDb, Diagnostics), Refusal
 }
 
 /// What the configuration names becomes live.
-pub(super) fn update(core: &Shared, accept: bool) -> Result<Value, Refusal> {
-    in_turn(core, || {
-        if accept && lock(core).updates.held.is_some() {
-            return accept_held(core);
-        }
-        refresh(core, "update", accept)
-    })
+pub(super) fn update(core: &Shared, accept: bool, id: Option<&str>) -> Result<Value, Refusal> {
+    if accept && (id.is_some() || lock(core).updates.held.is_some()) {
+        return in_turn(core, || lock(core).accept(id));
+    }
+    refresh(core, "update", accept)
 }
 
 /// The sources again, at the start or by the clock.
 pub(super) fn renew(core: &Shared, by: &str) {
-    let result = in_turn(core, || refresh(core, by, false));
-    match result {
+    match refresh(core, by, false) {
         Ok(_) => tracing::info!("newer database sources were imported"),
         Err(e) => tracing::error!("the database stays as it was: {}", e.in_words()),
     }
@@ -261,9 +254,14 @@ pub(super) fn renew(core: &Shared, by: &str) {
 
 /// Reads the sources again, and remembers how that went.
 fn refresh(core: &Shared, by: &str, accept: bool) -> Result<Value, Refusal> {
-    let stopped = lock(core).updates.stopped;
+    let (stopped, fetching) = {
+        let core = lock(core);
+        (core.updates.stopped, Arc::clone(&core.updates.fetching))
+    };
+    let _fetching = fetching.lock().unwrap_or_else(PoisonError::into_inner);
     let result = read_again(core, by, accept);
     let mut core = lock(core);
+    core.note_confirmed();
     match &result {
         Ok(_) => core.updates.failure = None,
         // What is held back is shown as that.
@@ -280,26 +278,53 @@ fn refresh(core: &Shared, by: &str, accept: bool) -> Result<Value, Refusal> {
     result.map_err(|stopped| stopped.1)
 }
 
+pub(super) fn has_sources(config: &Config) -> Result<(), Refusal> {
+    let paths = !config.sources.is_empty() || !config.countries.is_empty();
+    if paths || !config.updates.remotes.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        "no source is configured",
+        "add `sources` or `[[asndb.source]]` to `kordon.toml`, or give files to `kordon asndb import`",
+    ))
+}
+
 fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Stopped> {
-    let (config, folder, progress) = {
+    let (config, folder, progress, not_before) = {
         let core = lock(core);
         let progress = Arc::clone(&core.updates.progress);
-        (core.config.clone(), core.state.sources(), progress)
+        let not_before = core.updates.not_before.clone();
+        (
+            core.config.clone(),
+            core.state.sources(),
+            progress,
+            not_before,
+        )
     };
     let remotes = &config.updates.remotes;
-    if config.sources.is_empty() && config.countries.is_empty() && remotes.is_empty() {
-        return Err(Refusal::new(
-            "no source is configured",
-            "add `sources` or `[[asndb.source]]` to `kordon.toml`, or give files to `kordon asndb import`",
-        )
-        .into());
-    }
+    has_sources(&config)?;
     progress.clear();
     let by_clock = by == BY_CLOCK;
     let mut downloads = Vec::new();
     let mut failures = Vec::new();
     for remote in remotes {
+        let wait = unwelcome(&not_before, remote);
+        if by_clock && wait > Duration::ZERO {
+            downloads.push(Download::none(remote, &folder));
+            failures.push(fetch::FetchError::not_yet(remote, wait));
+            continue;
+        }
         let (download, failure) = Download::of(remote, &folder, &config, by_clock, &progress)?;
+        let mut core = lock(core);
+        match failure.as_ref().and_then(fetch::FetchError::wait) {
+            Some(wait) => {
+                let until = Timestamp::now() + wait;
+                core.updates
+                    .not_before
+                    .insert(remote.url.to_string(), until);
+            }
+            None => drop(core.updates.not_before.remove(remote.url.as_str())),
+        }
         downloads.push(download);
         failures.extend(failure);
     }
@@ -316,26 +341,58 @@ fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Stopped> {
         tracing::info!("the sources of the ASN database have not changed");
         return Ok(json!({ "changed": false }));
     }
+    let result = in_turn(core, || made(core, &config, downloads, by, accept))?;
+    if let Some(first) = failures.first() {
+        // The rest is live; this one is not.
+        let message = format!("the other sources are live, but {first}");
+        return Err(Stopped(Stage::Fetch, Refusal::new(message, first.help())));
+    }
+    Ok(result)
+}
+
+/// What files on disk and downloads make together.
+pub(super) fn read(
+    config: &Config,
+    downloads: &[Download],
+) -> Result<(AsnDb, Diagnostics), Refusal> {
     let mut sources = config.sources.clone();
     sources.extend(downloads.iter().map(|download| match &download.file {
         Some((file, _)) => file.path().to_owned(),
         None => download.slot.path().to_owned(),
     }));
     let keys = &config.updates.keys;
-    let options = salvaging(&config);
-    let (mut db, mut found) =
-        asn::bundle::open_trusted(&sources, &config.countries, &options, keys)
-            .map_err(|e| Stopped(Stage::Read, unreadable(e.0, &downloads)))?;
-    found = renamed(found, &downloads);
+    let options = salvaging(config);
+    let (mut db, found) = asn::bundle::open_trusted(&sources, &config.countries, &options, keys)
+        .map_err(|e| unreadable(e.0, downloads))?;
     for source in &mut db.sources {
-        rename(&mut source.file, &downloads);
+        rename(&mut source.file, downloads);
     }
+    Ok((db, renamed(found, downloads)))
+}
+
+/// What they make together, offered.
+fn made(
+    core: &Shared,
+    config: &Config,
+    mut downloads: Vec<Download>,
+    by: &str,
+    accept: bool,
+) -> Result<Value, Stopped> {
+    let (db, found) = read(config, &downloads).map_err(|e| Stopped(Stage::Read, e))?;
     for warning in &found.warnings {
         tracing::warn!("{}", in_words(warning));
     }
+    let files = config.sources.iter().chain(&config.countries);
+    let mut origins: Vec<Origin> = files.map(|path| Origin::of_path(path)).collect();
+    origins.extend(downloads.iter().map(Download::origin));
+    let candidate = Candidate {
+        database: Database::new(db),
+        found,
+        doubts: downloads.iter_mut().flat_map(Download::doubts).collect(),
+        origins,
+    };
     let stopped = lock(core).updates.stopped;
-    let doubts = downloads.iter_mut().flat_map(Download::doubts).collect();
-    let result = offer(core, Database::new(db), &found, doubts, by, accept);
+    let result = offer(core, candidate, by, accept, true);
     let held = lock(core).updates.stopped > stopped;
     for Download { slot, file, .. } in downloads {
         let Some((file, known)) = file else { continue };
@@ -345,13 +402,7 @@ fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Stopped> {
             Err(_) => {}
         }
     }
-    let result = result?;
-    if let Some(first) = failures.first() {
-        // The rest is live; this one is not.
-        let message = format!("the other sources are live, but {first}");
-        return Err(Stopped(Stage::Fetch, Refusal::new(message, first.help())));
-    }
-    Ok(result)
+    Ok(result?)
 }
 
 /// How long until some source is due; `None`: none is fetched.
@@ -359,7 +410,10 @@ pub(super) fn next_due(core: &Shared) -> Option<Duration> {
     let core = lock(core);
     let folder = core.state.sources();
     let remotes = &core.config.updates.remotes;
-    let wait = |remote: &Remote| until_due(&Slot::of(&folder, remote), remote);
+    let wait = |remote: &Remote| {
+        let due = until_due(&Slot::of(&folder, remote), remote);
+        due.max(unwelcome(&core.updates.not_before, remote))
+    };
     let due = remotes.iter().map(wait).min()?;
     let shortest = remotes.iter().map(|remote| remote.every).min()?;
     // What failed or is held back is asked for again sooner than usual, but ever later.
@@ -374,7 +428,7 @@ pub(super) fn next_due(core: &Shared) -> Option<Duration> {
 
 /// By the clock.
 pub(super) fn fetch_due(core: &Shared) {
-    let result = in_turn(core, || refresh(core, BY_CLOCK, false));
+    let result = refresh(core, BY_CLOCK, false);
     let mut core = lock(core);
     match result {
         Ok(_) => core.updates.in_a_row = 0,
@@ -391,34 +445,39 @@ pub(super) fn progress(core: &Shared) -> Value {
     json!({ "sources": progress.transfers() })
 }
 
-fn accept_held(core: &Shared) -> Result<Value, Refusal> {
-    let path = lock(core).state.held();
-    let db = asn::load(&path).map_err(|e| Refusal::new(e.to_string(), "run the update again"))?;
-    let mut core = lock(core);
-    let answer = core.replace_database(Database::new(db), &Diagnostics::default())?;
-    tracing::warn!("the update that was held back was accepted");
-    core.settle(true);
-    core.taken();
-    Ok(answer)
+/// A database that may become the one in use.
+struct Candidate {
+    database: Database,
+    /// What its import warned of.
+    found: Diagnostics,
+    /// What speaks against its files.
+    doubts: Vec<Concern>,
+    origins: Vec<Origin>,
 }
 
-/// Makes a database live unless something speaks against it: the gate, or `doubts`.
+/// Makes a database live unless something speaks against it: the gate, or `doubts`. What
+/// is not taken is kept for `--accept` only where that is asked for.
 fn offer(
     core: &Shared,
-    candidate: Database,
-    found: &Diagnostics,
-    doubts: Vec<Concern>,
+    candidate: Candidate,
     by: &str,
     accept: bool,
+    keep: bool,
 ) -> Result<Value, Refusal> {
+    let Candidate {
+        database,
+        found,
+        doubts,
+        origins,
+    } = candidate;
     let (live, watched, percent) = {
         let core = lock(core);
         let policy = core.live.as_ref().map(|live| &*live.policy);
         let percent = core.config.updates.max_change;
         (core.database.clone(), watched(policy), percent)
     };
-    let difference = asn::compare(&live.db, &candidate.db, &watched);
-    let mut concerns = asn::judge(&live.db, &candidate.db, &difference, found, percent);
+    let difference = asn::compare(&live.db, &database.db, &watched);
+    let mut concerns = asn::judge(&live.db, &database.db, &difference, &found, percent);
     // What comes first is older than nothing.
     let is_first = live.db.sources.is_empty();
     concerns.extend(
@@ -426,40 +485,47 @@ fn offer(
             .into_iter()
             .filter(|doubt| !is_first || doubt.kind == Kind::Checksum),
     );
-    if accept || concerns.is_empty() {
-        for concern in &concerns {
-            tracing::warn!("accepted: {}", concern.message);
-        }
+    let held = Held::new(&database, by, origins, concerns);
+    if accept || held.concerns.is_empty() {
+        // The same again says nothing new of those who lost half by it.
+        let is_same = live.same(&database);
         let mut core = lock(core);
-        let answer = core.replace_database(candidate, found)?;
+        let mut answer = core.replace_database(database, &found)?;
+        if accept {
+            held.log();
+            answer["accepted"] = json!(held);
+        }
         core.taken();
+        if accept || !is_same {
+            let warnings = asn::gate::warnings(&difference);
+            core.warn(if accept { Vec::new() } else { warnings });
+        }
         return Ok(answer);
     }
-    for concern in &concerns {
+    let reasons = held.reasons();
+    if !keep {
+        tracing::warn!("an import is refused: {reasons}");
+        return Err(Refusal::new(
+            format!("the import is refused: {reasons}"),
+            "the database in use stays, and nothing is kept; `kordon asndb diff FILE…` shows what \
+             would change, `kordon asndb import --accept FILE…` takes it",
+        ));
+    }
+    for concern in &held.concerns {
         tracing::error!(
             "the update of the ASN database is held back: {}",
             concern.message
         );
     }
-    let held = Held {
-        since: Timestamp::now(),
-        by: by.to_owned(),
-        concerns,
-    };
-    let message = held.in_words();
-    lock(core).hold(&candidate.db, held)?;
+    let id = held.id.clone();
+    lock(core).hold(&database.db, held)?;
     Err(Refusal::new(
-        message,
-        "the database in use stays; `kordon asndb diff` shows what would change, \
-         `kordon asndb update --accept` takes it",
+        format!("the update is held back: {reasons}"),
+        format!(
+            "the database in use stays; `kordon asndb diff` shows what would change, \
+             `kordon asndb update --accept={id}` takes it, `kordon asndb discard` forgets it"
+        ),
     ))
-}
-
-impl Held {
-    fn in_words(&self) -> String {
-        let concerns: Vec<&str> = self.concerns.iter().map(|c| c.message.as_str()).collect();
-        format!("the update is held back: {}", concerns.join("; "))
-    }
 }
 
 impl Core {
@@ -477,59 +543,6 @@ impl Core {
         let all: Option<Vec<Timestamp>> = checked.collect();
         self.updates.confirmed = all.and_then(|all| all.into_iter().min());
     }
-
-    fn hold(&mut self, db: &AsnDb, held: Held) -> Result<(), Refusal> {
-        self.updates.stopped += 1;
-        let reasons = serde_json::to_vec(&held).map_err(Refusal::from_error)?;
-        // It is held back even where it cannot be kept.
-        self.updates.held = Some(held);
-        let path = self.state.held();
-        asn::save(db, &path).map_err(Refusal::from_error)?;
-        let _ = fs::remove_file(asn::previous_path(&path));
-        Prepared::write(&self.state.held_reasons(), &reasons)?.commit()?;
-        Ok(())
-    }
-
-    /// What becomes of the files of an update that was held back.
-    fn settle(&self, accepted: bool) {
-        for remote in &self.config.updates.remotes {
-            Slot::of(&self.state.sources(), remote).settle(accepted);
-        }
-    }
-
-    /// A database went live: what was held back is older than it.
-    fn taken(&mut self) {
-        self.updates.taken += 1;
-        self.updates.failure = None;
-        if self.updates.held.take().is_some() {
-            self.settle(false);
-            let remove = |path: &Path| {
-                let _ = fs::remove_file(path);
-            };
-            remove(&self.state.held_reasons());
-            remove(&self.state.held());
-        }
-    }
-}
-
-/// What speaks against a database that is imported while no daemon runs: the next start
-/// makes it live, over programs that enforce what was there before.
-pub(crate) fn concerns(
-    state: &StateDir,
-    candidate: &AsnDb,
-    found: &Diagnostics,
-    percent: u8,
-) -> Vec<Concern> {
-    // What cannot be read is no reason to keep it.
-    let Ok(before) = asn::load(&state.snapshot()) else {
-        return Vec::new();
-    };
-    let policy = state.load().0.and_then(|(_, record)| {
-        let context = policy::Context::now(Some(&before));
-        policy::parse(&record.bundle, &policy::Overlay::default(), &context).0
-    });
-    let difference = asn::compare(&before, candidate, &watched(policy.as_ref()));
-    asn::judge(&before, candidate, &difference, found, percent)
 }
 
 /// What files, or else the update that is held back, would change.

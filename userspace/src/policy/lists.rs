@@ -1,11 +1,11 @@
-//! List files: one ASN or prefix in each line, `#` starts a comment.
+//! List files, line by line; `#` and `;` start comments.
 
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
-use super::text::Report;
-use super::values::{self, AsnOrPrefix};
+use super::entries;
+use super::text::{Problem, Report};
 use crate::diagnostic::Diagnostics;
 
 /// Bad lines that are told one by one: a file that is something else
@@ -27,7 +27,13 @@ pub(super) fn parse(file: &str, text: &str) -> (List, Diagnostics) {
     let mut bad = 0_usize;
     let mut start = 0;
     for line in text.split('\n') {
-        let entry = line.split('#').next().unwrap_or_default();
+        // What a CR hides in a comment would be lost in silence.
+        let bare = line.strip_suffix('\r').unwrap_or(line);
+        let entry = if bare.contains('\r') || entries::is_object(bare) {
+            bare
+        } else {
+            bare.split(['#', ';']).next().unwrap_or_default()
+        };
         let indent = entry.len() - entry.trim_start().len();
         let entry = entry.trim();
         let span = start + indent..start + indent + entry.len();
@@ -35,9 +41,19 @@ pub(super) fn parse(file: &str, text: &str) -> (List, Diagnostics) {
         if entry.is_empty() {
             continue;
         }
-        match values::asn_or_prefix(entry) {
-            Ok(AsnOrPrefix::Asns(asns)) => list.asns.push(asns),
-            Ok(AsnOrPrefix::Prefix(prefix)) => list.prefixes.push(prefix),
+        let read = if entry.contains('\r') {
+            Err(Problem::new(
+                "a carriage return stands inside of this line",
+                "lines end with LF or CRLF: convert the file, for example with `mac2unix`",
+            ))
+        } else {
+            entries::read(entry)
+        };
+        match read {
+            Ok(entry) => {
+                list.asns.extend(entry.asns);
+                list.prefixes.extend(entry.prefixes);
+            }
             Err(problem) => {
                 bad += 1;
                 if bad <= MAX_ERRORS {
@@ -99,6 +115,25 @@ mod tests {
             ]
         );
         assert!(found.errors.iter().all(|e| e.file == "lists/x.txt"));
+    }
+
+    #[test]
+    fn lists_of_others() {
+        let text = "; Spamhaus DROP List\r\n; Expires: soon\r\n1.4.0.0/17 ; SBL256893\r\n\
+                    192.0.2.0 - 192.0.3.255 # a range\n{\"cidr\":\"1.10.16.0/20\",\"x\":\"#;\"}\n\
+                    {\"type\":\"metadata\",\"records\":2}\n{\"asn\":213371}\n";
+        let (list, found) = parse("drop.txt", text);
+        assert!(found.ok(), "{found:?}");
+        assert_eq!(list.asns, [213371..=213371]);
+        let prefixes: Vec<String> = list.prefixes.iter().map(ToString::to_string).collect();
+        assert_eq!(prefixes, ["1.4.0.0/17", "192.0.2.0/23", "1.10.16.0/20"]);
+    }
+
+    #[test]
+    fn nothing_is_lost_between_carriage_returns() {
+        let (list, found) = parse("x", "AS1 # one\rAS2\rAS3\r");
+        assert!(list.asns.is_empty() && found.errors.len() == 1, "{found:?}");
+        assert!(found.errors[0].message.starts_with("a carriage return"));
     }
 
     #[test]

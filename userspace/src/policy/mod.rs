@@ -10,6 +10,7 @@
 
 mod bundle;
 mod countries;
+mod entries;
 mod hash;
 mod lint;
 mod lists;

@@ -1,5 +1,6 @@
 //! Fetching, and what it makes of servers, files and checksums.
 
+use super::checksum::published;
 use super::*;
 
 #[test]
@@ -32,6 +33,8 @@ fn paths_are_sources_too() {
         url: Url::from_file_path(&path).unwrap(),
         checksum: None,
         every: Duration::from_secs(1),
+        user_agent: None,
+        headers: Vec::new(),
     };
     let get = |known: Option<&Known>| {
         let options = Fetching::default();

@@ -21,6 +21,15 @@ const IPINFO: &str = "network,country,country_code,continent,continent_code,asn,
                       1.0.1.7,China,CN,Asia,AS,,,\n2001:db8::/32,Norway,NO,Europe,EU,AS4608,APNIC,apnic.net\n";
 const IPINFO_RANGES: &str = "start_ip,end_ip,country,country_name,continent,continent_name,asn,as_name,as_domain\n\
                              1.0.0.0,1.0.0.255,AU,Australia,OC,Oceania,AS13335,\"Cloudflare, Inc.\",cloudflare.com\n";
+const IPINFO_JSONL: &str = "{\"network\":\"1.0.0.0/24\",\"country\":\"Australia\",\"country_code\":\"AU\",\"continent\":\"Oceania\",\"continent_code\":\"OC\",\"asn\":\"AS13335\",\"as_name\":\"Cloudflare, \\\"Inc.\\\"\",\"as_domain\":\"cloudflare.com\"}\n\
+                            {\"network\":\"1.0.1.7\",\"country\":\"China\",\"country_code\":\"CN\",\"asn\":\"\"}\n\
+                            {\"network\":\"2001:db8::/32\",\"country\":\"Norway\",\"country_code\":\"NO\",\"asn\":\"AS4608\",\"as_name\":\"APNIC\"}\n";
+const IPINFO_JSON: &str = "[\n  {\n    \"start_ip\": \"1.0.0.0\",\n    \"end_ip\": \"1.0.0.255\",\n    \"country\": \"AU\",\n    \"asn\": 13335,\n    \"as_name\": null\n  },\n  { \"cidr\": \"2001:db8::/32\", \"asn\": \"AS4608\" }\n]\n";
+const NUMBERS: &str = "16777216,16777471,13335,\"Cloudflare, Inc.\"\n\
+                       42540766411282592856903984951653826560,42540766490510755371168322545197776895,4608,APNIC\n";
+const NUMBERS_TSV: &str =
+    "0\t16777215\t0\tNone\tNot routed\n16777216\t16777471\t13335\tUS\tCLOUDFLARENET\n";
+const EMPTY_LENGTHS: &str = include_str!("../../../../tests/data/cases/vrp-empty-maxlen.csv");
 const DELEGATED: &str = "2|apnic|20260101|8|19830613|20260101|+1000\napnic|*|asn|*|3|summary\n\
                          # a comment\napnic|JP|asn|173|2|20020801|allocated|A91A7381\n\
                          apnic|AU|ipv4|1.0.0.0|768|20110811|assigned|A91872ED\n\
@@ -47,7 +56,11 @@ const RPKI_CLIENT_JSON: &str = "{\"metadata\":{\"buildmachine\":\"x\",\"vrps\":1
 const NAMES: &str = "asn,name,class,cc\nAS13335,\"Cloudflare, Inc.\",Content,US\nAS1,Level 3,,\n";
 
 /// Every text above, by the name of its format.
-pub(super) const ALL: [(&str, &str); 18] = [
+pub(super) const ALL: [(&str, &str); 22] = [
+    ("network-jsonl", IPINFO_JSONL),
+    ("network-json", IPINFO_JSON),
+    ("range-csv", NUMBERS),
+    ("iptoasn", NUMBERS_TSV),
     ("pfx2as", PFX2AS),
     ("riswhois", RISWHOIS),
     ("prefix-asn", TABLE_TXT),
@@ -80,6 +93,8 @@ fn content_says_what_a_file_is() {
             gzip(text.as_bytes()),
             zst(text.as_bytes()),
             bz2(text.as_bytes()),
+            xz(text.as_bytes()),
+            text.replace('\n', "\r").into_bytes(),
         ] {
             let folder = Folder::new();
             let file = folder.file("x", bytes);
@@ -116,6 +131,26 @@ fn origins() {
         ),
         (MAXMIND, "29.0.0.1", "28.0.0.0/7 [749] - DNIC"),
         (IPINFO, "1.0.0.1", "1.0.0.0/24 [13335] AU Cloudflare, Inc."),
+        (
+            IPINFO_JSONL,
+            "1.0.0.1",
+            "1.0.0.0/24 [13335] AU Cloudflare, \"Inc.\"",
+        ),
+        (IPINFO_JSONL, "1.0.1.7", "- [] CN -"),
+        (IPINFO_JSONL, "2001:db8::1", "2001:db8::/32 [4608] NO APNIC"),
+        (IPINFO_JSON, "1.0.0.1", "1.0.0.0/24 [13335] AU -"),
+        (IPINFO_JSON, "2001:db8::1", "2001:db8::/32 [4608] - -"),
+        (
+            NUMBERS,
+            "1.0.0.255",
+            "1.0.0.0/24 [13335] - Cloudflare, Inc.",
+        ),
+        (NUMBERS, "2001:db8::1", "2001:db8::/32 [4608] - APNIC"),
+        (
+            NUMBERS_TSV,
+            "1.0.0.1",
+            "1.0.0.0/24 [13335] US CLOUDFLARENET",
+        ),
         (IPINFO, "1.0.1.7", "- [] CN -"),
         (IPINFO, "2001:db8::1", "2001:db8::/32 [4608] NO APNIC"),
         (
@@ -260,6 +295,23 @@ fn several_sources() {
     }
 }
 
+/// RFC 9582, section 4.3.2.2: without one, the longest length is that of the prefix.
+#[test]
+fn payloads_without_a_longest_length() {
+    let json = "{\"roas\":[{\"asn\":64500,\"prefix\":\"203.0.113.0/24\"},\
+                {\"asn\":\"AS64500\",\"prefix\":\"198.51.100.0/24\",\"maxLength\":null},\
+                {\"asn\":64501,\"prefix\":\"198.51.100.0/24\",\"maxLength\":\"24\"}]}";
+    for (payloads, format, skipped) in [(EMPTY_LENGTHS, "vrp-csv", 0), (json, "vrp-json", 1)] {
+        let table = "203.0.113.0/24 64500\n203.0.113.0/25 64500\n";
+        let (db, found) = import_texts(&[table, payloads], &[]).unwrap();
+        assert_eq!(db.sources[1].format, format);
+        assert_eq!(db.sources[1].skipped, skipped, "{found:?}");
+        let state = |addr: &str| db.evidence(addr.parse().unwrap())[0].rpki;
+        assert_eq!(state("203.0.113.200"), Some(Rpki::Valid), "{format}");
+        assert_eq!(state("203.0.113.1"), Some(Rpki::Invalid), "{format}");
+    }
+}
+
 #[test]
 fn what_the_rpki_says() {
     let routes = "1.0.0.0/24 13335\n1.0.4.0/22 38803\n1.0.4.0/25 38803\n1.0.6.0/24 1\n\
@@ -370,7 +422,7 @@ fn rows_that_cannot_be() {
             "a row of RPKI payloads as CSV needs a longest length",
         ),
         (
-            "ASN,IP Prefix,Max Length\nAS1,1.0.0.0/24,\n",
+            "ASN,IP Prefix,Max Length\nAS1,1.0.0.0/24,x\n",
             "a row of RPKI payloads as CSV needs an AS number",
         ),
         ("{\"roas\":[{\"asn\":1}]}", "record 1 is damaged"),
@@ -407,7 +459,7 @@ fn cut_at_any_byte() {
             let Ok((cut, found)) = import_texts(&[&text[..len]], &[]) else {
                 continue;
             };
-            if format == "vrp-json" {
+            if format.ends_with("-json") {
                 assert!(
                     text[len..].trim().is_empty(),
                     "a document that is cut is none"
@@ -440,7 +492,7 @@ fn compressed_and_cut_at_any_byte() {
     let text: String = (0..200)
         .map(|i| format!("1.{i}.0.0/24 {}\n", 7 * i + 1))
         .collect();
-    for packed in [gzip, zst, bz2].map(|pack| pack(text.as_bytes())) {
+    for packed in [gzip, zst, bz2, xz].map(|pack| pack(text.as_bytes())) {
         let folder = Folder::new();
         for len in 0..packed.len() {
             let files = [folder.file("x", &packed[..len])];
@@ -462,14 +514,14 @@ fn bombs() {
     assert!(bomb.len() < 64 << 10);
     let folder = Folder::new();
     let error = import(&[folder.file("x", &bomb)], &[]).unwrap_err();
-    assert!(error.to_string().contains("longer than 64 KiB"), "{error}");
+    assert!(error.to_string().contains("250 times its size"), "{error}");
     // A JSON text without end.
     let mut document = b"{\"roas\":[{\"asn\":\"".to_vec();
     document.extend_from_slice(&zeros);
     let error = import(&[folder.file("y", zst(&document))], &[]).unwrap_err();
     assert!(error.to_string().contains("longer than 1 MiB"), "{error}");
     // Ten megabytes in one line of every format cost that line.
-    for (format, text) in ALL.iter().filter(|(format, _)| *format != "vrp-json") {
+    for (format, text) in ALL.iter().filter(|(format, _)| !format.ends_with("-json")) {
         let long = format!("{text}{}\n", "x".repeat(10 << 20));
         let (db, found) = import_texts(&[&long], &[]).unwrap();
         assert_eq!(db.sources[0].format, *format);

@@ -58,6 +58,45 @@ fn zst(content: &[u8]) -> Vec<u8> {
     zstd::encode_all(content, 1).unwrap()
 }
 
+fn xz(content: &[u8]) -> Vec<u8> {
+    liblzma::encode_all(content, 1).unwrap()
+}
+
+/// An xz stream whose dictionary has so many bits, and nothing else in it.
+fn xz_with_window(bits: u32) -> Vec<u8> {
+    use liblzma::stream::{Check, Filters, LzmaOptions, Stream};
+    use std::io::Read;
+    let mut options = LzmaOptions::new_preset(1).unwrap();
+    options.dict_size(1 << 16);
+    let mut filters = Filters::new();
+    filters.lzma2(&options);
+    let stream = Stream::new_stream_encoder(&filters, Check::Crc32).unwrap();
+    let mut out = Vec::new();
+    let mut encoder = liblzma::read::XzEncoder::new_stream(&b"x"[..], stream);
+    encoder.read_to_end(&mut out).unwrap();
+    // The block's header: size, flags, filter, length of its properties, the dictionary;
+    // an encoder of such a size would take ten times that much.
+    assert_eq!(out[14..16], [0x21, 1]);
+    out[16] = (2 * (bits - 12)) as u8;
+    let crc = crc32fast::hash(&out[12..20]).to_le_bytes();
+    out[20..24].copy_from_slice(&crc);
+    out
+}
+
+/// A zstd frame that says that it needs a window of so many bits (RFC 8878, 3.1.1.1.2).
+fn zst_with_window(bits: u8) -> Vec<u8> {
+    let mut out = vec![0x28, 0xb5, 0x2f, 0xfd, 0, (bits - 10) << 3];
+    // One raw block, the last, of one byte.
+    out.extend([0b0000_1001, 0, 0, b'x']);
+    out
+}
+
+/// An input that was once read wrongly.
+fn case(name: &str) -> Vec<u8> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/cases");
+    std::fs::read(Path::new(folder).join(name)).unwrap()
+}
+
 /// Imports texts: ASN sources by priority, then country sources.
 pub(super) fn import_texts(
     asn: &[&str],

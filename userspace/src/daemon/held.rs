@@ -1,0 +1,280 @@
+//! What the gate stopped, kept until somebody looks at it, and what it let pass with a
+//! warning. What is kept is an update of the configured sources, whole, and nothing else: a
+//! refused import leaves nothing behind.
+//!
+//! ```text
+//! asndb.held.snapshot   the database that is held back
+//! asndb.held.json       since when, of what, and why
+//! asndb.warnings.json   what the last update that was taken warned of
+//! ```
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    core::Core,
+    database::Database,
+    fetched::Slot,
+    operations::hex,
+    refusal::Refusal,
+    state::{Prepared, StateDir},
+};
+use crate::{
+    asn::{
+        self, AsnDb, Concern,
+        fetch::{Known, sha256},
+    },
+    diagnostic::Diagnostics,
+};
+
+/// A file that a database was made of, so that whoever takes it knows what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Origin {
+    /// A path, or an address as people may see it.
+    file: String,
+    /// Its SHA-256, hexadecimal.
+    sha256: Option<String>,
+    /// When it was changed last: as its server says (RFC 9110, section 8.8.2), else on disk.
+    date: Option<String>,
+}
+
+impl Origin {
+    pub(super) fn of_path(path: &Path) -> Self {
+        let changed = fs::metadata(path).and_then(|m| m.modified()).ok();
+        let changed = changed.and_then(|at| Timestamp::try_from(at).ok());
+        Self {
+            file: path.display().to_string(),
+            sha256: sha256(path).ok(),
+            date: changed.map(|at| format!("{at:.0}")),
+        }
+    }
+
+    /// Under another name.
+    pub(super) fn called(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.file);
+        self
+    }
+
+    pub(super) fn of_fetched(url: &str, known: Option<&Known>) -> Self {
+        // Of a path it is no date.
+        let date = known.and_then(|known| known.last_modified.clone());
+        Self {
+            file: url.to_owned(),
+            sha256: known.map(|known| known.sha256.clone()),
+            date: date.filter(|_| !url.starts_with("file:")),
+        }
+    }
+
+    fn in_words(&self) -> String {
+        let hash = self
+            .sha256
+            .as_deref()
+            .map_or("unknown", |hash| &hash[..hash.len().min(12)]);
+        let date = self.date.as_deref().unwrap_or("an unknown date");
+        format!("{} (sha256 {hash}, of {date})", self.file)
+    }
+}
+
+/// An update that waits for somebody who looks at it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Held {
+    /// What `--accept` may name: the beginning of the database's hash.
+    #[serde(default)]
+    pub(super) id: String,
+    /// Since when.
+    pub(super) since: Timestamp,
+    /// `update`, `start` or `clock`.
+    pub(super) by: String,
+    /// What it was made of.
+    #[serde(default)]
+    pub(super) sources: Vec<Origin>,
+    /// Why; never empty.
+    pub(super) concerns: Vec<Concern>,
+}
+
+impl Held {
+    pub(super) fn new(
+        database: &Database,
+        by: &str,
+        sources: Vec<Origin>,
+        concerns: Vec<Concern>,
+    ) -> Self {
+        Self {
+            id: short(database.id()),
+            since: Timestamp::now(),
+            by: by.to_owned(),
+            sources,
+            concerns,
+        }
+    }
+
+    /// Why.
+    pub(super) fn reasons(&self) -> String {
+        let concerns: Vec<&str> = self.concerns.iter().map(|c| c.message.as_str()).collect();
+        concerns.join("; ")
+    }
+
+    /// In the log, when it is taken.
+    pub(super) fn log(&self) {
+        let sources: Vec<String> = self.sources.iter().map(Origin::in_words).collect();
+        tracing::warn!("accepted: database {} of {}", self.id, sources.join(", "));
+        for concern in &self.concerns {
+            tracing::warn!("accepted: {}", concern.message);
+        }
+    }
+}
+
+fn short(id: &[u8; 32]) -> String {
+    hex(&id[..6])
+}
+
+/// What the last update that was taken warned of, until a good one or until somebody has
+/// seen it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Warned {
+    /// Since when.
+    pub(super) since: Timestamp,
+    /// Of what; never empty.
+    pub(super) concerns: Vec<Concern>,
+}
+
+/// What an earlier daemon left of both.
+pub(super) fn load(state: &StateDir) -> (Option<Held>, Option<Warned>) {
+    (
+        read(&state.held_reasons()).filter(|_| state.held().exists()),
+        read(&warnings(state)),
+    )
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+    let bytes = fs::read(path).ok()?;
+    serde_json::from_slice(&bytes)
+        .inspect_err(|e| tracing::error!("{} cannot be read: {e}", path.display()))
+        .ok()
+}
+
+fn warnings(state: &StateDir) -> PathBuf {
+    state.held().with_file_name("asndb.warnings.json")
+}
+
+impl Core {
+    /// Keeps an update in place of the one before.
+    pub(super) fn hold(&mut self, db: &AsnDb, held: Held) -> Result<(), Refusal> {
+        self.updates.stopped += 1;
+        // Its files are another set: what was kept of the one before belongs to nothing.
+        self.settle(false);
+        let reasons = serde_json::to_vec(&held).map_err(Refusal::from_error)?;
+        // It is held back even where it cannot be kept.
+        self.updates.held = Some(held);
+        let path = self.state.held();
+        asn::save(db, &path).map_err(Refusal::from_error)?;
+        let _ = fs::remove_file(asn::previous_path(&path));
+        Prepared::write(&self.state.held_reasons(), &reasons)?.commit()?;
+        Ok(())
+    }
+
+    /// What becomes of the files of an update that was held back.
+    fn settle(&self, accepted: bool) {
+        for remote in &self.config.updates.remotes {
+            Slot::of(&self.state.sources(), remote).settle(accepted);
+        }
+    }
+
+    /// A database went live: what was held back is older than it.
+    pub(super) fn taken(&mut self) {
+        self.updates.taken += 1;
+        self.updates.failure = None;
+        self.forget();
+    }
+
+    fn forget(&mut self) -> Option<Held> {
+        let held = self.updates.held.take()?;
+        self.settle(false);
+        // Reasons without a database are none.
+        for path in [self.state.held_reasons(), self.state.held()] {
+            let _ = fs::remove_file(path);
+        }
+        Some(held)
+    }
+
+    /// What is to be seen of the update that is live now.
+    pub(super) fn warn(&mut self, concerns: Vec<Concern>) {
+        let path = warnings(&self.state);
+        self.updates.warned = None;
+        if concerns.is_empty() {
+            let _ = fs::remove_file(path);
+            return;
+        }
+        for concern in &concerns {
+            tracing::warn!("the ASN database was updated, but {}", concern.message);
+        }
+        let warned = Warned {
+            since: Timestamp::now(),
+            concerns,
+        };
+        let text = serde_json::to_vec(&warned).unwrap_or_default();
+        if let Err(e) = Prepared::write(&path, &text).and_then(Prepared::commit) {
+            tracing::warn!("the warning is not kept over a restart: {e}");
+        }
+        self.updates.warned = Some(warned);
+    }
+
+    /// Throws away what is held back.
+    pub(super) fn discard(&mut self) -> Result<Value, Refusal> {
+        let held = self.forget().ok_or_else(nothing_held)?;
+        tracing::warn!("database {} that was held back is discarded", held.id);
+        Ok(json!({ "discarded": held }))
+    }
+
+    /// Somebody has seen what the last update warned of.
+    pub(super) fn acknowledge(&mut self) -> Result<Value, Refusal> {
+        let warned = self.updates.warned.take();
+        let warned = warned.ok_or_else(|| {
+            let help = "`kordon status` shows what an update warns of";
+            Refusal::new("the last update warned of nothing", help)
+        })?;
+        self.warn(Vec::new());
+        tracing::info!("the warnings of the last update are acknowledged");
+        Ok(json!({ "acknowledged": warned }))
+    }
+
+    /// Makes live what is held back; `id`, where it is given, is the beginning of its.
+    pub(super) fn accept(&mut self, id: Option<&str>) -> Result<Value, Refusal> {
+        let held = self.updates.held.clone().ok_or_else(nothing_held)?;
+        if let Some(id) = id
+            && !(id.len() >= 4 && held.id.starts_with(&id.to_ascii_lowercase()))
+        {
+            return Err(Refusal::new(
+                format!("what is held back is {}, not `{id}`", held.id),
+                "look at it first: `kordon asndb diff`",
+            ));
+        }
+        let help = "run the update again";
+        let db = asn::load(&self.state.held()).map_err(|e| Refusal::new(e.to_string(), help))?;
+        let database = Database::new(db);
+        if !held.id.is_empty() && short(database.id()) != held.id {
+            let message = "the database that is kept is not the one that was held back";
+            return Err(Refusal::new(message, help));
+        }
+        let mut answer = self.replace_database(database, &Diagnostics::default())?;
+        held.log();
+        answer["accepted"] = json!(held);
+        self.settle(true);
+        self.taken();
+        self.warn(Vec::new());
+        Ok(answer)
+    }
+}
+
+fn nothing_held() -> Refusal {
+    Refusal::new(
+        "no update is held back",
+        "`kordon asndb update` reads the sources again",
+    )
+}

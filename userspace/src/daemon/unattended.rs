@@ -1,0 +1,96 @@
+//! The ASN database of a router on which no daemon runs: what is imported or fetched then is
+//! what the next start begins with, so the gate judges it all the same.
+
+use serde_json::{Value, json};
+
+use super::{
+    downloads::{Download, of_fetching},
+    refusal::Refusal,
+    state::StateDir,
+    updates::{has_sources, read, watched},
+};
+use crate::{
+    asn::{self, AsnDb, Concern, fetch::Progress},
+    config::Config,
+    control::client::ClientError,
+    diagnostic::Diagnostics,
+    policy,
+};
+
+/// What speaks against a database that is imported while no daemon runs: the next start
+/// makes it live, over programs that enforce what was there before.
+pub(crate) fn concerns(
+    state: &StateDir,
+    candidate: &AsnDb,
+    found: &Diagnostics,
+    percent: u8,
+) -> Vec<Concern> {
+    // What cannot be read is no reason to keep it.
+    let Ok(before) = asn::load(&state.snapshot()) else {
+        return Vec::new();
+    };
+    let policy = state.load().0.and_then(|(_, record)| {
+        let context = policy::Context::now(Some(&before));
+        policy::parse(&record.bundle, &policy::Overlay::default(), &context).0
+    });
+    let difference = asn::compare(&before, candidate, &watched(policy.as_ref()));
+    asn::judge(&before, candidate, &difference, found, percent)
+}
+
+/// Reads the configured sources, fetches those that have an address, and writes the snapshot.
+/// What is to be said of single rows comes beside the answer.
+///
+/// # Errors
+///
+/// When a source is missing or cannot be read, and when the gate would hold the update back,
+/// unless that is to be taken: then nothing is kept.
+pub(crate) fn update(
+    config: &Config,
+    accept: bool,
+    progress: &Progress,
+) -> Result<(Value, Diagnostics), ClientError> {
+    taken(config, accept, progress).map_err(|refusal| ClientError::Refused {
+        message: refusal.message,
+        help: refusal.help,
+        diagnostics: refusal.diagnostics,
+    })
+}
+
+fn taken(
+    config: &Config,
+    accept: bool,
+    progress: &Progress,
+) -> Result<(Value, Diagnostics), Refusal> {
+    has_sources(config)?;
+    let state = StateDir::open(&config.state_dir)?;
+    let mut downloads = Vec::new();
+    let mut failures = Vec::new();
+    for remote in &config.updates.remotes {
+        let (download, failure) = Download::of(remote, &state.sources(), config, false, progress)?;
+        downloads.push(download);
+        failures.extend(failure);
+    }
+    if let Some(first) = failures.first() {
+        return Err(of_fetching(&failures, first));
+    }
+    let (db, found) = read(config, &downloads)?;
+    let mut concerns = concerns(&state, &db, &found, config.updates.max_change);
+    concerns.extend(downloads.iter_mut().flat_map(Download::doubts));
+    if !accept && !concerns.is_empty() {
+        let reasons: Vec<String> = concerns.into_iter().map(|c| c.message).collect();
+        return Err(Refusal::new(
+            format!("the update is not taken: {}", reasons.join("; ")),
+            "the snapshot stays as it is; `kordon asndb update --accept` takes it all the same",
+        ));
+    }
+    let path = state.snapshot();
+    asn::save(&db, &path).map_err(Refusal::from_error)?;
+    for Download { slot, file, .. } in downloads {
+        if let Some((file, known)) = file {
+            slot.keep(file, known)?;
+        }
+    }
+    let mut value = json!(db.info());
+    value["snapshot"] = json!(path.display().to_string());
+    Ok((value, found))
+}

@@ -223,7 +223,7 @@ fn a_guard_that_is_a_filter() -> Result<()> {
         for _ in 0..2 {
             guard(&mut instance)?;
         }
-        assert_eq!(shown()?.matches("guard").count(), 1, "{}", shown()?);
+        assert_eq!(shown()?.matches("0x6b6f7264").count(), 1, "{}", shown()?);
         wire.send(
             &Wire::packet(20, "10.20.0.5".parse()?, "203.0.113.9".parse()?),
             7,
@@ -233,16 +233,16 @@ fn a_guard_that_is_a_filter() -> Result<()> {
         let tagged = Tag::Customer as usize;
         assert_eq!((seen.after[tagged], seen.guard[tagged]), (7, 7), "{seen:?}");
         tc("filter del dev in ingress prio 1")?;
-        assert_eq!(shown()?.matches("guard").count(), 0);
+        assert_eq!(shown()?.matches("0x6b6f7264").count(), 0);
         guard(&mut instance)?;
-        assert_eq!(shown()?.matches("guard").count(), 1);
+        assert_eq!(shown()?.matches("0x6b6f7264").count(), 1);
         // The next controller replaces it.
         drop(instance);
         let mut second = Instance::open(bpffs.path())?;
         second.publish(64500, 1)?;
         second.datapath.attach("in", 0, Mode::Auto, false)?;
         guard(&mut second)?;
-        assert_eq!(shown()?.matches("guard").count(), 1);
+        assert_eq!(shown()?.matches("0x6b6f7264").count(), 1);
         wire.send(
             &Wire::packet(20, "10.20.0.5".parse()?, "203.0.113.9".parse()?),
             3,
@@ -250,7 +250,7 @@ fn a_guard_that_is_a_filter() -> Result<()> {
         let seen = second.datapath.seen("", Attached::Native)?;
         assert_eq!(seen.map(|seen| seen.guard[tagged]), Some(10));
         Datapath::detach(bpffs.path())?;
-        assert_eq!(shown()?.matches("guard").count(), 0);
+        assert_eq!(shown()?.matches("0x6b6f7264").count(), 0);
         assert!(shown()?.contains("pref 7"), "{}", shown()?);
         Ok(())
     })

@@ -85,8 +85,16 @@ fn a_damaged_snapshot_is_refused_and_the_one_before_is_taken() -> Result<()> {
             controller.kill()?;
             fs::write(snapshot(&router), bytes)?;
             fs::write(router.path("kordon.log"), "")?;
-            let (started, _) = Controller::start(&router.place())?;
+            let started = Controller::spawn(&router.place())?;
+            until("it answers", || Ok(status(&started).is_ok()))?;
+            // What is in the kernel is newer, and stays.
             let asndb = status(&started)?;
+            let all = started.cli(&["status"])?;
+            ensure!(all["enforcing"] == false, "{all}");
+            ensure!(
+                all["reasons"].to_string().contains("is an older one"),
+                "{all}"
+            );
             let said = asndb["refused_snapshots"][0].to_string();
             ensure!(said.contains(words), "no {words:?} in {asndb}");
             ensure!(asndb["prefixes_v4"] == before, "{asndb}");
@@ -109,8 +117,10 @@ fn a_damaged_snapshot_is_refused_and_the_one_before_is_taken() -> Result<()> {
     controller.kill()?;
     fs::remove_file(router.path("asn.csv"))?;
     fs::write(snapshot(&router), b"kordonDB")?;
-    let (controller, _) = Controller::start(&router.place())?;
+    let controller = Controller::spawn(&router.place())?;
+    until("it answers", || Ok(status(&controller).is_ok()))?;
     assert_eq!(status(&controller)?["prefixes_v4"], before);
+    assert!(drops(&router, BLOCKED)? && !drops(&router, OTHER)?);
     Ok(())
 }
 

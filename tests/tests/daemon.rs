@@ -80,6 +80,8 @@ fn what_is_refused_changes_nothing() -> Result<()> {
         format!("{}[set.l]\nfiles = [\"no.txt\"]\n", policy("64500")),
     )?;
     router.write("nozone.toml", "[set.x]\nasns = [1]\n")?;
+    let uplink = policy("64500").replace("vlans", "interfaces = [\"uplink\"]\nvlans");
+    router.write("uplink.toml", uplink)?;
     let many: String = (0..300)
         .map(|n| format!("[zone.z{n}]\nvlans = [{}]\n", n + 100))
         .collect();
@@ -97,6 +99,21 @@ fn what_is_refused_changes_nothing() -> Result<()> {
     let mut count = 0;
     for (arguments, message) in [
         (vec!["apply", &path("typo.toml")], "did you mean `vlans`"),
+        (vec!["apply", &path("nozone.toml")], "--yes"),
+        (vec!["apply", &path("uplink.toml")], "`uplink`"),
+        (
+            vec!["allow", "0.0.0.0/0", "--zone", "*"],
+            "a large part of the Internet",
+        ),
+        (vec!["allow", "::/0", "--zone", "cameras"], "--yes"),
+        (
+            vec!["block", "AS64999", "--zone", "cameras"],
+            "announces nothing",
+        ),
+        (
+            vec!["block", "SE", "--zone", "cameras"],
+            "no address block of `SE`",
+        ),
         (vec!["apply", &path("list.toml")], "no.txt"),
         (vec!["apply", &path("many.toml")], "256"),
         (vec!["apply", &path("none.toml")], "cannot be read"),
@@ -178,12 +195,18 @@ fn what_is_refused_changes_nothing() -> Result<()> {
     }
     println!("{count} refused");
     assert!(drops(&router, BLOCKED)?);
-    // A policy without zones is allowed, and says what it is.
-    let said = controller.cli(&["apply", &path("nozone.toml")])?;
+    // A policy without zones is asked about, and is not taken for enforcement.
+    let said = controller.cli(&["apply", &path("nozone.toml"), "--yes"])?;
     assert!(
         said["warnings"].to_string().contains("nothing is enforced"),
         "{said}"
     );
+    let status = controller.cli(&["status"])?;
+    assert!(status["enforcing"] == false && status["reasons"].to_string().contains("no zone"));
+    let output = controller.command(&["status"]).output()?;
+    assert_eq!(output.status.code(), Some(1));
+    controller.cli(&["rollback"])?;
+    assert!(is_enforcing(&controller)? && drops(&router, BLOCKED)?);
     Ok(())
 }
 
@@ -219,25 +242,56 @@ fn changes_come_and_go() -> Result<()> {
     assert_eq!(said["rule"], "block AS64502 cameras", "{said}");
     controller.cli(&["unblock", "AS64502", "--zone", "cameras"])?;
     assert!(!drops(&router, OTHER)?);
-    controller.cli(&["block", "192.0.2.0/24", "--zone", "*", "--for", "1s"])?;
+    controller.cli(&["block", "192.0.2.0/24", "--zone", "*", "--for", "3s"])?;
     assert!(drops(&router, OTHER)?);
     until("the block has ended", || Ok(!drops(&router, OTHER)?))?;
     controller.cli(&["allow", BLOCKED, "--zone", "cameras"])?;
     assert!(!drops(&router, BLOCKED)?);
 
+    // What is meant is done, and shown for what it is.
+    let entry = ["0.0.0.0/0", "--zone", "*"];
+    controller.cli(&[&["allow"], &entry[..], &["--yes"]].concat())?;
+    let status = controller.cli(&["status"])?;
+    assert_eq!(status["enforcing"], false);
+    assert!(
+        status["reasons"].to_string().contains("unblock 0.0.0.0/0"),
+        "{status}"
+    );
+    controller.cli(&[&["unblock"], &entry[..]].concat())?;
+    assert!(is_enforcing(&controller)?);
+    let nobody = ["AS64999", "--zone", "cameras"];
+    controller.cli(&[&["block"], &nobody[..], &["--yes"]].concat())?;
+    let status = controller.cli(&["status"])?;
+    assert_eq!(status["overlay"][0]["matches"], false, "{status}");
+    controller.cli(&[&["unblock"], &nobody[..]].concat())?;
+
     // A policy on trial that nobody confirms, then one that is.
     let file = router.path("two.toml");
     let file = file.to_string_lossy();
     router.write("two.toml", policy("64500, 64502"))?;
-    let said = controller.cli(&["apply", &file, "--confirm", "1s"])?;
+    let said = controller.cli(&["apply", &file, "--confirm", "3s"])?;
     assert_eq!(said["changed"], true);
     assert!(drops(&router, OTHER)?);
     until("it was rolled back", || Ok(!drops(&router, OTHER)?))?;
-    controller.cli(&["apply", &file, "--confirm", "5m"])?;
+    // Given twice, it lasts longer, and is a trial all the same.
+    controller.cli(&["apply", &file, "--confirm", "5s"])?;
+    let said = controller.cli(&["apply", &file, "--confirm", "5m"])?;
+    assert!(
+        said["changed"] == false && said["pending_confirm"].is_string(),
+        "{said}"
+    );
+    thread::sleep(Duration::from_secs(6));
+    assert!(drops(&router, OTHER)?);
+    let status = controller.cli(&["status"])?;
+    assert_eq!(status["policy"]["pending_confirm"], said["pending_confirm"]);
+    let metrics = Metrics::scrape(&router.wire.namespace)?;
+    assert_eq!(metrics.sum("kordon_policy_trial", &[]), 1);
     controller.cli(&["confirm"])?;
     assert!(drops(&router, OTHER)?);
     let again = controller.cli(&["apply", &file])?;
     assert_eq!(again["changed"], false);
+    let again = controller.cli(&["apply", &file, "--confirm", "1s"])?;
+    assert!(again["pending_confirm"].is_null(), "{again}");
     controller.cli(&["rollback"])?;
     assert!(!drops(&router, OTHER)?);
     let history = controller.cli(&["history"])?;
@@ -247,6 +301,7 @@ fn changes_come_and_go() -> Result<()> {
             .is_some_and(|all| all.len() >= 2),
         "{history}"
     );
+    tells_who_changed_what(&history, &router)?;
 
     // SIGHUP reads the configured policy; a broken one changes nothing.
     router.write("policy.toml", policy("64502"))?;
@@ -287,6 +342,55 @@ fn changes_come_and_go() -> Result<()> {
         .iter()
         .filter(|n| router.place().bpffs.join(n).exists());
     assert_eq!(left, kernels_own.count());
+    Ok(())
+}
+
+/// What [`changes_come_and_go`] did until it rolled back.
+fn tells_who_changed_what(history: &Value, router: &Router) -> Result<()> {
+    let changes = history["changes"].as_array().context("changes")?;
+    let two = router.path("two.toml");
+    let two = two.display();
+    let expected = [
+        "rollback",
+        &format!("apply {two} --confirm 1s"),
+        &format!("apply {two}"),
+        "confirm",
+        &format!("apply {two} --confirm 300s"),
+        &format!("apply {two} --confirm 5s"),
+        "not confirmed in time",
+        &format!("apply {two} --confirm 3s"),
+        "unblock AS64999 --zone cameras",
+        "block AS64999 --zone cameras",
+        "unblock 0.0.0.0/0 --zone *",
+        "allow 0.0.0.0/0 --zone *",
+        "allow 198.51.100.9/32 --zone cameras",
+        "an entry has ended",
+        "block 192.0.2.0/24 --zone * --for 3s",
+        "unblock AS64502 --zone cameras",
+        "block AS64502 --zone cameras --note \"ticket 7\"",
+        "start",
+    ];
+    let commands: Vec<&str> = changes
+        .iter()
+        .filter_map(|c| c["command"].as_str())
+        .collect();
+    ensure!(commands == expected, "{commands:#?}");
+    for (newer, older) in changes.iter().zip(&changes[1..]) {
+        ensure!(newer["old"] == older["new"], "{older} {newer}");
+    }
+    for change in changes {
+        let by_itself = ["start", "an entry has ended", "not confirmed in time"];
+        let command = change["command"].as_str().unwrap_or_default();
+        match by_itself.contains(&command) {
+            true => ensure!(change["user"].is_null(), "{change}"),
+            false => ensure!(change["user"] == "root" && change["uid"] == 0, "{change}"),
+        }
+    }
+    let log = fs::read_to_string(router.path("kordon.log"))?;
+    ensure!(
+        log.contains("changed: block AS64502") && log.contains("user=\"root\""),
+        "{log}"
+    );
     Ok(())
 }
 

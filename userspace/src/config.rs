@@ -137,7 +137,7 @@ pub const fn mode_word(mode: Mode) -> &'static str {
 #[must_use]
 pub fn load(path: &Path) -> (Option<Config>, Diagnostics) {
     let file = path.display().to_string();
-    match std::fs::read_to_string(path) {
+    match crate::regular::read_text(path) {
         Ok(text) => parse(path, &text),
         Err(error) => {
             let help = match error.kind() {

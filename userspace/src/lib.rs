@@ -19,4 +19,5 @@ pub mod lookup;
 pub mod metrics;
 pub mod policy;
 pub mod prove;
+pub mod regular;
 mod room;

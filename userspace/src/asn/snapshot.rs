@@ -31,6 +31,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::model::AsnDb;
 use crate::datapath::system::MappedFile;
+use crate::regular;
 
 /// First bytes of a snapshot.
 pub(super) const MAGIC: &[u8; 8] = b"kordonDB";
@@ -212,7 +213,7 @@ pub struct Verified(Opened);
 ///
 /// When it cannot be opened, or is no file.
 pub fn open(path: &Path) -> Result<Opened, SnapshotError> {
-    let bytes = File::open(path)
+    let bytes = regular::open(path)
         .and_then(|file| MappedFile::of(&file))
         .map_err(io_error("read", path))?;
     Ok(Opened {

@@ -17,7 +17,7 @@ pub(super) const CONFIG: &str = "/etc/kordon/kordon.toml";
     name = "kordon",
     version,
     propagate_version = true,
-    after_help = "Exit codes: 0 done; 1 refused, wrong or failed; 2 wrong usage; 3 no daemon."
+    after_help = "Exit codes: 0 done; 1 refused, wrong, failed or not enforcing; 2 wrong usage; 3 no daemon."
 )]
 pub(super) struct Arguments {
     /// Print JSON instead of text.
@@ -41,7 +41,7 @@ pub(super) enum Command {
     Confirm(Instance),
     /// Return to the policy before.
     Rollback(Instance),
-    /// Show the policies that were live, newest first.
+    /// Show who changed what, newest first, and the policies that are kept.
     History(Instance),
     /// Drop what goes to an ASN, country or prefix, at once.
     Block(Change),
@@ -136,6 +136,9 @@ pub(super) struct Apply {
     /// Roll back by itself after this time (`90s`, `5m`) unless `kordon confirm` is called.
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     pub(super) confirm: Option<u64>,
+    /// Whatever would be asked about is meant.
+    #[arg(long)]
+    pub(super) yes: bool,
     #[command(flatten)]
     pub(super) instance: Instance,
 }
@@ -153,6 +156,9 @@ pub(super) struct Change {
     /// Why, for whoever reads it later.
     #[arg(long, value_name = "TEXT")]
     pub(super) note: Option<String>,
+    /// Whatever would be asked about is meant.
+    #[arg(long)]
+    pub(super) yes: bool,
     #[command(flatten)]
     pub(super) instance: Instance,
 }
@@ -164,6 +170,9 @@ pub(super) struct Unblock {
     /// The zone, as it was given.
     #[arg(long)]
     pub(super) zone: String,
+    /// Whatever would be asked about is meant.
+    #[arg(long)]
+    pub(super) yes: bool,
     #[command(flatten)]
     pub(super) instance: Instance,
 }

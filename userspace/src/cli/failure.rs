@@ -31,6 +31,8 @@ pub(super) struct Failure {
     found: Diagnostics,
     /// `found` for people.
     rendered: String,
+    /// Standard output has an answer.
+    answered: bool,
 }
 
 impl Failure {
@@ -73,6 +75,12 @@ impl Failure {
     /// With what would cure it.
     pub(super) fn with_help(mut self, help: &str) -> Self {
         self.help = Some(help.to_owned());
+        self
+    }
+
+    /// What was asked for was printed; with `--json` that is the one object.
+    pub(super) fn answered(mut self) -> Self {
+        self.answered = true;
         self
     }
 
@@ -125,7 +133,7 @@ impl Failure {
     }
 
     pub(super) fn print_json(&self, out: &mut dyn Write) {
-        if self.message.is_empty() && self.found == Diagnostics::default() {
+        if self.answered || self.message.is_empty() && self.found == Diagnostics::default() {
             return;
         }
         let mut value = self.found.json();

@@ -8,7 +8,7 @@
 //! Architecture invariant: what the daemon does is done there. Here is only what
 //! it is asked, and how answers look.
 //!
-//! Exit codes: 0 done; 1 refused, wrong or failed; 2 wrong usage; 3 no daemon.
+//! Exit codes: 0 done; 1 refused, wrong, failed or not enforcing; 2 wrong usage; 3 no daemon.
 
 mod arguments;
 mod database;

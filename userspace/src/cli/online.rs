@@ -43,18 +43,19 @@ fn ask(instance: &Instance, request: &Request) -> Result<Value, Failure> {
 pub(super) fn status(arguments: &Status, output: &mut Output) -> Result<(), Failure> {
     let value = ask(&arguments.instance, &Request::Status)?;
     output.answer(&value, view::status)?;
-    let Some(expected) = &arguments.expect_policy else {
-        return Ok(());
-    };
     let hash = value["policy"]["hash"].as_str().unwrap_or("none");
-    if !hash.starts_with(expected) {
+    if let Some(expected) = &arguments.expect_policy
+        && !hash.starts_with(expected)
+    {
         return Err(Failure::new(
             format!("the live policy has the hash {hash}, not {expected}"),
             "`kordon apply` the right one",
-        ));
+        )
+        .answered());
     }
     if value["enforcing"] != true {
-        return Err(Failure::new("not enforcing", "the status says why"));
+        // The page begins with it.
+        return Err(Failure::said());
     }
     Ok(())
 }
@@ -74,18 +75,21 @@ pub(super) fn apply(arguments: Apply, output: &mut Output) -> Result<(), Failure
         path: bundle.file.clone(),
         files: files(&bundle)?,
         confirm_seconds: arguments.confirm,
+        yes: arguments.yes,
     };
     let value = client::ask(&instance.socket, &request)
         .map_err(|e| Failure::from(e).with_source(&bundle))?;
     changed(&value, output)?;
-    if let Some(seconds) = arguments.confirm
-        && !output.json
-    {
-        writeln!(
-            output.out,
-            "on trial: `kordon confirm` within {} keeps it",
-            view::duration(seconds)
-        )?;
+    if !output.json {
+        let until = view::trial(&value["pending_confirm"]);
+        if let Some(until) = until {
+            writeln!(output.out, "{until}")?;
+        } else if arguments.confirm.is_some() {
+            writeln!(
+                output.out,
+                "not on trial: it was live and confirmed already"
+            )?;
+        }
     }
     Ok(())
 }
@@ -157,6 +161,7 @@ pub(super) fn unblock(arguments: Unblock, output: &mut Output) -> Result<(), Fai
         zone: arguments.zone,
         for_seconds: None,
         note: None,
+        yes: arguments.yes,
     };
     changed(
         &ask(&arguments.instance, &Request::Unblock(change))?,
@@ -170,6 +175,7 @@ fn split(arguments: arguments::Change) -> (Instance, Change) {
         zone: arguments.zone,
         for_seconds: arguments.duration,
         note: arguments.note,
+        yes: arguments.yes,
     };
     (arguments.instance, change)
 }

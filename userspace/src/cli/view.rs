@@ -67,6 +67,12 @@ impl Page {
     }
 }
 
+/// That a policy goes by itself, and when; `None`: it does not.
+pub(super) fn trial(until: &Value) -> Option<String> {
+    let words = |until| format!("ON TRIAL until {until}: `kordon confirm` keeps it");
+    (!until.is_null()).then(|| words(moment(until)))
+}
+
 pub(super) fn status(value: &Value) -> String {
     let mut page = Page(String::new());
     if value["enforcing"] == true {
@@ -111,16 +117,18 @@ pub(super) fn status(value: &Value) -> String {
                 moment(&policy["applied_at"])
             ),
         );
-        if !policy["pending_confirm"].is_null() {
-            let until = moment(&policy["pending_confirm"]);
-            page.line(
-                "",
-                format!("ON TRIAL until {until}: `kordon confirm` keeps it"),
-            );
+        if let Some(words) = trial(&policy["pending_confirm"]) {
+            page.line("", words);
         }
         if policy["drift"] == true {
             page.line("", "the file on disk differs: `kordon apply` makes it live");
         }
+    }
+    if let Some(problem) = value["state"]["problem"].as_str() {
+        page.line("NOT KEPT", format!("{problem}; changes are refused"));
+    }
+    for repaired in list(&value["state"]["repaired"]) {
+        page.line("REPAIRED", text(repaired));
     }
     let db = &value["asndb"];
     let age = match db["age_seconds"].as_u64() {
@@ -203,6 +211,9 @@ pub(super) fn status(value: &Value) -> String {
         }
         if let Some(note) = entry["note"].as_str() {
             let _ = write!(words, " ({note})");
+        }
+        if entry["matches"] == false {
+            words.push_str(", MATCHES NOTHING: the database does not have it");
         }
         page.line("command", words);
     }
@@ -310,18 +321,39 @@ pub(super) fn detached(value: &Value) -> String {
     out
 }
 
+/// Changes, and the policies that are kept, both newest first.
 pub(super) fn history(value: &Value) -> String {
+    let short = |hash: &Value| match hash.as_str() {
+        Some(hash) => hash.get(..8).unwrap_or(hash).to_owned(),
+        None => "-".to_owned(),
+    };
     let mut out = String::new();
+    for change in list(&value["changes"]) {
+        let user = match (change["user"].as_str(), change["login"].as_str()) {
+            (Some(user), Some(login)) => format!("{user} ({login})"),
+            (Some(user), None) => user.to_owned(),
+            (None, _) => "the daemon".to_owned(),
+        };
+        let policy = change["policy"].as_u64().map(|number| number.to_string());
+        let _ = writeln!(
+            out,
+            "{}  {user:<12} {:>4}  {} > {}  {}",
+            moment(&change["at"]),
+            policy.as_deref().unwrap_or("-"),
+            short(&change["old"]),
+            short(&change["new"]),
+            text(&change["command"]),
+        );
+    }
+    out.push_str("policies that are kept:\n");
     for entry in list(&value["history"]) {
-        let hash = text(&entry["hash"]);
         let live = if entry["live"] == true { "live" } else { "" };
         let _ = writeln!(
             out,
-            "{:>5} {live:<4} {}  {:<6} {}  {}",
+            "{:>5} {live:<4} {}  {}  {}",
             entry["number"],
             moment(&entry["applied_at"]),
-            text(&entry["by"]),
-            hash.get(..16).unwrap_or(&hash),
+            short(&entry["hash"]),
             text(&entry["path"]),
         );
     }

@@ -56,6 +56,9 @@ pub enum Request {
         files: Vec<PolicyFile>,
         /// Roll back by itself after so many seconds unless confirmed.
         confirm_seconds: Option<u64>,
+        /// Whatever would be asked about.
+        #[serde(default)]
+        yes: bool,
     },
     /// Keep what `Apply` with `confirm_seconds` made live.
     Confirm,
@@ -188,6 +191,24 @@ pub struct Change {
     pub for_seconds: Option<u64>,
     /// The administrator's words.
     pub note: Option<String>,
+    /// Whatever would be asked about.
+    #[serde(default)]
+    pub yes: bool,
+}
+
+impl Change {
+    /// As it would be typed.
+    #[must_use]
+    pub fn command(&self, command: &str) -> String {
+        let mut text = format!("{command} {} --zone {}", self.target, self.zone);
+        if let Some(seconds) = self.for_seconds {
+            text.push_str(&format!(" --for {seconds}s"));
+        }
+        if let Some(note) = &self.note {
+            text.push_str(&format!(" --note {note:?}"));
+        }
+        text
+    }
 }
 
 /// What the daemon answers.

@@ -19,11 +19,13 @@ use super::{
     bgp::Bgp,
     database::Database,
     interfaces::Device,
+    journal::Journal,
     network::Facts,
     refusal::Refusal,
     silence::Silence,
     state::{Before, Current, Record, StateDir, StateError},
     trace::Traces,
+    trouble::{Cause, Troubles},
     updates::Updates,
 };
 use crate::{
@@ -98,6 +100,8 @@ pub(super) struct Core {
     pub(super) record: Option<Record>,
     pub(super) live: Option<Live>,
     pub(super) facts: Option<Facts>,
+    /// What it is by now, where the rules could not follow.
+    pub(super) unseen: Option<Facts>,
     pub(super) devices: Vec<Device>,
     pub(super) silence: Silence,
     pub(super) table: Option<Table>,
@@ -109,8 +113,16 @@ pub(super) struct Core {
     pub(super) wrong: Option<String>,
     /// What the disk has that is not live, until the next change.
     pub(super) torn: Option<String>,
-    /// What is wrong since the start, beside interfaces: reasons for not enforcing.
-    pub(super) problems: Vec<String>,
+    /// What is wrong, beside interfaces: reasons for not enforcing.
+    pub(super) troubles: Troubles,
+    /// Files of the state that had to be written anew.
+    pub(super) repaired: Vec<String>,
+    /// An overlay that could not be read waits for somebody who looks at it.
+    pub(super) aside: bool,
+    /// Who changed what.
+    pub(super) journal: Journal,
+    /// Why what is live is not on disk, since time brought it.
+    pub(super) unsaved: Option<String>,
     pub(super) applies: Applies,
     pub(super) started_at: Timestamp,
     pub(super) detached: bool,
@@ -128,6 +140,8 @@ pub(super) struct Next {
     pub(super) policy: Arc<Policy>,
     pub(super) database: Database,
     pub(super) facts: Option<Facts>,
+    /// Doubts that this is the answer to: an administrator gives it anew.
+    pub(super) replaces: &'static [Cause],
 }
 
 impl Core {
@@ -142,6 +156,7 @@ impl Core {
                 _ => database,
             },
             facts: self.facts.clone(),
+            replaces: &[],
         }
     }
 
@@ -149,7 +164,7 @@ impl Core {
     /// changed, and where the kernel then refuses the last step, files are what they were.
     pub(super) fn change(&mut self, next: Next, keep: Keep<'_>) -> Result<Outcome, Refusal> {
         let start = Instant::now();
-        if next.database.is_lost() && self.datapath.live().is_some() {
+        if next.database.is_lost() && self.datapath.enforces() {
             return Err(Refusal::new(
                 "the ASN database is lost: its snapshots cannot be read, and no source took their \
                  place",
@@ -158,8 +173,19 @@ impl Core {
             ));
         }
         let (environment, ports) = self.environment(&next)?;
+        let is_in_kernel = self.is_in_kernel(&next, &environment);
+        if !is_in_kernel && let Some(refusal) = self.troubles.refuses(next.replaces) {
+            return Err(refusal);
+        }
         let published = self.publish(&next.policy, &next.database, &environment, keep)?;
         self.torn = None;
+        match self.troubles.is_kept() && is_in_kernel {
+            true => {
+                self.troubles.known(&Cause::DOUBTS.map(|(cause, _)| cause));
+                self.forget_overlay_aside();
+            }
+            false => self.troubles.known(next.replaces),
+        }
         self.live = Some(Live {
             hash: policy_hash(&next.policy),
             policy: next.policy,
@@ -176,6 +202,33 @@ impl Core {
             published,
             took: start.elapsed(),
         })
+    }
+
+    /// Whether just this is in the kernel.
+    fn is_in_kernel(&self, next: &Next, environment: &Environment) -> bool {
+        let names = names(&next.policy, &next.database, environment);
+        let live = self.datapath.live();
+        live.is_some_and(|live| (live.hash, live.table_key) == names)
+    }
+
+    /// Whether a policy over all that is known is what is in the kernel.
+    pub(super) fn would_be_adopted(&self, policy: Policy) -> bool {
+        let next = self.next(Arc::new(policy));
+        let environment = self.environment(&next);
+        environment.is_ok_and(|(environment, _)| self.is_in_kernel(&next, &environment))
+    }
+
+    /// A policy that is known, while what was made of it stays in the kernel as it is.
+    pub(super) fn known_but_kept(&mut self, policy: Policy) {
+        let next = self.next(Arc::new(policy));
+        if let Ok((environment, ports)) = self.environment(&next) {
+            self.live = Some(Live {
+                hash: policy_hash(&next.policy),
+                policy: next.policy,
+                environment,
+                ports,
+            });
+        }
     }
 
     fn environment(&self, next: &Next) -> Result<(Environment, Vec<u32>), Refusal> {

@@ -11,11 +11,12 @@ use std::{
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::{bgp::Bgp, fetched::Slot, refusal::in_words, state::StateDir};
+use super::{bgp::Bgp, fetched::Slot, operations::hex, refusal::in_words, state::StateDir};
 use crate::{
     asn::{self, AsnDb, Info},
     bmp::feed::Feed,
     config::Config,
+    diagnostic::quoted,
     policy::model::Country,
 };
 
@@ -74,6 +75,11 @@ impl Database {
     /// Equal ids, equal verdicts.
     pub(super) fn id(&self) -> &[u8; 32] {
         self.live.as_ref().map_or(&self.id, |live| &live.id)
+    }
+
+    /// What it is called as it was imported, in hexadecimal; `None`: there is nothing in it.
+    pub(super) fn name(&self) -> Option<String> {
+        (!self.db.sources.is_empty()).then(|| hex(&self.id))
     }
 
     /// What is enforced: with live BGP over it.
@@ -140,6 +146,8 @@ pub(super) struct Found {
     pub(super) outdated: bool,
     /// It came from the sources and has to be saved.
     pub(super) imported: bool,
+    /// It is from the newest snapshot.
+    pub(super) is_newest: bool,
     /// Snapshots that cannot be used, newest first: which, and why.
     pub(super) refused: Vec<String>,
 }
@@ -152,6 +160,11 @@ pub(super) fn find(state: &StateDir, config: &Config) -> Found {
         if !path.exists() {
             continue;
         }
+        if path != snapshot && refused.is_empty() {
+            let name = quoted(&snapshot.display().to_string());
+            tracing::error!("snapshot {name} is missing");
+            refused.push(format!("snapshot {name} is missing"));
+        }
         match load(&path) {
             Ok(database) => {
                 if !refused.is_empty() {
@@ -161,6 +174,7 @@ pub(super) fn find(state: &StateDir, config: &Config) -> Found {
                     database,
                     outdated: path != snapshot || is_outdated(snapshot, config),
                     imported: false,
+                    is_newest: path == snapshot,
                     refused,
                 };
             }
@@ -185,6 +199,7 @@ pub(super) fn find(state: &StateDir, config: &Config) -> Found {
             None => Database::lost(),
         },
         outdated: false,
+        is_newest: false,
         refused,
     }
 }

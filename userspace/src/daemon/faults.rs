@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kordon_ebpf::layout::Action;
 use serde_json::Value;
 
-use super::{core::Core, database::Database, refusal::Refusal, state::StateDir};
+use super::{core::Core, database::Database, journal::By, refusal::Refusal, state::StateDir};
 use crate::{
     asn,
     bmp::{
@@ -120,14 +120,19 @@ impl House {
     }
 }
 
+/// Somebody who can ask again, and so is refused what cannot be kept.
+pub(super) fn by() -> By {
+    By::daemon(By::RELOAD)
+}
+
 fn apply(core: &mut Core, text: &str) -> Result<Value, Refusal> {
-    core.apply(Bundle::from_text("policy.toml", text), "apply", None)
+    core.apply(Bundle::from_text("policy.toml", text), None, &by())
 }
 
 fn block(core: &mut Core) -> Result<Value, Refusal> {
     let entry = "[[entry]]\naction = \"block\"\ntarget = \"AS64501\"\nzone = \"cameras\"\n\
                  added = 2026-01-01T00:00:00Z\n";
-    core.set_overlay(Overlay::parse("overlay.toml", entry).unwrap())
+    core.set_overlay(Overlay::parse("overlay.toml", entry).unwrap(), &by())
 }
 
 fn import(core: &mut Core) -> Result<Value, Refusal> {
@@ -136,7 +141,7 @@ fn import(core: &mut Core) -> Result<Value, Refusal> {
     // Everything is the blocked ASN's.
     fs::write(&csv, DATABASE.replace("64501", "64500")).unwrap();
     let (db, _) = asn::import(&[csv], &[]).unwrap();
-    core.replace_database(Database::new(db), &Diagnostics::default())
+    core.replace_database(Database::new(db), &Diagnostics::default(), &by())
 }
 
 type Change = fn(&mut Core) -> Result<Value, Refusal>;

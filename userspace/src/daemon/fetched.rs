@@ -22,7 +22,10 @@ use super::{
     operations::hex,
     state::{Prepared, StateError},
 };
-use crate::asn::fetch::{Known, Remote, sha256, shown};
+use crate::{
+    asn::fetch::{Known, Remote, sha256, shown},
+    regular,
+};
 
 /// What is known of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +82,7 @@ impl Slot {
     }
 
     fn stored(&self, ending: &str) -> Option<Stored> {
-        serde_json::from_slice(&fs::read(self.beside(ending)).ok()?).ok()
+        serde_json::from_slice(&regular::read(&self.beside(ending)).ok()?).ok()
     }
 
     /// What the server calls the file, if that is here and whole.

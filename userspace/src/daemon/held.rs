@@ -21,6 +21,7 @@ use super::{
     core::Core,
     database::Database,
     fetched::Slot,
+    journal::By,
     operations::hex,
     refusal::Refusal,
     state::{Prepared, StateDir},
@@ -153,7 +154,7 @@ pub(super) fn load(state: &StateDir) -> (Option<Held>, Option<Warned>) {
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
-    let bytes = fs::read(path).ok()?;
+    let bytes = crate::regular::read(path).ok()?;
     serde_json::from_slice(&bytes)
         .inspect_err(|e| tracing::error!("{} cannot be read: {e}", path.display()))
         .ok()
@@ -245,7 +246,7 @@ impl Core {
     }
 
     /// Makes live what is held back; `id`, where it is given, is the beginning of its.
-    pub(super) fn accept(&mut self, id: Option<&str>) -> Result<Value, Refusal> {
+    pub(super) fn accept(&mut self, id: Option<&str>, by: &By) -> Result<Value, Refusal> {
         let held = self.updates.held.clone().ok_or_else(nothing_held)?;
         if let Some(id) = id
             && !(id.len() >= 4 && held.id.starts_with(&id.to_ascii_lowercase()))
@@ -262,7 +263,7 @@ impl Core {
             let message = "the database that is kept is not the one that was held back";
             return Err(Refusal::new(message, help));
         }
-        let mut answer = self.replace_database(database, &Diagnostics::default())?;
+        let mut answer = self.replace_database(database, &Diagnostics::default(), by)?;
         held.log();
         answer["accepted"] = json!(held);
         self.settle(true);

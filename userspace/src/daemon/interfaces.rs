@@ -9,6 +9,7 @@ use std::{
 use kordon_ebpf::seen::{KINDS, Kind};
 
 use super::{
+    bgp::Bgp,
     core::Core,
     watch::{Blind, SETTLING, Watch},
 };
@@ -20,7 +21,7 @@ use crate::{
         interface::{self, Kind as Made},
         kernel::Datapath,
     },
-    policy::model::{Policy, Set, Sources},
+    policy::model::{Policy, Rule, Set, Sources, Target},
 };
 
 /// What is tried to attach a guard.
@@ -253,11 +254,21 @@ impl Core {
     /// Attaches what is configured and not attached.
     pub(super) fn tend_interfaces(&mut self) {
         // Without rules the program would drop what it knows nothing about.
-        let Some(live) = self.live.as_ref().filter(|_| !self.detached) else {
+        if self.detached || self.datapath.live().is_none() {
             return;
+        }
+        let names: Vec<String> = self
+            .devices
+            .iter()
+            .map(|d| d.config.device.clone())
+            .collect();
+        let ports = match &self.live {
+            Some(live) => live.ports.clone(),
+            // What is in the kernel goes on although it is not known here.
+            None => self.datapath.ports(&names).unwrap_or_default(),
         };
-        for (device, port) in self.devices.iter_mut().zip(&live.ports) {
-            device.tend(&mut self.datapath, *port);
+        for (device, port) in self.devices.iter_mut().zip(ports) {
+            device.tend(&mut self.datapath, port);
         }
     }
 
@@ -338,7 +349,7 @@ impl Core {
 
     /// Why not everything that the policy asks for is enforced; empty: it is.
     pub(super) fn reasons(&self) -> Vec<String> {
-        let mut reasons = self.problems.clone();
+        let mut reasons = self.troubles.reasons();
         reasons.extend(self.torn.clone());
         reasons.extend(self.wrong.as_ref().map(|why| {
             format!("what is live does not judge as it should, and could not be replaced: {why}")
@@ -364,7 +375,9 @@ impl Core {
             reasons.extend(device.problem.clone());
             reasons.extend(device.blind.clone());
         }
-        reasons.extend(self.unknown_interfaces());
+        let policy = self.live.as_ref().map(|live| &live.policy);
+        reasons.extend(policy.map_or_else(Vec::new, |policy| self.unknown_interfaces(policy)));
+        reasons.extend(self.nothing_to_enforce());
         reasons.extend(self.nothing_to_go_by());
         reasons
     }
@@ -388,6 +401,21 @@ impl Core {
                 "the router's prefixes are not known, so sources in zone `{}` are not checked",
                 zone.name
             ));
+        }
+        let router = |rule: &&Rule| rule.to.contains(&Target::Router);
+        if let Some(rule) = live.policy.rules.iter().find(router)
+            && self.facts.is_none()
+        {
+            reasons.push(format!(
+                "the router's addresses are not known, so rule `{}` on `router` matches none",
+                rule.name
+            ));
+        }
+        if self.bgp.as_ref().is_some_and(Bgp::is_behind) {
+            reasons.push(
+                "what BGP says now is not in the kernel yet, and is tried again: see the log"
+                    .to_owned(),
+            );
         }
         reasons
     }
@@ -427,11 +455,10 @@ impl Core {
         })
     }
 
-    /// Interfaces that the live policy names and the configuration does not have.
-    fn unknown_interfaces(&self) -> Vec<String> {
+    /// Interfaces that a policy names and the configuration does not have.
+    pub(super) fn unknown_interfaces(&self, policy: &Policy) -> Vec<String> {
         let mut unknown = Vec::new();
-        let zones = self.live.iter().flat_map(|live| &live.policy.zones);
-        for zone in zones {
+        for zone in &policy.zones {
             for name in &zone.interfaces {
                 let known = self.devices.iter().any(|d| d.config.name == *name);
                 if !known {

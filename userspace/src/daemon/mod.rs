@@ -4,14 +4,16 @@
 //! loop around it, which never does: signals, rtnetlink events, a second's tick,
 //! the control socket and the metrics. One change at a time holds the core.
 //!
-//! - [`start`]: from nothing to enforcing, and what time brings.
-//! - [`operations`]: what can be asked for.
+//! - [`start`], [`restore`]: from nothing to enforcing, and what time brings.
+//! - [`operations`]: what can be asked for; [`meant`]: and is asked about.
 //! - [`interfaces`], [`network`]: programs on interfaces; links and addresses. [`watch`],
 //!   [`silence`]: what programs do not see; zones that fall silent.
 //! - [`state`], [`database`]: what is on disk; [`updates`]: another database;
 //!   [`fetched`]: files from the network; [`received`]: files from clients.
 //! - [`bgp`]: live BGP, from the router's sessions to the kernel's table.
-//! - [`status`], [`questions`]: answers; [`turns`]: how many at once.
+//! - [`status`], [`questions`]: answers; [`turns`]: how many at once; [`trouble`]: why less
+//!   is enforced than was asked for; [`keep`], [`journal`]: what is live on disk, and who
+//!   changed what.
 //! - [`log`], [`notify`]: for people and for the service manager.
 //! - [`trace`]: what the programs log when they are asked to.
 //!
@@ -28,18 +30,23 @@ mod fetched;
 mod follow;
 mod held;
 mod interfaces;
+mod journal;
+mod keep;
 mod log;
+mod meant;
 mod network;
 mod notify;
 mod operations;
 mod questions;
 mod received;
 mod refusal;
+mod restore;
 mod silence;
 mod start;
 mod state;
 mod status;
 mod trace;
+mod trouble;
 mod turns;
 mod unattended;
 mod updates;
@@ -125,7 +132,7 @@ fn configuration(options: &Options) -> anyhow::Result<Config> {
     // `status` names files to people who are in another folder.
     let path = std::path::absolute(&options.config).context("cannot find the configuration")?;
     let (config, found) = config::load(&path);
-    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let text = crate::regular::read_text(&path).unwrap_or_default();
     let Some(mut config) = config else {
         anyhow::bail!(
             "the configuration cannot be used:\n{}",
@@ -344,7 +351,7 @@ async fn after_start(core: Shared, later: Later) {
             core.warm_up();
         }
         if import {
-            updates::renew(&core, "start");
+            updates::renew(&core, "asndb update, at the start");
         }
     });
     let _ = job.await;

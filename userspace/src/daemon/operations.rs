@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use super::{
     core::{Core, Next, Outcome},
     database::Database,
+    journal::{By, Entry},
     refusal::Refusal,
-    state::{Before, Current, Pending, Prepared, Record, StateError, commit},
+    state::{Before, Current, Pending, Record, StateError, commit},
+    trouble::Cause,
 };
 use crate::{
     asn,
@@ -55,24 +57,42 @@ impl Core {
                 path,
                 files,
                 confirm_seconds,
+                yes,
             } => {
+                let mut command = format!("apply {}", path.escape_debug());
+                if let Some(seconds) = confirm_seconds {
+                    command.push_str(&format!(" --confirm {seconds}s"));
+                }
                 let bundle = bundle(path, files)?;
-                let result = self.apply(bundle, "apply", confirm_seconds);
+                let by = By::user(by, command, yes);
+                let result = self.apply(bundle, confirm_seconds, &by);
                 self.count(result)
             }
-            Request::Confirm => self.confirm(),
+            Request::Confirm => self.confirm(&By::user(by, "confirm".into(), false)),
             Request::Rollback => {
-                let result = self.rollback();
+                let result = self.rollback(&By::user(by, "rollback".into(), false));
                 self.count(result)
             }
             Request::History => Ok(self.history()),
-            Request::Block(change) => self.add(OverlayAction::Block, &change),
-            Request::Allow(change) => self.add(OverlayAction::Allow, &change),
-            Request::Unblock(change) => self.unblock(&change),
+            Request::Block(change) => {
+                let by = By::user(by, change.command("block"), change.yes);
+                self.add(OverlayAction::Block, &change, &by)
+            }
+            Request::Allow(change) => {
+                let by = By::user(by, change.command("allow"), change.yes);
+                self.add(OverlayAction::Allow, &change, &by)
+            }
+            Request::Unblock(change) => {
+                let by = By::user(by, change.command("unblock"), change.yes);
+                self.unblock(&change, &by)
+            }
             Request::AsndbInfo => self.asndb_info(),
             Request::AsndbDiscard => self.discard(),
             Request::AsndbAcknowledge => self.acknowledge(),
-            Request::Detach { bpffs } => self.detach(bpffs.as_deref()),
+            Request::Detach { bpffs } => {
+                let by = By::user(by, "detach".into(), true);
+                self.detach(bpffs.as_deref(), &by)
+            }
             // These are answered beside the core, from what is live.
             Request::Explain(_)
             | Request::Lookup { .. }
@@ -94,7 +114,11 @@ impl Core {
         result
     }
 
-    fn parse(&self, bundle: &Bundle, overlay: &Overlay) -> Result<(Policy, Diagnostics), Refusal> {
+    pub(super) fn parse(
+        &self,
+        bundle: &Bundle,
+        overlay: &Overlay,
+    ) -> Result<(Policy, Diagnostics), Refusal> {
         let (policy, found) = parse(bundle, overlay, &Context::now(Some(&self.database.db)));
         match policy {
             Some(policy) => Ok((policy, found)),
@@ -106,8 +130,8 @@ impl Core {
     pub(super) fn apply(
         &mut self,
         bundle: Bundle,
-        by: &str,
         confirm_seconds: Option<u64>,
+        by: &By,
     ) -> Result<Value, Refusal> {
         if let Some(seconds) = confirm_seconds
             && !(1..=LONGEST_TRIAL).contains(&seconds)
@@ -118,18 +142,24 @@ impl Core {
             ));
         }
         let (policy, found) = self.parse(&bundle, &self.overlay)?;
+        self.ask_about_policy(&policy, by)?;
         let policy = Arc::new(policy);
+        let until = confirm_seconds.map(after).transpose()?;
         let before = self.record.as_ref().map(|record| record.number);
-        // A trial over a trial leads back to what was confirmed.
-        let back_to = match &self.current.pending {
-            Some(pending) => Some(pending.back_to),
-            None => before,
-        };
-        let pending = match confirm_seconds {
-            None => None,
-            Some(seconds) => Some(Pending {
-                until: after(seconds)?,
-                back_to: back_to.ok_or_else(|| {
+        let is_live = self.record.as_ref().is_some_and(|r| r.bundle == bundle);
+        let pending = match (until, &self.current.pending) {
+            (None, _) => None,
+            // A trial over a trial leads back to what was confirmed; of the same policy,
+            // it lasts longer.
+            (Some(until), Some(pending)) => Some(Pending {
+                until,
+                back_to: pending.back_to,
+            }),
+            // It was not on trial, and nothing changes.
+            (Some(_), None) if is_live => None,
+            (Some(until), None) => Some(Pending {
+                until,
+                back_to: before.ok_or_else(|| {
                     Refusal::new(
                         "there is no policy to return to",
                         "apply this one without `--confirm`",
@@ -137,52 +167,45 @@ impl Core {
                 })?,
             }),
         };
-        let same = self.record.as_ref().is_some_and(|r| r.bundle == bundle);
-        let (record, current) = if same {
-            let current = Current {
-                pending: None,
-                ..self.current.clone()
-            };
-            (None, current)
-        } else {
-            let number = self.current.last + 1;
-            let record = Record {
-                number,
-                before,
-                applied_at: Timestamp::now(),
-                by: by.to_owned(),
-                hash: hex(&policy_hash(&policy)),
-                bundle,
-            };
-            let current = Current {
-                live: number,
-                last: number,
-                pending,
-            };
-            (Some(record), current)
+        let mut current = Current {
+            pending,
+            ..self.current.clone()
         };
-        let outcome = self.switch(Arc::clone(&policy), record, current)?;
+        let record = match self.record.clone().filter(|_| is_live) {
+            Some(record) => record,
+            None => {
+                current.last += 1;
+                current.live = current.last;
+                Record {
+                    number: current.live,
+                    before,
+                    applied_at: Timestamp::now(),
+                    by: by.command.clone(),
+                    hash: hex(&policy_hash(&policy)),
+                    bundle,
+                }
+            }
+        };
+        let outcome = self.switch(policy, record, current, by)?;
         Ok(self.answer(&outcome, &found))
     }
 
-    /// A change of the policy, and of what `current.json` says.
+    /// A change of the policy, and of what is said of it.
     fn switch(
         &mut self,
         policy: Arc<Policy>,
-        record: Option<Record>,
+        record: Record,
         current: Current,
+        by: &By,
     ) -> Result<Outcome, Refusal> {
-        let mut files: Vec<Prepared> = Vec::new();
-        if let Some(record) = &record {
-            files.push(self.state.prepare_record(record)?);
-        }
-        files.push(self.state.prepare_current(&current)?);
-        let next = self.next(policy);
-        let outcome = self.change(next, Box::new(|| commit(files)))?;
+        let mut next = self.next(policy);
+        next.replaces = by.replaces(&[Cause::Policy]);
+        let overlay = self.overlay.clone();
+        let outcome = self.change_and_keep(next, current, record, overlay, by)?;
         self.applies.last = Some(outcome.took);
-        self.current = current;
-        if let Some(record) = record {
-            self.record = Some(record);
+        self.troubles.clear(Cause::Policy);
+        if by.is_asked_for() {
+            let _ = fs::remove_file(self.state.policy_aside());
         }
         self.state.prune(&self.current);
         Ok(outcome)
@@ -197,91 +220,79 @@ impl Core {
             "table_written": published.is_some_and(|p| p.table_written),
             "swap_us": published.map_or(0, |p| p.swap.as_micros() as u64),
             "apply_ms": outcome.took.as_millis() as u64,
+            "pending_confirm": self.current.pending.as_ref().map(|pending| pending.until),
             "warnings": found.warnings,
         })
     }
 
-    fn confirm(&mut self) -> Result<Value, Refusal> {
-        if self.current.pending.is_none() {
+    fn confirm(&mut self, by: &By) -> Result<Value, Refusal> {
+        let (Some(record), Some(_)) = (&self.record, &self.current.pending) else {
             return Err(Refusal::new(
                 "there is nothing to confirm",
                 "`kordon apply --confirm 5m` puts a policy on trial",
             ));
-        }
+        };
         let current = Current {
             pending: None,
             ..self.current.clone()
         };
-        self.state.prepare_current(&current)?.commit()?;
+        let files = self.state.prepare(&current, record, &self.overlay)?;
+        commit(files)?;
         self.current = current;
+        self.note(by, self.live_hash());
         Ok(json!({
             "confirmed": true,
-            "hash": self.live.as_ref().map(|live| hex(&live.hash)),
+            "hash": self.live_hash(),
         }))
     }
 
     /// Back to what a trial came from, else to the policy before.
-    pub(super) fn rollback(&mut self) -> Result<Value, Refusal> {
-        let nothing = || {
-            Refusal::new(
-                "there is no policy to roll back to",
-                "`kordon history` shows what there is",
-            )
-        };
+    pub(super) fn rollback(&mut self, by: &By) -> Result<Value, Refusal> {
         let to = match &self.current.pending {
             Some(pending) => Some(pending.back_to),
             None => self.record.as_ref().and_then(|record| record.before),
         };
-        let number = to.ok_or_else(nothing)?;
-        let record = self.state.record(number)?.ok_or_else(nothing)?;
+        let number = to.ok_or_else(|| {
+            Refusal::new(
+                "there is no policy to roll back to",
+                "`kordon history` shows what there is",
+            )
+        })?;
+        let record = self.state.record(number).map_err(|damage| {
+            Refusal::new(
+                format!("policy {number} is lost: {damage}"),
+                "`kordon apply` makes another one live",
+            )
+        })?;
         let (policy, found) = self.parse(&record.bundle, &self.overlay)?;
         let current = Current {
             live: record.number,
-            last: self.current.last,
             pending: None,
+            ..self.current.clone()
         };
-        let outcome = self.switch(Arc::new(policy), None, current)?;
-        self.record = Some(record);
+        let outcome = self.switch(Arc::new(policy), record, current, by)?;
         Ok(self.answer(&outcome, &found))
     }
 
-    fn history(&self) -> Value {
-        let live = self.record.as_ref().map(|record| record.number);
-        let entries: Vec<Value> = self
-            .state
-            .history()
-            .into_iter()
-            .map(|record| {
-                json!({
-                    "number": record.number,
-                    "live": Some(record.number) == live,
-                    "applied_at": record.applied_at,
-                    "by": record.by,
-                    "path": record.bundle.file,
-                    "hash": record.hash,
-                })
-            })
-            .collect();
-        json!({ "history": entries })
-    }
-
-    fn add(&mut self, action: OverlayAction, change: &Change) -> Result<Value, Refusal> {
+    fn add(&mut self, action: OverlayAction, change: &Change, by: &By) -> Result<Value, Refusal> {
         let target = self.target(change)?;
         let mut overlay = self.overlay.clone();
         let now = Timestamp::now();
         overlay.prune(now);
-        overlay.add(OverlayEntry {
+        let entry = OverlayEntry {
             action,
             target,
             zone: change.zone.clone(),
             until: change.for_seconds.map(after).transpose()?,
             note: change.note.clone(),
             added: now,
-        });
-        self.set_overlay(overlay)
+        };
+        self.ask_about_entry(&entry, by)?;
+        overlay.add(entry);
+        self.set_overlay(overlay, by)
     }
 
-    fn unblock(&mut self, change: &Change) -> Result<Value, Refusal> {
+    fn unblock(&mut self, change: &Change, by: &By) -> Result<Value, Refusal> {
         let target: OverlayTarget = change.target.parse().map_err(wrong_target)?;
         let mut overlay = self.overlay.clone();
         overlay.prune(Timestamp::now());
@@ -294,7 +305,7 @@ impl Core {
                 "`kordon status` lists the entries; rules of the policy are changed in its file",
             ));
         }
-        self.set_overlay(overlay)
+        self.set_overlay(overlay, by)
     }
 
     fn target(&self, change: &Change) -> Result<OverlayTarget, Refusal> {
@@ -313,19 +324,18 @@ impl Core {
     }
 
     /// Makes another overlay live over the same policy.
-    pub(super) fn set_overlay(&mut self, overlay: Overlay) -> Result<Value, Refusal> {
-        let Some(record) = &self.record else {
+    pub(super) fn set_overlay(&mut self, overlay: Overlay, by: &By) -> Result<Value, Refusal> {
+        let Some(record) = self.record.clone() else {
             return Err(Refusal::new(
                 "no policy is live",
                 "`kordon apply` one first",
             ));
         };
         let (policy, found) = self.parse(&record.bundle, &overlay)?;
-        let path = self.state.overlay();
-        let file = Prepared::write(&path, overlay.to_toml().as_bytes())?;
-        let next = self.next(Arc::new(policy));
-        let outcome = self.change(next, Box::new(|| commit(vec![file])))?;
-        self.overlay = overlay;
+        let mut next = self.next(Arc::new(policy));
+        next.replaces = by.replaces(&[]);
+        let current = self.current.clone();
+        let outcome = self.change_and_keep(next, current, record, overlay, by)?;
         Ok(self.answer(&outcome, &found))
     }
 
@@ -346,7 +356,9 @@ impl Core {
         &mut self,
         database: Database,
         found: &Diagnostics,
+        by: &By,
     ) -> Result<Value, Refusal> {
+        let (old, before) = (self.live_hash(), self.database.name());
         let database = self.with_bgp(database);
         let mut answer = serde_json::to_value(database.info()).map_err(Refusal::from_error)?;
         let snapshot = self.state.snapshot();
@@ -365,15 +377,31 @@ impl Core {
                 let policy = policy.ok_or_else(|| Refusal::found("the policy", wrong))?;
                 let mut next = self.next(Arc::new(policy));
                 next.database = database;
-                Some(self.change(next, Box::new(save))?)
+                next.replaces = &[Cause::Database, Cause::Routes];
+                let outcome = self.change(next, Box::new(save))?;
+                // Only which one it is; where that cannot be written, the next start is
+                // careful for nothing.
+                self.current.database = self.database.name();
+                self.save();
+                Some(outcome)
             }
             None => {
                 save()?;
                 self.database = database;
+                self.troubles.clear(Cause::Database);
                 None
             }
         };
         self.refused.clear();
+        let name = |name: Option<String>| name.unwrap_or_else(|| "nothing".to_owned());
+        let after = self.database.name();
+        self.journal.note(Entry {
+            old,
+            new: self.live_hash(),
+            policy: self.record.as_ref().map(|record| record.number),
+            database: (before != after).then(|| (name(before), name(after))),
+            ..Entry::new(by)
+        });
         if let Value::Object(fields) = &mut answer
             && let Some(outcome) = outcome
             && let Value::Object(more) = self.answer(&outcome, found)
@@ -387,7 +415,7 @@ impl Core {
         serde_json::to_value(self.database.info()).map_err(Refusal::from_error)
     }
 
-    fn detach(&mut self, meant: Option<&str>) -> Result<Value, Refusal> {
+    fn detach(&mut self, meant: Option<&str>, by: &By) -> Result<Value, Refusal> {
         let bpffs = &self.config.bpffs;
         if let Some(meant) = meant
             && fs::canonicalize(meant).ok() != fs::canonicalize(bpffs).ok()
@@ -402,7 +430,10 @@ impl Core {
                  together",
             ));
         }
+        let old = self.live_hash();
         let left = Datapath::detach(bpffs).map_err(Refusal::from_error)?;
+        self.live = None;
+        self.note(by, old);
         self.detached = true;
         tracing::warn!("detached: nothing is enforced any more");
         Ok(json!({ "detached": true, "left": left }))

@@ -5,7 +5,8 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 use serde_json::Value;
 
 use super::{
-    Core, Shared, bgp::Bgp, core::Live, lock, received::Received, refusal::Refusal, updates,
+    Core, Shared, bgp::Bgp, core::Live, journal::By, lock, received::Received, refusal::Refusal,
+    updates,
 };
 use crate::{
     asn::AsnDb,
@@ -49,9 +50,21 @@ pub(super) fn perform(core: &Shared, call: Call) -> Result<Value, Refusal> {
             unsigned,
         } => {
             let files = Received::copy(&sources(core), &asn, &countries, files)?;
-            updates::import(core, &files, accept, unsigned)
+            let by = By::user(
+                &peer,
+                accepted(
+                    format!("asndb import {}", asn.join(" ").escape_debug()),
+                    accept,
+                ),
+                false,
+            );
+            updates::import(core, &files, accept, unsigned, &by)
         }
-        Request::AsndbUpdate { accept, id } => updates::update(core, accept, id.as_deref()),
+        Request::AsndbUpdate { accept, id } => {
+            let command = accepted("asndb update".to_owned(), accept);
+            let by = By::user(&peer, command, false);
+            updates::update(core, accept, id.as_deref(), &by)
+        }
         Request::AsndbProgress => Ok(updates::progress(core)),
         Request::AsndbDiff { asn, countries } => {
             let files = Received::copy(&sources(core), &asn, &countries, files)?;
@@ -63,6 +76,13 @@ pub(super) fn perform(core: &Shared, call: Call) -> Result<Value, Refusal> {
         }
         request => lock(core).perform(request, &peer),
     }
+}
+
+fn accepted(mut command: String, accept: bool) -> String {
+    if accept {
+        command.push_str(" --accept");
+    }
+    command
 }
 
 /// Where files from elsewhere are put.

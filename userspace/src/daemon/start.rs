@@ -1,9 +1,10 @@
-//! From nothing to enforcing: what was live last comes back first, sources and
-//! the configured policy are looked at only where there is nothing to come back.
+//! From nothing to enforcing, and what time brings. What was live last comes back first
+//! ([`restore`](super::restore)); sources and the configured policy are looked at only where
+//! there is nothing to come back.
 
-use std::{fs::File, path::Path, time::Instant};
+use std::{fs::File, path::Path};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use jiff::Timestamp;
 
 use super::{
@@ -11,11 +12,13 @@ use super::{
     core::{Applies, Core},
     database::{self, Found},
     interfaces::Device,
+    journal::{By, Journal},
     network::Facts,
     refusal::Refusal,
     silence::Silence,
     state::{Current, StateDir, lock},
     trace::Traces,
+    trouble::{Cause, Troubles},
     updates::Updates,
 };
 use crate::{
@@ -76,29 +79,21 @@ impl Core {
             outdated,
             imported,
             refused,
+            is_newest,
         } = database::find(&state, &config);
         let bgp = config.bmp.as_ref().map(|bmp| Bgp::new(bmp, &database));
+        let mut troubles = Troubles::default();
         let database = match &bgp {
             Some(bgp) => {
-                bgp.restore(&state);
+                if let Err(words) = bgp.restore(&state) {
+                    troubles.set(Cause::Routes, words);
+                }
                 bgp.over(database)
             }
             None => database,
         };
-        let mut problems = Vec::new();
-        let overlay = Overlay::load(&state.overlay()).unwrap_or_else(|e| {
-            // The next `block` writes the file anew; what it held is not lost with it.
-            let aside = state.overlay().with_extension("damaged");
-            let _ = std::fs::copy(state.overlay(), &aside);
-            let problem = format!(
-                "{e}; its entries are not in force; give them again, {} has them",
-                aside.display()
-            );
-            tracing::error!("{problem}");
-            problems.push(problem);
-            Overlay::default()
-        });
         let devices = config.interfaces.iter().cloned().map(Device::new).collect();
+        let journal = Journal::open(state.changes());
         let mut core = Self {
             updates: Updates::load(&state),
             bgp,
@@ -108,7 +103,7 @@ impl Core {
             database,
             refused,
             changed: Vec::new(),
-            overlay,
+            overlay: Overlay::default(),
             current: Current::default(),
             record: None,
             live: None,
@@ -120,7 +115,12 @@ impl Core {
             places: Vec::new(),
             wrong: None,
             torn: None,
-            problems,
+            troubles,
+            repaired: Vec::new(),
+            aside: false,
+            journal,
+            unsaved: None,
+            unseen: None,
             applies: Applies::default(),
             started_at: Timestamp::now(),
             detached: false,
@@ -128,86 +128,16 @@ impl Core {
             retry_at: None,
         };
         core.note_confirmed();
-        core.restore()?;
+        core.restore(is_newest)?;
         core.release_others()?;
         core.tend_interfaces();
         core.datapath.end_preload();
         let later = Later {
             save: imported,
-            import: outdated,
+            // What is kept is not for files to replace that may be older.
+            import: outdated && !core.troubles.is_kept(),
         };
         Ok((core, later))
-    }
-
-    fn restore(&mut self) -> anyhow::Result<()> {
-        let (loaded, damaged) = self.state.load();
-        for e in damaged {
-            tracing::error!("{e}");
-        }
-        let Some((current, record)) = loaded else {
-            return self.first();
-        };
-        self.current = current;
-        self.record = Some(record);
-        if self.database.is_lost() && self.datapath.live().is_some() {
-            tracing::error!("what is in the kernel stays as it is: the ASN database is lost");
-            return Ok(());
-        }
-        if let Some(pending) = &self.current.pending
-            && pending.until <= Timestamp::now()
-        {
-            tracing::warn!("the policy on trial was not confirmed in time: rolling back");
-            match self.rollback() {
-                Ok(_) => return Ok(()),
-                Err(e) => self.problem(format!("cannot roll back: {}", e.in_words())),
-            }
-        }
-        let start = Instant::now();
-        match self.refresh(|_| {}) {
-            Ok(published) => {
-                tracing::info!(published, took = ?start.elapsed(), "the last policy is live");
-                return Ok(());
-            }
-            Err(e) => self.problem(format!("the last policy cannot be used: {}", e.in_words())),
-        }
-        // Less than was asked for is better than nothing, and is not hidden.
-        let record = self.record.take();
-        for older in self.state.history() {
-            if Some(older.number) == record.as_ref().map(|r| r.number) {
-                continue;
-            }
-            let number = older.number;
-            self.record = Some(older);
-            if self.refresh(|_| {}).is_ok() {
-                self.problem(format!("policy {number} of the history is live instead"));
-                return Ok(());
-            }
-        }
-        self.record = record;
-        if self.datapath.live().is_some() {
-            self.problem("what is in the kernel was left as it is".to_owned());
-            return Ok(());
-        }
-        bail!(
-            "there is no policy that could be made live: {}",
-            self.problems.join("; ")
-        )
-    }
-
-    /// Nothing was applied yet: the configured policy is the first.
-    fn first(&mut self) -> anyhow::Result<()> {
-        let path = self.config.policy.clone();
-        let bundle = Bundle::read(&path)
-            .context("there is no applied policy, and the configured one cannot be used")?;
-        let source = bundle.clone();
-        match self.apply(bundle, "start", None) {
-            Ok(_) => Ok(()),
-            Err(e) if !e.diagnostics.ok() => {
-                let found = e.diagnostics.render(|file| source.source(file), false);
-                bail!("{} cannot be used:\n{found}", path.display())
-            }
-            Err(e) => bail!("{}", e.in_words()),
-        }
     }
 
     /// Reads the configured policy again and applies it.
@@ -215,7 +145,7 @@ impl Core {
         let path = self.config.policy.clone();
         let result = Bundle::read(&path)
             .map_err(Refusal::from_error)
-            .and_then(|bundle| self.apply(bundle, "reload", None));
+            .and_then(|bundle| self.apply(bundle, None, &By::daemon(By::RELOAD)));
         match self.count(result) {
             Ok(answer) => {
                 tracing::info!(changed = %answer["changed"], "reloaded {}", path.display());
@@ -224,11 +154,6 @@ impl Core {
                 tracing::error!("the policy stays as it was: {}", e.in_words());
             }
         }
-    }
-
-    fn problem(&mut self, problem: String) {
-        tracing::error!("{problem}");
-        self.problems.push(problem);
     }
 
     /// What time brings: trials and rules end, interfaces come back.
@@ -246,9 +171,20 @@ impl Core {
             return;
         }
         self.retry_at = None;
+        self.review();
+        if self.unsaved.is_some() {
+            self.save();
+        }
+        if let Some(facts) = self.unseen.take() {
+            self.network_changed(facts);
+        }
         let ended = self.expire(now);
-        if let Err(e) = &ended {
-            tracing::error!("what has ended is still in force: {}", e.in_words());
+        match &ended {
+            Ok(()) => self.troubles.clear(Cause::Expiry),
+            Err(e) => {
+                let words = format!("what has ended is still in force: {}", e.in_words());
+                self.troubles.set(Cause::Expiry, words);
+            }
         }
         let whole = self.finish();
         if let Err(e) = &whole {
@@ -273,12 +209,12 @@ impl Core {
             && pending.until <= now
         {
             tracing::warn!("the policy was not confirmed in time: rolling back");
-            self.rollback()?;
+            self.rollback(&By::daemon("not confirmed in time"))?;
         }
         let mut overlay = self.overlay.clone();
         if overlay.prune(now) {
             tracing::info!("an entry of the overlay has ended");
-            self.set_overlay(overlay)?;
+            self.set_overlay(overlay, &By::daemon("an entry has ended"))?;
         }
         let rules = self.live.iter().flat_map(|live| &live.policy.rules);
         let ended = rules
@@ -287,7 +223,9 @@ impl Core {
         if ended {
             tracing::info!("a rule has ended");
             self.catch_up(true);
+            let old = self.live_hash();
             self.refresh(|_| {})?;
+            self.note(&By::daemon("a rule has ended"), old);
         }
         Ok(())
     }
@@ -295,13 +233,31 @@ impl Core {
     /// The router's links or addresses are others than before.
     pub(super) fn network_changed(&mut self, facts: Facts) {
         if self.detached || self.facts.as_ref() == Some(&facts) {
+            self.unseen = None;
+            self.troubles.clear(Cause::Addresses);
             return;
         }
         self.catch_up(true);
-        match self.refresh(|next| next.facts = Some(facts)) {
-            Ok(true) => tracing::info!("the router's addresses changed: rules are renewed"),
-            Ok(false) => {}
-            Err(e) => tracing::error!("the router's addresses changed: {}", e.in_words()),
+        let next = facts.clone();
+        match self.refresh(|next_| next_.facts = Some(next)) {
+            Ok(published) => {
+                if published {
+                    tracing::info!("the router's addresses changed: rules are renewed");
+                }
+                self.unseen = None;
+                self.troubles.clear(Cause::Addresses);
+            }
+            Err(e) => {
+                let words = format!(
+                    "the rules do not know the router's addresses of now: {}",
+                    e.in_words()
+                );
+                self.troubles.set(Cause::Addresses, words);
+                // With the next tick that tries again.
+                self.unseen = Some(facts);
+                let later = jiff::SignedDuration::from_secs(30);
+                self.retry_at = Timestamp::now().checked_add(later).ok();
+            }
         }
     }
 }

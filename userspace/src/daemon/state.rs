@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! lock               held by the running daemon
-//! current.json       which policy is live: the one commit point
+//! current.json       what is live, all of it: the one commit point
 //! history/<n>.json   every applied policy with its list files, whole
 //! overlay.toml       what `block` and `allow` added
+//! *.damaged          what could not be read, for whoever mends it
+//! changes.jsonl      who changed what
 //! asndb.snapshot     the ASN database
 //! asndb.held.*       one that is held back, and why
 //! sources/           what was fetched
@@ -12,13 +14,22 @@
 //! metrics.json       which ASNs have series, once there are too many for all
 //! ```
 //!
-//! A policy is written to `history/` and then named by
-//! `current.json`, so that a crash at any point leaves the old or the new
-//! one, never a mixture. Everything is written to a temporary file and synced
-//! beforehand: what is left to do is a rename, which needs no room. Names are given when all else
-//! is done but the kernel's swap, and taken back where that fails.
+//! `current.json` is replaced last, so that a crash at any point leaves the old or the
+//! new state, never a mixture. Everything is written to a temporary file and synced
+//! beforehand: what is left to do is a rename, which needs no room. Names are given when
+//! all else is done but the kernel's swap, and taken back where that fails.
+//!
+//! What is live is there twice, in `current.json` and in the other two; each file ends
+//! with its checksum ([`sealed`]). Where one cannot be read, the other has it, and writes
+//! it anew ([`found`]). What both have lost is said, and never taken for "nothing".
+
+mod found;
+mod sealed;
+#[cfg(test)]
+mod tests;
 
 use std::{
+    borrow::Cow,
     fs::{self, File, TryLockError},
     io::{self, Write as _},
     os::unix::fs::DirBuilderExt as _,
@@ -26,14 +37,20 @@ use std::{
 };
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use nix::{
+    sys::statvfs::statvfs,
+    unistd::{AccessFlags, access},
+};
+use serde::{Deserialize, Serialize};
 use tempfile::{NamedTempFile, TempPath};
 
+pub(super) use self::found::{Damage, Loaded};
 use crate::{
     asn,
     datapath::faults::{self, Step},
     diagnostic::quoted,
-    policy::Bundle,
+    policy::{Bundle, Overlay},
+    regular,
 };
 
 /// Policies that are kept.
@@ -67,14 +84,6 @@ pub(crate) enum StateError {
         error: Box<StateError>,
         /// What was tried to make up for it.
         restore: Box<StateError>,
-    },
-    /// A file is not what was written.
-    #[error("{} is damaged: {source}; it is ignored", quoted(.path))]
-    Damaged {
-        /// Which file.
-        path: String,
-        /// What is wrong.
-        source: serde_json::Error,
     },
 }
 
@@ -126,6 +135,17 @@ pub(super) struct Current {
     pub(super) last: u64,
     /// It goes by itself unless confirmed.
     pub(super) pending: Option<Pending>,
+    /// The ASN database that was in use, in hexadecimal; `None`: an empty one.
+    pub(super) database: Option<String>,
+}
+
+/// What `current.json` holds.
+#[derive(Serialize, Deserialize)]
+struct Whole<'a> {
+    current: Cow<'a, Current>,
+    record: Cow<'a, Record>,
+    /// As in `overlay.toml`.
+    overlay: Cow<'a, str>,
 }
 
 /// A policy on trial.
@@ -148,7 +168,13 @@ impl Prepared {
     pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<Self, StateError> {
         let folder = path.parent().unwrap_or(Path::new("."));
         let write = || {
-            let mut file = NamedTempFile::with_prefix_in(".new-", folder)?;
+            let mut file = NamedTempFile::with_prefix_in(".new-", folder).or_else(|e| {
+                // The disk may have come back without it.
+                if e.kind() != io::ErrorKind::NotFound || make_folder(folder).is_err() {
+                    return Err(e);
+                }
+                NamedTempFile::with_prefix_in(".new-", folder)
+            })?;
             file.write_all(bytes)?;
             file.as_file().sync_all()?;
             Ok(file)
@@ -170,11 +196,22 @@ impl Prepared {
     pub(super) fn commit(self) -> Result<(), StateError> {
         let Self { file, path } = self;
         let folder = path.parent().unwrap_or(Path::new("."));
+        give_way(&path)?;
         file.persist(&path)
             .map_err(|e| e.error)
             .and_then(|_| File::open(folder)?.sync_all())
             .map_err(failed("replace", &path))
     }
+}
+
+/// A file takes the place of everything but a folder, which somebody else has put there.
+fn give_way(path: &Path) -> Result<(), StateError> {
+    if !path.is_dir() {
+        return Ok(());
+    }
+    let mut aside = path.to_owned().into_os_string();
+    aside.push(".damaged");
+    fs::rename(path, aside).map_err(failed("replace", path))
 }
 
 /// What files were before they are replaced, by links; forgotten when it is dropped.
@@ -185,6 +222,7 @@ impl Before {
     /// Of some files, which may not be there yet.
     pub(super) fn of<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Result<Self, StateError> {
         let link = |path: &Path| {
+            give_way(path)?;
             let folder = path.parent().unwrap_or(Path::new("."));
             let link = tempfile::Builder::new()
                 .prefix(".new-")
@@ -255,7 +293,7 @@ pub(super) fn commit(files: Vec<Prepared>) -> Result<Before, StateError> {
 #[derive(Debug)]
 pub(crate) struct StateDir {
     root: PathBuf,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 /// Takes a lock that goes with the process.
@@ -297,25 +335,62 @@ pub(crate) fn snapshot_path(root: &Path) -> PathBuf {
 }
 
 impl StateDir {
-    /// Makes the folder if need be, and takes it.
+    /// Makes the folder if need be, and takes it. What cannot be read or written does not
+    /// stop a start: [`Self::load`] and [`Self::trouble`] say what that costs.
+    ///
+    /// # Errors
+    /// When another daemon has it.
     pub(crate) fn open(root: &Path) -> Result<Self, StateError> {
-        make_folder(&root.join("history"))?;
-        make_folder(&root.join("sources"))?;
+        let folders = [root.to_owned(), root.join("history"), root.join("sources")];
+        for folder in &folders {
+            if let Err(e) = make_folder(folder) {
+                tracing::error!("{e}");
+            }
+        }
         let path = root.join("lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(failed("open", &path))?;
-        let lock = lock(file, root, "`--state-dir`")?;
-        for folder in [root, &root.join("sources"), &root.join("history")] {
+        let made = regular::open_with(
+            File::options().create(true).truncate(false).write(true),
+            &path,
+        );
+        drop(made);
+        // A lock needs no right to write, and so no disk that can be written to.
+        let file = regular::open(&path).map_err(failed("open", &path));
+        let lock = match file.and_then(|file| lock(file, root, "`--state-dir`")) {
+            Ok(file) => Some(file),
+            Err(e @ StateError::Taken { .. }) => return Err(e),
+            Err(e) => {
+                // Pins have a lock of their own.
+                tracing::error!("{e}");
+                None
+            }
+        };
+        for folder in &folders {
             tidy(folder);
         }
         Ok(Self {
             root: root.to_owned(),
             _lock: lock,
         })
+    }
+
+    /// Why nothing can be kept, as far as that shows without trying; `None`: it can.
+    pub(super) fn trouble(&self) -> Option<String> {
+        for folder in [&self.root, &self.root.join("history")] {
+            let name = quoted(&folder.display().to_string());
+            if folder.exists() && !folder.is_dir() {
+                return Some(format!("{name} is not a folder; move it away"));
+            }
+            let rights = AccessFlags::W_OK | AccessFlags::X_OK;
+            if let Err(e) = access(folder, rights) {
+                return Some(format!(
+                    "{name} cannot be written to: {}",
+                    io::Error::from(e)
+                ));
+            }
+        }
+        let full = statvfs(&self.root).is_ok_and(|disk| disk.blocks_available() == 0);
+        let name = quoted(&self.root.display().to_string());
+        full.then(|| format!("the disk of {name} is full; make room"))
     }
 
     pub(crate) fn snapshot(&self) -> PathBuf {
@@ -351,61 +426,27 @@ impl StateDir {
         self.root.join("overlay.toml")
     }
 
+    /// Who changed what.
+    pub(super) fn changes(&self) -> PathBuf {
+        self.root.join("changes.jsonl")
+    }
+
+    /// One that could not be read; there until somebody has looked at it.
+    pub(super) fn overlay_aside(&self) -> PathBuf {
+        self.root.join("overlay.damaged")
+    }
+
+    /// What could not be read of the policy that was live; there until another is applied.
+    pub(super) fn policy_aside(&self) -> PathBuf {
+        self.root.join("current.damaged")
+    }
+
     fn current(&self) -> PathBuf {
         self.root.join("current.json")
     }
 
     fn record_path(&self, number: u64) -> PathBuf {
         self.root.join("history").join(format!("{number}.json"))
-    }
-
-    /// What was live last. Where that cannot be read, the newest policy that can,
-    /// and what is wrong.
-    pub(super) fn load(&self) -> (Option<(Current, Record)>, Vec<StateError>) {
-        let mut problems = Vec::new();
-        let current = match read::<Current>(&self.current()) {
-            Ok(Some(current)) => Some(current),
-            Ok(None) => None,
-            Err(e) => {
-                problems.push(e);
-                None
-            }
-        };
-        if let Some(current) = &current {
-            // What was written for an apply that never came to its end.
-            for number in self.numbers() {
-                if number > current.last {
-                    let _ = fs::remove_file(self.record_path(number));
-                }
-            }
-            match self.record(current.live) {
-                Ok(Some(record)) => return (Some((current.clone(), record)), problems),
-                Ok(None) => {
-                    let source = io::ErrorKind::NotFound.into();
-                    problems.push(failed("read", &self.record_path(current.live))(source));
-                }
-                Err(e) => problems.push(e),
-            }
-        } else if problems.is_empty() {
-            return (None, problems);
-        }
-        let numbers = self.numbers();
-        let last = numbers.first().copied().unwrap_or_default();
-        for number in numbers {
-            match self.record(number) {
-                Ok(Some(record)) => {
-                    let current = Current {
-                        live: number,
-                        last,
-                        pending: None,
-                    };
-                    return (Some((current, record)), problems);
-                }
-                Ok(None) => {}
-                Err(e) => problems.push(e),
-            }
-        }
-        (None, problems)
     }
 
     /// Numbers of all records, newest first.
@@ -423,38 +464,57 @@ impl StateDir {
         numbers
     }
 
-    /// One record; `None`: there is none of this number.
-    pub(super) fn record(&self, number: u64) -> Result<Option<Record>, StateError> {
-        read(&self.record_path(number))
+    /// One record.
+    pub(super) fn record(&self, number: u64) -> Result<Record, Damage> {
+        let path = self.record_path(number);
+        let bytes = found::read(&path)?.ok_or_else(|| Damage::new(&path, "it is missing"))?;
+        sealed::read_json(&bytes).map_err(|why| Damage::new(&path, why))
     }
 
     /// All records that can be read, newest first.
     pub(super) fn history(&self) -> Vec<Record> {
         self.numbers()
             .into_iter()
-            .filter_map(|number| self.record(number).ok().flatten())
+            .filter_map(|number| self.record(number).ok())
             .take(HISTORY)
             .collect()
     }
 
-    pub(super) fn prepare_record(&self, record: &Record) -> Result<Prepared, StateError> {
-        self.prepare(&self.record_path(record.number), record)
-    }
-
-    pub(super) fn prepare_current(&self, current: &Current) -> Result<Prepared, StateError> {
-        self.prepare(&self.current(), current)
-    }
-
-    fn prepare<T: Serialize>(&self, path: &Path, value: &T) -> Result<Prepared, StateError> {
-        let bytes =
-            serde_json::to_vec(value).map_err(|e| failed("write", path)(io::Error::other(e)))?;
-        Prepared::write(path, &bytes)
+    /// What is to be kept of what is live, in the order in which it is to be committed.
+    pub(super) fn prepare(
+        &self,
+        current: &Current,
+        record: &Record,
+        overlay: &Overlay,
+    ) -> Result<Vec<Prepared>, StateError> {
+        let text = overlay.to_toml();
+        let whole = Whole {
+            current: Cow::Borrowed(current),
+            record: Cow::Borrowed(record),
+            overlay: Cow::Borrowed(&text),
+        };
+        let (path, last) = (self.record_path(record.number), self.current());
+        let sealed = |path, bytes: Result<Vec<u8>, serde_json::Error>| {
+            bytes.map_err(|e| failed("write", path)(io::Error::other(e)))
+        };
+        let mut files = Vec::new();
+        if !self.record(record.number).is_ok_and(|copy| copy == *record) {
+            let bytes = sealed(&path, sealed::json(record))?;
+            files.push(Prepared::write(&path, &bytes)?);
+        }
+        let whole = sealed(&last, sealed::json(&whole))?;
+        files.push(Prepared::write(
+            &self.overlay(),
+            &sealed::toml(text.clone()),
+        )?);
+        files.push(Prepared::write(&last, &whole)?);
+        Ok(files)
     }
 
     /// Forgets old policies, but none that something leads back to.
     pub(super) fn prune(&self, current: &Current) {
         let back_to = current.pending.as_ref().map(|pending| pending.back_to);
-        let before = self.record(current.live).ok().flatten();
+        let before = self.record(current.live).ok();
         let before = before.and_then(|record| record.before);
         for number in self.numbers().into_iter().skip(HISTORY) {
             let kept = [Some(current.live), back_to, before].contains(&Some(number));
@@ -462,113 +522,5 @@ impl StateDir {
                 let _ = fs::remove_file(self.record_path(number));
             }
         }
-    }
-}
-
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(failed("read", path)(e)),
-    };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|source| StateError::Damaged {
-            path: path.display().to_string(),
-            source,
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(number: u64) -> Record {
-        Record {
-            number,
-            before: number.checked_sub(1).filter(|before| *before > 0),
-            applied_at: Timestamp::UNIX_EPOCH,
-            by: "apply".into(),
-            hash: "00".into(),
-            bundle: Bundle::from_text("p.toml", &format!("# {number}")),
-        }
-    }
-
-    fn commit(state: &StateDir, number: u64) {
-        let current = Current {
-            live: number,
-            last: number,
-            pending: None,
-        };
-        let files = [
-            state.prepare_record(&record(number)).unwrap(),
-            state.prepare_current(&current).unwrap(),
-        ];
-        for file in files {
-            file.commit().unwrap();
-        }
-        state.prune(&current);
-    }
-
-    #[test]
-    fn nothing_yet() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = StateDir::open(&folder.path().join("a/b")).unwrap();
-        let (loaded, problems) = state.load();
-        assert!(loaded.is_none() && problems.is_empty());
-        let second = StateDir::open(&folder.path().join("a/b")).unwrap_err();
-        assert!(second.to_string().contains("--state-dir"), "{second}");
-    }
-
-    #[test]
-    fn the_last_one_comes_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = StateDir::open(folder.path()).unwrap();
-        for number in 1..=30 {
-            commit(&state, number);
-        }
-        // Written, but the crash came before it was named.
-        state.prepare_record(&record(31)).unwrap().commit().unwrap();
-        let (loaded, problems) = state.load();
-        let (current, live) = loaded.unwrap();
-        assert!(problems.is_empty());
-        assert_eq!((current.live, live), (30, record(30)));
-        assert_eq!(state.record(31).unwrap(), None);
-        assert_eq!(state.history().len(), HISTORY);
-        let leftovers = fs::read_dir(folder.path())
-            .unwrap()
-            .filter(|e| {
-                let name = e.as_ref().unwrap().file_name();
-                name.to_string_lossy().starts_with(".new-")
-            })
-            .count();
-        assert_eq!(leftovers, 0);
-    }
-
-    #[test]
-    fn damaged_files_cost_as_little_as_can_be() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = StateDir::open(folder.path()).unwrap();
-        for number in 1..=3 {
-            commit(&state, number);
-        }
-        let cut = |path: &Path| {
-            let bytes = fs::read(path).unwrap();
-            fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
-        };
-        cut(&state.current());
-        let (loaded, problems) = state.load();
-        assert_eq!(loaded.unwrap().1.number, 3);
-        assert!(problems[0].to_string().contains("current.json"));
-        cut(&state.record_path(3));
-        let (loaded, problems) = state.load();
-        assert_eq!(loaded.unwrap().1.number, 2);
-        assert_eq!(problems.len(), 2);
-        commit(&state, 4);
-        fs::remove_file(state.record_path(4)).unwrap();
-        let (loaded, problems) = state.load();
-        let (current, live) = loaded.unwrap();
-        assert_eq!((live.number, current.live), (2, 2));
-        assert!(!problems.is_empty());
     }
 }

@@ -139,6 +139,10 @@ impl Core {
                 .map(|(zone, silent)| (zone.to_owned(), silent.is_some()))
                 .collect(),
             bgp: self.bgp.as_ref().map(Bgp::snapshot),
+            state_lost: self.troubles.doubts(),
+            state_repaired: self.repaired.len() as u64,
+            state_writable: self.state_problem().is_none(),
+            trial: self.current.pending.is_some(),
             counters,
         })
     }
@@ -171,6 +175,13 @@ impl Core {
     fn database_is_old(&self) -> bool {
         let ages = self.config.max_age.zip(self.database_age());
         ages.is_some_and(|(max, age)| age.unsigned_abs() > max.as_secs())
+    }
+
+    /// Why changes cannot be kept now, or have not been.
+    fn state_problem(&self) -> Option<String> {
+        let unsaved = self.unsaved.as_ref();
+        let unsaved = unsaved.map(|why| format!("what is live is not on disk: {why}"));
+        unsaved.or_else(|| self.state.trouble())
     }
 
     pub(super) fn status(&self) -> Result<Value, Refusal> {
@@ -213,6 +224,7 @@ impl Core {
                     "until": entry.until,
                     "note": entry.note,
                     "added": entry.added,
+                    "matches": self.is_in_database(entry.target),
                 })
             })
             .collect();
@@ -237,6 +249,10 @@ impl Core {
             "bgp": self.bgp.as_ref().map(Bgp::status),
             "zones": self.zones()?,
             "overlay": overlay,
+            "state": {
+                "problem": self.state_problem(),
+                "repaired": self.repaired,
+            },
             "started_at": self.started_at,
             "version": env!("CARGO_PKG_VERSION"),
         }))

@@ -29,9 +29,11 @@ pub(crate) fn concerns(
     let Ok(before) = asn::load(&state.snapshot()) else {
         return Vec::new();
     };
-    let policy = state.load().0.and_then(|(_, record)| {
+    let loaded = state.load();
+    let record = loaded.record.or_else(|| state.history().into_iter().next());
+    let policy = record.and_then(|record| {
         let context = policy::Context::now(Some(&before));
-        policy::parse(&record.bundle, &policy::Overlay::default(), &context).0
+        policy::parse(&record.bundle, &loaded.overlay, &context).0
     });
     let difference = asn::compare(&before, candidate, &watched(policy.as_ref()));
     asn::judge(&before, candidate, &difference, found, percent)

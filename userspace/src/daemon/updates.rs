@@ -20,6 +20,7 @@ use super::{
     downloads::{Download, of_fetching, rename, renamed, unreadable, until_due},
     fetched::Slot,
     held::{self, Held, Origin, Warned},
+    journal::By,
     lock,
     received::Received,
     refusal::{Refusal, in_words},
@@ -37,7 +38,7 @@ use crate::{
 };
 
 /// Who wants an update that the timer began.
-const BY_CLOCK: &str = "clock";
+const BY_CLOCK: &str = "asndb update, by the clock";
 /// Before a source that failed is asked for again by the clock; doubles each time.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -193,6 +194,7 @@ pub(super) fn import(
     files: &Received,
     accept: bool,
     unsigned: bool,
+    by: &By,
 ) -> Result<Value, Refusal> {
     let signed = lock(core).config.updates.keys.is_empty()
         || files.asn().iter().any(|path| asn::bundle::is_bundle(path));
@@ -210,7 +212,7 @@ pub(super) fn import(
             doubts: Vec::new(),
             origins: files.origins(),
         };
-        offer(core, candidate, "import", accept, false)
+        offer(core, candidate, by, accept, false)
     })
 }
 
@@ -237,23 +239,28 @@ fn open(core: &Shared, files: &Received) -> Result<(AsnDb, Diagnostics), Refusal
 }
 
 /// What the configuration names becomes live.
-pub(super) fn update(core: &Shared, accept: bool, id: Option<&str>) -> Result<Value, Refusal> {
+pub(super) fn update(
+    core: &Shared,
+    accept: bool,
+    id: Option<&str>,
+    by: &By,
+) -> Result<Value, Refusal> {
     if accept && (id.is_some() || lock(core).updates.held.is_some()) {
-        return in_turn(core, || lock(core).accept(id));
+        return in_turn(core, || lock(core).accept(id, by));
     }
-    refresh(core, "update", accept)
+    refresh(core, by, accept)
 }
 
 /// The sources again, at the start or by the clock.
 pub(super) fn renew(core: &Shared, by: &str) {
-    match refresh(core, by, false) {
+    match refresh(core, &By::daemon(by), false) {
         Ok(_) => tracing::info!("newer database sources were imported"),
         Err(e) => tracing::error!("the database stays as it was: {}", e.in_words()),
     }
 }
 
 /// Reads the sources again, and remembers how that went.
-fn refresh(core: &Shared, by: &str, accept: bool) -> Result<Value, Refusal> {
+fn refresh(core: &Shared, by: &By, accept: bool) -> Result<Value, Refusal> {
     let (stopped, fetching) = {
         let core = lock(core);
         (core.updates.stopped, Arc::clone(&core.updates.fetching))
@@ -289,7 +296,7 @@ pub(super) fn has_sources(config: &Config) -> Result<(), Refusal> {
     ))
 }
 
-fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Stopped> {
+fn read_again(core: &Shared, by: &By, accept: bool) -> Result<Value, Stopped> {
     let (config, folder, progress, not_before) = {
         let core = lock(core);
         let progress = Arc::clone(&core.updates.progress);
@@ -304,7 +311,7 @@ fn read_again(core: &Shared, by: &str, accept: bool) -> Result<Value, Stopped> {
     let remotes = &config.updates.remotes;
     has_sources(&config)?;
     progress.clear();
-    let by_clock = by == BY_CLOCK;
+    let by_clock = by.command == BY_CLOCK;
     let mut downloads = Vec::new();
     let mut failures = Vec::new();
     for remote in remotes {
@@ -375,7 +382,7 @@ fn made(
     core: &Shared,
     config: &Config,
     mut downloads: Vec<Download>,
-    by: &str,
+    by: &By,
     accept: bool,
 ) -> Result<Value, Stopped> {
     let (db, found) = read(config, &downloads).map_err(|e| Stopped(Stage::Read, e))?;
@@ -428,7 +435,7 @@ pub(super) fn next_due(core: &Shared) -> Option<Duration> {
 
 /// By the clock.
 pub(super) fn fetch_due(core: &Shared) {
-    let result = refresh(core, BY_CLOCK, false);
+    let result = refresh(core, &By::daemon(BY_CLOCK), false);
     let mut core = lock(core);
     match result {
         Ok(_) => core.updates.in_a_row = 0,
@@ -460,7 +467,7 @@ struct Candidate {
 fn offer(
     core: &Shared,
     candidate: Candidate,
-    by: &str,
+    by: &By,
     accept: bool,
     keep: bool,
 ) -> Result<Value, Refusal> {
@@ -485,12 +492,12 @@ fn offer(
             .into_iter()
             .filter(|doubt| !is_first || doubt.kind == Kind::Checksum),
     );
-    let held = Held::new(&database, by, origins, concerns);
+    let held = Held::new(&database, &by.command, origins, concerns);
     if accept || held.concerns.is_empty() {
         // The same again says nothing new of those who lost half by it.
         let is_same = live.same(&database);
         let mut core = lock(core);
-        let mut answer = core.replace_database(database, &found)?;
+        let mut answer = core.replace_database(database, &found, by)?;
         if accept {
             held.log();
             answer["accepted"] = json!(held);

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::faults::House;
+use super::faults::{House, by};
 use crate::{
     policy::Overlay,
     prove::{Budget, Claim, prove},
@@ -52,7 +52,7 @@ fn all_zones_are_judged_as_the_policy_says_after_each_change() {
                 }
                 None => blocks.push(block),
             }
-            house.core.set_overlay(overlay(&blocks)).unwrap();
+            house.core.set_overlay(overlay(&blocks), &by()).unwrap();
         } else {
             let net = ["198.51.100", "203.0.113"][rng.usize(..2)];
             let length = rng.u8(25..=32);

@@ -9,24 +9,13 @@ use std::{
 };
 
 use aya::maps::MapData;
-use aya_obj::generated::bpf_map_type;
-use kordon_ebpf::layout::{COUNTER_PAGE, COUNTER_PAGES, Counter, MAX_PORTS};
+use kordon_ebpf::layout::{Counter, MAX_PORTS};
 
 use super::{
-    DatapathError,
-    maps::Maps,
-    memory::Mapped,
-    pins::Pins,
-    preload::Preload,
-    probe::Prober,
-    shared::{self, DIRECTORY_HEAD, read_directory},
-    system::counters,
+    DatapathError, interface, maps::Maps, memory::Mapped, pins::Pins, preload::Preload,
+    probe::Prober, shared::Shared, system::counters,
 };
-use crate::compile::{
-    amend::Editor,
-    directory::{Directory, MAX_LOG},
-    table::Tier,
-};
+use crate::compile::{amend::Editor, directory::Directory, table::Tier};
 
 /// What is live.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +36,7 @@ pub struct LiveGeneration {
 /// Everything of one instance in the kernel.
 pub struct Datapath {
     pub(super) pins: Pins,
+    damaged: Vec<String>,
     pub(super) counters: MapData,
     pub(super) directory_map: Mapped,
     pub(super) directory: Directory,
@@ -73,27 +63,24 @@ impl Datapath {
     /// When `bpffs` is not on a BPF file system, or what is there cannot be used.
     pub fn open(bpffs: &Path) -> Result<Self, DatapathError> {
         let pins = Pins::open(bpffs)?;
-        let counters = shared::open(
-            &pins,
-            "counters",
-            bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY,
-            size_of::<[Counter; COUNTER_PAGE as usize]>(),
-            COUNTER_PAGES,
-            0,
-        )?;
-        let directory_map = shared::open(
-            &pins,
-            "directory",
-            bpf_map_type::BPF_MAP_TYPE_ARRAY,
-            DIRECTORY_HEAD + MAX_LOG,
-            1,
-            super::memory::MMAPABLE,
-        )?;
-        let mut directory_map = Mapped::of(directory_map)?;
-        let directory = read_directory(&mut directory_map, bpffs)?;
+        let mut damaged = Vec::new();
+        let Shared {
+            counters,
+            directory_map,
+            directory,
+        } = Shared::open(&pins, &mut damaged)?;
         let mut maps: Option<Maps> = None;
-        for tier in pins.tiers() {
-            let found = Maps::open(&pins, tier)?;
+        for tier in Tier::ALL {
+            let found = match Maps::adopt(&pins, tier) {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(e) => {
+                    pins.set_tier_aside(tier)
+                        .map_err(|e| DatapathError::new("move damaged pins away", e))?;
+                    damaged.push(e.to_string());
+                    continue;
+                }
+            };
             // After an update that was cut short there are two; the newer one
             // was proven and is complete.
             if found.number() >= maps.as_ref().map_or(0, Maps::number) {
@@ -102,6 +89,7 @@ impl Datapath {
         }
         Ok(Self {
             pins,
+            damaged,
             counters,
             directory_map,
             directory,
@@ -114,6 +102,12 @@ impl Datapath {
             trace: false,
             preload: None,
         })
+    }
+
+    /// What could not be adopted, and is made anew by the next publish.
+    #[must_use]
+    pub fn damaged(&self) -> &[String] {
+        &self.damaged
     }
 
     /// Lets programs that are loaded from now on log every verdict.
@@ -139,6 +133,16 @@ impl Datapath {
             tier: maps.tier,
             planes: maps.planes.planes_number() == generation.number,
         })
+    }
+
+    /// Whether some program judges packets by what an earlier controller put here, as far as
+    /// is known.
+    #[must_use]
+    pub fn enforces(&self) -> bool {
+        let is_on = |device: &String| {
+            interface::query(device).is_ok_and(|found| found.is_some_and(|i| i.xdp.is_some()))
+        };
+        self.live().is_some() || self.pinned_devices().iter().any(is_on)
     }
 
     /// The counter directory as it is pinned; extend a clone and give it to `publish`.

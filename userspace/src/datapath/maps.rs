@@ -4,17 +4,23 @@
 
 use std::path::{Path, PathBuf};
 
-use aya::{EbpfLoader, maps::MapData};
+use aya::{
+    EbpfLoader,
+    maps::{MapData, MapType},
+};
 use kordon_ebpf::layout::{LAYOUT_VERSION, TABLE_SLOTS};
 
 use super::{
     DatapathError, chain,
-    memory::{Mapped, generation_size},
+    memory::{Mapped, generation_size, planes_size, table_size},
     pins::{Pins, entries},
     programs,
     system::slot,
 };
 use crate::compile::table::Tier;
+
+/// What a program opens by name.
+const OUTER: [&str; 3] = ["generations", "tables", "planes"];
 
 /// The maps of one tier.
 pub(super) struct Maps {
@@ -28,12 +34,46 @@ pub(super) struct Maps {
 }
 
 impl Maps {
+    /// The maps of a tier that an earlier controller left; `None`: there are none.
+    ///
+    /// # Errors
+    /// When they are not all there, or not what they are called. Programs on interfaces go on
+    /// with what they hold, but whoever made the rest anew would change half of that.
+    pub(super) fn adopt(pins: &Pins, tier: Tier) -> Result<Option<Self>, DatapathError> {
+        let folder = pins.tier_path(tier);
+        let found = entries(&folder);
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let damaged = |what: String| {
+            let name = folder.display();
+            DatapathError::new(format!("adopt the maps in {name}"), what)
+        };
+        for name in OUTER {
+            if !folder.join(name).is_file() {
+                return Err(damaged(format!("`{name}` is missing")));
+            }
+        }
+        let maps = Self::open(pins, tier)?;
+        let in_slot = slot(&maps.generations, 0).map_err(|e| damaged(e.to_string()))?;
+        let Some(generation) = &maps.generation else {
+            return match in_slot {
+                None => Ok(Some(maps)),
+                Some(_) => Err(damaged("no pin is the live generation".to_owned())),
+            };
+        };
+        let table = Mapped::of(maps.table(generation.generation().table_slot)?)?;
+        if table.size() < table_size(tier) {
+            return Err(damaged("the live table is another map".to_owned()));
+        }
+        Ok(Some(maps))
+    }
+
     /// Opens the maps of a tier, or makes them.
     pub(super) fn open(pins: &Pins, tier: Tier) -> Result<Self, DatapathError> {
         let folder = pins.tier(tier)?;
         let what = || format!("open the maps in {}", folder.display());
-        let all = ["generations", "tables", "planes"];
-        if all.iter().any(|name| !folder.join(name).exists()) {
+        if OUTER.iter().any(|name| !folder.join(name).exists()) {
             // Loading the object makes and pins them as the program wants them.
             EbpfLoader::new()
                 .map_pin_path("GENERATIONS", folder.join("generations"))
@@ -42,14 +82,29 @@ impl Maps {
                 .load(programs::object(tier))
                 .map_err(|e| DatapathError::new(what(), chain(&e)))?;
         }
-        let open = |name: &str| {
-            MapData::from_pin(folder.join(name)).map_err(|e| DatapathError::new(what(), chain(&e)))
+        // Before anything is asked of it: the kernel answers as the map is, not as it is
+        // called, and a per-CPU map answers with more than there is room for.
+        let open = |name: &str, kind: MapType, entries: u32, size: usize| {
+            let map = MapData::from_pin(folder.join(name))
+                .map_err(|e| DatapathError::new(what(), chain(&e)))?;
+            let info = map.info().map_err(|e| DatapathError::new(what(), e))?;
+            let is_it = info.map_type().is_ok_and(|found| found == kind)
+                && info.max_entries() == entries
+                && info.value_size() as usize == size;
+            match is_it {
+                true => Ok(map),
+                false => Err(DatapathError::new(
+                    what(),
+                    format!("`{name}` is another map"),
+                )),
+            }
         };
+        let outer = MapType::ArrayOfMaps;
         let mut maps = Self {
             tier,
-            generations: open("generations")?,
-            tables: open("tables")?,
-            planes: Mapped::of(open("planes")?)?,
+            generations: open("generations", outer, 1, size_of::<u32>())?,
+            tables: open("tables", outer, TABLE_SLOTS, size_of::<u32>())?,
+            planes: Mapped::of(open("planes", MapType::Array, 1, planes_size(tier))?)?,
             generation: None,
             folder: folder.clone(),
         };

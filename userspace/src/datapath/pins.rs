@@ -32,6 +32,11 @@ pub const GUARDS: &str = "guards";
 /// The folder of guards that are filters.
 pub const FILTERS: &str = "filters";
 
+/// How the name of a folder ends that could not be adopted.
+const DAMAGED: &str = "-damaged";
+/// What stands for a tier in the name of such a folder, of what all versions share.
+const SHARED: &str = "shared";
+
 /// The folder of an instance.
 #[derive(Clone, Debug)]
 pub struct Pins {
@@ -70,28 +75,70 @@ impl Pins {
         self.root.join(name)
     }
 
+    /// Where the folder of a tier is, or would be.
+    #[must_use]
+    pub fn tier_path(&self, tier: Tier) -> PathBuf {
+        self.root.join(tier_name(tier))
+    }
+
+    /// Whether a tier of this layout version has its maps.
+    #[must_use]
+    pub fn has(&self, tier: Tier) -> bool {
+        self.tier_path(tier).join("generations").exists()
+    }
+
     /// The folder of a tier, made if need be.
     ///
     /// # Errors
     /// When it cannot be made.
     pub fn tier(&self, tier: Tier) -> Result<PathBuf, DatapathError> {
-        let path = self.root.join(tier_name(tier));
+        let path = self.tier_path(tier);
         make(&path).map_err(|e| DatapathError::new(format!("make {}", path.display()), e))?;
         Ok(path)
     }
 
-    /// Tiers of this layout version that have a folder.
-    #[must_use]
-    pub fn tiers(&self) -> Vec<Tier> {
+    /// Moves what cannot be adopted out of the way of what takes its place. Programs on
+    /// interfaces go on with it: a map lives as long as somebody holds it.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub fn set_tier_aside(&self, tier: Tier) -> io::Result<()> {
+        let path = self.tier_path(tier);
+        if !path.exists() {
+            return Ok(());
+        }
+        let aside = self.root.join(format!("{}{DAMAGED}", tier_name(tier)));
+        remove_folder(&aside)?;
+        fs::rename(path, aside)
+    }
+
+    /// As [`Self::set_tier_aside`], for all that versions share, and what counts in it.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub fn set_all_aside(&self) -> io::Result<()> {
+        let aside = self
+            .root
+            .join(format!("v{LAYOUT_VERSION}-{SHARED}{DAMAGED}"));
+        remove_folder(&aside)?;
+        make(&aside)?;
+        for name in ["counters", "directory"] {
+            match fs::rename(self.shared(name), aside.join(name)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
         Tier::ALL
             .into_iter()
-            .filter(|tier| {
-                self.root
-                    .join(tier_name(*tier))
-                    .join("generations")
-                    .exists()
-            })
-            .collect()
+            .try_for_each(|tier| self.set_tier_aside(tier))
+    }
+
+    /// Whether an earlier controller left maps, of whatever version.
+    #[must_use]
+    pub fn has_tiers(&self) -> bool {
+        entries(&self.root)
+            .iter()
+            .any(|path| is_tier(name_of(path)))
     }
 
     /// Folders of tiers other than this one, and of other layout versions.
@@ -218,14 +265,19 @@ fn link_of(name: &str) -> Option<(u32, String)> {
 fn is_tier(name: &str) -> bool {
     let parts = name.strip_prefix('v').and_then(|n| n.split_once('-'));
     parts.is_some_and(|(version, tier)| {
-        is_number(version) && Tier::ALL.iter().any(|known| known.as_str() == tier)
+        let aside = tier.strip_suffix(DAMAGED);
+        let is = |known: &Tier| known.as_str() == aside.unwrap_or(tier);
+        is_number(version) && (Tier::ALL.iter().any(is) || aside == Some(SHARED))
     })
 }
 
 /// Whether it would call a map in there so.
 fn is_map(name: &str) -> bool {
     match name.split_once('-') {
-        None => matches!(name, "generations" | "tables" | "planes"),
+        None => matches!(
+            name,
+            "generations" | "tables" | "planes" | "counters" | "directory"
+        ),
         Some((kind, number)) => {
             matches!(kind, "generation" | "table" | "planes") && is_number(number)
         }
@@ -271,7 +323,8 @@ pub fn remove_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in entries(folder) {
         if is_map(name_of(&entry)) && is(&entry, FileType::is_file) {
             fs::remove_file(entry)?;
-        } else {
+        } else if !name_of(folder).ends_with(DAMAGED) || fs::remove_dir(&entry).is_err() {
+            // A folder in the place of a pin goes with the pins that it made useless.
             left.push(entry);
         }
     }

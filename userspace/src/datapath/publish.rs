@@ -148,7 +148,7 @@ impl<'a> Candidate<'a> {
         let number = datapath.maps.as_ref().map_or(0, Maps::number) + 1;
         let mut generation = Mapped::create("kordon_rules", generation_size(tier))?;
         let is_live = datapath.maps.as_ref().is_some_and(|maps| maps.tier == tier);
-        let folder = !is_live && datapath.maps.is_some() && !datapath.pins.tiers().contains(&tier);
+        let folder = !is_live && datapath.maps.is_some() && !datapath.pins.has(tier);
         let (maps, kept) = match datapath.maps.take() {
             Some(maps) if is_live => {
                 let live = maps.generation.as_ref().map(Mapped::generation);

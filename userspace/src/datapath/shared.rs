@@ -5,8 +5,13 @@ use std::path::Path;
 
 use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type;
+use kordon_ebpf::layout::{COUNTER_PAGE, COUNTER_PAGES, Counter};
 
-use super::{DatapathError, chain, memory::Mapped, pins::Pins};
+use super::{
+    DatapathError, chain,
+    memory::{MMAPABLE, Mapped},
+    pins::Pins,
+};
 use crate::compile::directory::{Directory, MAX_LOG};
 
 /// First word of the pinned directory: says what it is, and in which format.
@@ -14,8 +19,66 @@ const DIRECTORY_MAGIC: u64 = u64::from_le_bytes(*b"kordon01");
 /// Magic and length.
 pub(super) const DIRECTORY_HEAD: usize = 16;
 
+/// The counters, and whose they are.
+pub(super) struct Shared {
+    pub(super) counters: MapData,
+    pub(super) directory_map: Mapped,
+    pub(super) directory: Directory,
+}
+
+impl Shared {
+    /// What an earlier controller left, or new ones. Where it cannot be used, it is set
+    /// aside with all that counts in it, and `damaged` says so: nobody could tell whose
+    /// its counters are.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub(super) fn open(pins: &Pins, damaged: &mut Vec<String>) -> Result<Self, DatapathError> {
+        let there = |name: &str| pins.shared(name).exists();
+        let why = match (there("counters"), there("directory")) {
+            (true, true) => match Self::of(pins) {
+                Ok(shared) => return Ok(shared),
+                Err(e) => e.to_string(),
+            },
+            (false, false) if !pins.has_tiers() => return Self::of(pins),
+            (false, _) => "the pin `counters` is missing".to_owned(),
+            (_, false) => "the pin `directory` is missing".to_owned(),
+        };
+        pins.set_all_aside()
+            .map_err(|e| DatapathError::new("move damaged pins away", e))?;
+        damaged.push(format!("{why}; counters begin from zero"));
+        Self::of(pins)
+    }
+
+    fn of(pins: &Pins) -> Result<Self, DatapathError> {
+        let counters = open(
+            pins,
+            "counters",
+            bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY,
+            size_of::<[Counter; COUNTER_PAGE as usize]>(),
+            COUNTER_PAGES,
+            0,
+        )?;
+        let directory = open(
+            pins,
+            "directory",
+            bpf_map_type::BPF_MAP_TYPE_ARRAY,
+            DIRECTORY_HEAD + MAX_LOG,
+            1,
+            MMAPABLE,
+        )?;
+        let mut directory_map = Mapped::of(directory)?;
+        let directory = read_directory(&mut directory_map, &pins.shared("directory"))?;
+        Ok(Self {
+            counters,
+            directory_map,
+            directory,
+        })
+    }
+}
+
 /// Opens a map that all versions share, or makes and pins it.
-pub(super) fn open(
+fn open(
     pins: &Pins,
     name: &str,
     kind: bpf_map_type,
@@ -28,12 +91,14 @@ pub(super) fn open(
     if path.exists() {
         let map = MapData::from_pin(&path).map_err(|e| DatapathError::new(what(), chain(&e)))?;
         let info = map.info().map_err(|e| DatapathError::new(what(), e))?;
-        if info.value_size() as usize != value_size || info.max_entries() != entries {
+        let is_kind = info
+            .map_type()
+            .is_ok_and(|found| found as u32 == kind as u32);
+        if !is_kind || info.value_size() as usize != value_size || info.max_entries() != entries {
             return Err(DatapathError::new(
                 what(),
                 format!(
-                    "it has {} values of {} bytes, this version wants {entries} of {value_size}; \
-                     `kordon detach` and a start make it anew, with counters from zero",
+                    "it has {} values of {} bytes, this version wants {entries} of {value_size}",
                     info.max_entries(),
                     info.value_size(),
                 ),
@@ -59,22 +124,20 @@ fn word(bytes: &[u8]) -> u64 {
 ///
 /// # Errors
 /// When the map holds something else.
-pub(super) fn read_directory(map: &mut Mapped, bpffs: &Path) -> Result<Directory, DatapathError> {
+fn read_directory(map: &mut Mapped, path: &Path) -> Result<Directory, DatapathError> {
     let bytes = map.bytes_mut();
     if word(bytes) == 0 {
         bytes[..8].copy_from_slice(&DIRECTORY_MAGIC.to_le_bytes());
     }
     let length = word(&bytes[8..]) as usize;
-    let what = || format!("read {}", bpffs.join("directory").display());
-    let cure = "`kordon detach` and a start make it anew, with counters from zero";
+    let what = || format!("read {}", path.display());
     if word(bytes) != DIRECTORY_MAGIC || length > MAX_LOG {
         return Err(DatapathError::new(
             what(),
-            format!("it is not a counter directory of this version; {cure}"),
+            "it is not a counter directory of this version",
         ));
     }
-    Directory::read(&bytes[DIRECTORY_HEAD..][..length])
-        .map_err(|e| DatapathError::new(what(), format!("{e}; {cure}")))
+    Directory::read(&bytes[DIRECTORY_HEAD..][..length]).map_err(|e| DatapathError::new(what(), e))
 }
 
 impl Mapped {

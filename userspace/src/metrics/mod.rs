@@ -62,6 +62,14 @@ pub struct Snapshot {
     pub switched_off: Vec<(String, u64)>,
     /// Zones of the live policy, and whether they had packets and have none any more.
     pub silent: Vec<(String, bool)>,
+    /// Parts of what was live before the start: whether what was kept of each is lost.
+    pub state_lost: Vec<(&'static str, bool)>,
+    /// Files of the state that were damaged, and written anew from their copies.
+    pub state_repaired: u64,
+    /// Whether changes can be kept, and have been.
+    pub state_writable: bool,
+    /// Whether the live policy is on trial.
+    pub trial: bool,
     /// Live BGP; `None`: not configured.
     pub bgp: Option<Bgp>,
 }

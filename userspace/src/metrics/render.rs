@@ -316,6 +316,7 @@ fn state(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
         attached.with_label_values(&labels).set(truth(*is_attached));
     }
     watched(registry, snapshot)?;
+    kept(registry, snapshot)?;
     if let Some(live) = &snapshot.bgp {
         bgp(registry, live)?;
     }
@@ -360,6 +361,37 @@ fn watched(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
         silent.with_label_values(&[zone]).set(truth(*is_silent));
     }
     Ok(())
+}
+
+/// What is on disk of what is live.
+fn kept(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
+    let lost = gauges(
+        registry,
+        "kordon_state_lost",
+        "Whether what was kept on disk of this part of what was live cannot be read.",
+        &["part"],
+    )?;
+    for (part, is_lost) in &snapshot.state_lost {
+        lost.with_label_values(&[part]).set(truth(*is_lost));
+    }
+    gauge(
+        registry,
+        "kordon_state_repaired_files",
+        "Damaged files of the state folder that were written anew from their copies.",
+        snapshot.state_repaired as f64,
+    )?;
+    gauge(
+        registry,
+        "kordon_state_writable",
+        "Whether changes can be kept on disk, and what is live is kept.",
+        truth(snapshot.state_writable),
+    )?;
+    gauge(
+        registry,
+        "kordon_policy_trial",
+        "Whether the live policy is on trial, and goes unless it is confirmed.",
+        truth(snapshot.trial),
+    )
 }
 
 fn bgp(registry: &Registry, bgp: &Bgp) -> Result<()> {

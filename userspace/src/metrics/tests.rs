@@ -34,6 +34,10 @@ fn counter(packets: u64) -> Counter {
 fn sample() -> Snapshot {
     let zone = || "cameras".to_owned();
     Snapshot {
+        state_lost: vec![("policy", false), ("overlay", true)],
+        state_repaired: 1,
+        state_writable: true,
+        trial: true,
         counters: vec![
             (
                 Identity::Rule(zone(), "a \"b\"\\".into(), Action::Drop),

@@ -4,7 +4,6 @@
 //! exact input it applied, a client can send what it read with its own rights,
 //! and parsing is a function of its arguments.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Diagnostic, quoted};
+use crate::regular;
 
 /// Bytes of one file, at most: more than every ASN and prefix of the Internet
 /// as a list, and less than an endless device.
@@ -76,6 +76,7 @@ impl From<ReadError> for Diagnostic {
                         "check the permissions of the file and of its folders"
                     }
                     io::ErrorKind::IsADirectory => "name the policy file inside the folder",
+                    io::ErrorKind::InvalidInput => "write the policy into a file",
                     _ => "check the path and the file system",
                 },
             ),
@@ -165,7 +166,7 @@ fn resolve(policy: &Path, name: &str) -> std::path::PathBuf {
 /// None: larger than [`MAX_FILE`].
 fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
-    File::open(path)?
+    regular::open(path)?
         .take(MAX_FILE + 1)
         .read_to_end(&mut bytes)?;
     Ok((bytes.len() as u64 <= MAX_FILE).then_some(bytes))

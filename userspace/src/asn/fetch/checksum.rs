@@ -1,6 +1,5 @@
 //! Checksums that are published beside a source.
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -19,7 +18,7 @@ const LONGEST: u64 = 1 << 20;
 ///
 /// When it cannot be read.
 pub fn sha256(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = crate::regular::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 64 << 10];
     loop {

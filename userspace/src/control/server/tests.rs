@@ -236,6 +236,7 @@ fn who_may_ask_changes_nothing() {
             zone: "z".into(),
             for_seconds: None,
             note: None,
+            yes: false,
         };
         for (request, command) in [
             (Request::Block(change), "block"),

@@ -46,6 +46,7 @@ use crate::{
         rib::Moment,
     },
     config,
+    diagnostic::quoted,
 };
 
 /// What there is is kept on disk so often, if it has changed.
@@ -116,23 +117,31 @@ impl Bgp {
     }
 
     /// Takes over what an earlier daemon had.
-    pub(super) fn restore(&self, state: &StateDir) {
+    ///
+    /// # Errors
+    /// When that is lost, in words.
+    pub(super) fn restore(&self, state: &StateDir) -> Result<(), String> {
         let path = state.bgp();
-        let bytes = match std::fs::read(&path) {
+        let lost = |why: &dyn std::fmt::Display| {
+            let path = quoted(&path.display().to_string());
+            format!(
+                "what live BGP said is lost: {path}: {why}; it begins anew when a router connects"
+            )
+        };
+        let bytes = match crate::regular::read(&path) {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return,
-            Err(e) => {
-                tracing::error!("cannot read {}: {e}", path.display());
-                return;
-            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(lost(&e)),
         };
         let now = self.now();
-        if let Err(e) = self.feed().restore(&bytes, now) {
-            tracing::error!(
-                "{} cannot be used: {e}; live BGP begins when a router connects",
-                path.display()
-            );
-        }
+        let restored = self.feed().restore(&bytes, now);
+        restored.map_err(|e| lost(&e))
+    }
+
+    /// Whether some peer tells.
+    pub(super) fn has_peers(&self) -> bool {
+        let feed = self.feed();
+        feed.tables().any(|(table, _, _)| table.up)
     }
 
     /// Keeps it for the next daemon, unless nothing has come since.

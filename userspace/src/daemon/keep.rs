@@ -1,0 +1,118 @@
+//! What is live is on disk, too, and who made it so is in the history.
+
+use serde_json::{Value, json};
+
+use super::{
+    core::{Core, Next, Outcome},
+    journal::{By, Entry},
+    operations::hex,
+    refusal::Refusal,
+    state::{Before, Current, Record, commit},
+    trouble::Cause,
+};
+use crate::policy::Overlay;
+
+impl Core {
+    /// Makes it live and writes it down. What somebody asked for and cannot be written is
+    /// not live; what time brought is, and is written later.
+    pub(super) fn change_and_keep(
+        &mut self,
+        next: Next,
+        mut current: Current,
+        record: Record,
+        overlay: Overlay,
+        by: &By,
+    ) -> Result<Outcome, Refusal> {
+        let old = self.live_hash();
+        current.database = next.database.name();
+        let mut unsaved = None;
+        let files = match self.state.prepare(&current, &record, &overlay) {
+            Ok(files) => files,
+            Err(e) if by.is_asked_for() => return Err(e.into()),
+            Err(e) => {
+                unsaved = Some(e.to_string());
+                Vec::new()
+            }
+        };
+        let keep = || match commit(files) {
+            Err(e) if !by.is_asked_for() => {
+                unsaved = Some(e.to_string());
+                Ok(Before::default())
+            }
+            result => result,
+        };
+        let outcome = self.change(next, Box::new(keep))?;
+        self.current = current;
+        self.record = Some(record);
+        self.overlay = overlay;
+        self.troubles.clear(Cause::Return);
+        self.repaired.clear();
+        if let Some(why) = &unsaved {
+            tracing::error!("what is live is not on disk: {why}");
+        }
+        self.unsaved = unsaved;
+        self.note(by, old);
+        Ok(outcome)
+    }
+
+    /// Writes down what is live.
+    pub(super) fn save(&mut self) {
+        let Some(record) = &self.record else { return };
+        let files = self.state.prepare(&self.current, record, &self.overlay);
+        match files.and_then(commit).map_err(|e| e.to_string()) {
+            Ok(_) => {
+                if self.unsaved.take().is_some() {
+                    tracing::info!("what is live is on disk again");
+                }
+            }
+            Err(e) => {
+                if self.unsaved.as_ref() != Some(&e) {
+                    tracing::error!("what is live is not on disk: {e}");
+                }
+                self.unsaved = Some(e);
+            }
+        }
+    }
+
+    /// Nothing was lost with an overlay that could not be read.
+    pub(super) fn forget_overlay_aside(&mut self) {
+        self.troubles.clear(Cause::Overlay);
+        let _ = std::fs::remove_file(self.state.overlay_aside());
+    }
+
+    /// What `status` shows of the policy that is live.
+    pub(super) fn live_hash(&self) -> Option<String> {
+        self.live.as_ref().map(|live| hex(&live.hash))
+    }
+
+    /// Takes a change down that is live.
+    pub(super) fn note(&mut self, by: &By, old: Option<String>) {
+        self.journal.note(Entry {
+            old,
+            new: self.live_hash(),
+            policy: self.record.as_ref().map(|record| record.number),
+            ..Entry::new(by)
+        });
+    }
+
+    pub(super) fn history(&self) -> Value {
+        let live = self.record.as_ref().map(|record| record.number);
+        let entries: Vec<Value> = self
+            .state
+            .history()
+            .into_iter()
+            .map(|record| {
+                json!({
+                    "number": record.number,
+                    "live": Some(record.number) == live,
+                    "applied_at": record.applied_at,
+                    "by": record.by,
+                    "path": record.bundle.file,
+                    "hash": record.hash,
+                })
+            })
+            .collect();
+        let changes: Vec<&Entry> = self.journal.entries().collect();
+        json!({ "history": entries, "changes": changes })
+    }
+}

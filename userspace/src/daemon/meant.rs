@@ -1,0 +1,109 @@
+//! What can be asked for and is hardly meant: a policy that polices nothing, an exception
+//! for a large part of the Internet, a block of what the database does not have. It is
+//! refused unless `--yes` says that it is meant, and `status` shows it as long as it is live.
+
+use super::{core::Core, journal::By, refusal::Refusal};
+use crate::{
+    diagnostic::quoted,
+    policy::{Overlay, OverlayAction, OverlayEntry, OverlayTarget, Policy},
+};
+
+/// An exception for more than this is hardly meant: lengths of prefixes of IPv4 and IPv6.
+const WIDE: (u8, u8) = (8, 16);
+
+fn is_wide(entry: &OverlayEntry) -> bool {
+    let OverlayTarget::Prefix(prefix) = entry.target else {
+        return false;
+    };
+    let longest = match prefix {
+        ipnet::IpNet::V4(_) => WIDE.0,
+        ipnet::IpNet::V6(_) => WIDE.1,
+    };
+    entry.action == OverlayAction::Allow && prefix.prefix_len() < longest
+}
+
+fn ask(by: &By, doubts: &[String]) -> Result<(), Refusal> {
+    if by.yes || doubts.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(doubts.join("; "), "`--yes` if that is meant"))
+}
+
+impl Core {
+    /// Asks about a policy that somebody wants to be live.
+    pub(super) fn ask_about_policy(&self, policy: &Policy, by: &By) -> Result<(), Refusal> {
+        if !by.is_asked_for() {
+            // There is nobody to ask: it is better than nothing, and `status` says so.
+            return Ok(());
+        }
+        let mut doubts = self.unknown_interfaces(policy);
+        if policy.zones.is_empty() {
+            doubts.push("the policy has no zone: nothing would be enforced".to_owned());
+        }
+        ask(by, &doubts)
+    }
+
+    /// Asks about an entry of the overlay.
+    pub(super) fn ask_about_entry(&self, entry: &OverlayEntry, by: &By) -> Result<(), Refusal> {
+        let mut doubts = Vec::new();
+        if is_wide(entry) {
+            doubts.push(format!(
+                "{} is a large part of the Internet, and all of it would pass",
+                quoted(&entry.target.to_string())
+            ));
+        }
+        if !self.is_in_database(entry.target) {
+            doubts.push(match entry.target {
+                OverlayTarget::Country(country) => format!(
+                    "the ASN database has no address block of {}: nothing would match",
+                    quoted(&country.to_string())
+                ),
+                target => format!(
+                    "{target} announces nothing that the ASN database has: nothing would match"
+                ),
+            });
+        }
+        ask(by, &doubts)
+    }
+
+    /// Whether an entry can match anything.
+    pub(super) fn is_in_database(&self, target: OverlayTarget) -> bool {
+        match target {
+            OverlayTarget::Prefix(_) => true,
+            OverlayTarget::Asn(asn) => {
+                let mut known = self.database.db.origins.iter().flatten();
+                // Live BGP may announce what was not imported, at any time.
+                self.bgp.is_some() || known.any(|known| *known == asn)
+            }
+            OverlayTarget::Country(country) => {
+                let db = &self.database.db;
+                let mut v4 = db.countries_v4.iter().map(|range| range.country);
+                let mut v6 = db.countries_v6.iter().map(|range| range.country);
+                v4.any(|c| c == country) || v6.any(|c| c == country)
+            }
+        }
+    }
+
+    /// What is live and enforces next to nothing: reasons for not enforcing.
+    pub(super) fn nothing_to_enforce(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if let Some(live) = &self.live
+            && live.policy.zones.is_empty()
+        {
+            reasons.push("the policy has no zone; `kordon apply` one that has".to_owned());
+        }
+        reasons.extend(wide_entries(&self.overlay));
+        reasons
+    }
+}
+
+fn wide_entries(overlay: &Overlay) -> impl Iterator<Item = String> {
+    overlay.entries.iter().filter(|e| is_wide(e)).map(|entry| {
+        let (target, zone) = (entry.target, &entry.zone);
+        format!(
+            "`kordon allow` lets all of {target} pass in zone {}; `kordon unblock {target} --zone \
+             '{zone}'` ends that",
+            quoted(zone)
+        )
+    })
+}

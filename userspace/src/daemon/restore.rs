@@ -1,0 +1,300 @@
+//! What was live last, again.
+//!
+//! Where all of it is known it becomes live: adopted, if just that is in the kernel. Where
+//! some of it is lost, what is in the kernel stays, unless it is found to be what is left:
+//! a policy of the history, say, that has the name of the live generation. Only where
+//! nothing is in the kernel, after a boot, the best of what is left is made live, and
+//! `status` says what it lacks.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use jiff::Timestamp;
+
+use super::{
+    core::Core,
+    journal::By,
+    state::{Damage, Loaded, Record},
+    trouble::Cause,
+};
+use crate::{diagnostic::quoted, policy::Bundle};
+
+impl Core {
+    /// See the module. `is_newest`: the database is that of the newest snapshot.
+    ///
+    /// # Errors
+    /// When nothing is in the kernel, and nothing can be brought there.
+    pub(super) fn restore(&mut self, is_newest: bool) -> anyhow::Result<()> {
+        let Loaded {
+            current,
+            record,
+            overlay,
+            policy_lost,
+            overlay_lost,
+            repaired,
+        } = self.state.load();
+        for damage in repaired {
+            tracing::error!("{damage}; there is a copy of it, which is in use");
+            self.repaired.push(damage.to_string());
+        }
+        for damage in self.datapath.damaged() {
+            tracing::error!("{damage}; what is in its place is made anew");
+            self.repaired.push(damage.clone());
+        }
+        if !is_newest && (current.database.is_some() || !self.refused.is_empty()) {
+            self.doubt_database(current.database.as_deref());
+        }
+        let overlay_was_lost = overlay_lost.is_some();
+        let policy_was_lost = policy_lost.is_some();
+        if let Some(damage) = overlay_lost {
+            self.doubt_overlay(&damage);
+        } else if self.state.overlay_aside().exists() {
+            let aside = quoted(&self.state.overlay_aside().display().to_string());
+            let words = format!(
+                "entries of `block` and `allow` were lost: {aside} has what is left of them; give them again and remove it"
+            );
+            self.troubles.set(Cause::Overlay, words);
+            self.aside = true;
+        }
+        if !policy_was_lost && self.state.policy_aside().exists() {
+            self.troubles.set(
+                Cause::Policy,
+                "which policy was live is not known since the state was damaged; `kordon apply` \
+                 makes the right one live",
+            );
+        }
+        (self.current, self.overlay) = (current, overlay);
+        match (policy_lost, record) {
+            (Some(damage), _) => self.search(&damage)?,
+            (None, Some(record)) => self.again(record)?,
+            (None, None) => self.first()?,
+        }
+        if overlay_was_lost && self.troubles.has(Cause::Overlay) {
+            match self.state.set_overlay_aside() {
+                Ok(()) => self.aside = true,
+                Err(e) => tracing::error!("{e}"),
+            }
+        }
+        if self.troubles.is_kept() {
+            return Ok(());
+        }
+        // It says so until somebody applies one, over any number of starts.
+        if policy_was_lost
+            && self.troubles.has(Cause::Policy)
+            && let Err(e) = self.state.set_policy_aside()
+        {
+            tracing::error!("{e}");
+        }
+        if policy_was_lost || !self.repaired.is_empty() {
+            self.save();
+        }
+        Ok(())
+    }
+
+    fn doubt_overlay(&mut self, damage: &Damage) {
+        let aside = quoted(&self.state.overlay_aside().display().to_string());
+        self.troubles.set(
+            Cause::Overlay,
+            format!(
+                "what `block` and `allow` added is lost: {damage}; give it again ({aside} has \
+                 what is left of it), and remove that file"
+            ),
+        );
+    }
+
+    fn doubt_database(&mut self, was: Option<&str>) {
+        if self.database.is_lost()
+            || was.is_some_and(|was| self.database.name().as_deref() == Some(was))
+        {
+            // Has a reason of its own, or is the same.
+            return;
+        }
+        let why = match self.refused.is_empty() {
+            true => {
+                let snapshot = quoted(&self.state.snapshot().display().to_string());
+                format!("snapshot {snapshot} is missing")
+            }
+            false => self.refused.join("; "),
+        };
+        self.troubles.set(
+            Cause::Database,
+            format!(
+                "the ASN database is an older one, or another: {why}; `kordon asndb update` or \
+                 `kordon asndb import` brings it up to date"
+            ),
+        );
+    }
+
+    /// What is in the kernel stays.
+    fn keep(&mut self) {
+        self.troubles.keep();
+        tracing::error!("what is in the kernel stays as it is");
+    }
+
+    /// The policy that was live.
+    fn again(&mut self, record: Record) -> anyhow::Result<()> {
+        let enforces = self.datapath.enforces();
+        let bundle = record.bundle.clone();
+        self.record = Some(record);
+        if self.database.is_lost() && enforces {
+            self.keep();
+            return Ok(());
+        }
+        let in_doubt = [Cause::Database, Cause::Routes];
+        if enforces && in_doubt.iter().any(|cause| self.troubles.has(*cause)) {
+            match self.parse(&bundle, &self.overlay) {
+                Ok((policy, _)) if self.would_be_adopted(policy.clone()) => {
+                    // Just this is what was made of it.
+                    for cause in in_doubt {
+                        self.troubles.clear(cause);
+                    }
+                }
+                Ok((policy, _)) => {
+                    self.keep();
+                    self.known_but_kept(policy);
+                    return Ok(());
+                }
+                Err(e) => {
+                    let words = format!("the last policy cannot be used: {}", e.in_words());
+                    self.troubles.set(Cause::Policy, words);
+                    self.keep();
+                    return Ok(());
+                }
+            }
+        }
+        if let Some(pending) = &self.current.pending
+            && pending.until <= Timestamp::now()
+        {
+            tracing::warn!("the policy on trial was not confirmed in time: rolling back");
+            match self.rollback(&By::daemon("not confirmed in time")) {
+                Ok(_) => return Ok(()),
+                Err(e) => {
+                    let words = format!("cannot roll back: {}", e.in_words());
+                    self.troubles.set(Cause::Return, words);
+                }
+            }
+        }
+        let start = Instant::now();
+        match self.refresh(|_| {}) {
+            Ok(published) => {
+                tracing::info!(published, took = ?start.elapsed(), "the last policy is live");
+                if published {
+                    self.note(&By::daemon("start"), None);
+                }
+                Ok(())
+            }
+            Err(e) => {
+                let words = format!("the last policy cannot be used: {}", e.in_words());
+                self.troubles.set(Cause::Policy, words.clone());
+                if enforces {
+                    self.keep();
+                    return Ok(());
+                }
+                self.newest_that_works(&words)
+            }
+        }
+    }
+
+    /// Which policy was live is lost. One of the history may be what is in the kernel.
+    fn search(&mut self, damage: &Damage) -> anyhow::Result<()> {
+        let what = format!("which policy was live is not known: {damage}");
+        if !self.datapath.enforces() {
+            return self.newest_that_works(&what);
+        }
+        for record in self.state.history() {
+            let Ok((policy, _)) = self.parse(&record.bundle, &self.overlay) else {
+                continue;
+            };
+            if self.would_be_adopted(policy) {
+                let number = record.number;
+                tracing::error!(
+                    "{damage}; policy {number} of the history is what is in the kernel"
+                );
+                self.current.live = record.number;
+                self.record = Some(record);
+                self.repaired.push(damage.to_string());
+                // It is there with these entries and with no others, unless a start before
+                // this one has lost them.
+                if !self.state.overlay_aside().exists() {
+                    self.troubles.clear(Cause::Overlay);
+                }
+                return self.refresh(|_| {}).map(drop).or_else(|e| {
+                    self.troubles.set(Cause::Policy, e.in_words());
+                    self.keep();
+                    Ok(())
+                });
+            }
+        }
+        let words = format!("{what}; `kordon apply` makes one live");
+        self.troubles.set(Cause::Policy, words);
+        self.keep();
+        Ok(())
+    }
+
+    /// Nothing is in the kernel: less than was asked for is better than that, and is not
+    /// hidden.
+    fn newest_that_works(&mut self, what: &str) -> anyhow::Result<()> {
+        let before = self.record.take().map(|record| record.number);
+        for older in self.state.history() {
+            let number = older.number;
+            if Some(number) == before {
+                continue;
+            }
+            self.current.live = number;
+            self.record = Some(older);
+            if self.refresh(|_| {}).is_ok() {
+                let words = format!(
+                    "{what}; policy {number} of the history is live instead, `kordon apply` makes \
+                     another one live"
+                );
+                self.troubles.set(Cause::Policy, words);
+                return Ok(());
+            }
+        }
+        self.record = None;
+        if let Err(e) = self.first() {
+            bail!("{what}; and {e:#}");
+        }
+        let words = format!("{what}; the configured policy is live instead");
+        self.troubles.set(Cause::Policy, words);
+        Ok(())
+    }
+
+    /// Nothing was applied here: the configured policy is the first.
+    fn first(&mut self) -> anyhow::Result<()> {
+        let path = self.config.policy.clone();
+        let read = Bundle::read(&path)
+            .context("there is no applied policy, and the configured one cannot be used");
+        let by = By::daemon("start");
+        if !self.datapath.enforces() {
+            let bundle = read?;
+            let source = bundle.clone();
+            return match self.apply(bundle, None, &by) {
+                Ok(_) => Ok(()),
+                Err(e) if !e.diagnostics.ok() => {
+                    let found = e.diagnostics.render(|file| source.source(file), false);
+                    bail!("{} cannot be used:\n{found}", path.display())
+                }
+                Err(e) => bail!("{}", e.in_words()),
+            };
+        }
+        // Somebody removed the state, and not what it was about.
+        if let Ok(bundle) = read
+            && let Ok((policy, _)) = self.parse(&bundle, &self.overlay)
+            && self.would_be_adopted(policy)
+            && self.apply(bundle, None, &by).is_ok()
+        {
+            return Ok(());
+        }
+        self.troubles.set(
+            Cause::Policy,
+            format!(
+                "nothing in {} says which policy is in the kernel; `kordon apply` makes the \
+                 configured one live",
+                quoted(&self.config.state_dir.display().to_string())
+            ),
+        );
+        self.keep();
+        Ok(())
+    }
+}

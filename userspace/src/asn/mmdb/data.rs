@@ -244,3 +244,60 @@ impl<'a> Data<'a> {
         (inside.end <= self.bytes.len()).then_some((kind, inside.end))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASN: &[&[&str]] = &[&["asn"], &["traits", "asn"]];
+
+    fn asn(data: &mut Data<'_>, at: usize) -> Option<Option<u64>> {
+        let mut wanted = [Wanted::new(ASN)];
+        data.look(at, &mut wanted)?;
+        Some(wanted[0].first(|scalar| match scalar {
+            Scalar::Number(number) => Some(number),
+            Scalar::Text(_) => None,
+        }))
+    }
+
+    #[test]
+    fn pointers_are_followed_to_what_is_asked_for() {
+        // {x: -> 0, asn: -> 13}, and the number there.
+        let bytes = b"\xe2\x41x\x20\x00\x43asn\x20\x0d\x00\x00\xa1\x07";
+        let mut data = Data::new(bytes);
+        assert_eq!(asn(&mut data, 0), Some(Some(7)));
+        // A pointer to a map is as good as the map, one to a pointer is none.
+        let bytes = b"\x20\x02\xe1\x43asn\xa1\x07\x20\x00";
+        assert_eq!(asn(&mut Data::new(bytes), 0), Some(Some(7)));
+        assert_eq!(asn(&mut Data::new(bytes), 9), None);
+        // {traits: {asn: 7}}
+        let bytes = b"\xe1\x46traits\xe1\x43asn\xa1\x07";
+        assert_eq!(asn(&mut Data::new(bytes), 0), Some(Some(7)));
+        // Cut anywhere, it is damaged.
+        for len in 0..bytes.len() {
+            assert_eq!(asn(&mut Data::new(&bytes[..len]), 0), None, "{len}");
+        }
+    }
+
+    /// Maps over the same bytes, each read again: no more than the section is worth.
+    #[test]
+    fn what_is_read_again_is_paid_for() {
+        let mut bytes = vec![0xe1; 1000];
+        bytes.extend(b"\x41x".repeat(1000));
+        let mut nested: Vec<u8> = Vec::new();
+        for _ in 0..2000 {
+            nested.extend(b"\xe1\x41x");
+        }
+        nested.extend(b"\xa1\x07");
+        for bytes in [bytes, nested] {
+            let mut data = Data::new(&bytes);
+            let mut looks = 0;
+            while !data.is_spent() && looks < 1_000_000 {
+                let _ = asn(&mut data, 3 * (looks % 600));
+                looks += 1;
+            }
+            assert!(data.is_spent(), "{looks}");
+            assert_eq!(asn(&mut data, 0), None);
+        }
+    }
+}

@@ -363,7 +363,7 @@ fn tells_who_changed_what(history: &Value, router: &Router) -> Result<()> {
         "block AS64999 --zone cameras",
         "unblock 0.0.0.0/0 --zone *",
         "allow 0.0.0.0/0 --zone *",
-        "allow 198.51.100.9/32 --zone cameras",
+        "allow 198.51.100.9 --zone cameras",
         "an entry has ended",
         "block 192.0.2.0/24 --zone * --for 3s",
         "unblock AS64502 --zone cameras",

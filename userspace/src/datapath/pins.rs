@@ -334,7 +334,14 @@ pub fn remove_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn remove_empty(folder: &Path) -> io::Result<()> {
     match fs::remove_dir(folder) {
-        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound
+            ) =>
+        {
+            Ok(())
+        }
         result => result,
     }
 }

@@ -390,7 +390,7 @@ const DAMAGES: &[Damage] = &[
         "a blocked address may be a source",
         Budget::Rules,
         |c| *c.word("doors", "5.5.0.0") &= !VERDICT_SPOOFED,
-        &["`doors`", "from 5.5."],
+        &["`doors`", "drop by spoofed-source"],
     ),
     (
         "a port range that is one too long",

@@ -132,10 +132,9 @@ mod tests {
             if instruction == exit {
                 instruction.copy_from_slice(&unknown);
                 spoilt += 1;
-                break;
             }
         }
-        assert_eq!(spoilt, 1, "a program has an end");
+        assert!(spoilt > 0, "a program has an end");
         let which = ("spoilt", 0, 0);
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("COUNTERS", 1)

@@ -137,7 +137,9 @@ pub(crate) fn frames() -> Vec<Vec<u8>> {
     let cameras = "10.20.0.5";
     let mut arp = vec![0xff; 12];
     arp.extend([0x81, 0, 0, 20, 8, 6]);
-    arp.extend([0; 28]);
+    // A request of IPv4 over Ethernet.
+    arp.extend([0, 1, 8, 0, 6, 4, 0, 1]);
+    arp.extend([0; 20]);
     let mut cut = packet(&[20], cameras, "203.0.113.7", 17, 9);
     cut.truncate(40);
     vec![

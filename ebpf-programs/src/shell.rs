@@ -52,6 +52,15 @@ pub fn kind(ctx: &XdpContext) -> Kind {
     };
     match frame.view::<18>(0) {
         Some(head) => Kind::of(head.u16(12), head.u16(16)),
+        None => kind_in_pieces(ctx),
+    }
+}
+
+/// As [`kind`], of a frame whose first piece is short: some drivers leave it empty.
+#[inline(never)]
+fn kind_in_pieces(ctx: &XdpContext) -> Kind {
+    match (Pieces { ctx, len: 0 }).view::<18>(0) {
+        Some(head) => Kind::of(head.u16(12), head.u16(16)),
         // No tag and an ethertype behind it fit in; a tag without one goes no further.
         None => Kind::Untagged,
     }

@@ -257,6 +257,69 @@ fn frames_that_go_past_the_program() -> Result<()> {
     Ok(())
 }
 
+/// They come back to it from its own device, which no driver shows to XDP.
+#[test]
+fn what_the_router_sends_to_groups_is_not_taken_for_received() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("group", binary)?;
+    let camera = Camera::new(&router)?;
+    let own = Ipv4Addr::new(10, 20, 0, 1);
+    let group = Ipv4Addr::new(239, 1, 2, 3);
+    let namespace = &router.wire.namespace;
+    namespace.ip(&format!(
+        "address add {own}/24 dev in\nroute add {group}/32 dev in"
+    ))?;
+    let socket = namespace.run(|| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 5353))?;
+        socket.join_multicast_v4(&group, &own)?;
+        socket.set_multicast_loop_v4(true)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(socket)
+    })?;
+    let (controller, _) = Controller::start(&router.place())?;
+    some_ticks();
+    for _ in 0..5 {
+        for _ in 0..40 {
+            socket.send_to(b"hello", (group, 5353))?;
+            assert_eq!(socket.recv(&mut [0; 8])?, 5);
+        }
+        thread::sleep(Duration::from_millis(1100));
+        let said = status(&controller)?;
+        assert_eq!(said["enforcing"], true, "{}", said["reasons"]);
+    }
+    // What is hidden from it is noticed all the same.
+    camera.hides_tags(true)?;
+    until("it is noticed", || {
+        camera.send(GOOD, 1)?;
+        Ok(!enforces(&controller)?)
+    })?;
+    Ok(())
+}
+
+#[test]
+fn another_mode_than_asked_for_stays_a_reason() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("mode", binary)?;
+    let native = std::fs::read_to_string(router.path("kordon.toml"))?;
+    router.write("kordon.toml", native.replace("native", "generic"))?;
+    let (controller, _) = Controller::start(&router.place())?;
+    controller.kill()?;
+    router.write("kordon.toml", native)?;
+    let controller = Controller::spawn(&router.place())?;
+    until("it answers", || Ok(status(&controller).is_ok()))?;
+    until("it is a reason", || {
+        Ok(reasons(&controller)?.contains("in generic mode, another was asked for"))
+    })?;
+    some_ticks();
+    let said = reasons(&controller)?;
+    assert!(said.contains("another was asked for"), "{said}");
+    Ok(())
+}
+
 #[test]
 fn a_bridge_is_refused_with_its_ports() -> Result<()> {
     let Some(binary) = binary() else {

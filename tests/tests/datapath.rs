@@ -236,6 +236,10 @@ fn a_guard_that_is_a_filter() -> Result<()> {
         assert_eq!(shown()?.matches("0x6b6f7264").count(), 0);
         guard(&mut instance)?;
         assert_eq!(shown()?.matches("0x6b6f7264").count(), 1);
+        // One that ended before it could pin what it attached.
+        fs::remove_file(bpffs.path().join("filters/in"))?;
+        guard(&mut instance)?;
+        assert_eq!(shown()?.matches("0x6b6f7264").count(), 1);
         // The next controller replaces it.
         drop(instance);
         let mut second = Instance::open(bpffs.path())?;
@@ -249,6 +253,13 @@ fn a_guard_that_is_a_filter() -> Result<()> {
         )?;
         let seen = second.datapath.seen("", Attached::Native)?;
         assert_eq!(seen.map(|seen| seen.guard[tagged]), Some(10));
+        // It goes from an interface of which another has the name now.
+        namespace.ip("link set in name old\nlink add in type veth peer name new")?;
+        guard(&mut second)?;
+        assert_eq!(shown()?.matches("0x6b6f7264").count(), 1);
+        let left = tc("filter show dev old ingress")?;
+        assert!(!left.contains("0x6b6f7264"), "{left}");
+        namespace.ip("link del in\nlink set old name in")?;
         Datapath::detach(bpffs.path())?;
         assert_eq!(shown()?.matches("0x6b6f7264").count(), 0);
         assert!(shown()?.contains("pref 7"), "{}", shown()?);

@@ -25,10 +25,19 @@ static COUNTERS: PerCpuArray<[Counter; COUNTER_PAGE as usize], { COUNTER_PAGES a
 #[unsafe(no_mangle)]
 static SLOT: Global<u32> = Global::new(NO_PORT);
 
+/// What the router sends to a group and has looped back to itself, of `linux/if_packet.h`.
+const PACKET_LOOPBACK: u32 = 5;
+
 /// Counts one packet, and lets whatever comes behind have it.
 #[classifier]
 fn guard(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
+    // Multicast and broadcast of the router's own, which never arrived, and which no driver
+    // shows to XDP.
+    // SAFETY: the context of a running program; the kernel rewrites the access.
+    if unsafe { (*skb).pkt_type } == PACKET_LOOPBACK {
+        return TC_ACT_UNSPEC;
+    }
     // SAFETY: the context of a running program; the kernel rewrites the accesses.
     let (present, tpid, protocol, segments) = unsafe {
         (

@@ -300,7 +300,7 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             Some(udp) => {
                 udp.u16(4) as u32 == end - at
                     && end - at >= UDP_HEADER + 4
-                    && matches!(udp.u8(8), 1 | 3 | 4 | 5 | 6 | 8 | 9 | 11)
+                    && matches!(udp.u8(8), 1 | 3 | 4 | 5 | 6 | 8 | 9 | 11 | 36)
             }
             None => false,
         }

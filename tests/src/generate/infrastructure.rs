@@ -108,7 +108,7 @@ fn message(rng: &mut Rng, pool: &Pool) -> (IpAddr, u8, Vec<u8>) {
         2 => {
             let dsts = ["ff02::1:2", "ff02::1:2", "ff05::1:3"];
             let body = [
-                *pick(rng, &[1, 1, 3, 4, 5, 6, 8, 9, 11, 0, 2, 12, 13]),
+                *pick(rng, &[1, 1, 3, 4, 5, 6, 8, 9, 11, 36, 0, 2, 12, 13, 35, 37]),
                 0,
                 0,
                 7,

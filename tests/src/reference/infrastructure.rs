@@ -183,9 +183,9 @@ fn is_dhcpv4(udp: &[u8], src: IpAddr, can_be_there: impl Fn(IpAddr) -> bool) -> 
             || src.is_unspecified() && can_be_there(client))
 }
 
-/// RFC 8415: what clients send.
+/// RFC 8415 and 9686: what clients send.
 fn is_dhcpv6(udp: &[u8]) -> bool {
     udp.len() >= 8 + 4
         && usize::from(be16(udp, 4)) == udp.len()
-        && [1, 3, 4, 5, 6, 8, 9, 11].contains(&udp[8])
+        && [1, 3, 4, 5, 6, 8, 9, 11, 36].contains(&udp[8])
 }

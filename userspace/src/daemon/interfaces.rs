@@ -46,6 +46,8 @@ pub(super) struct Device {
     earlier: [u64; KINDS],
     /// How often its program was attached anew because it was not called.
     renewed: u32,
+    /// How many packets zones had at the last look.
+    judged: Option<u64>,
     /// After a failure that was costly: when it is worth another one, and how long was waited.
     pause: Option<(Instant, Duration)>,
 }
@@ -66,6 +68,7 @@ impl Device {
             switched_off: 0,
             earlier: [0; KINDS],
             renewed: 0,
+            judged: None,
             pause: None,
         }
     }
@@ -121,7 +124,11 @@ impl Device {
             // The next look finds it gone.
             return Ok(());
         };
-        let renamed = (found.name != *device).then(|| found.name.clone());
+        // One that is found by its name has it, be it an alternative one.
+        let by_name = interface::query(device)?;
+        let renamed = by_name
+            .is_none_or(|by_name| by_name.index != found.index)
+            .then(|| found.name.clone());
         if let Some(renamed) = &renamed
             && self.renamed.as_ref() != Some(renamed)
         {
@@ -138,11 +145,19 @@ impl Device {
         } else {
             datapath.unguard(device)?;
         }
-        Ok(())
+        mode.check(device, how)
     }
 
-    /// Compares what the program has passed with what the guard has seen.
-    fn look(&mut self, datapath: &mut Datapath, port: u32) {
+    /// Whether the next cure is one with a gap.
+    fn may_be_detached(&self) -> bool {
+        self.renewed == 1 && self.blind.is_some()
+    }
+
+    /// Compares what the program has passed with what the guard has seen. `judged`: how many
+    /// packets zones had, where that matters.
+    fn look(&mut self, datapath: &mut Datapath, port: u32, judged: Option<u64>) {
+        let judges_none = judged.is_some() && judged == self.judged;
+        self.judged = judged;
         let name = &self.config.name;
         let (Some(how), Some(_)) = (self.attached, self.hook) else {
             return;
@@ -151,7 +166,16 @@ impl Device {
             Ok(Some(seen)) => seen,
             Ok(None) => return,
             Err(e) => {
-                tracing::error!("{e}");
+                let blind = Some(format!(
+                    "whether all is shown to the program on `{}` is not known: {e}",
+                    self.config.device
+                ));
+                if blind != self.blind
+                    && let Some(blind) = &blind
+                {
+                    tracing::error!("{blind}");
+                }
+                self.blind = blind;
                 return;
             }
         };
@@ -159,7 +183,7 @@ impl Device {
         let found = self.watch.found();
         // It has been said, and is still so: loading a program takes a while.
         if found == Some(Blind::Uncalled) && self.watch.still && self.blind.is_some() {
-            self.renew(datapath, port);
+            self.renew(datapath, port, judges_none);
         }
         let blind = found.map(|blind| self.words(datapath, blind));
         if blind != self.blind {
@@ -179,8 +203,8 @@ impl Device {
 
     /// Some drivers forget their program when an interface goes down and up: giving it to
     /// them again cures that, in place; if not, and while there is nothing to lose, by a new
-    /// link.
-    fn renew(&mut self, datapath: &mut Datapath, port: u32) {
+    /// link. `judges_none`: no packet of a zone came meanwhile, not even one to drop.
+    fn renew(&mut self, datapath: &mut Datapath, port: u32, judges_none: bool) {
         let Interface {
             device,
             mode,
@@ -189,7 +213,7 @@ impl Device {
         } = &self.config;
         let link = match self.renewed {
             0 => false,
-            1 if self.watch.stands_still => true,
+            1 if self.watch.stands_still && judges_none => true,
             _ => return,
         };
         self.renewed += 1;
@@ -199,6 +223,8 @@ impl Device {
         if let Err(e) = datapath.renew(device, port, *mode, *manage_offload, link) {
             tracing::error!("{e}");
         }
+        // What went past it meanwhile says nothing about the cure.
+        self.watch.begin();
     }
 
     /// What is hidden, why, and what helps.
@@ -294,9 +320,15 @@ impl Core {
                 Err(e) => tracing::debug!("{e}"),
             }
         }
+        // Any zone's: less would be enough, but this is sure.
+        let judged = if self.devices.iter().any(Device::may_be_detached) {
+            self.packets().ok().map(|zones| zones.values().sum())
+        } else {
+            None
+        };
         thread::sleep(SETTLING);
         for (device, port) in self.devices.iter_mut().zip(&live.ports) {
-            device.look(&mut self.datapath, *port);
+            device.look(&mut self.datapath, *port, judged);
         }
         let now = Instant::now();
         if let Some(after) = self.config.silent_after

@@ -43,20 +43,22 @@ impl Line {
     /// How many frames were missed since the last reading, and how many the guard saw.
     fn look(&mut self, earlier: u64, before: u64, guard: u64, after: u64) -> (u64, u64) {
         let behind = |passed: u64| passed.wrapping_sub(guard).cast_signed();
-        // Nothing is on its way where the program stands still. Else no more than a
-        // sixteenth of a second's frames: that is how long a processor may stop.
-        let slack = if earlier == before {
+        // Nothing is on its way where the program has stood still since the last reading.
+        // Else it is no more than a sixteenth of a second's frames, which is how long a
+        // processor may stop, and what two queues take at once (64 each, `NAPI_POLL_WEIGHT`).
+        let slack = if earlier == before && before == self.passed {
             0
         } else {
-            8 + (after.saturating_sub(self.passed) / 16).cast_signed()
+            128 + (after.saturating_sub(self.passed) / 16).cast_signed()
         };
         let bound = behind(before) - slack;
         let missed = self.floor.map_or(0, |floor| floor - behind(after));
+        // The first reading shows nothing.
+        let saw = self.floor.map_or(0, |_| guard.saturating_sub(self.guard));
         self.floor = Some(match self.floor {
             Some(floor) if missed <= 0 => floor.max(bound),
             _ => bound,
         });
-        let saw = guard.saturating_sub(self.guard);
         (self.passed, self.guard) = (after, guard);
         (u64::try_from(missed).unwrap_or(0), saw)
     }
@@ -80,8 +82,13 @@ pub(super) struct Watch {
 impl Watch {
     /// Begins anew: the program was attached.
     pub(super) fn reset(&mut self) {
-        self.lines = Default::default();
+        self.begin();
         self.found = None;
+    }
+
+    /// Begins anew, but what was found is still so until readings show otherwise.
+    pub(super) fn begin(&mut self) {
+        self.lines = Default::default();
     }
 
     /// What the program does not see, by the last reading that could tell.
@@ -173,6 +180,7 @@ mod tests {
         // What was before the first reading is not known.
         assert_eq!(port.second([0; KINDS], [0, 7, 0, 0, 0]), None);
         assert_eq!(port.second([5, 20, 0, 0, 0], [0; KINDS]), None);
+        assert_eq!(port.second([5, 0, 0, 0, 0], [0; KINDS]), None);
         // XDP saw it without its tag.
         port.passed[0] += 1;
         let found = port.second([0; KINDS], [0, 1, 0, 0, 0]);
@@ -190,6 +198,7 @@ mod tests {
     fn an_outer_tag_that_is_hidden_is_another_kind_of_frame() {
         let mut port = Port::default();
         port.second([0, 0, 0, 50, 0], [0; KINDS]);
+        port.second([0; KINDS], [0; KINDS]);
         // XDP sees the inner tag alone.
         port.passed[Kind::Customer as usize] += 3;
         let found = port.second([0; KINDS], [0, 0, 0, 3, 0]);
@@ -200,6 +209,7 @@ mod tests {
     fn a_program_that_is_not_called() {
         let mut port = Port::default();
         port.second([1, 1, 0, 0, 0], [0; KINDS]);
+        port.second([0; KINDS], [0; KINDS]);
         let found = port.second([0; KINDS], [0, 40, 0, 0, 0]);
         assert_eq!(found, Some(Blind::Uncalled));
         assert!(port.watch.stands_still);
@@ -225,10 +235,29 @@ mod tests {
             port.guard[1] += late;
         }
         assert_eq!(port.second([0; KINDS], [0; KINDS]), None);
+        // A burst that stands still, on its way, for as long as it is read.
+        port.passed[1] += 100;
+        assert_eq!(port.look(port.passed), None);
+        port.guard[1] += 100;
+        assert_eq!(port.second([0; KINDS], [0; KINDS]), None);
+        assert_eq!(port.second([0; KINDS], [0; KINDS]), None);
         // All that is hidden then is noticed all the same.
         port.passed[0] += 1;
         let found = port.second([0; KINDS], [0, 1, 0, 0, 0]);
         assert_eq!(found, Some(Blind::Hidden(Kind::Customer)));
+    }
+
+    #[test]
+    fn what_was_missed_while_it_was_cured_says_nothing() {
+        let mut port = Port::default();
+        port.second([0; KINDS], [0; KINDS]);
+        assert!(port.second([0; KINDS], [0, 40, 0, 0, 0]).is_some());
+        port.watch.begin();
+        // Nor is that reading one that shows all to be right.
+        assert!(port.second([0; KINDS], [0, 40, 0, 0, 0]).is_some());
+        assert_eq!((port.watch.uncalled, port.watch.still), (40, false));
+        assert!(port.second([0, 3, 0, 0, 0], [0; KINDS]).is_some());
+        assert_eq!(port.second([0, 3, 0, 0, 0], [0; KINDS]), None);
     }
 
     #[test]

@@ -30,6 +30,29 @@ pub enum Mode {
     Generic,
 }
 
+impl Mode {
+    /// Whether it is the mode that a device is attached in: one that was adopted may be in
+    /// another, which is not changed without being asked.
+    ///
+    /// # Errors
+    /// When it is not, with the cure.
+    pub fn check(self, device: &str, how: Attached) -> Result<(), DatapathError> {
+        match (self, how) {
+            (Self::Native, Attached::Generic) | (Self::Generic, Attached::Native) => {
+                Err(DatapathError::new(
+                    format!("attach to `{device}`"),
+                    format!(
+                        "it is attached in {} mode, another was asked for; `kordon detach` and a \
+                         start change it, with a gap",
+                        how.as_str()
+                    ),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Datapath {
     /// The interface that a device of the configuration is: that of its name, else the one
     /// that its program is on, whatever it is called now.
@@ -55,7 +78,7 @@ impl Datapath {
     }
 
     /// Attaches the program to a device by a pinned link, or takes over the link
-    /// that is pinned for it. Idempotent. Needs a live generation.
+    /// that is pinned for it, in whatever mode that is. Idempotent. Needs a live generation.
     ///
     /// # Errors
     /// When another program is there, tags are hidden, or the mode is not to be had.
@@ -81,29 +104,29 @@ impl Datapath {
         } else {
             // What would see nothing is not attached at all.
             offload::keep_tags(&found, manage_offload)?;
-            self.attach_new(device, port, mode, &found)?;
+            // It may be another device that has the name now.
+            self.guards.remove(device);
+            if let Some((how, id)) = found.xdp {
+                return Err(DatapathError::new(
+                    what(),
+                    foreign::describe(device, how, id),
+                ));
+            }
+            let program = self.load(port)?;
+            self.attach_new(device, port, mode, &found, program)?;
         }
+        self.note(device)
+    }
+
+    /// Notes that what is on a device now is this controller's.
+    fn note(&mut self, device: &str) -> Result<Attached, DatapathError> {
         let now = self.find(device)?.and_then(|interface| interface.xdp);
         let Some((how, id)) = now else {
             return Err(DatapathError::new(
-                what(),
+                format!("attach to `{device}`"),
                 "the interface went away meanwhile",
             ));
         };
-        if mode == Mode::Native && how != Attached::Native
-            || mode == Mode::Generic && how != Attached::Generic
-        {
-            if !adopted {
-                self.release(device)?;
-            }
-            return Err(DatapathError::new(
-                what(),
-                format!(
-                    "it is attached in {} mode, another was asked for; `kordon detach` and a start change it, with a gap",
-                    how.as_str()
-                ),
-            ));
-        }
         self.attached.insert(device.into(), id);
         Ok(how)
     }
@@ -166,18 +189,10 @@ impl Datapath {
         port: u32,
         mode: Mode,
         found: &Interface,
+        mut loaded: aya::Ebpf,
     ) -> Result<(), DatapathError> {
         let what = || format!("attach to `{device}`");
-        // It may be another device that has the name now.
-        self.guards.remove(device);
-        if let Some((how, id)) = found.xdp {
-            return Err(DatapathError::new(
-                what(),
-                foreign::describe(device, how, id),
-            ));
-        }
-        let mut ebpf = self.load(port)?;
-        let program = program(&mut ebpf)?;
+        let program = program(&mut loaded)?;
         let modes: &[XdpMode] = match mode {
             Mode::Auto => &[XdpMode::Driver, XdpMode::Skb],
             Mode::Native => &[XdpMode::Driver],
@@ -295,13 +310,22 @@ impl Datapath {
         manage_offload: bool,
         link: bool,
     ) -> Result<Attached, DatapathError> {
-        self.attached.remove(device);
         let pin = self.pins.link(port, device);
-        if link && pin.exists() {
+        if link
+            && pin.exists()
+            && let Some(found) = self.find(device)?
+        {
+            // What can fail or take long does before the one that is there goes.
+            offload::keep_tags(&found, manage_offload)?;
+            let program = self.load(port)?;
             detach_link(&pin)
                 .and_then(|()| std::fs::remove_file(&pin))
                 .map_err(|e| DatapathError::new(format!("remove {}", pin.display()), e))?;
+            self.attached.remove(device);
+            self.attach_new(device, port, mode, &found, program)?;
+            return self.note(device);
         }
+        self.attached.remove(device);
         self.attach(device, port, mode, manage_offload)
     }
 

@@ -14,6 +14,7 @@ use aya::{
     programs::{
         Link as _, LinkOrder, ProgramInfo, SchedClassifier, TcAttachType,
         links::{FdLink, PinnedLink},
+        loaded_programs,
         tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact},
     },
 };
@@ -126,7 +127,10 @@ impl Datapath {
             if interface::filter(found.index, PRIORITY, HANDLE)? == Some(program) {
                 return Ok(Some((Hook::Clsact, program)));
             }
-            std::fs::remove_file(&pin).map_err(|e| DatapathError::new(what(), e))?;
+            // A filter goes on without a pin, on the interface that had the name before.
+            remove_filter(&pin)
+                .and_then(|()| std::fs::remove_file(&pin))
+                .map_err(|e| DatapathError::new(what(), e))?;
         }
         Ok(None)
     }
@@ -190,6 +194,13 @@ impl Datapath {
                 Hook::Clsact => {
                     // Fails where there is one, which is as good.
                     let _ = qdisc_add_clsact(&found.name);
+                    // Left by a controller that ended before it could pin the program.
+                    let there = interface::filter(found.index, PRIORITY, HANDLE)?;
+                    if there.is_some_and(is_guard) {
+                        filter_link(&found.name)
+                            .and_then(|link| link.detach().map_err(io::Error::other))
+                            .map_err(|e| text(what(), &e))?;
+                    }
                     TcAttachOptions::Netlink(NlOptions {
                         priority: PRIORITY,
                         handle: TcHandle::from(HANDLE),
@@ -346,11 +357,25 @@ fn filter_link(device: &str) -> io::Result<SchedClassifierLink> {
     SchedClassifierLink::attached(device, TcAttachType::Ingress, PRIORITY, handle, None)
 }
 
+/// What the guard's program is called.
+const NAME: &str = "guard";
+
+/// The id of a pinned guard; `EINVAL` where something else is pinned.
 fn program_id(pin: &Path) -> io::Result<u32> {
-    Ok(ProgramInfo::from_pin(pin).map_err(io::Error::other)?.id())
+    match ProgramInfo::from_pin(pin) {
+        Ok(program) if program.name_as_str() == Some(NAME) => Ok(program.id()),
+        _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+    }
+}
+
+/// Whether a program is a guard, of whatever controller.
+fn is_guard(program: u32) -> bool {
+    let mut loaded = loaded_programs().flatten();
+    loaded.any(|loaded| loaded.id() == program && loaded.name_as_str() == Some(NAME))
 }
 
 /// Removes the filter that runs a pinned program, whatever its interface is called now.
+/// `EINVAL` where something else is pinned.
 pub(super) fn remove_filter(pin: &Path) -> io::Result<()> {
     let program = program_id(pin)?;
     for found in interface::all().map_err(io::Error::other)? {

@@ -390,6 +390,7 @@ mod tests {
             "v5-internet/planes",
         ];
         let foreign = [
+            "filters/vpn",
             "links/vpn",
             "maps",
             "v5-huge/tables",
@@ -411,6 +412,7 @@ mod tests {
             .map(|path| path.strip_prefix(&root).unwrap().to_str().unwrap())
             .collect();
         let expected = [
+            "filters/vpn",
             "links/1-eth0",
             "links/vpn",
             "maps",

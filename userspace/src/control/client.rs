@@ -106,7 +106,7 @@ pub fn ask_with(socket: &Path, request: &Request, files: &[File]) -> Result<Valu
     })?;
     let answer = exchange(&stream, request, files).map_err(|source| ClientError::Broken {
         socket: name,
-        source,
+        source: late(source),
     })?;
     match answer {
         Answer::Ok(value) => Ok(value),
@@ -141,6 +141,18 @@ fn group(socket: &Path) -> String {
 #[must_use]
 pub fn answers(socket: &Path) -> bool {
     UnixStream::connect(socket).is_ok()
+}
+
+/// What the system says when time is up says nothing to anybody.
+fn late(e: io::Error) -> io::Error {
+    match e.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            let seconds = PATIENCE.as_secs();
+            let words = format!("no answer within {seconds} s; it goes on: `kordon status`");
+            io::Error::new(io::ErrorKind::TimedOut, words)
+        }
+        _ => e,
+    }
 }
 
 fn exchange(mut stream: &UnixStream, request: &Request, files: &[File]) -> io::Result<Answer> {

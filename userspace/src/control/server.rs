@@ -129,16 +129,16 @@ impl Server {
     /// Binds the sockets; those that a dead daemon left are replaced. Needs a runtime.
     ///
     /// Members of `group` may change things, members of `read_group` may only ask, on a
-    /// socket beside `path` that is there if the group is.
+    /// socket beside `path` that is there if the group is. Where that one cannot be had,
+    /// the log says so.
+    ///
+    /// It may take long: the system may ask a directory on the network for the groups.
     ///
     /// # Errors
-    /// When somebody listens there, or the system says no.
+    /// When somebody listens at `path`, or the system says no.
     pub fn bind(path: &Path, group: &str, read_group: &str) -> Result<Self, ServerError> {
         let find = |name: &str| Group::from_name(name).ok().flatten().map(|group| group.gid);
         let (change, read) = (find(group), find(read_group));
-        if change.is_none() {
-            tracing::info!("there is no group `{group}`: only root may use the socket");
-        }
         let main = Door::bind(
             path,
             change,
@@ -146,12 +146,17 @@ impl Server {
             Right::Change,
             group,
         )?;
+        if change.is_none() {
+            tracing::info!("there is no group `{group}`: only root may use the socket");
+        }
         let beside = read_socket(path);
         let read = match read {
             Some(gid) => {
                 let groups = change.into_iter().chain([gid]).collect();
-                let door = Door::bind(&beside, Some(gid), groups, Right::Read, read_group)?;
-                Some(door)
+                // Who may change things may ask on the other.
+                let door = Door::bind(&beside, Some(gid), groups, Right::Read, read_group);
+                door.inspect_err(|e| tracing::error!("members of `{read_group}` cannot ask: {e}"))
+                    .ok()
             }
             None => {
                 // Of a daemon that had the group.

@@ -181,10 +181,10 @@ impl Core {
         self.torn = None;
         match self.troubles.is_kept() && is_in_kernel {
             true => {
-                self.troubles.known(&Cause::DOUBTS.map(|(cause, _)| cause));
+                self.troubles.known();
                 self.forget_overlay_aside();
             }
-            false => self.troubles.known(next.replaces),
+            false => self.troubles.replaced(next.replaces),
         }
         self.live = Some(Live {
             hash: policy_hash(&next.policy),
@@ -436,7 +436,7 @@ impl Live {
     }
 }
 
-fn not_kept(e: StateError, torn: &mut Option<String>) -> Refusal {
+pub(super) fn not_kept(e: StateError, torn: &mut Option<String>) -> Refusal {
     if matches!(e, StateError::Torn { .. }) {
         note_torn(torn, &e);
     }

@@ -368,15 +368,16 @@ impl Core {
     }
 
     /// Takes the program off devices that are no longer configured.
-    pub(super) fn release_others(&mut self) -> Result<(), DatapathError> {
+    pub(super) fn release_others(&mut self) {
         for device in self.datapath.pinned_devices() {
             let configured = self.devices.iter().any(|d| d.config.device == device);
             if !configured {
                 tracing::info!("`{device}` is no longer configured: taking the program off");
-                self.datapath.release(&device)?;
+                if let Err(e) = self.datapath.release(&device) {
+                    tracing::warn!("{e}; the next start tries again");
+                }
             }
         }
-        Ok(())
     }
 
     /// Why not everything that the policy asks for is enforced; empty: it is.

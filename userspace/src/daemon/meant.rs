@@ -2,7 +2,7 @@
 //! for a large part of the Internet, a block of what the database does not have. It is
 //! refused unless `--yes` says that it is meant, and `status` shows it as long as it is live.
 
-use super::{core::Core, journal::By, refusal::Refusal};
+use super::{core::Core, journal::By, refusal::Refusal, trouble::Cause};
 use crate::{
     diagnostic::quoted,
     policy::{Overlay, OverlayAction, OverlayEntry, OverlayTarget, Policy},
@@ -22,14 +22,22 @@ fn is_wide(entry: &OverlayEntry) -> bool {
     entry.action == OverlayAction::Allow && prefix.prefix_len() < longest
 }
 
-fn ask(by: &By, doubts: &[String]) -> Result<(), Refusal> {
-    if by.yes || doubts.is_empty() {
-        return Ok(());
-    }
-    Err(Refusal::new(doubts.join("; "), "`--yes` if that is meant"))
-}
-
 impl Core {
+    /// One `--yes` answers all that there is to ask: also whether what is kept in the kernel
+    /// may be lost. `replaced` is given anew.
+    fn ask(&self, by: &By, mut doubts: Vec<String>, replaced: &[Cause]) -> Result<(), Refusal> {
+        if by.yes || doubts.is_empty() {
+            return Ok(());
+        }
+        let kept = self.troubles.refuses(replaced);
+        doubts.extend(kept.map(|refusal| refusal.message));
+        let help = match by.command == By::RELOAD {
+            true => "`kordon apply --yes` if that is meant",
+            false => "`--yes` if that is meant",
+        };
+        Err(Refusal::new(doubts.join("; "), help))
+    }
+
     /// Asks about a policy that somebody wants to be live.
     pub(super) fn ask_about_policy(&self, policy: &Policy, by: &By) -> Result<(), Refusal> {
         if !by.is_asked_for() {
@@ -40,7 +48,7 @@ impl Core {
         if policy.zones.is_empty() {
             doubts.push("the policy has no zone: nothing would be enforced".to_owned());
         }
-        ask(by, &doubts)
+        self.ask(by, doubts, &[Cause::Policy])
     }
 
     /// Asks about an entry of the overlay.
@@ -63,7 +71,7 @@ impl Core {
                 ),
             });
         }
-        ask(by, &doubts)
+        self.ask(by, doubts, &[])
     }
 
     /// Whether an entry can match anything.

@@ -106,6 +106,9 @@ pub struct Options {
 
 type Shared = Arc<Mutex<Core>>;
 
+/// How long the start may take the system to say who is in a group.
+const LONGEST_BIND: Duration = Duration::from_secs(5);
+
 /// Runs until a signal or `kordon detach` ends it.
 ///
 /// # Errors
@@ -173,7 +176,11 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
             .ok(),
         None => None,
     };
-    let server = Server::bind(&config.socket, &config.group, &config.read_group)?;
+    let sockets = Sockets {
+        path: config.socket.clone(),
+        group: config.group.clone(),
+        read_group: config.read_group.clone(),
+    };
     let (address, max_asns) = (config.metrics, config.max_asns);
     let (core, later) = spawn_blocking(move || Core::start(config, state, facts, debug_log))
         .await
@@ -184,14 +191,18 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
     } else {
         tracing::warn!("not enforcing: {}", reasons.join("; "));
     }
+    // What the event loop needs of the core: it never waits for its lock.
+    let (bgp, bgp_path, metrics_path) = (core.bgp.clone(), core.state.bgp(), core.state.metrics());
     let core: Shared = Arc::new(Mutex::new(core));
     let done = Arc::new(Notify::new());
-    notify(&[NotifyState::Ready]);
     tokio::spawn(after_start(Arc::clone(&core), later));
     tokio::spawn(fetch_in_time(Arc::clone(&core)));
-    tokio::spawn(bgp::serve(Arc::clone(&core)));
+    if let Some(bgp) = bgp {
+        tokio::spawn(bgp::serve(Arc::clone(&core), bgp, bgp_path));
+    }
     if let Some(address) = address {
-        tokio::spawn(serve_metrics(address, max_asns, Arc::clone(&core)));
+        let core = Arc::clone(&core);
+        tokio::spawn(serve_metrics(address, max_asns, metrics_path, core));
     }
 
     let handler = {
@@ -206,7 +217,17 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
             )
         }
     };
-    let mut serving = std::pin::pin!(server.serve(handler));
+    let tried = Notify::new();
+    let mut serving = std::pin::pin!(serve_commands(sockets, &tried, handler));
+    // Whoever waits for the start wants to ask; but it does not take for ever.
+    tokio::select! {
+        () = &mut serving => {}
+        () = tried.notified() => {}
+        () = sleep(LONGEST_BIND) => {
+            tracing::warn!("the groups of the control socket are still looked up: no commands yet");
+        }
+    }
+    notify(&[NotifyState::Ready]);
     let mut tick = interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watchdog = sd_notify::watchdog_enabled().map(|every| interval(every / 2));
@@ -243,9 +264,54 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The control sockets, and whose they are.
+#[derive(Clone)]
+struct Sockets {
+    path: PathBuf,
+    group: String,
+    read_group: String,
+}
+
+/// Binds the control sockets and answers there; `tried` hears of the first attempt. What is in
+/// the way is waited for: enforcement does not depend on who can ask.
+async fn serve_commands<H, F>(sockets: Sockets, tried: &Notify, handler: H)
+where
+    H: Fn(Call) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let mut said = String::new();
+    loop {
+        let Sockets {
+            path,
+            group,
+            read_group,
+        } = sockets.clone();
+        let bound = spawn_blocking(move || Server::bind(&path, &group, &read_group)).await;
+        tried.notify_one();
+        let words = match bound {
+            Ok(Ok(server)) => {
+                if !said.is_empty() {
+                    tracing::info!("commands are answered");
+                }
+                return server.serve(handler).await;
+            }
+            Ok(Err(e)) => e.to_string(),
+            Err(e) => format!("the control socket failed inside the daemon: {e}"),
+        };
+        if words != said {
+            tracing::error!(
+                "{words}; no command is answered until then, enforcement goes on, and it is tried \
+                 again"
+            );
+            said = words;
+        }
+        sleep(Duration::from_secs(2)).await;
+    }
+}
+
 /// An address that is not there yet is waited for: enforcement does not depend on
-/// who can watch it.
-async fn serve_metrics(address: SocketAddr, max_asns: usize, core: Shared) {
+/// who can watch it. Which ASNs are shown is kept at `path`.
+async fn serve_metrics(address: SocketAddr, max_asns: usize, path: PathBuf, core: Shared) {
     let mut said = false;
     let listener = loop {
         match TcpListener::bind(address).await {
@@ -261,14 +327,17 @@ async fn serve_metrics(address: SocketAddr, max_asns: usize, core: Shared) {
         }
         sleep(Duration::from_secs(2)).await;
     };
-    let path = lock(&core).state.metrics();
-    let shown = metrics::Shown::load(&path).unwrap_or_else(|e| {
-        tracing::warn!(
-            "which ASNs have metrics is chosen anew, {} cannot be used: {e}",
-            path.display()
-        );
-        metrics::Shown::default()
-    });
+    let file = path.clone();
+    let loaded = spawn_blocking(move || metrics::Shown::load(&file)).await;
+    let shown = loaded
+        .unwrap_or_else(|e| Err(e.into()))
+        .unwrap_or_else(|e| {
+            tracing::warn!(
+                "which ASNs have metrics is chosen anew, {} cannot be used: {e}",
+                path.display()
+            );
+            metrics::Shown::default()
+        });
     let shown = Mutex::new(shown);
     let page = move || {
         let mut snapshot = lock(&core).snapshot().map_err(|e| e.to_string())?;
@@ -360,7 +429,9 @@ async fn after_start(core: Shared, later: Later) {
 /// Fetches sources when they are due.
 async fn fetch_in_time(core: Shared) {
     loop {
-        let Some(wait) = updates::next_due(&core) else {
+        let asked = Arc::clone(&core);
+        let due = spawn_blocking(move || updates::next_due(&asked)).await;
+        let Some(wait) = due.ok().flatten() else {
             return;
         };
         sleep(wait).await;

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{
-    core::{Core, Next, Outcome},
+    core::{Core, Next, Outcome, not_kept},
     database::Database,
     journal::{By, Entry},
     refusal::Refusal,
@@ -237,7 +237,8 @@ impl Core {
             ..self.current.clone()
         };
         let files = self.state.prepare(&current, record, &self.overlay)?;
-        commit(files)?;
+        commit(files).map_err(|e| not_kept(e, &mut self.torn))?;
+        self.torn = None;
         self.current = current;
         self.note(by, self.live_hash());
         Ok(json!({
@@ -377,8 +378,13 @@ impl Core {
                 let policy = policy.ok_or_else(|| Refusal::found("the policy", wrong))?;
                 let mut next = self.next(Arc::new(policy));
                 next.database = database;
-                next.replaces = &[Cause::Database, Cause::Routes];
+                // Nobody has seen what the clock brings: routes that are lost are not given up.
+                next.replaces = match by.is_asked_for() {
+                    true => &[Cause::Database, Cause::Routes],
+                    false => &[Cause::Database],
+                };
                 let outcome = self.change(next, Box::new(save))?;
+                self.troubles.clear(Cause::Database);
                 // Only which one it is; where that cannot be written, the next start is
                 // careful for nothing.
                 self.current.database = self.database.name();

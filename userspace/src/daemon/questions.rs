@@ -102,6 +102,8 @@ struct Asked {
     bgp: Option<Bgp>,
     addresses: Vec<IpAddr>,
     connected: std::collections::BTreeMap<String, Vec<ipnet::IpNet>>,
+    /// The kernel has what was there before, not what was made of these.
+    kept: bool,
 }
 
 impl Asked {
@@ -123,6 +125,7 @@ impl Asked {
             bgp: core.bgp.clone(),
             addresses: environment.router.clone(),
             connected: environment.connected.clone(),
+            kept: core.troubles.is_kept(),
         })
     }
 
@@ -141,6 +144,13 @@ impl Asked {
                     why.extend(super::bgp::in_words(&live).map(Value::from));
                 }
                 answer["live"] = live;
+            }
+            if self.kept
+                && let Value::Array(why) = &mut answer["why"]
+            {
+                let words = "what is in the kernel was left as it is and may judge otherwise: \
+                             `kordon status`";
+                why.insert(0, words.into());
             }
             answer
         });

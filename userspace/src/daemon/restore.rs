@@ -211,8 +211,14 @@ impl Core {
                     "{damage}; policy {number} of the history is what is in the kernel"
                 );
                 self.current.live = record.number;
+                self.repaired.push(match record.before {
+                    Some(_) => format!(
+                        "{damage}; whether policy {number} was on trial is not known, and it \
+                         stays: `kordon rollback` returns to the one before"
+                    ),
+                    None => damage.to_string(),
+                });
                 self.record = Some(record);
-                self.repaired.push(damage.to_string());
                 // It is there with these entries and with no others, unless a start before
                 // this one has lost them.
                 if !self.state.overlay_aside().exists() {

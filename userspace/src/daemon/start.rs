@@ -71,8 +71,14 @@ impl Core {
         // While the database is read and compiled.
         let names: Vec<String> = config.interfaces.iter().map(|i| i.device.clone()).collect();
         if let Some(guess) = tier_before(&state) {
-            let ports = datapath.ports(&names)?;
-            datapath.preload(guess, &ports)?;
+            // It only saves time: what is wrong shows when it is needed.
+            let preloaded = match datapath.ports(&names) {
+                Ok(ports) => datapath.preload(guess, &ports),
+                Err(e) => Err(e),
+            };
+            if let Err(e) = preloaded {
+                tracing::warn!("nothing is loaded ahead: {e}");
+            }
         }
         let Found {
             database,
@@ -129,7 +135,7 @@ impl Core {
         };
         core.note_confirmed();
         core.restore(is_newest)?;
-        core.release_others()?;
+        core.release_others();
         core.tend_interfaces();
         core.datapath.end_preload();
         let later = Later {

@@ -114,12 +114,23 @@ impl Troubles {
         })
     }
 
-    /// What is in the kernel is known again: all of it, or `replaced`.
-    pub(super) fn known(&mut self, replaced: &[Cause]) {
+    /// All of what is in the kernel is known again.
+    pub(super) fn known(&mut self) {
         self.kept = false;
         // Entries that are lost are so until somebody has looked at what is left of them.
-        for cause in replaced.iter().filter(|cause| **cause != Cause::Overlay) {
-            self.clear(*cause);
+        for (cause, _) in Cause::DOUBTS {
+            if cause != Cause::Overlay {
+                self.clear(cause);
+            }
+        }
+    }
+
+    /// Something took the place of what was kept, although `these` were in doubt. A policy
+    /// is known by that; another database is still another, and routes are still lost.
+    pub(super) fn replaced(&mut self, these: &[Cause]) {
+        self.kept = false;
+        if these.contains(&Cause::Policy) {
+            self.clear(Cause::Policy);
         }
     }
 }
@@ -138,5 +149,43 @@ impl Core {
         if self.troubles.has(Cause::Routes) && !self.troubles.is_kept() && speaks {
             self.troubles.clear(Cause::Routes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(causes: &[Cause]) -> Troubles {
+        let mut troubles = Troubles::default();
+        for cause in causes {
+            troubles.set(*cause, format!("{cause:?} is in doubt"));
+        }
+        troubles.keep();
+        troubles
+    }
+
+    #[test]
+    fn what_takes_the_place_answers_for_the_policy_only() {
+        let all = Cause::DOUBTS.map(|(cause, _)| cause);
+        let mut troubles = kept(&all);
+        assert!(troubles.refuses(&all).is_none());
+        troubles.replaced(&all);
+        assert!(!troubles.is_kept() && !troubles.has(Cause::Policy));
+        // It is still the older database, with these routes and entries lost.
+        for cause in [Cause::Database, Cause::Routes, Cause::Overlay] {
+            assert!(troubles.has(cause), "{cause:?}");
+        }
+        let mut troubles = kept(&all);
+        troubles.known();
+        assert!(!troubles.is_kept() && troubles.has(Cause::Overlay));
+        assert!(!troubles.has(Cause::Database) && !troubles.has(Cause::Routes));
+        // Another database answers for itself, and not for routes.
+        let troubles = kept(&[Cause::Database, Cause::Routes]);
+        let said = troubles.refuses(&[Cause::Database]).unwrap().message;
+        assert!(
+            said.contains("Routes") && !said.contains("Database"),
+            "{said}"
+        );
     }
 }

@@ -51,6 +51,8 @@ impl Turns {
         };
         let queue = match request {
             Request::Lookup { .. } | Request::Explain(_) => &queues.questions,
+            // They wait for the core: each takes a thread meanwhile.
+            Request::Status | Request::History if !by.is_root() => &queues.questions,
             Request::AsndbImport { .. } | Request::AsndbDiff { .. } => &queues.files,
             // Others wait for each other here; then for the update that is under way.
             Request::AsndbUpdate { .. } if !by.is_root() => &queues.files,
@@ -85,17 +87,22 @@ mod tests {
             asn: vec!["x".into()],
             countries: Vec::new(),
         };
-        for (request, at_once) in [(&lookup, QUESTIONS), (&import, FILES)] {
+        let all = [
+            (&lookup, QUESTIONS),
+            (&Request::Status, QUESTIONS),
+            (&import, FILES),
+        ];
+        for (request, at_once) in all {
             let turn = |by: &Peer| turns.of(request, by).now_or_never();
             let mut held: Vec<_> = (0..at_once).map(|_| turn(&other).unwrap()).collect();
             assert!(turn(&other).is_none());
-            assert!(turn(&root).unwrap().is_some());
+            assert!(turn(&root).is_some());
             held.pop();
             assert!(turn(&other).unwrap().is_some());
         }
-        // What is short waits for nothing.
+        // Root's wait for nothing.
         for _ in 0..100 {
-            let status = turns.of(&Request::Status, &other).now_or_never();
+            let status = turns.of(&Request::Status, &root).now_or_never();
             assert!(status.unwrap().is_none());
         }
     }

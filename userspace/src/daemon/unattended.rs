@@ -25,10 +25,9 @@ pub(crate) fn concerns(
     found: &Diagnostics,
     percent: u8,
 ) -> Vec<Concern> {
-    // What cannot be read is no reason to keep it.
-    let Ok(before) = asn::load(&state.snapshot()) else {
-        return Vec::new();
-    };
+    // What cannot be read is no reason to keep it; but files have to be whole where there is
+    // nothing to compare them with, too.
+    let before = asn::load(&state.snapshot()).unwrap_or_default();
     let loaded = state.load();
     let record = loaded.record.or_else(|| state.history().into_iter().next());
     let policy = record.and_then(|record| {
@@ -95,4 +94,26 @@ fn taken(
     let mut value = json!(db.info());
     value["snapshot"] = json!(path.display().to_string());
     Ok((value, found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Diagnostic;
+
+    #[test]
+    fn the_first_files_have_to_be_whole_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::open(folder.path()).unwrap();
+        let judged = |found: &Diagnostics| concerns(&state, &AsnDb::default(), found, 10);
+        let mut found = Diagnostics::default();
+        assert!(judged(&found).is_empty());
+        let cut = Diagnostic::of_file(
+            "asn.csv.gz",
+            "it is cut: only what is before that is used",
+            "fetch it again",
+        );
+        found.warnings.push(cut);
+        assert_eq!(judged(&found).len(), 1);
+    }
 }

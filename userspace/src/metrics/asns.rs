@@ -43,7 +43,7 @@ impl Shown {
     /// # Errors
     /// When it cannot be read or is damaged.
     pub fn load(path: &Path) -> io::Result<Self> {
-        match std::fs::read(path) {
+        match crate::regular::read(path) {
             Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(e),
@@ -251,6 +251,10 @@ mod tests {
             of(&[("2", 50), ("3", 4), ("other", 25)])
         );
         std::fs::write(&path, "{").unwrap();
+        assert!(Shown::load(&path).is_err());
+        // Nobody waits for whoever writes there.
+        std::fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(Shown::load(&path).is_err());
         // More room, and less.
         let more = page(&mut after, &counts, 3);

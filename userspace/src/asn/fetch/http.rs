@@ -4,7 +4,6 @@
 //! Redirects are followed here: each step may need another proxy, none leads from `https`
 //! to `http`, and what is for one server alone is not told to another.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, SystemTime};
 
@@ -189,7 +188,7 @@ fn open_path(url: &Url, known: Option<&Known>) -> Result<Option<Stream>, FetchEr
         lasting(&name, "it is no path of this machine", help)
     })?;
     let said = |e: io::Error| lasting(&name, e.to_string(), "check the path and its permissions");
-    let file = File::open(path).map_err(said)?;
+    let file = crate::regular::open(&path).map_err(said)?;
     let metadata = file.metadata().map_err(said)?;
     let changed = metadata.modified().ok();
     let changed = changed.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());

@@ -125,6 +125,15 @@ fn nobody_there() {
         .unwrap()
         .block_on(async { Server::bind(&file, "g", "g").unwrap_err() });
     assert!(matches!(error, ServerError::NoSocket(_)), "{error}");
+    // Something in place of the other socket keeps nobody from changing things.
+    let path = folder.path().join("s.sock");
+    std::fs::create_dir(read_socket(&path)).unwrap();
+    let server = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(async { Server::bind(&path, "no-such-group", GROUP).unwrap() });
+    assert!(server.read.is_none() && path.exists());
 }
 
 const QUICK: Times = Times {

@@ -265,13 +265,8 @@ impl Core {
     }
 }
 
-/// Accepts sessions and follows what they say, where that is configured.
-pub(super) async fn serve(core: Shared) {
-    let (bgp, path) = {
-        let core = lock(&core);
-        (core.bgp.clone(), core.state.bgp())
-    };
-    let Some(bgp) = bgp else { return };
+/// Accepts sessions and follows what they say. It is kept at `path`.
+pub(super) async fn serve(core: Shared, bgp: Bgp, path: PathBuf) {
     let users = bgp.clone();
     // Nobody is turned away because it is not known yet who may come.
     let _ = spawn_blocking(move || users.users.look_up(&users.config)).await;

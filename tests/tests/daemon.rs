@@ -432,6 +432,21 @@ fn one_daemon_for_one_place() -> Result<()> {
     Ok(())
 }
 
+/// What is in the way of the control socket keeps nothing from being enforced.
+#[test]
+fn enforces_before_anybody_can_ask() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("nosocket", binary)?;
+    fs::create_dir(router.path("kordon.sock"))?;
+    let mut controller = Controller::spawn(&router.place())?;
+    until("it drops", || Ok(drops(&router, BLOCKED).unwrap_or(false)))?;
+    ensure!(controller.cli(&["status"]).is_err());
+    fs::remove_dir(router.path("kordon.sock"))?;
+    controller.wait_until_enforcing()
+}
+
 #[test]
 fn interfaces_come_and_go() -> Result<()> {
     let Some(binary) = binary() else {

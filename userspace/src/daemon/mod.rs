@@ -69,7 +69,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Notify,
     task::spawn_blocking,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use self::{
@@ -83,8 +83,9 @@ pub(crate) use self::{
 use crate::{
     config::{self, Config},
     control::{
+        client,
         protocol::{Answer, Request},
-        server::{Call, Server},
+        server::{Call, Server, ServerError},
     },
     metrics,
 };
@@ -165,6 +166,12 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
 
     let state = StateDir::open(&config.state_dir)?;
     let _pins = lock_pins(&config.bpffs)?;
+    // One with other pins would be at the same interfaces.
+    let socket = config.socket.clone();
+    let taken = spawn_blocking(move || client::answers(&socket));
+    if let Ok(Ok(true)) = timeout(Duration::from_secs(2), taken).await {
+        return Err(ServerError::Taken(config.socket.display().to_string()).into());
+    }
     let mut network = Network::connect()
         .inspect_err(|e| tracing::error!("cannot watch links and addresses: {e}"))
         .ok();

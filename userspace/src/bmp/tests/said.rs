@@ -233,6 +233,10 @@ proptest! {
         for step in steps {
             match step {
                 Step::Route(pre, n, (start, len), origin) => {
+                    // The tables have no prefix in common: one that both have is decided
+                    // again with each, and what waits depends on when that is.
+                    let len = if pre { len.min(31) | 1 } else { len & !1 };
+                    let start = start & (u32::MAX << (32 - u32::from(len)));
                     let prefix = format!("{}/{len}", Ipv4Addr::from_bits(start));
                     let path = origin.map(|origin| [64501, origin]);
                     let update = update(&prefix, path.as_ref().map(|path| &path[..]));
@@ -261,16 +265,8 @@ proptest! {
             let address = IpAddr::V4(Ipv4Addr::from_bits(bits));
             let all: BTreeSet<u32> = db.origins_at(address).iter().copied().collect();
             let few: BTreeSet<u32> = plain.origins_at(address).iter().copied().collect();
-            // A prefix that is looked at again may have another one around it by now, and is
-            // nobody's while it waits. But who is dropped gives way to nobody else, and who is
-            // let through does not come in alone.
-            let is_dropped = |origins: &BTreeSet<u32>| origins.contains(&64500);
-            let waits = all.is_empty() || few.is_empty();
-            let comes_in = all.difference(&few).any(|&asn| asn == 65546);
-            prop_assert!(
-                waits || is_dropped(&all) || !(is_dropped(&few) || comes_in),
-                "{address}: {all:?} {few:?}"
-            );
+            prop_assert!(all.is_superset(&few), "{address}: {all:?} {few:?}");
+            prop_assert!(all.difference(&few).all(|&asn| asn == 64500), "{address}: {all:?} {few:?}");
             // In place it is the same.
             let part = parts.partition_point(|(start, _)| *start <= bits) - 1;
             prop_assert_eq!(&parts[part].1[..], db.origins_at(address), "{}", address);

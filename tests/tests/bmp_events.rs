@@ -172,9 +172,10 @@ fn a_path_hides_nobody() -> Result<()> {
 /// meanwhile gets the verdict that it had before.
 #[test]
 fn a_lost_session_leaves_no_gap() -> Result<()> {
-    let Some((router, mut controller)) = start("bmpgone", "")? else {
+    let Some(binary) = binary() else {
         return Ok(());
     };
+    let router = Router::new("bmpgone", binary)?;
     // What is blocked is so by BGP alone: the files have it as somebody else's.
     router.write(
         "asn.csv",
@@ -186,9 +187,7 @@ fn a_lost_session_leaves_no_gap() -> Result<()> {
         sources,
         "hold_time = \"1s\"\nstale_after = \"2s\"\n",
     )?;
-    controller.kill()?;
-    std::fs::remove_dir_all(router.path("state"))?;
-    (controller, _) = Controller::start(&router.place())?;
+    let (controller, _) = Controller::start(&router.place())?;
     let mut first = speaker(&router.wire.namespace, &controller)?;
     let route = |net: &str, origin: u32| bmp::announce(1, prefix(net), &[64601, origin]);
     first.send(&route("198.51.100.0/24", BLOCKED))?;

@@ -279,7 +279,9 @@ fn source(seeds: Vec<Vec<u8>>) {
     ];
     campaign(Corpus::new(seeds, words, 256 << 10), |input| {
         std::fs::write(&path, input).unwrap();
-        let text = || std::str::from_utf8(input).ok().map(str::to_owned);
+        // A lone CR ends a line of a source too.
+        let lines = |text: &str| text.replace("\r\n", "\n").replace('\r', "\n");
+        let text = || std::str::from_utf8(input).ok().map(lines);
         let files = [path.clone()];
         let mut said = String::new();
         for options in &options {

@@ -268,7 +268,7 @@ impl<'a> Tree<'a> {
     /// section that is; `None`: in front of it.
     ///
     /// Each node may be reached once. Only the IPv4 part may be reached again, from
-    /// the places that embed IPv4 (6to4, Teredo, mapped): those are passed over.
+    /// the places in IPv6 that embed IPv4 (6to4, Teredo, mapped): those are passed over.
     fn walk(
         &self,
         mut each: impl FnMut(Addresses, Option<usize>) -> Result<(), MmdbError>,
@@ -299,7 +299,8 @@ impl<'a> Tree<'a> {
             if depth >= self.bits {
                 return Err("its tree is deeper than an address is long".into());
             }
-            if Some(node) == ipv4 && (prefix != 0 || depth != 96) {
+            let embeds = depth <= 96 && prefix != 0 || prefix >> 32 != 0;
+            if Some(node) == ipv4 && embeds {
                 continue;
             }
             if std::mem::replace(&mut reached[node], true) {

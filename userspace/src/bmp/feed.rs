@@ -1,13 +1,13 @@
 //! Everything that is known from BMP, behind one lock that is never held for long:
 //! sessions put messages in, the daemon takes changes out and asks what there is.
 
-use std::{collections::HashSet, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use super::{
     combine::{self, Meaning},
-    layers::{Layers, changed_meaning, decide},
+    layers::{Dirty, Layers, changed_meaning, decide},
     message::{Malformed, Message},
-    overlay::{Change, Ground, Stakes},
+    overlay::{Change, Ground, Layer, Stakes},
     rib::{MAX_PEERS, Memory, Moment, Rib, Table, Touched},
     sets::Sets,
     update::Update,
@@ -87,16 +87,17 @@ pub struct Session {
     number: u64,
 }
 
+/// Prefixes that have changed, of both families.
 #[derive(Clone, Debug, Default)]
-struct Dirty {
-    v4: HashSet<(u32, u8)>,
-    v6: HashSet<(u128, u8)>,
+struct AllDirty {
+    v4: Dirty<u32>,
+    v6: Dirty<u128>,
 }
 
-impl Dirty {
+impl AllDirty {
     fn add(&mut self, touched: &mut Touched) {
-        self.v4.extend(touched.v4.drain(..));
-        self.v6.extend(touched.v6.drain(..));
+        self.v4.add(&mut touched.v4);
+        self.v6.add(&mut touched.v6);
     }
 
     fn is_empty(&self) -> bool {
@@ -116,12 +117,12 @@ pub struct Feed {
     pub(super) v4: Layers<u32>,
     pub(super) v6: Layers<u128>,
     pub(super) sets: Sets,
-    dirty: Dirty,
+    dirty: AllDirty,
     /// Prefixes that did not change, but what they mean did.
     anew: Vec<Change>,
     /// Of peers that have only begun: in effect when they have sent all, so that a blocked
     /// prefix is not there without the shorter ones of others inside it.
-    beginning: Dirty,
+    beginning: AllDirty,
     /// One of them has sent all.
     begun: bool,
     update: Update,
@@ -144,9 +145,9 @@ impl Feed {
             v4: Layers::default(),
             v6: Layers::default(),
             sets: Sets::default(),
-            dirty: Dirty::default(),
+            dirty: AllDirty::default(),
             anew: Vec::new(),
-            beginning: Dirty::default(),
+            beginning: AllDirty::default(),
             begun: false,
             update: Update::default(),
             touched: Touched::default(),
@@ -166,25 +167,20 @@ impl Feed {
         let (of, stakes) = (&self.sets, &self.stakes);
         changed_meaning(&self.v4, of, (&before, stakes), &mut self.anew);
         changed_meaning(&self.v6, of, (&before, stakes), &mut self.anew);
-        for layer in [&self.v4.accepted, &self.v4.said] {
-            self.dirty.v4.extend(layer.all_waiting());
-        }
-        for layer in [&self.v6.accepted, &self.v6.said] {
-            self.dirty.v6.extend(layer.all_waiting());
-        }
+        self.dirty.v4.add_of(&self.v4, Layer::all_waiting);
+        self.dirty.v6.add_of(&self.v6, Layer::all_waiting);
         true
     }
 
     /// Decides on everything again with the next changes.
     pub(super) fn look_again(&mut self) {
-        self.dirty.v4.extend(self.rib.v4.prefixes());
-        self.dirty.v6.extend(self.rib.v6.prefixes());
-        for layer in [&self.v4.accepted, &self.v4.said] {
-            self.dirty.v4.extend(layer.entries.keys());
+        for (number, table) in self.rib.tables.iter().enumerate() {
+            let accepted = table.is_accepted();
+            self.dirty.v4.add_routes(&self.rib.v4, number, accepted);
+            self.dirty.v6.add_routes(&self.rib.v6, number, accepted);
         }
-        for layer in [&self.v6.accepted, &self.v6.said] {
-            self.dirty.v6.extend(layer.entries.keys());
-        }
+        self.dirty.v4.add_of(&self.v4, Layer::prefixes);
+        self.dirty.v6.add_of(&self.v6, Layer::prefixes);
     }
 
     /// A router has connected; returns what to call the session.
@@ -309,8 +305,8 @@ impl Feed {
             if self.dirty.is_empty() {
                 self.dirty = all;
             } else {
-                self.dirty.v4.extend(all.v4);
-                self.dirty.v6.extend(all.v6);
+                self.dirty.v4.add_all(all.v4);
+                self.dirty.v6.add_all(all.v6);
             }
         }
     }
@@ -339,12 +335,8 @@ impl Feed {
         self.rib
             .tick(now, memory, there, &mut self.sets, &mut self.touched);
         self.dirty.add(&mut self.touched);
-        for layer in [&self.v4.accepted, &self.v4.said] {
-            self.dirty.v4.extend(layer.due(now));
-        }
-        for layer in [&self.v6.accepted, &self.v6.said] {
-            self.dirty.v6.extend(layer.due(now));
-        }
+        self.dirty.v4.add_of(&self.v4, |layer| layer.due(now));
+        self.dirty.v6.add_of(&self.v6, |layer| layer.due(now));
         let ground = Ground {
             stakes: &self.stakes,
             imported: &self.imported,
@@ -362,7 +354,7 @@ impl Feed {
             v4,
             &self.rib.v4,
             &accepted,
-            dirty.v4,
+            &dirty.v4,
             &ground,
             sets,
             &mut changes,
@@ -371,7 +363,7 @@ impl Feed {
             v6,
             &self.rib.v6,
             &accepted,
-            dirty.v6,
+            &dirty.v6,
             &ground,
             sets,
             &mut changes,

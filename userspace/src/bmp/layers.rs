@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::overlay::{Change, Ground, Layer, Stakes};
+use super::rib::Touch;
 use super::routes::Routes;
 use super::sets::{SetId, Sets};
 use crate::asn::range::Address;
@@ -27,18 +28,75 @@ impl<A> Default for Layers<A> {
     }
 }
 
+/// Prefixes that have changed, by the kind of the tables that they changed in: what a
+/// router accepted is not decided again because of what it refused.
+#[derive(Clone, Debug)]
+pub(super) struct Dirty<A> {
+    pub(super) accepted: HashSet<(A, u8)>,
+    pub(super) said: HashSet<(A, u8)>,
+}
+
+impl<A> Default for Dirty<A> {
+    fn default() -> Self {
+        Self {
+            accepted: HashSet::new(),
+            said: HashSet::new(),
+        }
+    }
+}
+
+impl<A: Address> Dirty<A> {
+    fn of(&mut self, accepted: bool) -> &mut HashSet<(A, u8)> {
+        match accepted {
+            true => &mut self.accepted,
+            false => &mut self.said,
+        }
+    }
+
+    pub(super) fn add(&mut self, touched: &mut Vec<Touch<A>>) {
+        for Touch { prefix, accepted } in touched.drain(..) {
+            self.of(accepted).insert(prefix);
+        }
+    }
+
+    /// All that a table has.
+    pub(super) fn add_routes(&mut self, routes: &Routes<A>, table: usize, accepted: bool) {
+        let prefixes = routes.all_of(table).map(|(key, _)| (key.0, key.1));
+        self.of(accepted).extend(prefixes);
+    }
+
+    pub(super) fn add_all(&mut self, other: Self) {
+        self.accepted.extend(other.accepted);
+        self.said.extend(other.said);
+    }
+
+    /// What a layer has, of each kind.
+    pub(super) fn add_of(
+        &mut self,
+        layers: &Layers<A>,
+        which: impl Fn(&Layer<A>) -> Vec<(A, u8)>,
+    ) {
+        self.accepted.extend(which(&layers.accepted));
+        self.said.extend(which(&layers.said));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.accepted.is_empty() && self.said.is_empty()
+    }
+}
+
 /// Decides on prefixes that have changed, each by the tables of its layer.
 pub(super) fn decide<A: Address>(
     layers: &mut Layers<A>,
     routes: &Routes<A>,
     accepted: &[bool],
-    dirty: HashSet<(A, u8)>,
+    dirty: &Dirty<A>,
     ground: &Ground<'_>,
     sets: &mut Sets,
     changes: &mut Vec<Change>,
 ) {
     let mut found = Vec::new();
-    let mut wanted = |counts: bool, sets: &Sets| -> Vec<_> {
+    let mut wanted = |dirty: &HashSet<(A, u8)>, counts: bool, sets: &Sets| -> Vec<_> {
         let one = |&prefix: &(A, u8)| {
             let of = |peer: usize| accepted.get(peer) == Some(&counts);
             let any = routes.wanted(prefix, of, sets, &mut found);
@@ -46,13 +104,8 @@ pub(super) fn decide<A: Address>(
         };
         dirty.iter().map(one).collect()
     };
-    let of_the_router = wanted(true, sets);
-    // Most routers have none of these.
-    let of_peers = if accepted.contains(&false) || !layers.said.entries.is_empty() {
-        wanted(false, sets)
-    } else {
-        Vec::new()
-    };
+    let of_the_router = wanted(&dirty.accepted, true, sets);
+    let of_peers = wanted(&dirty.said, false, sets);
     layers
         .accepted
         .change(of_the_router.into_iter(), ground, sets, changes);

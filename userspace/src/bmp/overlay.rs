@@ -155,6 +155,11 @@ impl<A: Address> Layer<A> {
         due.map(|&(_, start, len)| (start, len)).collect()
     }
 
+    /// All that is in effect.
+    pub(super) fn prefixes(&self) -> Vec<(A, u8)> {
+        self.entries.keys().copied().collect()
+    }
+
     /// All that waits.
     pub(super) fn all_waiting(&self) -> Vec<(A, u8)> {
         self.waiting.keys().copied().collect()

@@ -6,7 +6,7 @@ use std::{collections::HashMap, net::IpAddr};
 use super::message::{AddPath, Family, LOC_RIB, Peer, PeerHeader};
 use super::routes::Routes;
 use super::sets::Sets;
-use super::update::{Session, Update};
+use super::update::{Key, Session, Update};
 
 /// Tables of peers that are kept: a route server has some thousand sessions.
 pub const MAX_PEERS: usize = 4096;
@@ -68,11 +68,19 @@ pub(super) struct Memory {
     pub(super) forget_after: u32,
 }
 
+/// A prefix that has changed in a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Touch<A> {
+    pub(super) prefix: (A, u8),
+    /// The kind of the table.
+    pub(super) accepted: bool,
+}
+
 /// Prefixes that have changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Touched {
-    pub(super) v4: Vec<(u32, u8)>,
-    pub(super) v6: Vec<(u128, u8)>,
+    pub(super) v4: Vec<Touch<u32>>,
+    pub(super) v6: Vec<Touch<u128>>,
 }
 
 /// See the module.
@@ -84,6 +92,11 @@ pub(super) struct Rib {
     opened: HashMap<(IpAddr, Peer), AddPath>,
     pub(super) v4: Routes<u32>,
     pub(super) v6: Routes<u128>,
+}
+
+fn touch<A: Copy>(key: &Key<A>, accepted: bool) -> Touch<A> {
+    let prefix = (key.0, key.1);
+    Touch { prefix, accepted }
 }
 
 fn place(family: Family) -> usize {
@@ -241,26 +254,27 @@ impl Rib {
         table.heard = now;
         table.up = true;
         table.stale = false;
+        let accepted = table.is_accepted();
         for key in &update.gone_v4 {
             if self.v4.withdraw(number, key, sets) {
-                touched.v4.push((key.0, key.1));
+                touched.v4.push(touch(key, accepted));
             }
         }
         for key in &update.gone_v6 {
             if self.v6.withdraw(number, key, sets) {
-                touched.v6.push((key.0, key.1));
+                touched.v6.push(touch(key, accepted));
             }
         }
         for key in &update.here_v4 {
             let set = sets.hold(&update.origins);
             if self.v4.announce(number, *key, set, sets) {
-                touched.v4.push((key.0, key.1));
+                touched.v4.push(touch(key, accepted));
             }
         }
         for key in &update.here_v6 {
             let set = sets.hold(&update.origins);
             if self.v6.announce(number, *key, set, sets) {
-                touched.v6.push((key.0, key.1));
+                touched.v6.push(touch(key, accepted));
             }
         }
         if let Some(family) = update.end {
@@ -271,16 +285,17 @@ impl Rib {
     /// A peer has sent all it has: what it did not announce again goes.
     fn end(&mut self, number: usize, family: Family, sets: &mut Sets, touched: &mut Touched) {
         self.tables[number].syncing[place(family)] = false;
+        let accepted = self.tables[number].is_accepted();
         match family {
             Family::V4 => {
                 let out = &mut touched.v4;
                 self.v4
-                    .sweep(number, sets, |start, len| out.push((start, len)));
+                    .sweep(number, sets, |key| out.push(touch(key, accepted)));
             }
             Family::V6 => {
                 let out = &mut touched.v6;
                 self.v6
-                    .sweep(number, sets, |start, len| out.push((start, len)));
+                    .sweep(number, sets, |key| out.push(touch(key, accepted)));
             }
         }
     }
@@ -325,12 +340,13 @@ impl Rib {
     /// Takes a table out; the last one gets its number.
     fn forget(&mut self, number: usize, sets: &mut Sets, touched: &mut Touched) {
         let last = self.tables.len() - 1;
+        let accepted = self.tables[number].is_accepted();
         let out = &mut touched.v4;
         self.v4
-            .remove(number, last, sets, |start, len| out.push((start, len)));
+            .remove(number, last, sets, |key| out.push(touch(key, accepted)));
         let out = &mut touched.v6;
         self.v6
-            .remove(number, last, sets, |start, len| out.push((start, len)));
+            .remove(number, last, sets, |key| out.push(touch(key, accepted)));
         self.tables.swap_remove(number);
     }
 }

@@ -45,12 +45,6 @@ impl<A: Address> Routes<A> {
         routes.map(|(key, set)| (key, set & !OLD))
     }
 
-    /// The prefixes of all routes; some more than once.
-    pub(super) fn prefixes(&self) -> impl Iterator<Item = (A, u8)> {
-        let all = self.peers.iter().flat_map(BTreeMap::keys);
-        all.map(|&(start, len, _)| (start, len))
-    }
-
     fn peer(&mut self, peer: usize) -> &mut BTreeMap<Key<A>, u32> {
         if self.peers.len() <= peer {
             self.peers.resize_with(peer + 1, BTreeMap::new);
@@ -100,13 +94,13 @@ impl<A: Address> Routes<A> {
 
     /// The peer has announced all it has: removes what it did not announce again, and
     /// calls `gone` with each.
-    pub(super) fn sweep(&mut self, peer: usize, sets: &mut Sets, mut gone: impl FnMut(A, u8)) {
+    pub(super) fn sweep(&mut self, peer: usize, sets: &mut Sets, mut gone: impl FnMut(&Key<A>)) {
         let before = self.of(peer);
         self.peer(peer).retain(|key, set| {
             let stays = *set & OLD == 0;
             if !stays {
                 sets.release(*set & !OLD);
-                gone(key.0, key.1);
+                gone(key);
             }
             stays
         });
@@ -120,13 +114,13 @@ impl<A: Address> Routes<A> {
         peer: usize,
         last: usize,
         sets: &mut Sets,
-        mut gone: impl FnMut(A, u8),
+        mut gone: impl FnMut(&Key<A>),
     ) {
         if let Some(routes) = self.peers.get_mut(peer) {
             self.count -= routes.len();
             for (key, set) in std::mem::take(routes) {
                 sets.release(set & !OLD);
-                gone(key.0, key.1);
+                gone(&key);
             }
         }
         if last < self.peers.len() {

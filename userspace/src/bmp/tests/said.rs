@@ -233,10 +233,6 @@ proptest! {
         for step in steps {
             match step {
                 Step::Route(pre, n, (start, len), origin) => {
-                    // The tables have no prefix in common: one that both have is decided
-                    // again with each, and what waits depends on when that is.
-                    let len = if pre { len.min(31) | 1 } else { len & !1 };
-                    let start = start & (u32::MAX << (32 - u32::from(len)));
                     let prefix = format!("{}/{len}", Ipv4Addr::from_bits(start));
                     let path = origin.map(|origin| [64501, origin]);
                     let update = update(&prefix, path.as_ref().map(|path| &path[..]));

@@ -5,7 +5,7 @@
 //! from it.
 //!
 //! The counters are the interface's own, behind those of reasons, where a zone has those
-//! of reasons that were ignored.
+//! of reasons that were ignored. Their bytes stay 0.
 
 use crate::layout::{FIXED_SLOTS, REASONS};
 

@@ -43,6 +43,18 @@ pub fn length(ctx: &XdpContext) -> u64 {
     unsafe { bpf_xdp_get_buff_len(ctx.ctx) }
 }
 
+/// The longest standard frame, with one tag and without its check sequence.
+const STANDARD: u64 = 1518;
+
+/// As [`length`], of a frame whose IP packet ends with its first piece, `reach` long: only
+/// octets behind the packet can be elsewhere, which no router forwards. Behind a first piece
+/// that a standard frame fits in they are not counted: asking the kernel costs as much as all
+/// else that a hot packet needs.
+#[inline(always)]
+pub fn length_past(ctx: &XdpContext, reach: u64) -> u64 {
+    if reach > STANDARD { length(ctx) } else { reach }
+}
+
 /// The tags of a frame, as the guard will see them.
 #[inline(always)]
 pub fn kind(ctx: &XdpContext) -> Kind {
@@ -230,7 +242,7 @@ macro_rules! kordon_program {
             opaque::opaque,
             packet::Frame,
             seen::{self, By},
-            shell::{Linear, NO_GENERATION, Pieces, UNCLEAR, kind, length, rewrite},
+            shell::{Linear, NO_GENERATION, Pieces, UNCLEAR, kind, length, length_past, rewrite},
             verdict::{
                 Express, Known, Live, NO_SLOT, Selected, Verdict, Work, decide, express, known,
                 select, shortcut,
@@ -306,13 +318,12 @@ macro_rules! kordon_program {
                     };
                     match express(&frame, PORT.load(), planes) {
                         Express::Unpoliced { seen } => {
-                            count(seen, length(&ctx));
+                            see(seen);
                             return xdp_action::XDP_PASS;
                         }
                         Express::Pass { slot, seen } if TRACE.load() != trace::ON => {
-                            let len = length(&ctx);
-                            count(slot, len);
-                            count(seen, len);
+                            count(slot, length_past(&ctx, frame.reach()));
+                            see(seen);
                             return xdp_action::XDP_PASS;
                         }
                         Express::Counted {
@@ -321,13 +332,13 @@ macro_rules! kordon_program {
                             asn_slot,
                             seen,
                         } if TRACE.load() != trace::ON => {
-                            let len = length(&ctx);
+                            let len = length_past(&ctx, frame.reach());
                             count(slot, len);
                             count(asn_slot, len);
                             if let Action::Drop = action {
                                 return xdp_action::XDP_DROP;
                             }
-                            count(seen, len);
+                            see(seen);
                             return xdp_action::XDP_PASS;
                         }
                         Express::Known(said) => {
@@ -373,7 +384,9 @@ macro_rules! kordon_program {
                     probe_said((&verdict).into());
                     UNCLEAR
                 }
-                Some(verdict) => finish(&ctx, generation, &verdict, length(&ctx)),
+                Some(verdict) => {
+                    finish(&ctx, generation, &verdict, length_past(&ctx, frame.reach()))
+                }
                 None => UNCLEAR,
             }
         }
@@ -393,7 +406,7 @@ macro_rules! kordon_program {
             let (zone, tags) = match select(&frame, port(), generation) {
                 // Traffic of no zone pays for nothing that follows.
                 Selected::Unpoliced if MODE.load() != mode::PROBE => {
-                    passed(&ctx, generation, By::NoZone, length(&ctx));
+                    passed(&ctx, generation, By::NoZone);
                     return xdp_action::XDP_PASS;
                 }
                 Selected::Zone(zone, tags) => (zone, tags),
@@ -478,15 +491,15 @@ macro_rules! kordon_program {
             } else {
                 By::Zone
             };
-            passed(ctx, generation, by, len);
+            passed(ctx, generation, by);
             xdp_action::XDP_PASS
         }
 
         /// Counts what goes on to the stack, for the interface. The guard counts the same.
         #[inline(always)]
-        fn passed(ctx: &XdpContext, generation: &$generation, by: By, len: u64) {
+        fn passed(ctx: &XdpContext, generation: &$generation, by: By) {
             if let Some(port) = generation.ports.get(opaque(port() as usize)) {
-                count(port.slot_base + seen::slot(by, kind(ctx)), len);
+                see(port.slot_base + seen::slot(by, kind(ctx)));
             }
         }
 
@@ -513,6 +526,16 @@ macro_rules! kordon_program {
                     counter.packets += 1;
                     counter.bytes += len;
                 }
+            }
+        }
+
+        /// Counts a frame that goes on, but not its length, which nobody asks for: this is
+        /// paid by every packet of the interface.
+        #[inline(always)]
+        fn see(slot: u32) {
+            if let Some(page) = COUNTERS.get_ptr_mut(slot / COUNTER_PAGE) {
+                // SAFETY: as in `count`.
+                unsafe { (*page)[(slot % COUNTER_PAGE) as usize].packets += 1 };
             }
         }
 

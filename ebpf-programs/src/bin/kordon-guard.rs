@@ -56,21 +56,16 @@ fn guard(ctx: TcContext) -> i32 {
         Kind::of(u16::from_be(tpid), protocol)
     };
     let first = SLOT.load();
-    let packets = u64::from(segments.max(1));
-    count(first + slot(By::Guard, kind), packets, u64::from(ctx.len()));
-    count(first + slot(By::GuardWhole, kind), 1, u64::from(ctx.len()));
+    count(first + slot(By::Guard, kind), u64::from(segments.max(1)));
+    count(first + slot(By::GuardWhole, kind), 1);
     TC_ACT_UNSPEC
 }
 
 #[inline(always)]
-fn count(slot: u32, packets: u64, bytes: u64) {
+fn count(slot: u32, packets: u64) {
     if let Some(page) = COUNTERS.get_ptr_mut(slot / COUNTER_PAGE) {
         // SAFETY: the page belongs to this CPU, and tc ingress does not nest.
-        unsafe {
-            let counter = &mut (*page)[(slot % COUNTER_PAGE) as usize];
-            counter.packets += packets;
-            counter.bytes += bytes;
-        }
+        unsafe { (*page)[(slot % COUNTER_PAGE) as usize].packets += packets };
     }
 }
 

@@ -71,11 +71,7 @@ impl<A: Address> Dirty<A> {
     }
 
     /// What a layer has, of each kind.
-    pub(super) fn add_of(
-        &mut self,
-        layers: &Layers<A>,
-        which: impl Fn(&Layer<A>) -> Vec<(A, u8)>,
-    ) {
+    pub(super) fn add_of(&mut self, layers: &Layers<A>, which: impl Fn(&Layer<A>) -> Vec<(A, u8)>) {
         self.accepted.extend(which(&layers.accepted));
         self.said.extend(which(&layers.said));
     }

@@ -39,6 +39,7 @@ Tasks:
   vm [kernels]     set up, build, and try kordon under other kernels in QEMU: 6.1, 6.12,
                    newest, or all of them
                      --dev            built as tests are, not as a release
+                     --cards          of those with emulated network cards (6.12), only these
                      --arch aarch64 --kordon FILE --guest FILE
                                       another processor, with static binaries of kordon
                                       and of kordon-vm (package kordon-tests) for it

@@ -4,7 +4,7 @@
 use std::{
     ffi::CString,
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,7 @@ use nix::{
     sys::reboot::{RebootMode, reboot},
 };
 
-use super::checks;
+use super::{cards, checks};
 
 /// What begins a line that `cargo xtask vm` reads.
 const MARK: &str = "kordon-vm:";
@@ -26,7 +26,14 @@ pub(super) fn main() -> ! {
     // that the last line is missing.
     match boot() {
         Ok(()) => {
-            checks::run(&report);
+            // What the kernel's command line says behind ` -- `.
+            for wanted in std::env::args().skip(1) {
+                match wanted.as_str() {
+                    "plain" => checks::run(&report),
+                    "cards" => cards::run(&report),
+                    other => println!("{MARK} FAILED boot: there are no checks `{other}`"),
+                }
+            }
             println!("{MARK} done");
         }
         Err(error) => println!("{MARK} FAILED boot: {error:#}"),
@@ -75,12 +82,26 @@ fn boot() -> Result<()> {
         mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>)
             .with_context(|| format!("cannot mount {at}"))?;
     }
-    let mut modules: Vec<_> = fs::read_dir("/modules")
+    let mut modules: Vec<PathBuf> = fs::read_dir("/modules")
         .context("there are no modules")?
+        .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
-    modules.sort_by_key(fs::DirEntry::file_name);
-    for module in modules {
-        load(&module.path())?;
+    // One that needs another loads after it: as long as some load, others may.
+    while !modules.is_empty() {
+        let mut left = Vec::new();
+        let mut why = None;
+        for module in &modules {
+            if let Err(error) = load(module) {
+                left.push(module.clone());
+                why = Some(error);
+            }
+        }
+        if left.len() == modules.len()
+            && let Some(why) = why
+        {
+            return Err(why);
+        }
+        modules = left;
     }
     Ok(())
 }

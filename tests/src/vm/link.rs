@@ -1,34 +1,67 @@
-//! A cable: two virtual Ethernet devices, made without any tool of the guest's.
+//! Devices of the guest, made and set without any tool.
 
 use anyhow::{Context as _, Result};
-use rtnetlink::{LinkUnspec, LinkVeth, new_connection};
+use kordon::datapath::system::ethtool;
+use nix::net::if_::if_nametoindex;
+use rtnetlink::{
+    LinkMessageBuilder, LinkUnspec, LinkVeth, new_connection, packet_route::link::LinkMessage,
+};
 
 use crate::lab::raw::RawSender;
 
-/// Makes the pair, both up, and a sender at the end of `peer`.
+// Of `linux/ethtool.h`.
+const GFLAGS: u32 = 0x25;
+const SFLAGS: u32 = 0x26;
+const RXVLAN: u32 = 1 << 8;
+
+/// Makes a cable, both ends up, and a sender at the end of `peer`.
 pub(super) fn pair(device: &str, peer: &str) -> Result<RawSender> {
+    ask(LinkVeth::new(device, peer).build(), true)
+        .with_context(|| format!("cannot make `{device}`"))?;
+    for name in [device, peer] {
+        set(name, LinkMessageBuilder::up)?;
+    }
+    RawSender::here(peer)
+}
+
+/// Sets what is to be set on a device.
+pub(super) fn set(
+    device: &str,
+    what: impl FnOnce(LinkMessageBuilder<LinkUnspec>) -> LinkMessageBuilder<LinkUnspec>,
+) -> Result<()> {
+    let index = if_nametoindex(device).with_context(|| format!("there is no `{device}`"))?;
+    ask(what(LinkUnspec::new_with_index(index)).build(), false)
+        .with_context(|| format!("cannot set `{device}`"))
+}
+
+fn ask(message: LinkMessage, new: bool) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let (connection, handle, _) = new_connection()?;
         tokio::spawn(connection);
-        handle
-            .link()
-            .add(LinkVeth::new(device, peer).build())
-            .execute()
-            .await
-            .with_context(|| format!("cannot make `{device}`"))?;
-        for name in [device, peer] {
-            let index = nix::net::if_::if_nametoindex(name)?;
-            handle
-                .link()
-                .set(LinkUnspec::new_with_index(index).up().build())
-                .execute()
-                .await
-                .with_context(|| format!("cannot switch `{name}` on"))?;
+        if new {
+            handle.link().add(message).execute().await?;
+        } else {
+            handle.link().set(message).execute().await?;
         }
-        anyhow::Ok(())
-    })?;
-    RawSender::here(peer)
+        Ok(())
+    })
+}
+
+/// Whether the card takes VLAN tags out of frames, as `ethtool -K DEVICE rxvlan`.
+pub(super) fn take_tags(device: &str, takes: bool) -> Result<()> {
+    let mut flags = [GFLAGS, 0];
+    // SAFETY: the answer is one word, behind the command.
+    unsafe { ethtool(device, &mut flags) }
+        .with_context(|| format!("cannot read flags of `{device}`"))?;
+    let now = if takes {
+        flags[1] | RXVLAN
+    } else {
+        flags[1] & !RXVLAN
+    };
+    // SAFETY: the kernel reads one word behind the command, and answers nothing.
+    unsafe { ethtool(device, &mut [SFLAGS, now]) }
+        .with_context(|| format!("cannot set flags of `{device}`"))
 }

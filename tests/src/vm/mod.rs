@@ -8,7 +8,9 @@
 //! architecture needs nothing but a kernel and static binaries.
 
 mod capture;
+mod cards;
 mod checks;
+mod daemon;
 mod guest;
 mod link;
 mod prepare;

@@ -20,6 +20,8 @@ pub(crate) struct Series {
     suite: &'static str,
     /// The package that depends on the newest of the series, less the architecture.
     package: &'static str,
+    /// Whether [`CARDS`] are tried with it.
+    cards: bool,
 }
 
 /// The oldest that is supported, what lies between, and the newest there is. Those
@@ -30,18 +32,21 @@ pub(super) const KERNELS: &[Series] = &[
         archive: Archive::Security,
         suite: "bookworm-security",
         package: "linux-image-cloud",
+        cards: false,
     },
     Series {
         name: "6.12",
         archive: Archive::Security,
         suite: "bookworm-security",
-        package: "linux-image-6.12-cloud",
+        package: "linux-image-6.12",
+        cards: true,
     },
     Series {
         name: "newest",
         archive: Archive::Main,
         suite: "trixie-backports",
         package: "linux-image-cloud",
+        cards: false,
     },
 ];
 
@@ -52,8 +57,11 @@ enum Archive {
 }
 
 /// Modules that the checks need: a cable, and what takes a program behind XDP where the
-/// kernel has no TCX. None of them needs another.
+/// kernel has no TCX.
 const MODULES: &[&str] = &["cls_bpf", "sch_ingress", "veth"];
+
+/// Drivers of the cards that [`super::machine`] emulates.
+const CARDS: &[&str] = &["e1000e", "virtio_net", "vmxnet3"];
 
 /// How long lists of packages are taken as current.
 const CURRENT: Duration = Duration::from_secs(24 * 3600);
@@ -65,6 +73,19 @@ pub(crate) enum Architecture {
     X86_64,
     /// Of ARM, 64 bits.
     Aarch64,
+}
+
+impl Series {
+    /// Cards are those of PCs.
+    fn has_cards(&self, architecture: Architecture) -> bool {
+        self.cards && architecture == Architecture::X86_64
+    }
+
+    /// Names of the modules that are wanted, without those that they need.
+    fn modules(&self, architecture: Architecture) -> impl Iterator<Item = &'static str> {
+        let cards = self.has_cards(architecture).then_some(CARDS);
+        MODULES.iter().chain(cards.into_iter().flatten()).copied()
+    }
 }
 
 impl Architecture {
@@ -112,8 +133,10 @@ pub(super) struct Kernel {
     pub(super) architecture: Architecture,
     /// What a boot loader loads.
     pub(super) image: PathBuf,
-    /// [`MODULES`], decompressed.
+    /// [`MODULES`], maybe [`CARDS`], and what they need, decompressed.
     pub(super) modules: Vec<PathBuf>,
+    /// Whether there are drivers of cards.
+    pub(super) cards: bool,
 }
 
 /// The newest of a series, from the cache in `folder` or from the registry.
@@ -127,7 +150,7 @@ pub(super) fn fetch(
     let meta = format!("{}-{}", series.package, architecture.debian());
     if let Err(failed) = apt.update() {
         // What was fetched before is as good as it was then.
-        let Some(kernel) = newest(&home, architecture) else {
+        let Some(kernel) = newest(series, architecture, &home) else {
             return Err(failed);
         };
         say(format_args!(
@@ -138,7 +161,7 @@ pub(super) fn fetch(
     }
     let (version, _) = apt.show(&meta)?;
     let into = home.join(&version);
-    if let Some(kernel) = unpacked(&into, architecture) {
+    if let Some(kernel) = unpacked(series, architecture, &into) {
         return Ok(kernel);
     }
     say(format_args!("fetching Linux {version}"));
@@ -184,39 +207,70 @@ pub(super) fn fetch(
     let kept = scratch.join("kept");
     make(&kept)?;
     copy(&find("vmlinuz")?, &kept.join("vmlinuz"))?;
-    for module in MODULES {
-        let file = find(&format!("{module}.ko"))?;
-        let name = file.file_name().unwrap_or_default();
-        let to = kept.join(name);
-        copy(&file, &to)?;
-        if to.extension() == Some(OsStr::new("xz")) {
-            run(Command::new("xz").arg("--decompress").arg(&to))?;
+    let mut modules: Vec<String> = series.modules(architecture).map(str::to_owned).collect();
+    next = 0;
+    while let Some(module) = modules.get(next) {
+        // Names have `_`, files may have `-`.
+        let file = find(&format!("{module}.ko"))
+            .or_else(|_| find(&format!("{}.ko", module.replace('_', "-"))))?;
+        let to = kept.join(format!("{module}.ko"));
+        if file.extension() == Some(OsStr::new("xz")) {
+            let packed = kept.join(format!("{module}.ko.xz"));
+            copy(&file, &packed)?;
+            run(Command::new("xz").arg("--decompress").arg(&packed))?;
+        } else {
+            copy(&file, &to)?;
         }
+        let bytes = fs::read(&to)
+            .map_err(|error| Failed::new(format!("cannot read `{}`: {error}", to.display())))?;
+        for need in needs(&bytes) {
+            if !modules.contains(&need) {
+                modules.push(need);
+            }
+        }
+        next += 1;
     }
     let _ = fs::remove_dir_all(&into);
     fs::rename(&kept, &into)
         .map_err(|error| Failed::new(format!("cannot make `{}`: {error}", into.display())))?;
     let _ = fs::remove_dir_all(&scratch);
-    unpacked(&into, architecture)
+    unpacked(series, architecture, &into)
         .ok_or_else(|| Failed::new(format!("no kernel in `{}`", into.display())))
 }
 
-fn unpacked(folder: &Path, architecture: Architecture) -> Option<Kernel> {
-    let kernel = Kernel {
+/// What a module says that it needs.
+fn needs(module: &[u8]) -> Vec<String> {
+    const KEY: &[u8] = b"\0depends=";
+    let at = module.windows(KEY.len()).position(|bytes| bytes == KEY);
+    let list = at.map_or(&module[..0], |at| &module[at + KEY.len()..]);
+    let list = list.split(|byte| *byte == 0).next().unwrap_or_default();
+    let names = list
+        .split(|byte| *byte == b',')
+        .filter(|name| !name.is_empty());
+    names
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .collect()
+}
+
+fn unpacked(series: &Series, architecture: Architecture, folder: &Path) -> Option<Kernel> {
+    let image = folder.join("vmlinuz");
+    let modules = files(folder)
+        .into_iter()
+        .filter(|file| file.extension() == Some(OsStr::new("ko")))
+        .collect();
+    let mut wanted = series.modules(architecture);
+    let all = image.is_file() && wanted.all(|name| folder.join(format!("{name}.ko")).is_file());
+    all.then_some(Kernel {
         version: folder.file_name()?.to_str()?.to_owned(),
         architecture,
-        image: folder.join("vmlinuz"),
-        modules: MODULES
-            .iter()
-            .map(|module| folder.join(format!("{module}.ko")))
-            .collect(),
-    };
-    let all = kernel.image.is_file() && kernel.modules.iter().all(|module| module.is_file());
-    all.then_some(kernel)
+        image,
+        modules,
+        cards: series.has_cards(architecture),
+    })
 }
 
 /// The one that was fetched last.
-fn newest(home: &Path, architecture: Architecture) -> Option<Kernel> {
+fn newest(series: &Series, architecture: Architecture, home: &Path) -> Option<Kernel> {
     let entries = fs::read_dir(home).ok()?.flatten();
     let mut folders: Vec<_> = entries
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
@@ -225,7 +279,7 @@ fn newest(home: &Path, architecture: Architecture) -> Option<Kernel> {
     folders
         .iter()
         .rev()
-        .find_map(|(_, folder)| unpacked(folder, architecture))
+        .find_map(|(_, folder)| unpacked(series, architecture, folder))
 }
 
 /// Package lists of one suite, apart from the machine's.
@@ -368,7 +422,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failed> {
 
 #[cfg(test)]
 mod tests {
-    use super::read_record;
+    use super::{needs, read_record};
 
     #[test]
     fn a_record_names_the_parts_of_the_kernel() {
@@ -379,5 +433,12 @@ mod tests {
         assert_eq!(version, "7.3.4-1~bpo13+1");
         assert_eq!(needs, ["linux-binary-7.3.4", "linux-modules-7.3.4"]);
         assert_eq!(read_record("N: no package\n"), None);
+    }
+    #[test]
+    fn a_module_names_what_it_needs() {
+        let module = b"\x7fELF\0license=GPL\0depends=ptp,pps_core\0name=e1000e\0";
+        assert_eq!(needs(module), ["ptp", "pps_core"]);
+        assert!(needs(b"\x7fELF\0license=GPL\0depends=\0name=veth\0").is_empty());
+        assert!(needs(b"\x7fELF").is_empty());
     }
 }

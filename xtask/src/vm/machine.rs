@@ -3,7 +3,7 @@
 //! never starts fails.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -15,6 +15,9 @@ use crate::command::{Failed, display};
 const MARK: &str = "kordon-vm:";
 /// Seconds that a boot may take, on a machine that has other things to do as well.
 const PATIENCE: &str = "1200";
+/// Cards that are emulated, if the kernel has their drivers, as in `tests/src/vm/cards.rs`:
+/// each on a hub of its own, where the only other card is one that sends.
+const CARDS: &[&str] = &["virtio-net-pci", "e1000e", "vmxnet3"];
 /// Lines of the log that are shown when it did not come to its end.
 const SHOWN: usize = 40;
 
@@ -56,8 +59,14 @@ impl Outcome {
     }
 }
 
-/// Boots a kernel over the archive, and reads what the guest reports.
-pub(super) fn boot(kernel: &Kernel, archive: &Archive, folder: &Path) -> Result<Outcome, Failed> {
+/// Boots a kernel over the archive, and reads what the guest reports. `wanted`: which checks,
+/// as in `tests/src/vm/guest.rs`.
+pub(super) fn boot(
+    kernel: &Kernel,
+    wanted: &[&str],
+    archive: &Archive,
+    folder: &Path,
+) -> Result<Outcome, Failed> {
     let mut archive = archive.clone();
     for module in &kernel.modules {
         archive.file("modules", module)?;
@@ -90,34 +99,57 @@ pub(super) fn boot(kernel: &Kernel, archive: &Archive, folder: &Path) -> Result<
         .arg("-initrd")
         .arg(&initramfs)
         .arg("-append")
-        .arg(format!("console={console} panic=-1 loglevel=4"));
+        // Behind the dashes is what the first process gets.
+        .arg(format!(
+            "console={console} panic=-1 loglevel=4 -- {}",
+            wanted.join(" ")
+        ));
+    if kernel.cards {
+        for (hub, model) in CARDS.iter().enumerate() {
+            for (end, model) in [("near", *model), ("far", "virtio-net-pci")] {
+                // Nothing is booted over the network: no ROM.
+                let device = format!(
+                    "{model},netdev={end}{hub},mac=52:54:00:00:0{hub}:0{},romfile=",
+                    u8::from(end == "far")
+                );
+                command
+                    .arg("-netdev")
+                    .arg(format!("hubport,id={end}{hub},hubid={hub}"))
+                    .args(["-device", &device]);
+            }
+        }
+    }
+    // What QEMU itself says is for the log, too.
+    let (output, said) = io::pipe()
+        .and_then(|(output, said)| Ok((output, [said.try_clone()?, said])))
+        .map_err(|error| Failed::new(format!("cannot make a pipe: {error}")))?;
+    let [stdout, stderr] = said;
+    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| Failed::new(format!("cannot start `{}`: {error}", display(&command))))?;
+    // It holds the other end, which must close.
+    drop(command);
     let mut outcome = Outcome::default();
     let mut last: Vec<String> = Vec::new();
-    if let Some(output) = child.stdout.take() {
-        let mut reader = BufReader::new(output);
-        let mut line = Vec::new();
-        while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
-            let text = String::from_utf8_lossy(&line);
-            let text = text.trim_end();
-            let _ = writeln!(log, "{text}");
-            if let Some(report) = outcome.line(text) {
-                println!(
-                    "Linux {} {}: {report}",
-                    kernel.version,
-                    kernel.architecture.name()
-                );
-            }
-            if last.len() == SHOWN {
-                last.remove(0);
-            }
-            last.push(text.to_owned());
-            line.clear();
+    let mut reader = BufReader::new(output);
+    let mut line = Vec::new();
+    while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end();
+        let _ = writeln!(log, "{text}");
+        if let Some(report) = outcome.line(text) {
+            println!(
+                "Linux {} {}: {report}",
+                kernel.version,
+                kernel.architecture.name()
+            );
         }
+        if last.len() == SHOWN {
+            last.remove(0);
+        }
+        last.push(text.to_owned());
+        line.clear();
     }
     let status = child
         .wait()

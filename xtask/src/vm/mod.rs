@@ -34,9 +34,11 @@ struct Wanted {
     binaries: Option<(PathBuf, PathBuf)>,
     /// Built as tests are, which takes less time than a release.
     dev: bool,
+    /// Of kernels with drivers of cards, no more than what is checked of those.
+    cards: bool,
 }
 
-/// `cargo xtask vm [--dev] [--arch ARCH --kordon FILE --guest FILE] [SERIES]…`.
+/// `cargo xtask vm [--dev] [--cards] [--arch ARCH --kordon FILE --guest FILE] [SERIES]…`.
 pub(crate) fn task(arguments: &[OsString]) -> Result<(), Failed> {
     let wanted = parse(arguments)?;
     let workspace = Workspace::find()?;
@@ -63,6 +65,7 @@ pub(crate) fn all(workspace: &Workspace) -> Result<Outcome, Failed> {
         architecture: Architecture::HOST,
         binaries: None,
         dev: false,
+        cards: false,
     };
     boot_all(workspace, &wanted)
 }
@@ -73,6 +76,7 @@ fn parse(arguments: &[OsString]) -> Result<Wanted, Failed> {
         architecture: Architecture::HOST,
         binaries: None,
         dev: false,
+        cards: false,
     };
     let (mut kordon, mut guest) = (None, None);
     let mut arguments = arguments.iter();
@@ -85,6 +89,7 @@ fn parse(arguments: &[OsString]) -> Result<Wanted, Failed> {
         };
         match argument.to_str() {
             Some("--dev") => wanted.dev = true,
+            Some("--cards") => wanted.cards = true,
             Some("--arch") => wanted.architecture = Architecture::named(&value()?)?,
             Some("--kordon") => kordon = Some(PathBuf::from(value()?)),
             Some("--guest") => guest = Some(PathBuf::from(value()?)),
@@ -158,7 +163,12 @@ fn boot_all(workspace: &Workspace, wanted: &Wanted) -> Result<Outcome, Failed> {
             }
         };
         say(format_args!("booting Linux {}", kernel.version));
-        outcome.add(machine::boot(&kernel, &archive, &folder)?);
+        let checks: &[&str] = match (kernel.cards, wanted.cards) {
+            (false, _) => &["plain"],
+            (true, false) => &["plain", "cards"],
+            (true, true) => &["cards"],
+        };
+        outcome.add(machine::boot(&kernel, checks, &archive, &folder)?);
     }
     Ok(outcome)
 }

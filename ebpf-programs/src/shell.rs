@@ -607,14 +607,6 @@ macro_rules! kordon_program {
             }
         }
 
-        #[cfg(not(test))]
-        #[panic_handler]
-        fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-            loop {}
-        }
-
-        #[unsafe(link_section = "license")]
-        #[unsafe(no_mangle)]
-        static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+        $crate::bare_program!();
     };
 }

@@ -301,15 +301,25 @@ impl Reader<'_, '_> {
         name: &str,
         keys: &[&str],
     ) -> Option<&'t DeTable<'i>> {
+        Some(self.section_and_meant(table, name, keys)?.0)
+    }
+
+    /// With keys that were likely meant by those that are not known.
+    fn section_and_meant<'t, 'i, 'k>(
+        &mut self,
+        table: &'t DeTable<'i>,
+        name: &str,
+        keys: &[&'k str],
+    ) -> Option<(&'t DeTable<'i>, Vec<&'k str>)> {
         let value = table.get(name)?;
         let table = self.report.table(
             value,
             &format!("`{name}`"),
             &format!("`[{name}]` above its keys"),
         )?;
-        self.report
-            .known_keys(table, keys, &format!(" in `[{name}]`"));
-        Some(table)
+        let owner = format!(" in `[{name}]`");
+        let meant = self.report.known_keys(table, keys, &owner);
+        Some((table, meant))
     }
 
     fn path(&mut self, table: &DeTable<'_>, key: &str) -> Option<PathBuf> {
@@ -469,7 +479,7 @@ impl Reader<'_, '_> {
             "guard",
         ];
         let report = &mut *self.report;
-        report.known_keys(table, &KEYS, " of an interface");
+        let meant = report.known_keys(table, &KEYS, " of an interface");
         let text = |report: &mut Report<'_>, key: &str| {
             let value = table.get(key)?;
             let example = format!("`{key} = \"eth1\"`");
@@ -531,7 +541,7 @@ impl Reader<'_, '_> {
         let guard = table
             .get("guard")
             .and_then(|value| report.boolean(value, "`guard` of an interface", "`guard = false`"));
-        if !table.contains_key("device") {
+        if !table.contains_key("device") && !meant.contains(&"device") {
             report.error(
                 &value.span(),
                 "an interface has no `device`",

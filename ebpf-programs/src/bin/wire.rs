@@ -69,12 +69,4 @@ fn untag(ctx: TcContext) -> i32 {
     TC_ACT_OK as i32
 }
 
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// One of the names that the kernel knows; none of the helpers above is for GPL programs only.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+kordon_ebpf::bare_program!();

@@ -18,8 +18,9 @@ use crate::{
 /// Options of one neighbour discovery message, at most. Messages with keys (RFC 3971)
 /// have five.
 const MAX_OPTIONS: usize = 8;
-/// Groups in one membership report, at most.
-const MAX_RECORDS: usize = 64;
+/// Groups in one report of IGMP, and of MLD, at most: as many as a packet of 1,500 bytes has.
+/// Hosts begin another report where that ends.
+const MAX_RECORDS: (u32, u32) = (184, 72);
 /// An ARP packet is 28 bytes long; what an Ethernet frame is padded to stands behind it.
 const ARP: core::ops::RangeInclusive<u32> = 28..=64;
 /// Ethernet, IPv4, lengths of their addresses; the operation follows.
@@ -236,7 +237,13 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
         let length = end - at;
         if report {
             return match self.frame.view::<8>(at) {
-                Some(header) => self.has_records(at + 8, header.u16(6) as u32, width),
+                // Constants where it is called: the verifier walks no further.
+                Some(header) if width == 4 => {
+                    self.has_records(at + 8, header.u16(6) as u32, width, MAX_RECORDS.0)
+                }
+                Some(header) => {
+                    self.has_records(at + 8, header.u16(6) as u32, width, MAX_RECORDS.1)
+                }
                 None => false,
             };
         }
@@ -252,10 +259,10 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
     /// Whether this many records stand from `at` to the packet's end: four bytes, the
     /// group, its sources. Auxiliary data there is none (RFC 3376 4.2.10, RFC 3810 5.2.10).
     #[inline(never)]
-    fn has_records(&self, mut at: u32, count: u32, width: u32) -> bool {
+    fn has_records(&self, mut at: u32, count: u32, width: u32, most: u32) -> bool {
         let end = self.work.ip.end;
-        for record in 0..MAX_RECORDS as u32 {
-            if record >= count {
+        for record in 0..MAX_RECORDS.0 {
+            if record >= count || record >= most {
                 break;
             }
             let Some(header) = self.frame.view::<4>(at) else {
@@ -267,7 +274,7 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             }
             at += length;
         }
-        count <= MAX_RECORDS as u32 && at == end
+        count <= most && at == end
     }
 
     /// A client's request, not one that a relay has signed: a server answers to the

@@ -812,7 +812,8 @@ fn listeners(cases: &mut Vec<Case>) {
             on(CAMERAS, &packet),
         );
     }
-    for (count, expected) in [(64, passes), (65, other)] {
+    // As many as there are in 1,500 bytes, and one more.
+    for (count, expected) in [(72, passes), (73, other)] {
         let body = build::records(143, 16, &vec![0; count]);
         let packet = build::ipv6_with(v6("fe80::5"), v6("ff02::16"), ICMP6, 1, &body);
         row(
@@ -978,6 +979,17 @@ fn groups(cases: &mut Vec<Case>) {
         row(
             cases,
             &format!("IGMP: {name}"),
+            expected,
+            on(CAMERAS, &packet),
+        );
+    }
+    // As many as there are in 1,500 bytes, and one more.
+    for (count, expected) in [(184, passes), (185, other)] {
+        let body = build::records(0x22, 4, &vec![0; count]);
+        let packet = build::ipv4_with(CAMERA, routers.into(), 2, &[], 0, &body);
+        row(
+            cases,
+            &format!("IGMP: {count} records"),
             expected,
             on(CAMERAS, &packet),
         );

@@ -149,9 +149,9 @@ fn is_igmp(bytes: &[u8]) -> bool {
     }
 }
 
-/// Group records, at most 64, without auxiliary data; `width` is of an address.
+/// Group records, at most 184 of IGMP and 72 of MLD, without auxiliary data; `width` is of an address.
 fn are_records(mut bytes: &[u8], count: u16, width: usize) -> bool {
-    if count > 64 {
+    if count > if width == 4 { 184 } else { 72 } {
         return false;
     }
     for _ in 0..count {

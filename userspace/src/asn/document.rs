@@ -19,6 +19,8 @@ use crate::diagnostic::Diagnostic;
 /// Longest text or number in a document: nothing real is near it, and it is all
 /// that is ever held at once.
 const MAX_TOKEN: usize = 1 << 20;
+/// The byte order mark in UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Why a document cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +52,33 @@ impl DocumentError {
     }
 }
 
+/// A text without its byte order mark.
+pub(super) fn unmarked(head: &[u8]) -> &[u8] {
+    head.strip_prefix(MARK).unwrap_or(head)
+}
+
+/// Reads a document of `what` that is a list, or an object with lists under one of some
+/// names. Each element is taken with its number, from 1, until one is refused.
+pub(super) fn rows<T: DeserializeOwned>(
+    input: Bytes,
+    what: &'static str,
+    under: &'static [&'static str],
+    mut take: impl FnMut(u64, T) -> Result<(), Diagnostic>,
+) -> Result<(), DocumentError> {
+    let (mut number, mut refused) = (0, None);
+    let mut one = |element: T| {
+        number += 1;
+        refused = take(number, element).err();
+        refused.is_none()
+    };
+    let take = &mut one;
+    let of = PhantomData;
+    let result = read(input, what, List { take, under, of });
+    refused.map_or(result, |refused| Err(DocumentError::Refused(refused)))
+}
+
 /// Reads a document of `what`, whose shape `seed` knows.
-pub(super) fn read<'de>(
+fn read<'de>(
     input: Bytes,
     what: &'static str,
     seed: impl DeserializeSeed<'de, Value = ()>,
@@ -81,25 +108,21 @@ pub(super) fn read<'de>(
 }
 
 /// A list of `T`; `take` says whether to go on.
-pub(super) struct List<'a, T, F> {
+struct List<'a, T, F> {
     take: &'a mut F,
+    /// What it is called in the object that it is in; nothing: it is the document.
+    under: &'static [&'static str],
     of: PhantomData<T>,
-}
-
-impl<'a, T, F: FnMut(T) -> bool> List<'a, T, F> {
-    pub(super) fn new(take: &'a mut F) -> Self {
-        Self {
-            take,
-            of: PhantomData,
-        }
-    }
 }
 
 impl<'de, T: DeserializeOwned, F: FnMut(T) -> bool> DeserializeSeed<'de> for List<'_, T, F> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_seq(self)
+        match self.under {
+            [] => from.deserialize_seq(self),
+            _ => from.deserialize_map(self),
+        }
     }
 }
 
@@ -107,13 +130,31 @@ impl<'de, T: DeserializeOwned, F: FnMut(T) -> bool> Visitor<'de> for List<'_, T,
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list")
+        match self.under {
+            [] => f.write_str("a list"),
+            [name, ..] => write!(f, "an object with `{name}`"),
+        }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while let Some(element) = seq.next_element::<T>()? {
             if !(self.take)(element) {
                 return Err(A::Error::custom("refused"));
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            if self.under.contains(&key.as_str()) {
+                map.next_value_seed(List {
+                    take: &mut *self.take,
+                    under: &[],
+                    of: self.of,
+                })?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
             }
         }
         Ok(())
@@ -200,9 +241,9 @@ impl Read for Guard {
             }
         };
         // The first bytes come from memory, so they come together.
-        if std::mem::take(&mut self.start) && buffer[..read].starts_with(b"\xef\xbb\xbf") {
-            buffer.copy_within(3..read, 0);
-            read -= 3;
+        if std::mem::take(&mut self.start) && buffer[..read].starts_with(MARK) {
+            buffer.copy_within(MARK.len()..read, 0);
+            read -= MARK.len();
         }
         for &byte in &buffer[..read] {
             let delimits = byte == b'"' && !self.escaped;

@@ -53,11 +53,13 @@ pub enum Kind {
     Checksum,
     /// It was made before what is in use.
     Older,
+    /// What was in use, or what was to be said, is lost.
+    Unknown,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Shrunk,
         Self::Grown,
         Self::Vanished,
@@ -67,6 +69,7 @@ impl Kind {
         Self::Unreadable,
         Self::Checksum,
         Self::Older,
+        Self::Unknown,
     ];
 
     /// The label in metrics, and the word in `--json`.
@@ -82,6 +85,7 @@ impl Kind {
             Self::Unreadable => "unreadable",
             Self::Checksum => "checksum",
             Self::Older => "older",
+            Self::Unknown => "unknown",
         }
     }
 }

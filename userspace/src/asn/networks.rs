@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::document::{self, DocumentError, List, Loose};
+use super::document::{self, DocumentError, Loose};
 use super::format::Format;
 use super::gather::Gather;
 use super::import::Shared;
@@ -85,8 +85,9 @@ impl NetworkRow {
 
 /// Whether a file begins like a list of objects.
 pub(super) fn is_list(head: &[u8]) -> bool {
-    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
-    let inside = head.trim_ascii_start().strip_prefix(b"[");
+    let inside = document::unmarked(head)
+        .trim_ascii_start()
+        .strip_prefix(b"[");
     inside.is_some_and(|inside| inside.trim_ascii_start().starts_with(b"{"))
 }
 
@@ -96,20 +97,11 @@ pub(super) fn read(
     gather: &mut Gather<'_>,
     shared: &mut Shared,
 ) -> Result<(), DocumentError> {
-    let mut refused = None;
-    let mut number = 0;
-    let mut take = |row: NetworkRow| {
-        number += 1;
-        match row.said(Format::NetworkJson) {
-            Ok((addresses, what)) => {
-                refused = gather
-                    .binary(number, addresses, what, Format::NetworkJson, shared)
-                    .err();
-            }
-            Err(_) => gather.damaged(number, "its network, or its `asn`, is none"),
-        }
-        refused.is_none()
-    };
-    let result = document::read(input, "networks", List::new(&mut take));
-    refused.map_or(result, |refused| Err(DocumentError::Refused(refused)))
+    document::rows(input, "networks", &[], |number, row: NetworkRow| {
+        let Ok((addresses, what)) = row.said(Format::NetworkJson) else {
+            gather.damaged(number, "its network, or its `asn`, is none");
+            return Ok(());
+        };
+        gather.binary(number, addresses, what, Format::NetworkJson, shared)
+    })
 }

@@ -1,12 +1,9 @@
 //! Validated ROA payloads as JSON, as Routinator and rpki-client write them: one
 //! document with a list under `roas`.
 
-use std::fmt;
-
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::document::{self, DocumentError, List, Loose};
+use super::document::{self, DocumentError, Loose};
 use super::format::Format;
 use super::gather::Gather;
 use super::import::Shared;
@@ -20,7 +17,7 @@ const LISTS: [&str; 3] = ["roas", "vrps", "routeOrigins"];
 
 /// Whether a file begins like such a document, and not like JSON lines.
 pub(super) fn is_document(head: &[u8]) -> bool {
-    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+    let head = document::unmarked(head);
     let has = |word: &[u8]| head.windows(word.len()).any(|window| window == word);
     head.trim_ascii_start().starts_with(b"{")
         && (has(b"\"metadata\"") || LISTS.iter().any(|l| has(format!("\"{l}\"").as_bytes())))
@@ -32,15 +29,9 @@ pub(super) fn read(
     gather: &mut Gather<'_>,
     shared: &mut Shared,
 ) -> Result<(), DocumentError> {
-    let mut refused = None;
-    let mut number = 0;
-    let mut take = |roa: Roa| {
-        number += 1;
-        refused = payload(number, &roa, gather, shared).err();
-        refused.is_none()
-    };
-    let result = document::read(input, "RPKI payloads", Document { take: &mut take });
-    refused.map_or(result, |refused| Err(DocumentError::Refused(refused)))
+    document::rows(input, "RPKI payloads", &LISTS, |number, roa| {
+        payload(number, &roa, gather, shared)
+    })
 }
 
 fn payload(
@@ -79,36 +70,4 @@ struct Roa {
     prefix: Loose,
     #[serde(default, rename = "maxLength")]
     max_length: Loose,
-}
-
-/// The document, and the list in it. `take` says whether to go on.
-struct Document<'a, F> {
-    take: &'a mut F,
-}
-
-impl<'de, F: FnMut(Roa) -> bool> DeserializeSeed<'de> for Document<'_, F> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_map(self)
-    }
-}
-
-impl<'de, F: FnMut(Roa) -> bool> Visitor<'de> for Document<'_, F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with `roas`")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<String>()? {
-            if LISTS.contains(&key.as_str()) {
-                map.next_value_seed(List::new(&mut *self.take))?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(())
-    }
 }

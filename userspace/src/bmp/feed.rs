@@ -374,6 +374,18 @@ impl Feed {
         changes
     }
 
+    /// Whether peers tell, all of them have told all they have, and no router or peer has come
+    /// for as long as makes those stale that are gone.
+    #[must_use]
+    pub fn is_complete(&self, now: Moment) -> bool {
+        let settled =
+            |since: Moment| now.steady.saturating_sub(since.steady) >= self.settings.stale_after;
+        let mut up = self.rib.tables.iter().filter(|table| table.up).peekable();
+        up.peek().is_some()
+            && up.all(|table| !table.is_syncing() && !table.first && settled(table.since))
+            && self.sessions.iter().all(|session| settled(session.since))
+    }
+
     /// Raised with every change that takes effect.
     #[must_use]
     pub fn revision(&self) -> u64 {

@@ -195,8 +195,8 @@ impl Reader<'_, '_> {
                 continue;
             };
             let keys = ["url", "checksum_url", "every", "user_agent", "headers"];
-            self.report.known_keys(table, &keys, " of a source");
-            if !table.contains_key("url") {
+            let meant = self.report.known_keys(table, &keys, " of a source");
+            if !table.contains_key("url") && !meant.contains(&"url") {
                 self.report.error(
                     &value.span(),
                     "a source has no `url`",
@@ -386,11 +386,15 @@ mod tests {
                 "[[asndb.source]]\nurl = \"http://x/y\"\nuser_agent = \"\"",
                 "`user_agent` of a source cannot be sent",
             ),
-            ("[[asndb.source]]\nurll = \"http://x/y\"", "unknown key"),
+            (
+                "[[asndb.source]]\nurll = \"http://x/y\"",
+                "unknown key `urll` of a source",
+            ),
         ] {
             let text = format!("[[interface]]\ndevice = \"e\"\n[asndb]\n{text}\n");
             let (_, found) = parse(Path::new("/k.toml"), &text);
             let all: Vec<&str> = found.errors.iter().map(|e| e.message.as_str()).collect();
+            assert_eq!(all.len(), 1, "{text}: {all:?}");
             assert!(
                 all.iter().any(|m| m.contains(message)),
                 "{message}: {all:?}"

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 
 use super::Reader;
-use crate::diagnostic::quoted;
+use crate::{diagnostic::quoted, policy};
 
 /// Where sessions are accepted unless the file says otherwise.
 pub(super) const LISTEN: SocketAddr =
@@ -70,12 +70,13 @@ impl Reader<'_, '_> {
             "hold_time",
         ];
         let section = table.get("bmp")?;
-        let table = self.section(table, "bmp", &keys)?;
+        let (table, meant) = self.section_and_meant(table, "bmp", &keys)?;
         let listen = self.bmp_address(table);
         let peers = self.bmp_peers(table);
         if let Some(listen) = listen
             && !listen.ip().to_canonical().is_loopback()
             && !table.contains_key("peers")
+            && !meant.contains(&"peers")
         {
             self.report.error(
                 &table.get("listen").unwrap_or(section).span(),
@@ -123,7 +124,11 @@ impl Reader<'_, '_> {
         let example = "`peers = [\"192.0.2.1\", \"2001:db8::/64\"]`";
         let mut peers = Vec::new();
         let texts = self.report.strings(value, "`peers`", example);
-        if texts.is_empty() {
+        if value
+            .get_ref()
+            .as_array()
+            .is_some_and(|list| list.is_empty())
+        {
             self.report.error(
                 &value.span(),
                 "`peers` names nobody",
@@ -131,9 +136,8 @@ impl Reader<'_, '_> {
             );
         }
         for (span, text) in texts {
-            let net = text.parse::<IpNet>().ok();
-            let host = text.parse::<std::net::IpAddr>().ok();
-            match net.or(host.map(IpNet::from)) {
+            // A router is named by its address, often with the length of its network.
+            match policy::network(text) {
                 Some(net) => peers.push(net.trunc()),
                 None => self.report.error(
                     &span,
@@ -149,7 +153,11 @@ impl Reader<'_, '_> {
         let value = table.get("users")?;
         let example = "`users = [\"root\", \"frr\"]`";
         let texts = self.report.strings(value, "`users`", example);
-        if texts.is_empty() {
+        if value
+            .get_ref()
+            .as_array()
+            .is_some_and(|list| list.is_empty())
+        {
             self.report.error(
                 &value.span(),
                 "`users` names nobody",
@@ -227,6 +235,19 @@ mod tests {
             ),
             ("users = 0", "`users` must be a list"),
             ("peers = [\"router\"]", "neither an address nor a prefix"),
+            ("peers = [1]", "an entry of `peers` must be a string"),
+            (
+                "peers = [\"192.0.2.01\"]",
+                "neither an address nor a prefix",
+            ),
+            (
+                "peers = [\"192.0.2.0/024\"]",
+                "neither an address nor a prefix",
+            ),
+            (
+                "listen = \"[::]:5\"\npeer = [\"192.0.2.1\"]",
+                "unknown key `peer`",
+            ),
             ("peers = \"127.0.0.1\"", "`peers` must be a list"),
             ("hold_time = 5", "`hold_time` must be a time"),
             ("stale_after = \"0s\"", "`stale_after` must be a time"),
@@ -234,7 +255,8 @@ mod tests {
         ] {
             let (config, errors) = read(&format!("[bmp]\n{text}"));
             assert!(config.is_none(), "{text}");
-            assert!(errors.iter().any(|e| e.contains(message)), "{errors:?}");
+            assert!(errors[0].contains(message), "{errors:?}");
+            assert_eq!(errors.len(), 1, "{text}: {errors:?}");
         }
     }
 }

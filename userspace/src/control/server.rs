@@ -54,6 +54,9 @@ const OTHERS: Size = Size {
 /// Requests that are large and worked on at a time, of root and of all others.
 const LARGE: usize = 2;
 
+/// Before what is in the way of a socket is looked at again.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// How long things may take.
 #[derive(Clone, Copy)]
 struct Times {
@@ -104,6 +107,24 @@ pub struct Call {
 pub struct Server {
     main: Door,
     read: Option<Door>,
+    /// What is in the way of the other is waited for.
+    wanted: Option<Wanted>,
+}
+
+/// A socket of those who may only ask, which is not there yet.
+#[derive(Debug)]
+struct Wanted {
+    path: PathBuf,
+    gid: Gid,
+    groups: Vec<Gid>,
+    group: String,
+}
+
+impl Wanted {
+    fn bind(&self) -> Result<Door, ServerError> {
+        let groups = self.groups.clone();
+        Door::bind(&self.path, Some(self.gid), groups, Right::Read, &self.group)
+    }
 }
 
 /// One of them.
@@ -130,7 +151,7 @@ impl Server {
     ///
     /// Members of `group` may change things, members of `read_group` may only ask, on a
     /// socket beside `path` that is there if the group is. Where that one cannot be had,
-    /// the log says so.
+    /// the log says so, and it is tried again while the other is served.
     ///
     /// It may take long: the system may ask a directory on the network for the groups.
     ///
@@ -150,23 +171,34 @@ impl Server {
             tracing::info!("there is no group `{group}`: only root may use the socket");
         }
         let beside = read_socket(path);
-        let read = match read {
+        let (read, wanted) = match read {
             Some(gid) => {
-                let groups = change.into_iter().chain([gid]).collect();
-                // Who may change things may ask on the other.
-                let door = Door::bind(&beside, Some(gid), groups, Right::Read, read_group);
-                door.inspect_err(|e| tracing::error!("members of `{read_group}` cannot ask: {e}"))
-                    .ok()
+                let wanted = Wanted {
+                    path: beside,
+                    gid,
+                    // Who may change things may ask on the other.
+                    groups: change.into_iter().chain([gid]).collect(),
+                    group: read_group.to_owned(),
+                };
+                match wanted.bind() {
+                    Ok(door) => (Some(door), None),
+                    Err(e) => {
+                        tracing::error!(
+                            "members of `{read_group}` cannot ask: {e}; it is tried again"
+                        );
+                        (None, Some(wanted))
+                    }
+                }
             }
             None => {
                 // Of a daemon that had the group.
                 if std::fs::symlink_metadata(&beside).is_ok_and(|f| f.file_type().is_socket()) {
                     let _ = std::fs::remove_file(&beside);
                 }
-                None
+                (None, None)
             }
         };
-        Ok(Self { main, read })
+        Ok(Self { main, read, wanted })
     }
 
     /// Answers until dropped.
@@ -191,6 +223,14 @@ impl Server {
         let read = async {
             if let Some(door) = &self.read {
                 door.serve(&hall, &handler).await;
+            }
+            let Some(wanted) = &self.wanted else { return };
+            loop {
+                tokio::time::sleep(AGAIN).await;
+                if let Ok(door) = wanted.bind() {
+                    tracing::info!("members of `{}` can ask", wanted.group);
+                    door.serve(&hall, &handler).await;
+                }
             }
         };
         tokio::join!(self.main.serve(&hall, &handler), read);

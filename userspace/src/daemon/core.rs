@@ -16,7 +16,7 @@ use kordon_ebpf::layout::LAYOUT_VERSION;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    bgp::Bgp,
+    bgp::{Bgp, Tally},
     database::Database,
     interfaces::Device,
     journal::Journal,
@@ -93,6 +93,8 @@ pub(super) struct Core {
     pub(super) updates: Updates,
     /// Live BGP; `None`: not configured.
     pub(super) bgp: Option<Bgp>,
+    /// What it has changed, for the history.
+    pub(super) tally: Tally,
     /// In what the next table differs from the live one, where that is all.
     pub(super) changed: Vec<IpNet>,
     pub(super) overlay: Overlay,

@@ -32,6 +32,8 @@ pub(super) struct Database {
     /// It is empty because what was kept cannot be read: nothing may come of it that
     /// takes the place of what is enforced.
     lost: bool,
+    /// It was imported at the start, because there was no snapshot of it.
+    imported: bool,
 }
 
 /// What live BGP makes of a database.
@@ -51,6 +53,7 @@ impl Database {
             info: Arc::default(),
             live: None,
             lost: false,
+            imported: false,
         }
     }
 
@@ -65,6 +68,11 @@ impl Database {
     /// Whether it only stands for one that cannot be read.
     pub(super) fn is_lost(&self) -> bool {
         self.lost
+    }
+
+    /// Whether it was in use before: now, or in an earlier daemon.
+    pub(super) fn was_in_use(&self) -> bool {
+        !self.lost && !self.imported
     }
 
     /// Whether another one holds the same, whatever live BGP says.
@@ -194,7 +202,10 @@ pub(super) fn find(state: &StateDir, config: &Config) -> Found {
     Found {
         imported: imported.is_some(),
         database: match imported {
-            Some(database) => database,
+            Some(database) => Database {
+                imported: true,
+                ..database
+            },
             None if refused.is_empty() => Database::new(AsnDb::default()),
             None => Database::lost(),
         },

@@ -1,18 +1,23 @@
 //! Changes of the daemon that fail at each of their steps: all is old or all is new, in the
 //! kernel and on disk, `status` says so, and the next change works.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, atomic::Ordering},
+};
 
-use jiff::Timestamp;
 use kordon_ebpf::layout::Action;
 use serde_json::Value;
 
-use super::{core::Core, database::Database, journal::By, refusal::Refusal, state::StateDir};
+use super::{
+    Shared, core::Core, database::Database, journal::By, refusal::Refusal, state::StateDir,
+};
 use crate::{
     asn,
     bmp::{
         message::Message,
-        rib::Moment,
         tests::{ROUTER, ends, peer_up, routes, update},
     },
     config,
@@ -24,7 +29,7 @@ use crate::{
     policy::{Bundle, Overlay},
 };
 
-const POLICY: &str = "[zone.cameras]\ninterfaces = [\"trunk\"]\nsources = [\"10.20.0.0/16\"]\n\
+pub(super) const POLICY: &str = "[zone.cameras]\ninterfaces = [\"trunk\"]\nsources = [\"10.20.0.0/16\"]\n\
     [set.bad]\nasns = [64500]\n\
     [[rule]]\nname = \"bad\"\nfrom = \"cameras\"\nto = \"bad\"\naction = \"drop\"\n";
 
@@ -36,7 +41,7 @@ pub(super) struct House {
 }
 
 impl House {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::of(POLICY)
     }
 
@@ -66,7 +71,51 @@ impl House {
         house
     }
 
-    fn judges(&self, to: &str) -> Action {
+    /// The daemon ends, something happens to its state folder, and another one starts.
+    pub(super) fn restart(self, meanwhile: impl FnOnce(&Path)) -> Self {
+        let Self {
+            mut core,
+            folder,
+            _cable,
+        } = self;
+        core.keep_bgp();
+        let config = core.config.clone();
+        drop(core);
+        let state = folder.path().join("state");
+        meanwhile(&state);
+        let state = StateDir::open(&state).unwrap();
+        let (core, _) = Core::start(config, state, None, false).unwrap();
+        Self {
+            core,
+            folder,
+            _cable,
+        }
+    }
+
+    /// Something that needs the daemon as its event loop has it.
+    pub(super) fn shared<T>(self, work: impl FnOnce(&Shared) -> T) -> (Self, T) {
+        let Self {
+            core,
+            folder,
+            _cable,
+        } = self;
+        let shared = Arc::new(Mutex::new(core));
+        let done = work(&shared);
+        let core = Arc::into_inner(shared).unwrap().into_inner().unwrap();
+        let house = Self {
+            core,
+            folder,
+            _cable,
+        };
+        (house, done)
+    }
+
+    /// Where its files are.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(super) fn judges(&self, to: &str) -> Action {
         Cable::judged(&self.core.datapath, to)
     }
 
@@ -78,6 +127,10 @@ impl House {
             .iter()
             .map(|reason| reason.as_str().unwrap().to_owned());
         reasons.collect()
+    }
+
+    pub(super) fn status(&self) -> Value {
+        self.core.status().unwrap()
     }
 
     /// All files that a start reads.
@@ -100,10 +153,7 @@ impl House {
     pub(super) fn announce(&self, prefix: &str, origin: u32) {
         let bgp = self.core.bgp.as_ref().unwrap();
         let mut feed = bgp.feed();
-        let now = Moment {
-            wall: u32::try_from(Timestamp::now().as_second()).unwrap(),
-            steady: 0,
-        };
+        let now = bgp.now();
         let mut bytes = routes(1, &update(prefix, Some(&[64510, origin])));
         let session = match feed.sessions().first() {
             Some(_) => 1,
@@ -135,7 +185,7 @@ fn block(core: &mut Core) -> Result<Value, Refusal> {
     core.set_overlay(Overlay::parse("overlay.toml", entry).unwrap(), &by())
 }
 
-fn import(core: &mut Core) -> Result<Value, Refusal> {
+pub(super) fn import(core: &mut Core) -> Result<Value, Refusal> {
     let folder = tempfile::tempdir().unwrap();
     let csv = folder.path().join("asn.csv");
     // Everything is the blocked ASN's.
@@ -199,16 +249,8 @@ fn a_change_is_whole_in_the_kernel_and_on_disk() {
         assert!(house.kept() != kept, "{name}");
         // A start finds what is live.
         let now = house.core.datapath.live();
-        let House {
-            core,
-            folder,
-            _cable,
-        } = house;
-        let config = core.config.clone();
-        drop(core);
-        let state = StateDir::open(&folder.path().join("state")).unwrap();
-        let (core, _) = Core::start(config, state, None, false).unwrap();
-        assert_eq!(core.datapath.live(), now, "{name}");
+        let house = house.restart(|_| ());
+        assert_eq!(house.core.datapath.live(), now, "{name}");
     }
 }
 

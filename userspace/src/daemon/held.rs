@@ -9,7 +9,7 @@
 //! ```
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -30,8 +30,9 @@ use crate::{
     asn::{
         self, AsnDb, Concern,
         fetch::{Known, sha256},
+        gate::Kind,
     },
-    diagnostic::Diagnostics,
+    diagnostic::{Diagnostics, quoted},
 };
 
 /// A file that a database was made of, so that whoever takes it knows what it is.
@@ -146,18 +147,41 @@ pub(super) struct Warned {
 }
 
 /// What an earlier daemon left of both.
+///
+/// What cannot be read is no reason to forget that there is something: that is said in its
+/// place, and somebody takes note of it.
 pub(super) fn load(state: &StateDir) -> (Option<Held>, Option<Warned>) {
-    (
-        read(&state.held_reasons()).filter(|_| state.held().exists()),
-        read(&warnings(state)),
-    )
+    let held = read(&state.held_reasons(), |lost| Held {
+        id: String::new(),
+        since: Timestamp::now(),
+        by: "unknown".to_owned(),
+        sources: Vec::new(),
+        concerns: vec![lost],
+    });
+    let warned = read(&warnings(state), |lost| Warned {
+        since: Timestamp::now(),
+        concerns: vec![lost],
+    });
+    (held.filter(|_| state.held().exists()), warned)
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
-    let bytes = crate::regular::read(path).ok()?;
-    serde_json::from_slice(&bytes)
-        .inspect_err(|e| tracing::error!("{} cannot be read: {e}", path.display()))
-        .ok()
+/// `None`: there is no such file. `lost` stands for one that cannot be read.
+fn read<T: serde::de::DeserializeOwned>(path: &Path, lost: impl FnOnce(Concern) -> T) -> Option<T> {
+    let read = match crate::regular::read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
+        Err(e) => Err(e.to_string()),
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| e.to_string()),
+    };
+    let read = read.map_err(|why| {
+        let path = quoted(&path.display().to_string());
+        let message = format!("what was to be said of it is lost: {path} cannot be read: {why}");
+        tracing::error!("{message}");
+        lost(Concern {
+            kind: Kind::Unknown,
+            message,
+        })
+    });
+    Some(read.unwrap_or_else(|lost| lost))
 }
 
 fn warnings(state: &StateDir) -> PathBuf {
@@ -227,14 +251,15 @@ impl Core {
     }
 
     /// Throws away what is held back.
-    pub(super) fn discard(&mut self) -> Result<Value, Refusal> {
+    pub(super) fn discard(&mut self, by: &By) -> Result<Value, Refusal> {
         let held = self.forget().ok_or_else(nothing_held)?;
         tracing::warn!("database {} that was held back is discarded", held.id);
+        self.note(by, self.live_hash());
         Ok(json!({ "discarded": held }))
     }
 
     /// Somebody has seen what the last update warned of.
-    pub(super) fn acknowledge(&mut self) -> Result<Value, Refusal> {
+    pub(super) fn acknowledge(&mut self, by: &By) -> Result<Value, Refusal> {
         let warned = self.updates.warned.take();
         let warned = warned.ok_or_else(|| {
             let help = "`kordon status` shows what an update warns of";
@@ -242,6 +267,7 @@ impl Core {
         })?;
         self.warn(Vec::new());
         tracing::info!("the warnings of the last update are acknowledged");
+        self.note(by, self.live_hash());
         Ok(json!({ "acknowledged": warned }))
     }
 

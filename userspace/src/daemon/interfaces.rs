@@ -11,7 +11,7 @@ use kordon_ebpf::seen::{KINDS, Kind};
 use super::{
     bgp::Bgp,
     core::Core,
-    watch::{Blind, SETTLING, Watch},
+    watch::{Blind, SETTLING, SPAN, Watch},
 };
 use crate::{
     config::Interface,
@@ -179,7 +179,12 @@ impl Device {
                 return;
             }
         };
+        let lost = self.watch.loses();
         self.watch.look(&self.earlier, &seen);
+        if let (None, Some(frames)) = (lost, self.watch.loses()) {
+            let device = self.renamed.as_ref().unwrap_or(&self.config.device);
+            tracing::warn!("{}", loss(device, frames));
+        }
         let found = self.watch.found();
         // It has been said, and is still so: loading a program takes a while.
         if found == Some(Blind::Uncalled) && self.watch.still && self.blind.is_some() {
@@ -276,6 +281,16 @@ impl Device {
     }
 }
 
+/// Frames that are lost behind the program.
+fn loss(device: &str, frames: u64) -> String {
+    format!(
+        "frames that the program on `{device}` lets through do not reach the stack ({frames} in \
+         the last {SPAN} seconds): as many that got past it would not be noticed; look for what takes \
+         them away in between (`ip -s link show {device}`, `/proc/net/softnet_stat`, the other \
+         ports of a bond)"
+    )
+}
+
 impl Core {
     /// Attaches what is configured and not attached.
     pub(super) fn tend_interfaces(&mut self) {
@@ -358,7 +373,11 @@ impl Core {
                  are off, or what they send comes in where kordon does not look"
             ))
         });
-        renamed.chain(silent).collect()
+        let loses = self.devices.iter().filter_map(|device| {
+            let name = device.renamed.as_ref().unwrap_or(&device.config.device);
+            Some(loss(name, device.watch.loses()?))
+        });
+        renamed.chain(silent).chain(loses).collect()
     }
 
     /// Zones, and for how long those that are silent have been.

@@ -24,7 +24,10 @@ impl Core {
         by: &By,
     ) -> Result<Outcome, Refusal> {
         let old = self.live_hash();
-        current.database = next.database.name();
+        // Where it is not the one that was in use, the next start has to say so as well.
+        if !self.troubles.has(Cause::Database) {
+            current.database = next.database.name();
+        }
         let mut unsaved = None;
         let files = match self.state.prepare(&current, &record, &overlay) {
             Ok(files) => files,

@@ -33,6 +33,8 @@ mod interfaces;
 mod journal;
 mod keep;
 mod log;
+#[cfg(test)]
+mod lost;
 mod meant;
 mod network;
 mod notify;

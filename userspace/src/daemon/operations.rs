@@ -87,8 +87,10 @@ impl Core {
                 self.unblock(&change, &by)
             }
             Request::AsndbInfo => self.asndb_info(),
-            Request::AsndbDiscard => self.discard(),
-            Request::AsndbAcknowledge => self.acknowledge(),
+            Request::AsndbDiscard => self.discard(&By::user(by, "asndb discard".into(), false)),
+            Request::AsndbAcknowledge => {
+                self.acknowledge(&By::user(by, "asndb acknowledge".into(), false))
+            }
             Request::Detach { bpffs } => {
                 let by = By::user(by, "detach".into(), true);
                 self.detach(bpffs.as_deref(), &by)

@@ -5,6 +5,9 @@
 //! a policy of the history, say, that has the name of the live generation. Only where
 //! nothing is in the kernel, after a boot, the best of what is left is made live, and
 //! `status` says what it lacks.
+//!
+//! Where the kernel takes nothing at all, the daemon stays, says so, and tries again: a start
+//! that ends would be repeated every other second, with all that it costs.
 
 use std::time::Instant;
 
@@ -19,12 +22,20 @@ use super::{
 };
 use crate::{diagnostic::quoted, policy::Bundle};
 
+const LOST: &str = "which policy was live is not known since the state was damaged";
+
+/// The policy is good, and does not get into the kernel.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NotTaken(String);
+
 impl Core {
-    /// See the module. `is_newest`: the database is that of the newest snapshot.
+    /// See the module. `loaded`: what the state folder has; `is_newest`: the database is that
+    /// of the newest snapshot.
     ///
     /// # Errors
     /// When nothing is in the kernel, and nothing can be brought there.
-    pub(super) fn restore(&mut self, is_newest: bool) -> anyhow::Result<()> {
+    pub(super) fn restore(&mut self, loaded: Loaded, is_newest: bool) -> anyhow::Result<()> {
         let Loaded {
             current,
             record,
@@ -32,7 +43,7 @@ impl Core {
             policy_lost,
             overlay_lost,
             repaired,
-        } = self.state.load();
+        } = loaded;
         for damage in repaired {
             tracing::error!("{damage}; there is a copy of it, which is in use");
             self.repaired.push(damage.to_string());
@@ -57,18 +68,16 @@ impl Core {
             self.aside = true;
         }
         if !policy_was_lost && self.state.policy_aside().exists() {
-            self.troubles.set(
-                Cause::Policy,
-                "which policy was live is not known since the state was damaged; `kordon apply` \
-                 makes the right one live",
-            );
+            let words = format!("{LOST}; `kordon apply` makes the right one live");
+            self.troubles.set(Cause::Policy, words);
         }
         (self.current, self.overlay) = (current, overlay);
-        match (policy_lost, record) {
-            (Some(damage), _) => self.search(&damage)?,
-            (None, Some(record)) => self.again(record)?,
-            (None, None) => self.first()?,
-        }
+        let begun = match (policy_lost, record) {
+            (Some(damage), _) => self.search(&damage),
+            (None, Some(record)) => self.again(record),
+            (None, None) => self.first(),
+        };
+        self.or_later(begun)?;
         if overlay_was_lost && self.troubles.has(Cause::Overlay) {
             match self.state.set_overlay_aside() {
                 Ok(()) => self.aside = true,
@@ -89,6 +98,35 @@ impl Core {
             self.save();
         }
         Ok(())
+    }
+
+    /// What the kernel did not take is said, and tried again.
+    fn or_later(&mut self, begun: anyhow::Result<()>) -> anyhow::Result<()> {
+        match begun {
+            Err(e) if e.is::<NotTaken>() => {
+                self.troubles.set(Cause::Policy, format!("{e:#}"));
+                Ok(())
+            }
+            begun => begun,
+        }
+    }
+
+    /// Tries again what the kernel did not take at the start. Whether that is to be tried once
+    /// more.
+    pub(super) fn begin_again(&mut self) -> bool {
+        if self.live.is_some() || self.detached || self.troubles.is_kept() {
+            return false;
+        }
+        let begun = match self.record.clone() {
+            Some(record) => self.again(record),
+            None if self.state.policy_aside().exists() => self.newest_that_works(LOST),
+            None => self.first(),
+        };
+        let begun = self.or_later(begun);
+        if let Err(e) = &begun {
+            self.troubles.set(Cause::Policy, format!("{e:#}"));
+        }
+        self.live.is_none()
     }
 
     fn doubt_overlay(&mut self, damage: &Damage) {
@@ -144,9 +182,11 @@ impl Core {
         if enforces && in_doubt.iter().any(|cause| self.troubles.has(*cause)) {
             match self.parse(&bundle, &self.overlay) {
                 Ok((policy, _)) if self.would_be_adopted(policy.clone()) => {
-                    // Just this is what was made of it.
-                    for cause in in_doubt {
-                        self.troubles.clear(cause);
+                    // Just this is what was made of it. Another database is still another,
+                    // where somebody went on without the one that is lost.
+                    self.troubles.clear(Cause::Routes);
+                    if self.current.database.is_none() {
+                        self.troubles.clear(Cause::Database);
                     }
                 }
                 Ok((policy, _)) => {
@@ -181,16 +221,31 @@ impl Core {
                 if published {
                     self.note(&By::daemon("start"), None);
                 }
+                // It was not taken at first.
+                if !self.state.policy_aside().exists() {
+                    self.troubles.clear(Cause::Policy);
+                }
                 Ok(())
             }
             Err(e) => {
                 let words = format!("the last policy cannot be used: {}", e.in_words());
-                self.troubles.set(Cause::Policy, words.clone());
                 if enforces {
+                    self.troubles.set(Cause::Policy, words);
                     self.keep();
                     return Ok(());
                 }
-                self.newest_that_works(&words)
+                let record = self.record.clone();
+                let result = self.newest_that_works(&words);
+                // It is not the policy's fault: it is what is tried again.
+                if result.is_err()
+                    && e.diagnostics.ok()
+                    && let Some(record) = record
+                {
+                    self.current.live = record.number;
+                    self.record = Some(record);
+                    return Err(NotTaken(words).into());
+                }
+                result
             }
         }
     }
@@ -258,9 +313,7 @@ impl Core {
             }
         }
         self.record = None;
-        if let Err(e) = self.first() {
-            bail!("{what}; and {e:#}");
-        }
+        self.first().with_context(|| what.to_owned())?;
         let words = format!("{what}; the configured policy is live instead");
         self.troubles.set(Cause::Policy, words);
         Ok(())
@@ -281,7 +334,11 @@ impl Core {
                     let found = e.diagnostics.render(|file| source.source(file), false);
                     bail!("{} cannot be used:\n{found}", path.display())
                 }
-                Err(e) => bail!("{}", e.in_words()),
+                Err(e) => Err(NotTaken(format!(
+                    "the configured policy is not live: {}",
+                    e.in_words()
+                ))
+                .into()),
             };
         }
         // Somebody removed the state, and not what it was about.

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 
 use super::{
-    bgp::Bgp,
+    bgp::{Bgp, Tally},
     core::{Applies, Core},
     database::{self, Found},
     interfaces::Device,
@@ -80,6 +80,7 @@ impl Core {
                 tracing::warn!("nothing is loaded ahead: {e}");
             }
         }
+        let loaded = state.load();
         let Found {
             database,
             outdated,
@@ -91,7 +92,7 @@ impl Core {
         let mut troubles = Troubles::default();
         let database = match &bgp {
             Some(bgp) => {
-                if let Err(words) = bgp.restore(&state) {
+                if let Err(words) = bgp.restore(&state, loaded.current.routes) {
                     troubles.set(Cause::Routes, words);
                 }
                 bgp.over(database)
@@ -108,6 +109,7 @@ impl Core {
             datapath,
             database,
             refused,
+            tally: Tally::default(),
             changed: Vec::new(),
             overlay: Overlay::default(),
             current: Current::default(),
@@ -134,7 +136,7 @@ impl Core {
             retry_at: None,
         };
         core.note_confirmed();
-        core.restore(is_newest)?;
+        core.restore(loaded, is_newest)?;
         core.release_others();
         core.tend_interfaces();
         core.datapath.end_preload();
@@ -177,6 +179,10 @@ impl Core {
             return;
         }
         self.retry_at = None;
+        if self.begin_again() {
+            self.retry_at = now.checked_add(jiff::SignedDuration::from_secs(30)).ok();
+            return;
+        }
         self.review();
         if self.unsaved.is_some() {
             self.save();

@@ -137,6 +137,9 @@ pub(super) struct Current {
     pub(super) pending: Option<Pending>,
     /// The ASN database that was in use, in hexadecimal; `None`: an empty one.
     pub(super) database: Option<String>,
+    /// Live BGP has had something in effect: it is in a file of its own, which has to be there.
+    #[serde(default)]
+    pub(super) routes: bool,
 }
 
 /// What `current.json` holds.

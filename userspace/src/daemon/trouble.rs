@@ -145,9 +145,12 @@ impl Core {
         {
             self.troubles.clear(Cause::Overlay);
         }
-        let speaks = self.bgp.as_ref().is_some_and(super::bgp::Bgp::has_peers);
-        if self.troubles.has(Cause::Routes) && !self.troubles.is_kept() && speaks {
+        let Some(bgp) = &self.bgp else { return };
+        if self.troubles.has(Cause::Routes) && !self.troubles.is_kept() && bgp.is_known_again() {
             self.troubles.clear(Cause::Routes);
+        }
+        if !self.troubles.has(Cause::Routes) {
+            bgp.found();
         }
     }
 }

@@ -27,7 +27,10 @@ pub(crate) fn concerns(
 ) -> Vec<Concern> {
     // What cannot be read is no reason to keep it; but files have to be whole where there is
     // nothing to compare them with, too.
-    let before = asn::load(&state.snapshot()).unwrap_or_default();
+    let snapshot = state.snapshot();
+    let before = asn::load(&snapshot)
+        .or_else(|_| asn::load(&asn::previous_path(&snapshot)))
+        .unwrap_or_default();
     let loaded = state.load();
     let record = loaded.record.or_else(|| state.history().into_iter().next());
     let policy = record.and_then(|record| {

@@ -477,11 +477,13 @@ fn offer(
         doubts,
         origins,
     } = candidate;
-    let (live, watched, percent) = {
+    let (live, watched, percent, nothing_known) = {
         let core = lock(core);
         let policy = core.live.as_ref().map(|live| &*live.policy);
         let percent = core.config.updates.max_change;
-        (core.database.clone(), watched(policy), percent)
+        // What is in the kernel was made of one that is lost: there is nothing to compare with.
+        let unknown = core.troubles.is_kept() && !core.database.was_in_use();
+        (core.database.clone(), watched(policy), percent, unknown)
     };
     let difference = asn::compare(&live.db, &database.db, &watched);
     let mut concerns = asn::judge(&live.db, &database.db, &difference, &found, percent);
@@ -492,6 +494,15 @@ fn offer(
             .into_iter()
             .filter(|doubt| !is_first || doubt.kind == Kind::Checksum),
     );
+    // Who asks for it is told that, and looks at it.
+    if nothing_known && !by.is_asked_for() {
+        concerns.push(Concern {
+            kind: Kind::Unknown,
+            message: "the database that was in use is lost, and nothing is left to compare with; \
+                      what is in the kernel was made of it"
+                .to_owned(),
+        });
+    }
     let held = Held::new(&database, &by.command, origins, concerns);
     if accept || held.concerns.is_empty() {
         // The same again says nothing new of those who lost half by it.

@@ -6,6 +6,10 @@
 //! with a tag of some kind: what it has seen more of went past the program, or had its
 //! tag hidden. So each reading gives a lower bound for how far the guard is behind, and a
 //! later one that falls below it is the proof, however many were lost before.
+//!
+//! Where frames are lost between the two all the time, as many that go past the program in
+//! the same second make the guard's count right again, and nobody can tell. That there is
+//! such a [`Loss`] can be told.
 
 use kordon_ebpf::seen::{KINDS, Kind};
 
@@ -14,6 +18,12 @@ use crate::datapath::guard::Seen;
 /// How long before a reading the program is asked whether it stands still. What it has
 /// passed reaches the guard in far less.
 pub(super) const SETTLING: std::time::Duration = std::time::Duration::from_millis(2);
+
+/// Readings after which it is looked whether frames were lost meanwhile.
+pub(super) const SPAN: u32 = 20;
+
+/// So many times in a row they were, or were not, and that is no accident.
+const SPANS: u32 = 3;
 
 /// Readings with frames, and all of them right, after which what was wrong is cured.
 const CLEAN: u32 = 2;
@@ -35,6 +45,8 @@ pub(super) enum Blind {
 struct Line {
     /// The guard is at least so far behind.
     floor: Option<i64>,
+    /// How many frames may have been on their way at the last reading.
+    slack: i64,
     passed: u64,
     guard: u64,
 }
@@ -51,6 +63,7 @@ impl Line {
         } else {
             128 + (after.saturating_sub(self.passed) / 16).cast_signed()
         };
+        self.slack = slack;
         let bound = behind(before) - slack;
         let missed = self.floor.map_or(0, |floor| floor - behind(after));
         // The first reading shows nothing.
@@ -64,11 +77,57 @@ impl Line {
     }
 }
 
+/// Frames that the program passed and that never reached the guard.
+#[derive(Clone, Debug, Default)]
+struct Loss {
+    /// Readings of this span, and how far the guard was behind at least when it began.
+    readings: u32,
+    before: Option<i64>,
+    /// Spans in a row with a loss, and without one.
+    with: u32,
+    without: u32,
+    /// In the last span that had one, and in all that are in a row with it.
+    lost: u64,
+    sum: u64,
+    /// As many may have been on their way, not lost, when bounds were taken.
+    slack: u64,
+    steady: bool,
+}
+
+impl Loss {
+    /// After a reading of all frames.
+    fn look(&mut self, line: &Line) {
+        let floor = line.floor;
+        self.slack = self.slack.max(line.slack.unsigned_abs());
+        self.readings += 1;
+        if self.readings < SPAN && self.before.is_some() {
+            return;
+        }
+        let lost = self.before.zip(floor).map(|(before, now)| now - before);
+        (self.readings, self.before) = (0, floor);
+        match lost.map(u64::try_from) {
+            Some(Ok(lost)) if lost > 0 => {
+                (self.with, self.without, self.lost) = (self.with + 1, 0, lost);
+                self.sum += lost;
+            }
+            _ => {
+                (self.with, self.without) = (0, self.without + 1);
+                (self.sum, self.slack) = (0, 0);
+            }
+        }
+        self.steady = match self.steady {
+            true => self.without < SPANS,
+            false => self.with >= SPANS && self.sum > self.slack,
+        };
+    }
+}
+
 /// What was seen of one interface so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watch {
     lines: [Line; KINDS + 1],
     found: Option<(Blind, u32)>,
+    loss: Loss,
     /// Frames that went past the program.
     pub(super) uncalled: u64,
     /// Frames whose tag was hidden from it.
@@ -89,6 +148,13 @@ impl Watch {
     /// Begins anew, but what was found is still so until readings show otherwise.
     pub(super) fn begin(&mut self) {
         self.lines = Default::default();
+        self.loss.before = None;
+    }
+
+    /// Frames that were lost between the program and the guard in the last [`SPAN`] seconds,
+    /// where that goes on.
+    pub(super) fn loses(&self) -> Option<u64> {
+        self.loss.steady.then_some(self.loss.lost)
     }
 
     /// What the program does not see, by the last reading that could tell.
@@ -111,6 +177,7 @@ impl Watch {
                 of(&seen.after),
             );
         }
+        self.loss.look(&self.lines[ALL]);
         self.still = false;
         self.stands_still = passed == self.lines[ALL].passed;
         let tagged = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Untagged);
@@ -245,6 +312,48 @@ mod tests {
         port.passed[0] += 1;
         let found = port.second([0; KINDS], [0, 1, 0, 0, 0]);
         assert_eq!(found, Some(Blind::Hidden(Kind::Customer)));
+    }
+
+    #[test]
+    fn a_loss_that_goes_on_is_told_because_it_hides_as_many() {
+        let mut port = Port::default();
+        let frames = [0, 500, 0, 0, 0];
+        let mut second = |lost: u64, missed: u64| {
+            let earlier = port.passed;
+            port.passed[1] += frames[1];
+            port.guard[1] += frames[1] - lost + missed;
+            assert_eq!(port.look(earlier), None);
+            port.watch.loses()
+        };
+        // Frames on their way are none, however many there are, nor is one burst that is lost.
+        let mut other = Port::default();
+        for at in 0..400 {
+            let (earlier, late) = (other.passed, at * 7919 % 120);
+            other.passed[1] += 20_000 - at * 47;
+            other.guard[1] = other.passed[1] - late;
+            assert_eq!(
+                (other.look(earlier), other.watch.loses()),
+                (None, None),
+                "{at}"
+            );
+        }
+        for at in 0..200 {
+            let lost = if at == 30 { 400 } else { 0 };
+            assert_eq!(second(lost, 0), None, "{at}");
+        }
+        let mut told = None;
+        for at in 0..200 {
+            told = told.or(second(9, 0).map(|lost| (at, lost)));
+        }
+        let (at, lost) = told.unwrap();
+        println!("told after {at} s: {lost} in {SPAN} s");
+        assert!(at < 5 * SPAN && (100..=200).contains(&lost), "{at} {lost}");
+        // As many go past the program, which nobody can tell from a loss that has ended.
+        for _ in 0..SPAN {
+            assert!(second(9, 9).is_some());
+        }
+        let after = (0..200).find(|_| second(0, 0).is_none());
+        assert!(after.is_some_and(|after| after < 4 * SPAN), "{after:?}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
     interface::{self, Interface, Kind},
     kernel::Datapath,
     offload,
-    pins::remove_folder,
+    pins::{not_ours, remove_folder},
     preload::live_program,
     probe::program,
     system::{detach_link, link_target},
@@ -144,12 +144,11 @@ impl Datapath {
         if !pin.exists() {
             return Ok(false);
         }
+        let on_it = link_target(&pin)
+            .map_err(|e| DatapathError::new(what(), not_ours(&pin, &e)))?
+            .program;
         let link = PinnedLink::from_pin(&pin).map_err(|e| DatapathError::new(what(), e))?;
         let link = FdLink::from(link);
-        let on_it = link
-            .info()
-            .map_err(|e| DatapathError::new(what(), e))?
-            .program_id();
         if found.xdp.map(|(_, id)| id) != Some(on_it) {
             // The link of a device that went away; its name came back.
             drop(link);
@@ -262,6 +261,7 @@ impl Datapath {
     /// Removes maps of other tiers and layout versions, once no program uses them.
     pub(super) fn retire(&self) {
         let Some(maps) = &self.maps else { return };
+        self.forget_dead_links();
         let all_ours = self
             .pins
             .devices()
@@ -280,6 +280,18 @@ impl Datapath {
         }
     }
 
+    /// The link of a device that went away keeps its program, and that its maps, although
+    /// nothing is judged by them and no device ever comes back to it.
+    fn forget_dead_links(&self) {
+        for (port, device) in self.pins.devices() {
+            let pin = self.pins.link(port, &device);
+            let is_dead = link_target(&pin).is_ok_and(|target| target.interface == 0);
+            if is_dead && let Err(e) = std::fs::remove_file(&pin) {
+                tracing::warn!("cannot remove {}: {e}", pin.display());
+            }
+        }
+    }
+
     /// Takes the program off a device that is no longer configured.
     ///
     /// # Errors
@@ -290,7 +302,10 @@ impl Datapath {
                 let pin = self.pins.link(port, device);
                 detach_link(&pin)
                     .and_then(|()| std::fs::remove_file(&pin))
-                    .map_err(|e| DatapathError::new(format!("remove {}", pin.display()), e))?;
+                    .map_err(|e| {
+                        let what = format!("take the program off `{device}`");
+                        DatapathError::new(what, not_ours(&pin, &e))
+                    })?;
             }
         }
         self.attached.remove(device);

@@ -27,7 +27,7 @@ use super::{
     Attached, DatapathError, chain,
     interface::{self, Interface},
     kernel::Datapath,
-    pins::{FILTERS, GUARDS},
+    pins::{FILTERS, GUARDS, not_ours},
     programs, refused,
     system::{detach_link, link_target, page},
 };
@@ -115,7 +115,8 @@ impl Datapath {
         let what = || format!("look at the guard of `{device}`");
         let pin = self.pins.guard(GUARDS, device);
         if pin.exists() {
-            let target = link_target(&pin).map_err(|e| DatapathError::new(what(), e))?;
+            let target =
+                link_target(&pin).map_err(|e| DatapathError::new(what(), not_ours(&pin, &e)))?;
             if target.interface == found.index {
                 return Ok(Some((Hook::Tcx, target.program)));
             }
@@ -123,7 +124,8 @@ impl Datapath {
         }
         let pin = self.pins.guard(FILTERS, device);
         if pin.exists() {
-            let program = program_id(&pin).map_err(|e| DatapathError::new(what(), e))?;
+            let program =
+                program_id(&pin).map_err(|e| DatapathError::new(what(), not_ours(&pin, &e)))?;
             if interface::filter(found.index, PRIORITY, HANDLE)? == Some(program) {
                 return Ok(Some((Hook::Clsact, program)));
             }
@@ -277,7 +279,10 @@ impl Datapath {
             if pin.exists() {
                 off(&pin)
                     .and_then(|()| std::fs::remove_file(&pin))
-                    .map_err(|e| DatapathError::new(format!("remove {}", pin.display()), e))?;
+                    .map_err(|e| {
+                        let what = format!("take the guard off `{device}`");
+                        DatapathError::new(what, not_ours(&pin, &e))
+                    })?;
             }
         }
         Ok(())

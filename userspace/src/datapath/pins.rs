@@ -245,6 +245,20 @@ impl Pins {
     }
 }
 
+/// Why a pin that ought to be kordon's cannot be used, and what helps where it is not.
+#[must_use]
+pub fn not_ours(pin: &Path, error: &io::Error) -> String {
+    let name = pin.display();
+    match error.raw_os_error() {
+        // Something else is pinned there, or it is a folder.
+        Some(libc::EINVAL | libc::EACCES | libc::EISDIR) => format!(
+            "what is at `{name}` is not kordon's ({error}); whoever put it there moves it, or \
+             `rm -r {name}`"
+        ),
+        _ => format!("`{name}`: {error}"),
+    }
+}
+
 /// The last part of a path; nothing of kordon's has one that is not UTF-8.
 fn name_of(path: &Path) -> &str {
     path.file_name().and_then(|n| n.to_str()).unwrap_or("")

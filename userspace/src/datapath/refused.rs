@@ -4,7 +4,10 @@
 //! The same verifier says the same of the same program: what it refused is remembered as
 //! long as this process lives, and is not given to it again, however often somebody asks.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    io,
+    sync::{Mutex, PoisonError},
+};
 
 use aya::programs::ProgramError;
 
@@ -58,8 +61,9 @@ pub(super) fn loaded(
             verifier_log,
         } => {
             let log = verifier_log.to_string();
-            let Some(refused) = summary(&log) else {
-                // Not the verifier's word: no permission, no memory.
+            let refused = summary(&log).filter(|_| is_final(io_error));
+            let Some(refused) = refused else {
+                // Not the verifier's word: no permission, no memory, a signal.
                 return Err(DatapathError::new(what, io_error.to_string()));
             };
             for line in log.lines() {
@@ -71,6 +75,15 @@ pub(super) fn loaded(
         }
         error => Err(DatapathError::new(what, chain(error))),
     }
+}
+
+/// Whether the verifier has come to an end. One that was interrupted, or had no memory, leaves
+/// a log, too, and may say something else the next time.
+fn is_final(error: &io::Error) -> bool {
+    let cut_short = [libc::EAGAIN, libc::EINTR, libc::ENOMEM];
+    error
+        .raw_os_error()
+        .is_none_or(|code| !cut_short.contains(&code))
 }
 
 /// `None`: it says nothing.
@@ -117,6 +130,16 @@ mod tests {
         assert_eq!(refused.lines, 8);
         assert_eq!(summary("processed 0 insns\n"), None);
         assert_eq!(summary(""), None);
+    }
+
+    #[test]
+    fn who_is_interrupted_was_not_refused() {
+        for code in [libc::EAGAIN, libc::EINTR, libc::ENOMEM] {
+            assert!(!is_final(&io::Error::from_raw_os_error(code)), "{code}");
+        }
+        for code in [libc::EACCES, libc::EINVAL, libc::E2BIG] {
+            assert!(is_final(&io::Error::from_raw_os_error(code)), "{code}");
+        }
     }
 
     /// A program in which every way ends with a call that no kernel knows.

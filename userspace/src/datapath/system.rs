@@ -111,9 +111,20 @@ pub fn detach_link(pin: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Where a pinned link to an interface (XDP, TCX) is.
+/// Kinds of links to an interface, of `enum bpf_link_type`.
+const XDP: u32 = 6;
+const TCX: u32 = 11;
+
+/// Where a pinned link to an interface (XDP, TCX) is; `EINVAL` where something else is pinned.
 pub fn link_target(pin: &Path) -> io::Result<Target> {
     let link = open_pin(pin)?;
+    // Programs and maps answer the same question in the same place.
+    let other = io::Error::from_raw_os_error(libc::EINVAL);
+    if let Ok(name) = std::fs::read_link(format!("/proc/self/fd/{}", link.as_raw_fd()))
+        && !name.as_os_str().as_bytes().ends_with(b"link")
+    {
+        return Err(other);
+    }
     let mut info = LinkInfo::default();
     let attribute = Info {
         fd: link.as_raw_fd().cast_unsigned(),
@@ -123,6 +134,9 @@ pub fn link_target(pin: &Path) -> io::Result<Target> {
     // SAFETY: the attribute has the layout that the command reads; what it points to has
     // the length that it says, and lives as long as the call.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &raw const attribute) }?;
+    if !matches!(info.kind, XDP | TCX) {
+        return Err(other);
+    }
     Ok(Target {
         program: info.program,
         interface: info.interface,

@@ -129,16 +129,26 @@ fn read(
     list_errors: &mut Diagnostics,
 ) -> Option<(Policy, Places)> {
     let table = report.toml()?;
-    report.known_keys(&table, &["zone", "set", "rule", "nat64"], "");
-    let zones = table.get("zone").map(|value| zones::read(report, value));
+    let meant = report.known_keys(&table, &["zone", "set", "rule", "nat64"], "");
+    let zones = match table.get("zone") {
+        Some(value) => zones::read(report, value),
+        None => Some(Vec::new()),
+    };
+    let sets = match table.get("set") {
+        Some(value) => sets::read(report, value, bundle, db, list_errors),
+        None => Some(Vec::new()),
+    };
+    let (all_zones, all_sets) = (
+        zones.is_some() && !meant.contains(&"zone"),
+        sets.is_some() && !meant.contains(&"set"),
+    );
     let (zones, zone_places): (Vec<_>, _) = zones.unwrap_or_default().into_iter().unzip();
-    let sets = table
-        .get("set")
-        .map(|value| sets::read(report, value, bundle, db, list_errors));
     let (sets, set_places): (Vec<_>, _) = sets.unwrap_or_default().into_iter().unzip();
     let names = Names {
         zones: zones.iter().map(|zone| zone.name.as_str()).collect(),
+        all_zones,
         sets: sets.iter().map(|set| set.name.as_str()).collect(),
+        all_sets,
     };
     let rules = table
         .get("rule")

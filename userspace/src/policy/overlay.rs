@@ -374,9 +374,9 @@ fn read_entry(
     value: &Value<'_>,
 ) -> Option<OverlayEntry> {
     const KEYS: [&str; 6] = ["action", "target", "zone", "added", "until", "note"];
-    report.known_keys(table, &KEYS, " in an entry");
+    let meant = report.known_keys(table, &KEYS, " in an entry");
     for key in ["action", "target", "zone", "added"] {
-        if !table.contains_key(key) {
+        if !table.contains_key(key) && !meant.contains(&key) {
             report.error(
                 &value.span(),
                 format!("an entry has no `{key}`"),

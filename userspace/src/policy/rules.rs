@@ -33,7 +33,10 @@ pub(super) struct RulePlaces {
 /// What rules can name.
 pub(super) struct Names<'n> {
     pub(super) zones: Vec<&'n str>,
+    /// There are no others, as far as can be told.
+    pub(super) all_zones: bool,
     pub(super) sets: Vec<&'n str>,
+    pub(super) all_sets: bool,
 }
 
 /// All rules without errors, in the order of the file.
@@ -124,10 +127,10 @@ fn read_rule(
 ) -> Option<Rule> {
     let owner = format!("rule {}", quoted(&name));
     let of = |key: &str| format!("`{key}` of {owner}");
-    report.known_keys(table, &KEYS, &format!(" in {owner}"));
+    let meant = report.known_keys(table, &KEYS, &format!(" in {owner}"));
     let mut missing = |key: &str, example: &str| {
         let value = table.get(key);
-        if value.is_none() {
+        if value.is_none() && !meant.contains(&key) {
             let span = places.header.clone();
             report.error(
                 &span,
@@ -222,7 +225,7 @@ fn read_from(
             continue;
         };
         if name == "*" {
-            if names.zones.is_empty() {
+            if names.zones.is_empty() && names.all_zones {
                 report.error(
                     &entry.span(),
                     format!("{what} is every zone, but there is none"),
@@ -236,7 +239,9 @@ fn read_from(
             Ok(id) => from.push(id),
             Err(problem) => {
                 good = false;
-                report.problem(&entry.span(), problem);
+                if names.all_zones {
+                    report.problem(&entry.span(), problem);
+                }
             }
         }
     }
@@ -291,7 +296,7 @@ fn read_to(
                             "there is no set `*`",
                             "every destination is `\"any\"`",
                         );
-                    } else {
+                    } else if names.all_sets {
                         unknown_set(report, &entry.span(), name, &names.sets);
                     }
                     continue;

@@ -41,22 +41,16 @@ pub(super) struct SetPlaces {
 const MAX_SETS: usize = 2048;
 
 /// All sets, in the order of the file, whatever is wrong with them; what is
-/// wrong with list files goes to `list_errors`.
+/// wrong with list files goes to `list_errors`. `None`: it is not known which there are.
 pub(super) fn read(
     report: &mut Report<'_>,
     value: &Value<'_>,
     bundle: &Bundle,
     db: Option<&AsnDb>,
     list_errors: &mut Diagnostics,
-) -> Vec<(Set, SetPlaces)> {
-    let Some(tables) = report.table(value, "`set`", "`[set.NAME]`") else {
-        return Vec::new();
-    };
-    let names: Vec<&str> = tables
-        .keys()
-        .take(MAX_SETS)
-        .map(|key| key.get_ref().as_ref())
-        .collect();
+) -> Option<Vec<(Set, SetPlaces)>> {
+    let tables = report.table(value, "`set`", "`[set.NAME]`")?;
+    let names: Vec<&str> = tables.keys().map(|key| key.get_ref().as_ref()).collect();
     let mut sets = Vec::new();
     for (key, value) in tables {
         let name: &str = key.get_ref();
@@ -75,7 +69,7 @@ pub(super) fn read(
                 format!("set {} is one too many", quoted(name)),
                 format!("a policy has at most {MAX_SETS} sets; merge some"),
             );
-            break;
+            return None;
         }
         let mut set = Set::default();
         let mut places = SetPlaces::default();
@@ -97,7 +91,7 @@ pub(super) fn read(
     }
     refuse_cycles(report, &sets);
     fold(&mut sets);
-    sets
+    Some(sets)
 }
 
 struct Reader<'r, 'a> {

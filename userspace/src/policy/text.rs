@@ -40,6 +40,8 @@ pub(crate) struct Report<'a> {
     starts: Vec<usize>,
     /// Lines that are not TOML: what else they say is not worth a second error.
     broken: Vec<usize>,
+    /// Errors so far, those on such lines included.
+    errors: usize,
     pub(crate) found: Diagnostics,
 }
 
@@ -53,8 +55,14 @@ impl<'a> Report<'a> {
             text,
             starts,
             broken: Vec::new(),
+            errors: 0,
             found: Diagnostics::default(),
         }
+    }
+
+    /// How many errors there were so far, be they worth telling or not.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors
     }
 
     /// Line from 1.
@@ -90,6 +98,7 @@ impl<'a> Report<'a> {
         message: impl Into<String>,
         help: impl Into<String>,
     ) {
+        self.errors += 1;
         if !self.broken.contains(&self.line(span.start)) {
             let error = self.diagnostic(span, message.into(), help.into());
             self.found.errors.push(error);
@@ -424,23 +433,33 @@ impl<'a> Report<'a> {
     }
 
     /// Reports every key that is not known. `owner`: "in zone `cameras`", or
-    /// empty at the top.
-    pub(crate) fn known_keys(&mut self, table: &DeTable<'_>, known: &[&str], owner: &str) {
+    /// empty at the top. Returns those that were likely meant: that they are missing is
+    /// no second mistake.
+    pub(crate) fn known_keys<'k>(
+        &mut self,
+        table: &DeTable<'_>,
+        known: &[&'k str],
+        owner: &str,
+    ) -> Vec<&'k str> {
+        let mut meant = Vec::new();
         for key in table.keys() {
             let name: &str = key.get_ref();
             if known.contains(&name) {
                 continue;
             }
-            let help = match did_you_mean(name, known.iter().copied()) {
+            let guess = did_you_mean(name, known.iter().copied());
+            let help = match guess {
                 Some(guess) => format!("did you mean `{guess}`"),
                 None => format!("known here: {}", known.join(", ")),
             };
+            meant.extend(guess);
             self.error(
                 &key.span(),
                 format!("unknown key {}{owner}", quoted(name)),
                 help,
             );
         }
+        meant
     }
 }
 

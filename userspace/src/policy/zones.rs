@@ -42,15 +42,15 @@ pub(super) struct ZonePlaces {
     pub(super) header: Span,
     pub(super) vlans: Vec<(Span, Vec<VlanMatch>)>,
     pub(super) interfaces: Vec<(Span, String)>,
+    /// Something is wrong with its VLANs or interfaces: what it matches is not known.
+    is_unclear: bool,
     pub(super) record: Span,
 }
 
 /// All zones, in the order of the file, whatever is wrong with them: rules that
-/// name a broken zone are not broken for that.
-pub(super) fn read(report: &mut Report<'_>, value: &Value<'_>) -> Vec<(Zone, ZonePlaces)> {
-    let Some(tables) = report.table(value, "`zone`", "`[zone.NAME]`") else {
-        return Vec::new();
-    };
+/// name a broken zone are not broken for that. `None`: it is not known which there are.
+pub(super) fn read(report: &mut Report<'_>, value: &Value<'_>) -> Option<Vec<(Zone, ZonePlaces)>> {
+    let tables = report.table(value, "`zone`", "`[zone.NAME]`")?;
     let mut zones = Vec::new();
     for (key, value) in tables {
         let name: &str = key.get_ref();
@@ -63,7 +63,7 @@ pub(super) fn read(report: &mut Report<'_>, value: &Value<'_>) -> Vec<(Zone, Zon
                 format!("zone {} is one too many", quoted(name)),
                 format!("a policy has at most {MAX_ZONES} zones; merge some"),
             );
-            break;
+            return None;
         }
         let what = format!("zone {}", quoted(name));
         let (mut zone, mut places) = match report.table(value, &what, "`[zone.NAME]`") {
@@ -75,7 +75,7 @@ pub(super) fn read(report: &mut Report<'_>, value: &Value<'_>) -> Vec<(Zone, Zon
         zones.push((zone, places));
     }
     equal_matches(report, &zones);
-    zones
+    Some(zones)
 }
 
 fn empty(name: &str) -> Zone {
@@ -99,9 +99,10 @@ fn read_zone(
 ) -> (Zone, ZonePlaces) {
     let owner = quoted(name);
     let of = |key: &str| format!("`{key}` of zone {owner}");
-    report.known_keys(table, &KEYS, &format!(" in zone {owner}"));
+    let meant = report.known_keys(table, &KEYS, &format!(" in zone {owner}"));
     let mut zone = empty(name);
     let mut places = ZonePlaces::default();
+    let found = report.errors();
 
     if let Some(value) = table.get("vlans") {
         read_vlans(report, value, &of("vlans"), &mut places);
@@ -134,7 +135,12 @@ fn read_zone(
             }
         }
     }
-    if !table.contains_key("vlans") && !table.contains_key("interfaces") {
+    let is_meant = |key: &&str| ["vlans", "interfaces"].contains(key);
+    places.is_unclear = report.errors() > found || meant.iter().any(is_meant);
+    if !table.contains_key("vlans")
+        && !table.contains_key("interfaces")
+        && !meant.iter().any(is_meant)
+    {
         report.error(
             &header,
             format!("zone {owner} has neither VLANs nor interfaces"),
@@ -349,8 +355,8 @@ fn equal_matches(report: &mut Report<'_>, zones: &[(Zone, ZonePlaces)]) {
     let mut taken: HashMap<(Option<&str>, Option<VlanMatch>), usize> = HashMap::new();
     let mut named: Vec<&str> = Vec::new();
     for (id, (zone, places)) in zones.iter().enumerate() {
-        // A zone whose lists were refused would seem to match everything.
-        if places.vlans.is_empty() && places.interfaces.is_empty() {
+        // A zone whose lists were refused would seem to match everything, or more than it does.
+        if places.is_unclear || places.vlans.is_empty() && places.interfaces.is_empty() {
             continue;
         }
         for (span, interface) in &places.interfaces {

@@ -76,6 +76,35 @@ fn serve_within(times: Times, test: impl FnOnce(&Path) + Send + 'static) {
 }
 
 #[test]
+fn what_is_in_the_way_of_the_second_socket_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.sock");
+    let read = read_socket(&path);
+    std::fs::create_dir(&read).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let server = Server::bind(&path, "no-such-group", GROUP).unwrap();
+        let client = spawn_blocking(move || {
+            assert_eq!(ask(&path, &Request::Status).unwrap()["enforcing"], true);
+            assert!(ask(&read, &Request::Status).is_err());
+            std::fs::remove_dir(&read).unwrap();
+            let start = Instant::now();
+            while ask(&read, &Request::Status).is_err() {
+                assert!(start.elapsed() < AGAIN * 5, "nobody listens there");
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        tokio::select! {
+            () = server.serve_within(TIMES, say) => {}
+            result = client => result.unwrap(),
+        }
+    });
+}
+
+#[test]
 fn questions_are_answered() {
     serve(|path| {
         assert_eq!(ask(path, &Request::Status).unwrap()["enforcing"], true);

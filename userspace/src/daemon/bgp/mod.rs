@@ -35,6 +35,7 @@ use super::{
     Shared,
     core::Core,
     database::Database,
+    journal::By,
     lock,
     state::{Prepared, StateDir},
 };
@@ -54,6 +55,8 @@ const KEEP: Duration = Duration::from_secs(30);
 /// Changes that no rule asks about come into the kernel so often: only whose packets are
 /// said to be depends on them, and a new table costs more than they are worth.
 const LAZY: Duration = Duration::from_secs(5);
+/// Changes of routes are a line of the history so often.
+const NOTED: Duration = Duration::from_secs(24 * 3600);
 /// Time brings something at most this much later.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -85,6 +88,9 @@ pub(super) struct Bgp {
     failures: Arc<AtomicU64>,
     /// What had come when it was kept last.
     kept: Arc<AtomicU64>,
+    /// What an earlier daemon had is lost, and not known again: nothing is kept in its place,
+    /// so that the next start finds it lost, too.
+    lost: Arc<AtomicBool>,
     /// Microseconds of the last one; 0: there was none.
     took: Arc<AtomicU64>,
     /// Changes that came into the table in place.
@@ -111,26 +117,30 @@ impl Bgp {
             behind: Arc::default(),
             failures: Arc::default(),
             kept: Arc::default(),
+            lost: Arc::default(),
             took: Arc::default(),
             in_place: Arc::default(),
         }
     }
 
-    /// Takes over what an earlier daemon had.
+    /// Takes over what an earlier daemon had; `expected`: it had something.
     ///
     /// # Errors
     /// When that is lost, in words.
-    pub(super) fn restore(&self, state: &StateDir) -> Result<(), String> {
+    pub(super) fn restore(&self, state: &StateDir, expected: bool) -> Result<(), String> {
         let path = state.bgp();
         let lost = |why: &dyn std::fmt::Display| {
+            self.lost.store(true, Ordering::Relaxed);
             let path = quoted(&path.display().to_string());
             format!(
-                "what live BGP said is lost: {path}: {why}; it begins anew when a router connects"
+                "what live BGP said is lost: {path}: {why}; it is known again when the routers \
+                 have told all and been there for {} s",
+                self.config.stale_after.as_secs()
             )
         };
         let bytes = match crate::regular::read(&path) {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !expected => return Ok(()),
             Err(e) => return Err(lost(&e)),
         };
         let now = self.now();
@@ -138,14 +148,23 @@ impl Bgp {
         restored.map_err(|e| lost(&e))
     }
 
-    /// Whether some peer tells.
-    pub(super) fn has_peers(&self) -> bool {
-        let feed = self.feed();
-        feed.tables().any(|(table, _, _)| table.up)
+    /// Whether what is lost may be taken for known again: who was there before is not known,
+    /// so all who come have to have told all, and nobody new for as long as makes others stale.
+    pub(super) fn is_known_again(&self) -> bool {
+        self.feed().is_complete(self.now())
     }
 
-    /// Keeps it for the next daemon, unless nothing has come since.
+    /// What was lost is known again, or is none.
+    pub(super) fn found(&self) {
+        self.lost.store(false, Ordering::Relaxed);
+    }
+
+    /// Keeps it for the next daemon, unless nothing has come since, or this is less than
+    /// what is lost.
     fn keep(&self, path: &Path) {
+        if self.lost.load(Ordering::Relaxed) {
+            return;
+        }
         let (bytes, updates) = {
             let feed = self.feed();
             let updates = feed.counts().updates + feed.revision();
@@ -184,7 +203,7 @@ impl Bgp {
         database.under(&self.feed())
     }
 
-    fn now(&self) -> Moment {
+    pub(super) fn now(&self) -> Moment {
         let wall = Timestamp::now().as_second();
         let steady = self.start.elapsed().as_secs();
         Moment {
@@ -192,6 +211,18 @@ impl Bgp {
             steady: u32::try_from(steady).unwrap_or(u32::MAX),
         }
     }
+}
+
+/// Changes that are in effect and not in the history yet.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    changes: u64,
+    /// Those that a verdict depends on.
+    of_rules: u64,
+    /// When the first of them took effect.
+    since: Option<Timestamp>,
+    /// When others came into the history last.
+    noted: Option<Instant>,
 }
 
 impl Core {
@@ -216,9 +247,48 @@ impl Core {
     }
 
     /// Keeps what live BGP has: the daemon ends.
-    pub(super) fn keep_bgp(&self) {
+    pub(super) fn keep_bgp(&mut self) {
         if let Some(bgp) = &self.bgp {
             bgp.keep(&self.state.bgp());
+        }
+        self.note_tally();
+    }
+
+    /// Takes down that changes of live BGP are in effect: the next start has to find them,
+    /// and the history names them.
+    fn note_bgp(&mut self, changes: &[Change], bgp: &Bgp) {
+        if !self.current.routes && !bgp.feed().is_empty() {
+            self.current.routes = true;
+            self.save();
+            bgp.keep(&self.state.bgp());
+        }
+        let tally = &mut self.tally;
+        tally.changes += changes.len() as u64;
+        tally.of_rules += changes.iter().filter(|change| change.urgent).count() as u64;
+        tally.since = tally.since.or_else(|| Some(Timestamp::now()));
+        if tally.noted.is_none_or(|noted| noted.elapsed() >= NOTED) {
+            self.note_tally();
+        }
+    }
+
+    /// Not each route: they are too many for a history.
+    fn note_tally(&mut self) {
+        let Tally {
+            changes,
+            of_rules,
+            since: Some(since),
+            ..
+        } = std::mem::take(&mut self.tally)
+        else {
+            return;
+        };
+        self.tally.noted = Some(Instant::now());
+        if changes > 0 {
+            let what = format!(
+                "live BGP: changes of routes in effect: {changes}, of what rules name: \
+                 {of_rules}, since {since:.0}"
+            );
+            self.note(&By::daemon(&what), self.live_hash());
         }
     }
 
@@ -246,6 +316,7 @@ impl Core {
         drop(pending);
         match self.follow(&changes, &bgp) {
             Ok(()) => {
+                self.note_bgp(&changes, &bgp);
                 bgp.behind.store(false, Ordering::Relaxed);
                 let took = start.elapsed();
                 let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);

@@ -132,6 +132,8 @@ impl StateDir {
             // Nothing was ever applied here.
             return loaded;
         }
+        // Whether there were routes it does not say, either.
+        loaded.current.routes = true;
         match overlay {
             Ok(Some(overlay)) => loaded.overlay = overlay,
             // It is there from the first policy on.

@@ -334,3 +334,77 @@ fn what_fails_after_the_commit_is_not_the_publishs() {
     assert!(!cable.pins().iter().any(is_small), "{:?}", cable.pins());
     instance.can_prove();
 }
+
+#[test]
+fn a_device_that_is_away_keeps_no_maps_of_before() {
+    let cable = Cable::new();
+    let ip = |line: &str| {
+        let done = Command::new("ip").args(line.split_whitespace()).status();
+        assert!(done.expect("ip is there").success(), "{line}");
+    };
+    ip("link add other type veth peer name far");
+    let mut instance = Instance::open(&cable);
+    instance.publish(64500, 1, Tier::Small).unwrap();
+    for (device, port) in [("in", 0), ("other", 1)] {
+        let datapath = &mut instance.datapath;
+        datapath.attach(device, port, Mode::Auto, false).unwrap();
+    }
+    ip("link del other");
+    let published = instance.publish(64501, 1, Tier::Internet).unwrap();
+    assert_eq!(published.behind, []);
+    assert_eq!(instance.judges(), OTHER);
+    let pins = cable.pins();
+    let of_before = |pin: &&PathBuf| {
+        let name = pin.display().to_string();
+        name.contains("-small") || name.contains("-other")
+    };
+    assert_eq!(pins.iter().find(of_before), None, "{pins:?}");
+    // It comes back.
+    ip("link add other type veth peer name far");
+    let attached = instance.datapath.attach("other", 1, Mode::Auto, false);
+    assert_eq!(attached.unwrap(), Attached::Native);
+}
+
+#[test]
+fn what_others_pinned_in_the_place_of_ours_is_named_and_stays() {
+    let cable = Cable::new();
+    let mut instance = Instance::open(&cable);
+    instance.publish(64500, 1, Tier::Small).unwrap();
+    let found = instance.datapath.find("in").unwrap().unwrap();
+    let of_maps = cable.bpffs().join("counters");
+    for place in ["filters/in", "guards/in", "links/0-in"] {
+        for is_folder in [false, true] {
+            let pin = cable.bpffs().join(place);
+            match is_folder {
+                true => std::fs::create_dir(&pin).unwrap(),
+                false => std::fs::hard_link(&of_maps, &pin).unwrap(),
+            }
+            let datapath = &mut instance.datapath;
+            let refused = match place {
+                "links/0-in" => datapath.attach("in", 0, Mode::Auto, false).map(drop),
+                _ => datapath
+                    .guard(
+                        "in",
+                        &found,
+                        "trunk",
+                        &[crate::datapath::guard::Hook::Clsact],
+                    )
+                    .map(drop),
+            };
+            let said = refused.unwrap_err().to_string();
+            println!("{said}");
+            assert!(
+                said.contains(&format!("`rm -r {}`", pin.display())),
+                "{place}: {said}"
+            );
+            assert!(pin.exists(), "{place}");
+            let done = Command::new("rm").arg("-r").arg(&pin).status();
+            assert!(done.unwrap().success());
+        }
+    }
+    instance
+        .datapath
+        .attach("in", 0, Mode::Auto, false)
+        .unwrap();
+    assert_eq!(instance.judges(), FIRST);
+}

@@ -22,8 +22,9 @@ use super::{
 };
 use crate::lab::raw::RawSender;
 
-/// Of the cards by their hubs: drivers, as which they are policed.
-const CARDS: [&str; 3] = ["virtio", "e1000e", "vmxnet3"];
+/// What the cards are called and policed as, by their hubs. The last one is an e1000e of which
+/// kordon may change what it does with tags.
+const CARDS: [&str; 4] = ["virtio", "e1000e", "vmxnet3", "managed"];
 /// What is to be noticed within a second, on a processor that takes as long for the answer.
 const SOON: Duration = Duration::from_secs(10);
 /// How long a card may take until it has its link.
@@ -47,7 +48,10 @@ pub(super) fn run(report: &Report) {
             lab.notices_tags(card)
         });
     }
-    for card in CARDS {
+    report("cards, e1000e, tags by kordon's leave", &mut || {
+        lab.switches_off("managed")
+    });
+    for card in ["virtio", "e1000e", "vmxnet3"] {
         report(&format!("cards, {card}, down and up"), &mut || {
             lab.outlives_a_reset(card)
         });
@@ -76,7 +80,13 @@ impl<'a> Lab<'a> {
                 // Frames are to nobody's address, and tags are not registered.
                 link::set(called, |link| link.promiscuous(true).up())?;
             }
-            if name != "virtio" {
+            let managed = name == "managed";
+            if managed {
+                ensure!(
+                    link::takes_tags(name)?,
+                    "`{name}` begins without the offload"
+                );
+            } else if name != "virtio" {
                 link::take_tags(name, false)?;
             }
             for end in [name, &far] {
@@ -84,7 +94,9 @@ impl<'a> Lab<'a> {
             }
             let far = RawSender::here(&far)?;
             cards.push(Card { name, far });
-            interfaces.push(format!("name = \"{name}\"\ndevice = \"{name}\"\n"));
+            interfaces.push(format!(
+                "name = \"{name}\"\ndevice = \"{name}\"\nmanage_offload = {managed}\n"
+            ));
         }
         let mut daemon = Daemon::start(place, &interfaces, false)?;
         let status = daemon.until("it enforces", |status| status["enforcing"] == true)?;
@@ -93,6 +105,7 @@ impl<'a> Lab<'a> {
             "native",
             "generic",
             if native { "native" } else { "generic" },
+            "generic",
         ];
         let mut said = Vec::new();
         for (index, name) in CARDS.iter().enumerate() {
@@ -164,6 +177,32 @@ impl<'a> Lab<'a> {
         self.recovers(card)?;
         Ok(Said::Done(format!(
             "noticed after {:.1} s, and cured by what it says",
+            took.as_secs_f64()
+        )))
+    }
+
+    /// The card takes tags out of frames, and kordon may put an end to that.
+    fn switches_off(&mut self, card: &str) -> Result<Said> {
+        // It did so before it attached: the card began with it.
+        ensure!(!link::takes_tags(card)?, "tags are taken out still");
+        self.drops(card)?;
+        let start = Instant::now();
+        link::take_tags(card, true)?;
+        let mut is_on = Ok(true);
+        self.daemon.until("it switches it off", |_| {
+            is_on = link::takes_tags(card);
+            !matches!(is_on, Ok(true))
+        })?;
+        is_on?;
+        let took = start.elapsed();
+        ensure!(took < SOON, "switched off only after {took:?}");
+        let said = "switched rx-vlan-offload off";
+        let times = self.daemon.log()?.matches(said).count();
+        ensure!(times == 2, "logged {times} times: {said}");
+        wait_for_link(card)?;
+        self.recovers(card)?;
+        Ok(Said::Done(format!(
+            "switched off after {:.1} s",
             took.as_secs_f64()
         )))
     }

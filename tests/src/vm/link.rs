@@ -50,18 +50,24 @@ fn ask(message: LinkMessage, new: bool) -> Result<()> {
     })
 }
 
-/// Whether the card takes VLAN tags out of frames, as `ethtool -K DEVICE rxvlan`.
+/// Whether the card takes VLAN tags out of frames, as `ethtool -k DEVICE` shows.
+pub(super) fn takes_tags(device: &str) -> Result<bool> {
+    Ok(flags(device)? & RXVLAN != 0)
+}
+
+/// As `ethtool -K DEVICE rxvlan`.
 pub(super) fn take_tags(device: &str, takes: bool) -> Result<()> {
+    let others = flags(device)? & !RXVLAN;
+    let now = if takes { others | RXVLAN } else { others };
+    // SAFETY: the kernel reads one word behind the command, and answers nothing.
+    unsafe { ethtool(device, &mut [SFLAGS, now]) }
+        .with_context(|| format!("cannot set flags of `{device}`"))
+}
+
+fn flags(device: &str) -> Result<u32> {
     let mut flags = [GFLAGS, 0];
     // SAFETY: the answer is one word, behind the command.
     unsafe { ethtool(device, &mut flags) }
         .with_context(|| format!("cannot read flags of `{device}`"))?;
-    let now = if takes {
-        flags[1] | RXVLAN
-    } else {
-        flags[1] & !RXVLAN
-    };
-    // SAFETY: the kernel reads one word behind the command, and answers nothing.
-    unsafe { ethtool(device, &mut [SFLAGS, now]) }
-        .with_context(|| format!("cannot set flags of `{device}`"))
+    Ok(flags[1])
 }

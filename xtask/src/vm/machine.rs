@@ -17,7 +17,7 @@ const MARK: &str = "kordon-vm:";
 const PATIENCE: &str = "1200";
 /// Cards that are emulated, if the kernel has their drivers, as in `tests/src/vm/cards.rs`:
 /// each on a hub of its own, where the only other card is one that sends.
-const CARDS: &[&str] = &["virtio-net-pci", "e1000e", "vmxnet3"];
+const CARDS: &[&str] = &["virtio-net-pci", "e1000e", "vmxnet3", "e1000e"];
 /// Lines of the log that are shown when it did not come to its end.
 const SHOWN: usize = 40;
 

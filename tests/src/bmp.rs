@@ -224,6 +224,19 @@ impl Speaker {
             setfsuid(before);
             stream.context("cannot connect to the BMP listener")
         })?;
+        Self::over(stream)
+    }
+
+    /// As [`Self::connect`], in the caller's own namespace.
+    ///
+    /// # Errors
+    /// If nobody listens.
+    pub fn here() -> Result<Self> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT));
+        Self::over(stream.context("cannot connect to the BMP listener")?)
+    }
+
+    fn over(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true).context("cannot set an option")?;
         let timeout = Some(Duration::from_secs(20));
         stream

@@ -4,12 +4,15 @@
 //! uses the standard library alone and depends on no other crate of the workspace.
 //!
 //! - [`workspace`]: where things are, and how cargo is called.
+//! - [`architecture`]: processors that are built for; [`musl`]: static binaries.
 //! - [`command`]: running programs and saying which one failed.
 //! - [`setup`]: what building and the lab need.
 //! - [`test`]: all checks in order, and their tally.
 //! - [`vm`]: other kernels, in virtual machines.
 
+mod architecture;
 mod command;
+mod musl;
 mod setup;
 mod test;
 mod vm;
@@ -19,6 +22,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+use architecture::Architecture;
 use command::Failed;
 use workspace::Workspace;
 
@@ -30,6 +34,7 @@ Usage: cargo xtask <task> [arguments]
 Tasks:
   setup            install what building and testing need; what is there is left alone
   build            set up for building, then build target/release/kordon
+  static [arch]    set up, and build static binaries of kordon: x86_64, aarch64, or both
   demo [args]      set up, build, and show kordon at work in a network of namespaces (root)
                      --json   one JSON object, a boolean for each claim, as the last line
                      --keep   leave the network up to play with
@@ -40,9 +45,7 @@ Tasks:
                    newest, or all of them
                      --dev            built as tests are, not as a release
                      --cards          of those with emulated network cards (6.12), only these
-                     --arch aarch64 --kordon FILE --guest FILE
-                                      another processor, with static binaries of kordon
-                                      and of kordon-vm (package kordon-tests) for it
+                     --arch aarch64   another processor
   bench [groups]   set up, build, and measure kordon beside its peers (root)
                      --json           one object per line
                      --asn-db FILE    a real table instead of a generated one
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
     let outcome = match task.to_str() {
         Some("setup") => nothing_more(&rest).and_then(|()| setup()),
         Some("build") => nothing_more(&rest).and_then(|()| build().map(drop)),
+        Some("static") => musl::task(&rest),
         Some("demo") => demo(&rest),
         Some("test") => test(&rest),
         Some("bench") => bench(&rest),
@@ -99,7 +103,9 @@ fn setup() -> Result<(), Failed> {
     setup::for_building()?;
     setup::for_testing(&workspace)?;
     setup::for_the_bench()?;
-    setup::for_machines(vm::Architecture::HOST)
+    Architecture::ALL
+        .into_iter()
+        .try_for_each(setup::for_machines)
 }
 
 /// Returns the binary.

@@ -4,10 +4,20 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::architecture::Architecture;
 use crate::command::{Failed, run};
 
 /// Tells tests and benchmarks where the release binary is.
 pub(crate) const KORDON_BINARY: &str = "KORDON_BINARY";
+
+/// How much a compiler optimises.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Profile {
+    /// As much as it can.
+    Release,
+    /// What the tests of the workspace need.
+    Test,
+}
 
 /// The repository.
 #[derive(Debug)]
@@ -51,11 +61,6 @@ impl Workspace {
         self.target.join(folder)
     }
 
-    /// Where a release binary is once it has been built.
-    pub(crate) fn release(&self, binary: &str) -> PathBuf {
-        self.target.join("release").join(binary)
-    }
-
     /// The cargo that runs this program, in the repository.
     pub(crate) fn cargo(&self) -> Command {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
@@ -70,36 +75,54 @@ impl Workspace {
 
     /// Builds the product and returns its path.
     pub(crate) fn build_kordon(&self) -> Result<PathBuf, Failed> {
-        run(self
-            .cargo()
-            .args(["build", "--release", "--package", "kordon"]))?;
-        Ok(self.release("kordon"))
+        self.build("kordon", "kordon", Profile::Release)
     }
 
     /// Builds a program of the test package and returns its path.
     pub(crate) fn build_tool(&self, name: &str) -> Result<PathBuf, Failed> {
-        run(self.cargo().args([
-            "build",
-            "--release",
-            "--package",
-            "kordon-tests",
-            "--bin",
-            name,
-        ]))?;
-        Ok(self.release(name))
+        self.build("kordon-tests", name, Profile::Release)
     }
 
-    /// Builds a binary as tests are built, and returns its path.
-    pub(crate) fn build_dev(&self, package: &str, name: &str) -> Result<PathBuf, Failed> {
-        run(self.cargo().args([
-            "build",
-            "--profile",
-            "test",
-            "--package",
-            package,
-            "--bin",
-            name,
-        ]))?;
-        Ok(self.target.join("debug").join(name))
+    /// Builds a binary for this machine, and returns its path.
+    pub(crate) fn build(
+        &self,
+        package: &str,
+        name: &str,
+        profile: Profile,
+    ) -> Result<PathBuf, Failed> {
+        self.build_for(None, (package, name), profile)
+    }
+
+    /// Builds a binary that needs no library where it runs, and returns its path.
+    pub(crate) fn build_static(
+        &self,
+        architecture: Architecture,
+        package: &str,
+        name: &str,
+        profile: Profile,
+    ) -> Result<PathBuf, Failed> {
+        let target = architecture.musl();
+        self.build_for(Some(&target), (package, name), profile)
+    }
+
+    fn build_for(
+        &self,
+        target: Option<&str>,
+        (package, name): (&str, &str),
+        profile: Profile,
+    ) -> Result<PathBuf, Failed> {
+        let (profile, folder) = match profile {
+            Profile::Release => ("release", "release"),
+            Profile::Test => ("test", "debug"),
+        };
+        let mut cargo = self.cargo();
+        cargo.args(["build", "--profile", profile]);
+        cargo.args(["--package", package, "--bin", name]);
+        if let Some(target) = target {
+            cargo.args(["--target", target]);
+        }
+        run(&mut cargo)?;
+        let output = target.map_or_else(|| self.target.clone(), |target| self.target(target));
+        Ok(output.join(folder).join(name))
     }
 }

@@ -1,8 +1,9 @@
 //! What every kernel must do: take all programs, attach them, and judge as others do.
 
-use std::{fs, path::Path};
+use std::{fs, net::Ipv4Addr, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use ipnet::IpNet;
 use kordon::compile::table::Tier;
 use kordon_ebpf::layout::{mode, trace};
 use serde_json::Value;
@@ -10,10 +11,10 @@ use serde_json::Value;
 use super::{
     DATABASES,
     capture::FRAMES,
-    daemon::{BLOCKED, DATA, Daemon, KORDON, SENT, dropped, frame},
+    daemon::{ALLOWED, BLOCKED, DATA, Daemon, KORDON, SENT, counted, dropped, frame},
     prepare::replay,
 };
-use crate::budget::cost;
+use crate::{bmp, budget::cost};
 
 /// What became of a check.
 pub(super) enum Said {
@@ -101,7 +102,8 @@ fn replays(name: &str) -> Result<Said> {
     Ok(Said::Done(format!("{lines} frames as on the host")))
 }
 
-/// A daemon attaches, enforces, drops what it is to drop and counts it, and goes.
+/// A daemon attaches, enforces, drops what it is to drop and counts it, follows commands and
+/// live BGP, and goes.
 fn enforces(mode: &str, log: bool) -> Result<Said> {
     let place = Path::new("/tmp").join(mode);
     let (device, peer) = (format!("{mode}0"), format!("{mode}1"));
@@ -115,12 +117,41 @@ fn enforces(mode: &str, log: bool) -> Result<Said> {
     ensure!(attached == mode, "it is attached in mode {attached}");
     let guard = status["interfaces"][0]["guard"].as_str();
     let guard = guard.context("it has no guard")?.to_owned();
-    for _ in 0..SENT {
-        sender.send(&frame(BLOCKED))?;
-    }
-    daemon.until("it drops", |status| dropped(status) == SENT)?;
-    daemon.detach()?;
+    let (mut drops, mut passes) = (0, 0);
+    let mut judged = |daemon: &mut Daemon<'_>, to: Ipv4Addr, drop: bool| {
+        for _ in 0..SENT {
+            sender.send(&frame(to))?;
+        }
+        *(if drop { &mut drops } else { &mut passes }) += SENT;
+        let expected = (drops, passes);
+        daemon.until(&format!("(drops, passes) are {expected:?}"), |status| {
+            (dropped(status), counted(status, "pass")) == expected
+        })
+    };
+    judged(&mut daemon, BLOCKED, true)?;
+    judged(&mut daemon, ALLOWED, false)?;
+    // Each is a generation of its own: planes go off and on again.
+    daemon.run(&["block", "AS64501", "--zone", "cameras", "--note", "vm"])?;
+    judged(&mut daemon, ALLOWED, true)?;
+    daemon.run(&["unblock", "AS64501", "--zone", "cameras"])?;
+    judged(&mut daemon, ALLOWED, false)?;
+    // The live table is changed in place.
+    let mut router = bmp::Speaker::here()?;
+    router.send(&bmp::peer_up(1))?;
+    let announced = IpNet::new(ALLOWED.into(), 28)?.trunc();
+    router.send(&bmp::announce(1, announced, &[64601, 64500]))?;
+    router.send(&bmp::ends(1))?;
+    daemon.until("BGP came in place", |status| {
+        status["bgp"]["in_place"].as_u64() > Some(0)
+    })?;
+    judged(&mut daemon, ALLOWED, true)?;
+    judged(&mut daemon, Ipv4Addr::new(203, 0, 113, 16), false)?;
+    daemon.run(&["detach", "--yes"])?;
+    // Planes that did not come back are only slower, and seen nowhere else.
+    let log = daemon.log()?;
+    let bad = log.lines().find(|line| line.contains("planes stay off"));
+    ensure!(bad.is_none(), "it says {bad:?}");
     Ok(Said::Done(format!(
-        "attached, guard by {guard}, {SENT} of {SENT} dropped"
+        "attached, guard by {guard}, {drops} dropped, {passes} passed, all as they should be"
     )))
 }

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::{generate::build, hostile};
+use crate::{bmp, generate::build, hostile};
 
 pub(super) const KORDON: &str = "/kordon";
 pub(super) const DATA: &str = "/data";
@@ -36,10 +36,15 @@ pub(super) fn frame(to: Ipv4Addr) -> Vec<u8> {
 
 /// How many packets of cameras were dropped so far.
 pub(super) fn dropped(status: &Value) -> u64 {
+    counted(status, "drop")
+}
+
+/// What became of how many packets of cameras.
+pub(super) fn counted(status: &Value, action: &str) -> u64 {
     let mut zones = status["zones"].as_array().into_iter().flatten();
     let cameras = zones.find(|zone| zone["name"] == "cameras");
     cameras
-        .and_then(|zone| zone["packets"]["drop"].as_u64())
+        .and_then(|zone| zone["packets"][action].as_u64())
         .unwrap_or(0)
 }
 
@@ -58,7 +63,9 @@ impl<'a> Daemon<'a> {
         let mut config = format!(
             "policy = \"policy.toml\"\nbpffs = \"/sys/fs/bpf/{name}\"\nstate_dir = \"state\"\n\
              [asndb]\nsources = [\"{DATA}/small.db\"]\n\
-             [metrics]\nlisten = \"off\"\n[control]\nsocket = \"kordon.sock\"\n"
+             [bmp]\nlisten = \"127.0.0.1:{}\"\nusers = [\"0\"]\n\
+             [metrics]\nlisten = \"off\"\n[control]\nsocket = \"kordon.sock\"\n",
+            bmp::PORT
         );
         for interface in interfaces {
             config += &format!("[[interface]]\n{interface}");
@@ -114,11 +121,13 @@ impl<'a> Daemon<'a> {
         Ok(fs::read_to_string(self.place.join("log"))?)
     }
 
-    pub(super) fn detach(&self) -> Result<()> {
-        let output = self.command(&["detach", "--yes"]).output()?;
+    pub(super) fn run(&self, arguments: &[&str]) -> Result<()> {
+        let output = self.command(arguments).output()?;
         ensure!(
             output.status.success(),
-            "`kordon detach`: {}",
+            "`kordon {}`: {}{}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
         Ok(())

@@ -14,11 +14,11 @@ const GFLAGS: u32 = 0x25;
 const SFLAGS: u32 = 0x26;
 const RXVLAN: u32 = 1 << 8;
 
-/// Makes a cable, both ends up, and a sender at the end of `peer`.
+/// Makes a cable, and a sender at the end of `peer`; both ends are up then, and loopback is.
 pub(super) fn pair(device: &str, peer: &str) -> Result<RawSender> {
     ask(LinkVeth::new(device, peer).build(), true)
         .with_context(|| format!("cannot make `{device}`"))?;
-    for name in [device, peer] {
+    for name in [device, peer, "lo"] {
         set(name, LinkMessageBuilder::up)?;
     }
     RawSender::here(peer)

@@ -12,8 +12,8 @@ mod packages;
 mod services;
 mod toolchain;
 
+use crate::architecture::Architecture;
 use crate::command::{Failed, say};
-use crate::vm::Architecture;
 use crate::workspace::Workspace;
 
 /// The toolchain that compiles the BPF programs: `core` is built for the BPF
@@ -47,10 +47,20 @@ pub(crate) fn for_the_bench() -> Result<(), Failed> {
     Ok(())
 }
 
+/// For static binaries.
+pub(crate) fn for_static(architecture: Architecture) -> Result<(), Failed> {
+    if architecture != Architecture::HOST {
+        let [compiler, headers] = packages::cross(architecture);
+        packages::install(&[&compiler, &headers])?;
+    }
+    toolchain::target(&architecture.musl())
+}
+
 /// For virtual machines.
 pub(crate) fn for_machines(architecture: Architecture) -> Result<(), Failed> {
     packages::install(match architecture {
         Architecture::X86_64 => packages::MACHINES,
         Architecture::Aarch64 => packages::MACHINES_ARM,
-    })
+    })?;
+    for_static(architecture)
 }

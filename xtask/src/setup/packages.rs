@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use super::services::NoServices;
+use crate::architecture::Architecture;
 use crate::command::{Failed, answer, run, say};
 
 /// What building needs beside Rust: C libraries are compiled along.
@@ -35,6 +36,15 @@ pub(super) const MACHINES: &[&str] = &["binutils", "qemu-system-x86", "xz-utils"
 
 /// As [`MACHINES`], for ARM.
 pub(super) const MACHINES_ARM: &[&str] = &["binutils", "qemu-system-arm", "xz-utils"];
+
+/// A C compiler for another processor: its binutils come along.
+pub(super) fn cross(architecture: Architecture) -> [String; 2] {
+    let processor = architecture.name().replace('_', "-");
+    [
+        format!("gcc-{processor}-linux-gnu"),
+        format!("libc6-dev-{}-cross", architecture.debian()),
+    ]
+}
 
 /// Installs those that are missing.
 pub(super) fn install(packages: &[&str]) -> Result<(), Failed> {

@@ -72,15 +72,31 @@ pub(super) fn checkers(workspace: &Workspace) -> Result<(), Failed> {
             component
         };
         say(format_args!("{component} is missing: adding it"));
-        let mut command = Command::new("rustup");
-        command.args(["component", "add", component]);
-        // The toolchain that runs this program, as `cargo +NAME xtask` chose it.
-        if let Some(toolchain) = std::env::var_os("RUSTUP_TOOLCHAIN") {
-            command.arg("--toolchain").arg(toolchain);
-        }
-        run(&mut command)?;
+        run(&mut of_this_toolchain(["component", "add", component]))?;
     }
     Ok(())
+}
+
+/// The libraries of a target.
+pub(super) fn target(target: &str) -> Result<(), Failed> {
+    let installed = answer(&mut of_this_toolchain(["target", "list", "--installed"]));
+    if installed.is_some_and(|list| list.lines().any(|line| line.trim() == target)) {
+        return Ok(());
+    }
+    say(format_args!(
+        "the libraries of {target} are missing: adding them"
+    ));
+    run(&mut of_this_toolchain(["target", "add", target]))
+}
+
+/// rustup, about the toolchain that runs this program, as `cargo +NAME xtask` chose it.
+fn of_this_toolchain(arguments: [&str; 3]) -> Command {
+    let mut command = Command::new("rustup");
+    command.args(arguments);
+    if let Some(toolchain) = std::env::var_os("RUSTUP_TOOLCHAIN") {
+        command.arg("--toolchain").arg(toolchain);
+    }
+    command
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! The archive that a kernel unpacks as its first root, in the format `newc`
 //! (`Documentation/driver-api/early-userspace/buffer-format.rst` of the kernel). A
-//! program comes with the libraries that it is linked to, so that one which was built
-//! for this machine runs in the guest as well as a static one.
+//! program is static: there is no library.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::command::{Failed, answer, ask};
+use crate::architecture::Architecture;
+use crate::command::{Failed, run};
 
 /// Files by path, without the slash in front.
 #[derive(Clone, Debug, Default)]
@@ -21,23 +21,19 @@ const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 
 impl Archive {
-    /// Adds a program, without what only debuggers read, and its libraries.
-    pub(super) fn program(&mut self, name: &str, from: &Path) -> Result<(), Failed> {
-        let stripped = tempfile(from, name);
-        let mut strip = Command::new("strip");
-        strip.arg("-o").arg(&stripped).arg(from);
-        // Of another architecture it stays as it is.
-        let bytes = match ask(&mut strip) {
-            Some(output) if output.status.success() => read(&stripped),
-            _ => read(from),
-        };
+    /// Adds a static program, without what only debuggers read.
+    pub(super) fn program(
+        &mut self,
+        name: &str,
+        from: &Path,
+        architecture: Architecture,
+    ) -> Result<(), Failed> {
+        let stripped = from.with_file_name(format!("{name}-{}.stripped", std::process::id()));
+        let mut strip = Command::new(architecture.gnu("strip"));
+        run(strip.arg("-o").arg(&stripped).arg(from))?;
+        let bytes = read(&stripped);
         let _ = fs::remove_file(&stripped);
         self.add(name, PROGRAM, bytes?);
-        // A static program has none, and one of another architecture must be static.
-        let list = answer(Command::new("ldd").arg(from)).unwrap_or_default();
-        for library in libraries(&list) {
-            self.add(library, PROGRAM, read(Path::new(library))?);
-        }
         Ok(())
     }
 
@@ -111,16 +107,6 @@ fn pad(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(4), 0);
 }
 
-/// Paths in what `ldd` prints. What has none is the kernel's own.
-fn libraries(list: &str) -> impl Iterator<Item = &str> {
-    list.lines()
-        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
-}
-
-fn tempfile(beside: &Path, name: &str) -> std::path::PathBuf {
-    beside.with_file_name(format!("{name}-{}.stripped", std::process::id()))
-}
-
 fn read(path: &Path) -> Result<Vec<u8>, Failed> {
     fs::read(path)
         .map_err(|error| Failed::new(format!("cannot read `{}`: {error}", path.display())))
@@ -128,7 +114,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failed> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Archive, FILE, libraries};
+    use super::{Archive, FILE};
 
     #[test]
     fn an_archive_is_what_the_format_says() {
@@ -144,14 +130,5 @@ mod tests {
         assert!(text.contains("a/b\0\0\0hello\0\0\x00070701"), "{text:?}");
         assert!(text.ends_with("TRAILER!!!\0\0\0\0"), "{text:?}");
         assert_eq!(text.len() % 4, 0);
-    }
-
-    #[test]
-    fn libraries_have_paths() {
-        let list = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/libc.so.6 (0x0000)\n\
-                    \t/lib64/ld-linux-x86-64.so.2 (0x0000)\n";
-        let found: Vec<_> = libraries(list).collect();
-        assert_eq!(found, ["/lib/libc.so.6", "/lib64/ld-linux-x86-64.so.2"]);
-        assert_eq!(libraries("\tstatically linked\n").count(), 0);
     }
 }

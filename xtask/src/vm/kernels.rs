@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use crate::architecture::Architecture;
 use crate::command::{Failed, answer, run, say};
 
 /// A series of kernels that is supported.
@@ -56,24 +57,15 @@ enum Archive {
     Security,
 }
 
-/// Modules that the checks need: a cable, and what takes a program behind XDP where the
-/// kernel has no TCX.
-const MODULES: &[&str] = &["cls_bpf", "sch_ingress", "veth"];
+/// Modules that the checks need: a cable, what takes a program behind XDP where the kernel
+/// has no TCX, and whose a connection is.
+const MODULES: &[&str] = &["cls_bpf", "sch_ingress", "tcp_diag", "veth"];
 
 /// Drivers of the cards that [`super::machine`] emulates.
 const CARDS: &[&str] = &["e1000e", "virtio_net", "vmxnet3"];
 
 /// How long lists of packages are taken as current.
 const CURRENT: Duration = Duration::from_secs(24 * 3600);
-
-/// A processor that can be emulated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Architecture {
-    /// Of PCs.
-    X86_64,
-    /// Of ARM, 64 bits.
-    Aarch64,
-}
 
 impl Series {
     /// Cards are those of PCs.
@@ -85,43 +77,6 @@ impl Series {
     fn modules(&self, architecture: Architecture) -> impl Iterator<Item = &'static str> {
         let cards = self.has_cards(architecture).then_some(CARDS);
         MODULES.iter().chain(cards.into_iter().flatten()).copied()
-    }
-}
-
-impl Architecture {
-    /// This machine's.
-    pub(crate) const HOST: Self = if cfg!(target_arch = "aarch64") {
-        Self::Aarch64
-    } else {
-        Self::X86_64
-    };
-
-    /// By the name that compilers use.
-    pub(super) fn named(name: &OsStr) -> Result<Self, Failed> {
-        match name.to_str() {
-            Some("x86_64") => Ok(Self::X86_64),
-            Some("aarch64") => Ok(Self::Aarch64),
-            _ => Err(Failed::usage(format!(
-                "architecture `{}` cannot be emulated; `x86_64` and `aarch64` can",
-                name.display()
-            ))),
-        }
-    }
-
-    /// As compilers call it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::X86_64 => "x86_64",
-            Self::Aarch64 => "aarch64",
-        }
-    }
-
-    /// As Debian calls it.
-    fn debian(self) -> &'static str {
-        match self {
-            Self::X86_64 => "amd64",
-            Self::Aarch64 => "arm64",
-        }
     }
 }
 

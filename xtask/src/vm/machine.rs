@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::initramfs::Archive;
-use super::kernels::{Architecture, Kernel};
+use super::kernels::Kernel;
+use crate::architecture::Architecture;
 use crate::command::{Failed, display};
 
 /// First word of what the guest reports, as in `tests/src/vm/guest.rs`.
@@ -83,16 +84,18 @@ pub(super) fn boot(
     command.args(["--foreground", PATIENCE]);
     let console = match kernel.architecture {
         Architecture::X86_64 => {
-            command.arg("qemu-system-x86_64");
+            command.args(["qemu-system-x86_64", "-cpu", "max"]);
             "ttyS0"
         }
         Architecture::Aarch64 => {
-            command.args(["qemu-system-aarch64", "-machine", "virt"]);
+            // With all that there is, most of the time goes into signatures of pointers.
+            command.args(["qemu-system-aarch64", "-cpu", "neoverse-n1"]);
+            command.args(["-machine", "virt"]);
             "ttyAMA0"
         }
     };
     command
-        .args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "2048"])
+        .args(["-accel", "tcg", "-smp", "2", "-m", "2048"])
         .args(["-nodefaults", "-display", "none", "-serial", "stdio"])
         .args(["-no-reboot", "-kernel"])
         .arg(&kernel.image)

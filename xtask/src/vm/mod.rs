@@ -14,15 +14,14 @@ mod kernels;
 mod machine;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::Command;
 
+use crate::architecture::Architecture;
 use crate::command::{Failed, run, say};
-use crate::setup;
 use crate::test::required;
-use crate::workspace::Workspace;
+use crate::workspace::{Profile, Workspace};
+use crate::{musl, setup};
 use initramfs::Archive;
-pub(crate) use kernels::Architecture;
 use kernels::{KERNELS, Series};
 pub(crate) use machine::Outcome;
 
@@ -30,21 +29,17 @@ pub(crate) use machine::Outcome;
 struct Wanted {
     series: Vec<&'static Series>,
     architecture: Architecture,
-    /// Binaries that were built elsewhere: kordon's, and `kordon-vm`.
-    binaries: Option<(PathBuf, PathBuf)>,
-    /// Built as tests are, which takes less time than a release.
-    dev: bool,
+    profile: Profile,
     /// Of kernels with drivers of cards, no more than what is checked of those.
     cards: bool,
 }
 
-/// `cargo xtask vm [--dev] [--cards] [--arch ARCH --kordon FILE --guest FILE] [SERIES]…`.
+/// `cargo xtask vm [--dev] [--cards] [--arch ARCH] [SERIES]…`.
 pub(crate) fn task(arguments: &[OsString]) -> Result<(), Failed> {
     let wanted = parse(arguments)?;
     let workspace = Workspace::find()?;
     setup::for_building()?;
-    setup::for_machines(wanted.architecture)?;
-    let outcome = boot_all(&workspace, &wanted)?;
+    let outcome = boot(&workspace, &wanted)?;
     println!(
         "{} passed, {} failed, {} skipped",
         outcome.passed,
@@ -57,42 +52,42 @@ pub(crate) fn task(arguments: &[OsString]) -> Result<(), Failed> {
     Ok(())
 }
 
-/// All kernels, with the release binary. A kernel that cannot be had is a skip.
+/// All kernels on this machine's processor, and the oldest on others, with static binaries
+/// that are built as tests are. A kernel that cannot be had is a skip.
 pub(crate) fn all(workspace: &Workspace) -> Result<Outcome, Failed> {
-    setup::for_machines(Architecture::HOST)?;
-    let wanted = Wanted {
-        series: KERNELS.iter().collect(),
-        architecture: Architecture::HOST,
-        binaries: None,
-        dev: false,
-        cards: false,
-    };
-    boot_all(workspace, &wanted)
+    let mut outcome = Outcome::default();
+    for architecture in Architecture::ALL {
+        let all = architecture == Architecture::HOST;
+        let series = KERNELS.iter().take(if all { KERNELS.len() } else { 1 });
+        let wanted = Wanted {
+            series: series.collect(),
+            architecture,
+            profile: Profile::Test,
+            cards: false,
+        };
+        outcome.add(boot(workspace, &wanted)?);
+    }
+    Ok(outcome)
 }
 
 fn parse(arguments: &[OsString]) -> Result<Wanted, Failed> {
     let mut wanted = Wanted {
         series: Vec::new(),
         architecture: Architecture::HOST,
-        binaries: None,
-        dev: false,
+        profile: Profile::Release,
         cards: false,
     };
-    let (mut kordon, mut guest) = (None, None);
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
-        let mut value = || {
-            arguments
-                .next()
-                .cloned()
-                .ok_or_else(|| Failed::usage(format!("`{}` wants a value", argument.display())))
-        };
         match argument.to_str() {
-            Some("--dev") => wanted.dev = true,
+            Some("--dev") => wanted.profile = Profile::Test,
             Some("--cards") => wanted.cards = true,
-            Some("--arch") => wanted.architecture = Architecture::named(&value()?)?,
-            Some("--kordon") => kordon = Some(PathBuf::from(value()?)),
-            Some("--guest") => guest = Some(PathBuf::from(value()?)),
+            Some("--arch") => {
+                let name = arguments
+                    .next()
+                    .ok_or_else(|| Failed::usage("`--arch` wants a value"))?;
+                wanted.architecture = Architecture::named(name)?;
+            }
             name => {
                 let series = KERNELS.iter().find(|series| Some(series.name) == name);
                 wanted.series.push(series.ok_or_else(|| {
@@ -109,61 +104,54 @@ fn parse(arguments: &[OsString]) -> Result<Wanted, Failed> {
     if wanted.series.is_empty() {
         wanted.series = KERNELS.iter().collect();
     }
-    wanted.binaries = match (kordon, guest) {
-        (Some(kordon), Some(guest)) => Some((kordon, guest)),
-        (None, None) if wanted.architecture == Architecture::HOST => None,
-        _ => {
-            return Err(Failed::usage(
-                "another architecture's binaries are built elsewhere: give both, \
-                 `--kordon FILE` and `--guest FILE` (`kordon-vm` of package kordon-tests)",
-            ));
-        }
-    };
     Ok(wanted)
 }
 
-fn boot_all(workspace: &Workspace, wanted: &Wanted) -> Result<Outcome, Failed> {
+fn boot(workspace: &Workspace, wanted: &Wanted) -> Result<Outcome, Failed> {
+    let Wanted {
+        series,
+        architecture,
+        profile,
+        cards,
+    } = wanted;
+    setup::for_machines(*architecture)?;
     let folder = workspace.target("vm");
-    // What the host says is asked of a binary that runs here.
-    let (host_kordon, host_guest) = if wanted.dev {
-        (
-            workspace.build_dev("kordon", "kordon")?,
-            workspace.build_dev("kordon-tests", "kordon-vm")?,
-        )
-    } else {
-        (
-            workspace.build_kordon()?,
-            workspace.build_tool("kordon-vm")?,
-        )
-    };
-    let (kordon, guest) = wanted
-        .binaries
-        .clone()
-        .unwrap_or_else(|| (host_kordon.clone(), host_guest.clone()));
+    // What the host says is asked of binaries of its own.
     let data = folder.join("data");
-    run(Command::new(&host_guest)
-        .arg("prepare")
-        .arg("--kordon")
-        .arg(&host_kordon)
-        .arg("--into")
-        .arg(&data))?;
+    run(
+        Command::new(workspace.build("kordon-tests", "kordon-vm", *profile)?)
+            .arg("prepare")
+            .arg("--kordon")
+            .arg(workspace.build("kordon", "kordon", *profile)?)
+            .arg("--into")
+            .arg(&data),
+    )?;
     let mut archive = Archive::default();
-    archive.program("init", &guest)?;
-    archive.program("kordon", &kordon)?;
+    for (name, package, binary) in [
+        ("kordon", "kordon", "kordon"),
+        ("init", "kordon-tests", "kordon-vm"),
+    ] {
+        let program = musl::build(workspace, *architecture, package, binary, *profile)?;
+        archive.program(name, &program, *architecture)?;
+    }
     archive.folder("data", &data)?;
     let mut outcome = Outcome::default();
-    for series in &wanted.series {
-        let kernel = match kernels::fetch(series, wanted.architecture, &folder) {
+    for series in series {
+        let kernel = match kernels::fetch(series, *architecture, &folder) {
             Ok(kernel) => kernel,
             Err(failed) => {
-                let why = format!("Linux {}: {failed}", series.name);
+                let why = format!("Linux {} {}: {failed}", series.name, architecture.name());
                 println!("SKIPPED: {why}");
                 outcome.skips.push(why);
                 continue;
             }
         };
-        say(format_args!("booting Linux {}", kernel.version));
-        let checks: &[&str] = match (kernel.cards, wanted.cards) {
+        say(format_args!(
+            "booting Linux {} {}",
+            kernel.version,
+            architecture.name()
+        ));
+        let checks: &[&str] = match (kernel.cards, cards) {
             (false, _) => &["plain"],
             (true, false) => &["plain", "cards"],
             (true, true) => &["cards"],

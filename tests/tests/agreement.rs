@@ -152,7 +152,10 @@ impl Case {
     /// Adds what differs, each kind once, with everything that shows it again.
     fn check(&self, kernel: &mut Option<Kernel>, frames: usize, differences: &mut Differences) {
         let router = judge::Router {
-            interface: self.router.interface.clone(),
+            ports: vec![PortSpec {
+                logical: self.router.interface.clone().unwrap_or_default(),
+                drop_unknown: false,
+            }],
             addresses: self.router.addresses.clone(),
             connected: judge::Router::connected_everywhere(&self.policy, &self.router.connected),
         };

@@ -12,12 +12,14 @@ use toml::de::DeTable;
 
 mod asndb;
 mod bmp;
+mod named;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
     asndb::Updates,
     bmp::{Bmp, USERS as BMP_USERS},
+    named::meant,
 };
 
 use crate::{

@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use place::{Place, frames, pcap};
+use place::{POLICY, Place, frames, pcap};
 
 /// Every file and what is in it.
 fn everything(place: &Place) -> Vec<(PathBuf, Vec<u8>)> {
@@ -254,6 +254,106 @@ fn explain_agrees_with_replay() {
     ));
     // 198.51.100.0 to .99: the largest prefix around .97 in it is a /30.
     assert_eq!(said.json()["prefix"], "198.51.100.96/30");
+}
+
+/// Zones and `unknown_vlans` depend on the interface: a verdict without it is one only where
+/// all agree.
+#[test]
+fn a_verdict_is_that_of_its_interface() {
+    let place = Place::new();
+    let named = POLICY.replace(
+        "vlans = [20, \"100.5\"]",
+        "vlans = [20]\ninterfaces = [\"trunk\"]",
+    );
+    place.write("some.toml", &named);
+    let all = named.replace("vlans = [40]", "vlans = [40]\ninterfaces = [\"trunk\"]");
+    place.write("all.toml", all);
+    let interface =
+        "[[interface]]\ndevice = \"eth1\"\nname = \"trunk\"\nunknown_vlans = \"drop\"\n";
+    place.write("one.kordon", interface);
+    place.write(
+        "two.kordon",
+        format!("{interface}[[interface]]\ndevice = \"eth2\"\n"),
+    );
+    let packet = "--asn-db asn.csv --src 10.20.0.5 --dst 203.0.113.7 --engine reference --json";
+    for (line, expected) in [
+        ("all.toml --vlan 20", "drop rule trunk"),
+        (
+            "some.toml --vlan 20",
+            "`trunk`: drop (rule `hostile`), any other: pass (no-zone)",
+        ),
+        ("some.toml --vlan 20 --interface trunk", "drop rule trunk"),
+        ("some.toml --vlan 30", "pass no-zone null"),
+        (
+            "some.toml --vlan 20 --interface nosuch",
+            "interfaces are: `trunk`",
+        ),
+        (
+            "all.toml --vlan 20 --interface trank",
+            "did you mean `trunk`",
+        ),
+        ("some.toml --vlan 20 --config one.kordon", "drop rule trunk"),
+        (
+            "some.toml --vlan 30 --config one.kordon",
+            "drop no-zone trunk",
+        ),
+        (
+            "some.toml --vlan untagged --config one.kordon",
+            "drop no-zone trunk",
+        ),
+        (
+            "some.toml --vlan 30 --config two.kordon",
+            "`trunk`: drop (no-zone), `eth2`: pass (no-zone)",
+        ),
+        (
+            "some.toml --vlan 20 --config two.kordon --interface eth1",
+            "drop rule trunk",
+        ),
+        (
+            "some.toml --vlan 20 --config two.kordon --interface eth2",
+            "pass no-zone eth2",
+        ),
+    ] {
+        let said = place.kordon(&format!("explain --policy {line} {packet}"));
+        let answer = said.json();
+        if said.code == 0 {
+            let word = |field: &str| answer[field].as_str().unwrap_or("null").to_owned();
+            let words = ["action", "reason", "interface"].map(word).join(" ");
+            assert_eq!(words, expected, "{line}");
+            let why = answer["why"][0].as_str().unwrap();
+            let counter = match words.as_str() {
+                "drop no-zone trunk" => "kordon_interface_packets_total",
+                "pass no-zone null" => "kordon_interface_unpoliced_packets_total",
+                _ => "",
+            };
+            assert!(why.contains(counter), "{line}: {why}");
+        } else {
+            assert!(
+                said.code == 2 && said.err.contains(expected),
+                "{line}: {}",
+                said.err
+            );
+        }
+    }
+    let replay = "replay --asn-db asn.csv --engine reference capture.pcap --policy";
+    for (line, expected) in [
+        ("all.toml", "drop"),
+        ("some.toml --interface trunk", "drop"),
+        ("some.toml --config two.kordon --interface eth2", "pass"),
+        (
+            "some.toml",
+            "packet 1: the verdict depends on the interface",
+        ),
+        (
+            "some.toml --interface nosuch",
+            "there is no interface `nosuch`",
+        ),
+    ] {
+        let said = place.kordon(&format!("{replay} {line}"));
+        let first = said.out.lines().next().unwrap_or_default();
+        let found = if said.code == 0 { first } else { &said.err };
+        assert!(found.contains(expected), "{line}: {}{}", said.out, said.err);
+    }
 }
 
 #[test]

@@ -198,7 +198,8 @@ impl From<EngineName> for Engine {
 /// What is known of the router without asking it.
 #[derive(Debug, Args)]
 pub(super) struct Offline {
-    /// Logical name of the interface that packets arrive on.
+    /// The interface that packets arrive on, by its name in `kordon.toml` or its device [default:
+    /// all, if the verdict is the same on each]
     #[arg(long, value_name = "NAME")]
     pub(super) interface: Option<String>,
     /// An address of the router, for the set `router`.
@@ -249,6 +250,9 @@ pub(super) struct Replay {
     pub(super) databases: Databases,
     #[command(flatten)]
     pub(super) offline: Offline,
+    /// Configuration, for its interfaces [default: /etc/kordon/kordon.toml, if it is there]
+    #[arg(long, value_name = "FILE", env = "KORDON_CONFIG")]
+    pub(super) config: Option<PathBuf>,
     /// pcap or pcapng; `-` is standard input.
     pub(super) capture: PathBuf,
 }

@@ -1,36 +1,47 @@
 //! `explain` and `replay`: verdicts on packets that touch no interface.
 
-use std::io::Write as _;
+use std::{io::Write as _, path::Path};
 
 use serde::Serialize;
 
 use super::{
     Output,
-    arguments::{Explain, Offline, Replay},
+    arguments::{CONFIG, Explain, Offline, Replay},
     failure::Failure,
     offline::load_policy,
     say, view,
 };
 use crate::{
     capture::Capture,
+    config,
     control::{client, protocol::Request},
-    judge::{self, ExplainQuery, Judge, Router, Row},
+    judge::{self, ExplainQuery, Judge, QueryError, Router, Row},
     policy::Policy,
 };
 
 impl Offline {
-    fn router(&self, policy: &Policy) -> Router {
-        Router {
-            interface: self.interface.clone(),
+    fn router(&self, policy: &Policy, config: Option<&Path>) -> Result<Router, Failure> {
+        let configured = match config::load(config.unwrap_or(CONFIG.as_ref())) {
+            (Some(config), _) => config.interfaces,
+            (None, found) if config.is_some() => return Err(found.into()),
+            // The policy may be another router's, or this no router at all.
+            (None, _) => Vec::new(),
+        };
+        Ok(Router {
+            ports: judge::ports(&configured, Some(policy), self.interface.as_deref())?,
             addresses: self.router_addr.clone(),
             connected: Router::connected_everywhere(policy, &self.connected),
-        }
+        })
     }
 }
 
 /// What to do where the kernel says no.
-fn kernel(error: &anyhow::Error) -> Failure {
-    let failure = Failure::from_error(error);
+fn kernel(error: anyhow::Error) -> Failure {
+    let error = match error.downcast::<QueryError>() {
+        Ok(error) => return error.into(),
+        Err(error) => error,
+    };
+    let failure = Failure::from_error(&error);
     if nix::unistd::geteuid().is_root() {
         return failure;
     }
@@ -52,9 +63,10 @@ pub(super) fn explain(arguments: Explain, output: &mut Output) -> Result<(), Fai
         Some(path) => {
             let db = arguments.databases.open()?;
             let policy = load_policy(path, &db)?;
-            let router = arguments.offline.router(&policy);
+            let config = arguments.instance.config.as_deref();
+            let router = arguments.offline.router(&policy, config)?;
             let engine = arguments.offline.engine.into();
-            judge::explain(&policy, &db, &router, &query, engine).map_err(|e| kernel(&e))?
+            judge::explain(&policy, &db, &router, &query, engine).map_err(kernel)?
         }
         None if arguments.databases.given() => {
             return Err(Failure::usage(
@@ -83,9 +95,10 @@ pub(super) fn replay(arguments: &Replay, output: &mut Output) -> Result<(), Fail
     let mut capture = Capture::open(&arguments.capture).map_err(failed)?;
     let db = arguments.databases.open()?;
     let policy = load_policy(&arguments.policy, &db)?;
-    let router = arguments.offline.router(&policy);
-    let mut judge = Judge::new(&policy, &db, &router, arguments.offline.engine.into())
-        .map_err(|e| kernel(&e))?;
+    let config = arguments.config.as_deref();
+    let router = arguments.offline.router(&policy, config)?;
+    let engine = arguments.offline.engine.into();
+    let mut judge = Judge::new(&policy, &db, &router, engine).map_err(kernel)?;
     let mut packet = 0;
     let mut cut = 0;
     let mut sums = view::Sums::default();
@@ -97,9 +110,7 @@ pub(super) fn replay(arguments: &Replay, output: &mut Output) -> Result<(), Fail
         };
         packet += 1;
         cut += u64::from(frame.cut);
-        let (row, _) = judge
-            .row(&frame.bytes)
-            .map_err(|e| Failure::from_error(&e.context(format!("packet {packet}"))))?;
+        let (row, _) = judge.row(&frame.bytes).map_err(|e| of_packet(packet, e))?;
         if output.json {
             let line = Line { packet, row: &row };
             serde_json::to_writer(&mut output.out, &line).map_err(std::io::Error::from)?;
@@ -120,6 +131,15 @@ pub(super) fn replay(arguments: &Replay, output: &mut Output) -> Result<(), Fail
         say(sums);
     }
     end
+}
+
+fn of_packet(packet: u64, error: anyhow::Error) -> Failure {
+    match error.downcast::<QueryError>() {
+        Ok(QueryError { message, help }) => {
+            Failure::usage(format!("packet {packet}: {message}"), help)
+        }
+        Err(e) => Failure::from_error(&e.context(format!("packet {packet}"))),
+    }
 }
 
 fn failed(error: crate::capture::CaptureError) -> Failure {

@@ -98,10 +98,14 @@ pub(super) fn status(value: &Value) -> String {
         page.line(
             "interface",
             format!(
-                "{} ({}), {}, {attached}",
+                "{} ({}), {}, {attached}{}",
                 text(&interface["name"]),
                 text(&interface["device"]),
-                text(&interface["mode"])
+                text(&interface["mode"]),
+                match interface["unknown_vlans"] == "drop" {
+                    true => ", frames of no zone are dropped",
+                    false => "",
+                }
             ),
         );
     }

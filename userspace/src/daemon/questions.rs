@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     asn::AsnDb,
+    config::Interface,
     control::{protocol::Request, server::Call},
-    judge::{Engine, ExplainQuery, QueryError, Router, explain},
+    judge::{Engine, ExplainQuery, QueryError, Router, explain, ports},
     lookup::{LIMIT, MAX_LIMIT, lookup},
     policy::Policy,
 };
@@ -102,6 +103,7 @@ struct Asked {
     bgp: Option<Bgp>,
     addresses: Vec<IpAddr>,
     connected: std::collections::BTreeMap<String, Vec<ipnet::IpNet>>,
+    interfaces: Vec<Interface>,
     /// The kernel has what was there before, not what was made of these.
     kept: bool,
 }
@@ -125,13 +127,16 @@ impl Asked {
             bgp: core.bgp.clone(),
             addresses: environment.router.clone(),
             connected: environment.connected.clone(),
+            interfaces: core.config.interfaces.clone(),
             kept: core.troubles.is_kept(),
         })
     }
 
     fn explain(&self, query: &ExplainQuery) -> Result<Value, Refusal> {
+        let ports = ports(&self.interfaces, None, query.interface.as_deref())
+            .map_err(|e| Refusal::new(e.message, e.help))?;
         let router = Router {
-            interface: query.interface.clone(),
+            ports,
             addresses: self.addresses.clone(),
             connected: self.connected.clone(),
         };

@@ -195,6 +195,7 @@ impl Core {
                     "device": device.config.device,
                     "mode": mode,
                     "attached": attached,
+                    "unknown_vlans": if device.config.drop_unknown { "drop" } else { "pass" },
                     "guard": device.hook.map(Hook::as_str),
                     "missed": device.watch.hidden + device.watch.uncalled,
                 })

@@ -45,6 +45,10 @@ pub fn explain(
     }
     .all();
     let mut answer = serde_json::to_value(&row)?;
+    answer["interface"] = match &router.ports[..] {
+        [port] if !port.logical.is_empty() => port.logical.clone().into(),
+        _ => Value::Null,
+    };
     answer["prefix"] = serde_json::to_value(found.and_then(|found| found.prefix))?;
     let evidence = row.judged.map(|address| db.evidence(address));
     answer["evidence"] = serde_json::to_value(evidence.unwrap_or_default())?;
@@ -63,11 +67,19 @@ struct Words<'a> {
 
 impl Words<'_> {
     fn all(&self) -> Vec<String> {
-        let place = self.query.place();
+        let place = self.query.place(&self.router.ports);
         let Some(zone) = self.row.zone.as_deref() else {
-            return vec![format!(
-                "no zone has {place}: kordon lets the packet pass and does not count it"
-            )];
+            let action = match self.row.action {
+                "drop" => {
+                    "`unknown_vlans = \"drop\"` of the interface drops the packet; it is counted \
+                     in `kordon_interface_packets_total`"
+                }
+                _ => {
+                    "kordon lets the packet pass; it is counted in \
+                     `kordon_interface_unpoliced_packets_total`"
+                }
+            };
+            return vec![format!("no zone has {place}: {action}")];
         };
         let mut why = vec![format!("zone {} has {place}", quoted(zone))];
         let Some(zone) = self.policy.zones.iter().find(|z| z.name == zone) else {

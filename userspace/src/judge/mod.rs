@@ -7,6 +7,7 @@
 
 mod explain;
 mod image;
+mod ports;
 mod query;
 
 use std::{collections::BTreeMap, net::IpAddr};
@@ -22,6 +23,7 @@ use serde::Serialize;
 pub use self::{
     explain::explain,
     image::Image,
+    ports::ports,
     query::{ExplainQuery, QueryError},
 };
 use crate::{
@@ -31,6 +33,7 @@ use crate::{
         generation::{Environment, PortSpec},
     },
     datapath::probe::Prober,
+    diagnostic::quoted,
     policy::model::Policy,
 };
 
@@ -51,8 +54,8 @@ pub enum Engine {
 /// What is known offline of the router.
 #[derive(Clone, Debug, Default)]
 pub struct Router {
-    /// Logical name of the interface that frames arrive on.
-    pub interface: Option<String>,
+    /// The interface that frames arrive on, or all that it may be; none: one without a name.
+    pub ports: Vec<PortSpec>,
     /// The router's own addresses.
     pub addresses: Vec<IpAddr>,
     /// By zone, prefixes for `sources = "connected"`; absent: unchecked.
@@ -104,6 +107,7 @@ pub struct Row {
 /// A policy and a database, ready to judge frames.
 pub struct Judge<'a> {
     db: &'a AsnDb,
+    ports: Vec<PortSpec>,
     image: Image,
     directory: Directory,
     prober: Option<Prober>,
@@ -156,7 +160,7 @@ pub fn ip_addr(address: Address) -> IpAddr {
 }
 
 impl<'a> Judge<'a> {
-    /// Compiles a policy for one interface.
+    /// Compiles a policy for the interfaces that frames may arrive on.
     ///
     /// # Errors
     /// When the policy does not fit, or the kernel cannot load the program.
@@ -166,13 +170,14 @@ impl<'a> Judge<'a> {
         router: &Router,
         engine: Engine,
     ) -> anyhow::Result<Self> {
+        let mut ports = router.ports.clone();
+        if ports.is_empty() {
+            ports.push(PortSpec::default());
+        }
         let environment = Environment {
             router: router.addresses.clone(),
             connected: router.connected.clone(),
-            ports: vec![PortSpec {
-                logical: router.interface.clone().unwrap_or_default(),
-                drop_unknown: false,
-            }],
+            ports: ports.clone(),
         };
         let mut directory = Directory::default();
         let image = Image::compile(policy, db, &environment, &mut directory)?;
@@ -186,6 +191,7 @@ impl<'a> Judge<'a> {
         };
         Ok(Self {
             db,
+            ports,
             image,
             directory,
             prober,
@@ -196,14 +202,37 @@ impl<'a> Judge<'a> {
     /// Judges one frame.
     ///
     /// # Errors
-    /// When the kernel cannot run it, or says something else than the library.
+    /// When the kernel cannot run it, or says something else than the library, and when its
+    /// verdict depends on which of several interfaces it arrived on ([`QueryError`]).
     pub fn row(&mut self, frame: &[u8]) -> anyhow::Result<(Row, Trace)> {
+        let first = self.row_on(0, frame)?;
+        let mut rows = vec![first.0.clone()];
+        for port in 1..self.ports.len() as u32 {
+            rows.push(self.row_on(port, frame)?.0);
+        }
+        if rows.iter().all(|row| *row == first.0) {
+            return Ok(first);
+        }
+        let words = self.ports.iter().zip(&rows).map(|(port, row)| {
+            let why = match &row.rule {
+                Some(rule) => format!("rule {}", quoted(rule)),
+                None => row.reason.to_owned(),
+            };
+            format!("{}: {} ({why})", ports::word(port), row.action)
+        });
+        let words: Vec<String> = words.collect();
+        let message = format!("the verdict depends on the interface; {}", words.join(", "));
+        let help = "`--interface NAME` says which one is meant".to_owned();
+        Err(QueryError { message, help }.into())
+    }
+
+    fn row_on(&mut self, port: u32, frame: &[u8]) -> anyhow::Result<(Row, Trace)> {
         let mut trace = Trace::default();
-        let verdict = decide(frame, 0, &self.image, &mut self.work, &mut trace);
+        let verdict = decide(frame, port, &self.image, &mut self.work, &mut trace);
         let mut engine = None;
         match &mut self.prober {
             Some(prober) if RUNNABLE.contains(&frame.len()) => {
-                let said = prober.run(frame, 0)?;
+                let said = prober.run(frame, port)?;
                 let library = ProbeOutput::from(&verdict);
                 anyhow::ensure!(
                     said == library,

@@ -1,15 +1,16 @@
 //! The packet that `explain` is asked about, and its bytes on the wire.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::diagnostic::quoted;
+use super::ports::word;
+use crate::{compile::generation::PortSpec, diagnostic::quoted};
 
 /// A packet in an administrator's words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExplainQuery {
-    /// Logical interface; any when absent.
+    /// Interface, by its name or its device; whichever when absent.
     pub interface: Option<String>,
     /// `20` or `100.5`; untagged when absent.
     pub vlan: Option<String>,
@@ -30,13 +31,13 @@ pub struct QueryError {
     /// What is wrong.
     pub message: String,
     /// What would cure it.
-    pub help: &'static str,
+    pub help: String,
 }
 
 fn wrong<T>(message: impl Into<String>, help: &'static str) -> Result<T, QueryError> {
     Err(QueryError {
         message: message.into(),
-        help,
+        help: help.to_owned(),
     })
 }
 
@@ -171,14 +172,20 @@ impl ExplainQuery {
         Ok(frame)
     }
 
-    /// The tags and the interface, in words.
-    pub(super) fn place(&self) -> String {
+    /// The tags and the interfaces, in words.
+    pub(super) fn place(&self, ports: &[PortSpec]) -> String {
         let mut place = match self.vlan.as_deref().filter(|vlan| *vlan != "untagged") {
             Some(vlan) => format!("VLAN {vlan}"),
             None => "untagged frames".to_owned(),
         };
-        if let Some(interface) = &self.interface {
-            let _ = write!(place, " on interface {}", quoted(interface));
+        match ports {
+            [] => {}
+            [port] if port.logical.is_empty() => {}
+            [port] => place += &format!(" on interface {}", word(port)),
+            _ => {
+                let words: Vec<String> = ports.iter().map(word).collect();
+                place += &format!(" on the interfaces {}", words.join(", "));
+            }
         }
         place
     }

@@ -86,6 +86,7 @@ fn what_is_refused_changes_nothing() -> Result<()> {
         .map(|n| format!("[zone.z{n}]\nvlans = [{}]\n", n + 100))
         .collect();
     router.write("many.toml", many)?;
+    router.write("country.csv", "192.0.2.0,192.0.2.255,SE\n")?;
     router.write("short.csv", "198.51.100.0\n")?;
     router.write(
         "cut.csv.gz",
@@ -112,7 +113,15 @@ fn what_is_refused_changes_nothing() -> Result<()> {
         ),
         (
             vec!["block", "SE", "--zone", "cameras"],
-            "no address block of `SE`",
+            "no source of the ASN database has address blocks of countries: `SE`",
+        ),
+        (
+            vec!["block", "SE", "--zone", "cameras"],
+            "add `countries` to `[asndb]`",
+        ),
+        (
+            vec!["asndb", "import", "--country-db", &path("country.csv")],
+            "name every file in one command",
         ),
         (vec!["apply", &path("list.toml")], "no.txt"),
         (vec!["apply", &path("many.toml")], "256"),
@@ -243,6 +252,11 @@ fn changes_come_and_go() -> Result<()> {
     controller.cli(&["unblock", "AS64502", "--zone", "cameras"])?;
     assert!(!drops(&router, OTHER)?);
     controller.cli(&["block", "192.0.2.0/24", "--zone", "*", "--for", "3s"])?;
+    let said = refused(&controller, &["unblock", OTHER, "--zone", "*"])?;
+    assert!(
+        said.contains("it is in `block 192.0.2.0/24 --zone '*'`"),
+        "{said}"
+    );
     assert!(drops(&router, OTHER)?);
     until("the block has ended", || Ok(!drops(&router, OTHER)?))?;
     controller.cli(&["allow", BLOCKED, "--zone", "cameras"])?;
@@ -273,6 +287,12 @@ fn changes_come_and_go() -> Result<()> {
     assert_eq!(said["changed"], true);
     assert!(drops(&router, OTHER)?);
     until("it was rolled back", || Ok(!drops(&router, OTHER)?))?;
+    until("who is late is told", || {
+        Ok(
+            refused(&controller, &["confirm"])?
+                .contains("it was not confirmed in time: the policy"),
+        )
+    })?;
     // Given twice, it lasts longer, and is a trial all the same.
     controller.cli(&["apply", &file, "--confirm", "5s"])?;
     let said = controller.cli(&["apply", &file, "--confirm", "5m"])?;
@@ -314,7 +334,13 @@ fn changes_come_and_go() -> Result<()> {
     let metrics = Metrics::scrape(&router.wire.namespace)?;
     let failed = metrics.sum("kordon_policy_applies_total", &[("result", "failed")]);
     assert_eq!(failed, 1);
-    assert_eq!(controller.cli(&["status"])?["policy"]["drift"], true);
+    let status = controller.cli(&["status"])?;
+    assert_eq!(status["policy"]["drift"], true);
+    let notices = status["notices"].to_string();
+    assert!(
+        notices.contains("was refused") && notices.contains("[zone"),
+        "{notices}"
+    );
 
     // The next daemon has what this one had, whatever the file says.
     controller.signal(Signal::SIGTERM)?;
@@ -360,9 +386,9 @@ fn tells_who_changed_what(history: &Value, router: &Router) -> Result<()> {
         "not confirmed in time",
         &format!("apply {two} --confirm 3s"),
         "unblock AS64999 --zone cameras",
-        "block AS64999 --zone cameras",
+        "block AS64999 --zone cameras --yes",
         "unblock 0.0.0.0/0 --zone *",
-        "allow 0.0.0.0/0 --zone *",
+        "allow 0.0.0.0/0 --zone * --yes",
         "allow 198.51.100.9 --zone cameras",
         "an entry has ended",
         "block 192.0.2.0/24 --zone * --for 3s",

@@ -169,6 +169,24 @@ fn who_may_do_what() -> Result<()> {
             said(&output)
         );
     }
+    // As a service manager gives groups that the list of users does not have.
+    for (group, code) in [(READ, 0), ("nogroup", 3)] {
+        let mut command = Command::new("setpriv");
+        command
+            .arg(format!("--reuid={USER}"))
+            .arg("--regid=nogroup");
+        command.arg(format!("--groups={group}")).arg(&place.kordon);
+        command.args(["status", "--json", "--socket"]);
+        command
+            .arg(place.router.path("kordon.sock"))
+            .current_dir("/");
+        let output = command.output()?;
+        ensure!(
+            output.status.code() == Some(code),
+            "{group}: {}",
+            said(&output)
+        );
+    }
     let before = controller.cli(&["status"])?["policy"].clone();
     let policy = place.router.path("policy.toml");
     let table = place.router.path("asn.csv");
@@ -237,6 +255,67 @@ fn who_may_do_what() -> Result<()> {
         .args([OsStr::new("-c"), script.as_ref()])
         .output()?;
     ensure!(output.status.success(), "{}", said(&output));
+    Ok(())
+}
+
+/// What helps who may not do it: never the group of root, and never the disk.
+#[test]
+fn cures_of_who_may_not() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let place = Place::new("cures", binary)?;
+    let configuration = fs::read_to_string(place.router.path("kordon.toml"))?;
+    let configuration = configuration
+        .replace(CHANGE, "kordon-test-nowhere")
+        .replace(READ, "kordon-test-nowhere-either");
+    place.router.write("kordon.toml", configuration)?;
+    let (controller, _) = Controller::start(&place.router.place())?;
+    let output = place.as_member(READ, &["status"])?;
+    let denied = said(&output);
+    ensure!(output.status.code() == Some(3), "{denied}");
+    ensure!(!denied.contains("`root`"), "{denied}");
+    ensure!(denied.contains("groupadd --system kordon"), "{denied}");
+    drop(controller);
+
+    // By the socket that the configuration has, which is how a daemon is found by itself.
+    let socket = place.router.path("kordon.sock");
+    let configuration = fs::read_to_string(place.router.path("kordon.toml"))?
+        .replace("kordon-test-nowhere-either", READ)
+        .replace("kordon-test-nowhere", CHANGE);
+    let configuration = format!("{configuration}socket = \"{}\"\n", socket.display());
+    place.router.write("kordon.toml", configuration)?;
+    let (_controller, _) = Controller::start(&place.router.place())?;
+    let path = |name: &str| place.router.path(name).to_string_lossy().into_owned();
+    for name in ["kordon.toml", "asn.csv"] {
+        fs::set_permissions(place.router.path(name), fs::Permissions::from_mode(0o644))?;
+    }
+    for arguments in [
+        &["asndb", "update"][..],
+        &["asndb", "import", &path("asn.csv")],
+    ] {
+        let mut command = Command::new(&place.kordon);
+        command
+            .args(arguments)
+            .args(["--config", &path("kordon.toml")]);
+        let group = Group::from_name("nogroup")?.context("every machine has it")?;
+        command.current_dir("/").uid(USER).gid(group.gid.as_raw());
+        let output = command.output()?;
+        let denied = said(&output);
+        ensure!(output.status.code() == Some(3), "{arguments:?}: {denied}");
+        ensure!(
+            denied.contains(&format!("its group `{CHANGE}`")),
+            "{denied}"
+        );
+
+        // Its state folder names the daemon as well as its socket does.
+        let mut command = Command::new(&place.kordon);
+        command
+            .args(arguments)
+            .args(["--config", &path("kordon.toml")]);
+        let output = command.args(["--state-dir", &path("state")]).output()?;
+        ensure!(output.status.success(), "{arguments:?}: {}", said(&output));
+    }
     Ok(())
 }
 

@@ -138,13 +138,23 @@ pub const fn mode_word(mode: Mode) -> &'static str {
 /// Reads a configuration. One is returned exactly when there are no errors.
 #[must_use]
 pub fn load(path: &Path) -> (Option<Config>, Diagnostics) {
+    let (config, found) = salvage(path);
+    (config.filter(|_| found.ok()), found)
+}
+
+/// As [`load`], with what can be read in spite of errors; what has one is as if it was not
+/// there. For those who only want to know where a daemon is.
+#[must_use]
+pub fn salvage(path: &Path) -> (Option<Config>, Diagnostics) {
     let file = path.display().to_string();
     match crate::regular::read_text(path) {
-        Ok(text) => parse(path, &text),
+        Ok(text) => read(path, &text),
         Err(error) => {
             let help = match error.kind() {
                 std::io::ErrorKind::NotFound => "write one, or name another with `--config`",
                 std::io::ErrorKind::InvalidData => "save the file as UTF-8",
+                std::io::ErrorKind::IsADirectory => "name the file inside the folder",
+                std::io::ErrorKind::InvalidInput => "name a file with `--config`",
                 _ => "check the path and the permissions of the file and of its folders",
             };
             let message = format!("configuration {} cannot be read: {error}", quoted(&file));
@@ -157,6 +167,11 @@ pub fn load(path: &Path) -> (Option<Config>, Diagnostics) {
 /// when there are no errors.
 #[must_use]
 pub fn parse(path: &Path, text: &str) -> (Option<Config>, Diagnostics) {
+    let (config, found) = read(path, text);
+    (config.filter(|_| found.ok()), found)
+}
+
+fn read(path: &Path, text: &str) -> (Option<Config>, Diagnostics) {
     let file = path.display().to_string();
     let mut report = Report::new(&file, text.strip_prefix('\u{feff}').unwrap_or(text));
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -179,7 +194,7 @@ pub fn parse(path: &Path, text: &str) -> (Option<Config>, Diagnostics) {
         ));
     }
     found.sort(&file);
-    (config.filter(|_| found.ok()), found)
+    (config, found)
 }
 
 struct Reader<'r, 't> {

@@ -268,7 +268,8 @@ pub fn did_you_mean<'c>(
         })
         .filter(|(distance, candidate)| {
             // Short words are near to everything: at least half must agree.
-            *distance <= bound && distance * 2 < candidate.chars().count().max(2)
+            let one_too_many = candidate.len() == 2 && text.starts_with(candidate);
+            *distance <= bound && (one_too_many || distance * 2 < candidate.chars().count().max(2))
         })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -329,14 +330,16 @@ mod tests {
 
     #[test]
     fn guesses() {
-        let keys = ["vlans", "interfaces", "default"];
+        let keys = ["vlans", "interfaces", "default", "to"];
         for (text, expected) in [
             ("vlan", Some("vlans")),
             ("Vlans", Some("vlans")),
             ("interface", Some("interfaces")),
             ("defualt", Some("default")),
             ("default-action", Some("default")),
+            ("too", Some("to")),
             ("x", None),
+            ("tx", None),
             ("", None),
         ] {
             assert_eq!(did_you_mean(text, keys), expected, "{text}");

@@ -37,7 +37,7 @@ pub fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
             true => io::ErrorKind::IsADirectory,
             false => io::ErrorKind::InvalidInput,
         };
-        let words = format!("it is {}, not a file; move it away", kind(found));
+        let words = format!("it is {}, not a file", kind(found));
         Err(io::Error::new(kind_of_error, words))
     };
     if let Ok(metadata) = path.metadata() {

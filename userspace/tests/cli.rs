@@ -460,6 +460,65 @@ fn a_cut_capture() {
     );
 }
 
+/// What the environment says is not shown as if it had to be typed.
+#[test]
+fn usage_with_an_environment() {
+    let place = Place::new();
+    for line in ["block AS1", "status --expect-policy", "chekc"] {
+        let run = |set: bool| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_kordon"));
+            command.args(line.split(' ')).current_dir(place.path("."));
+            for name in ["CONFIG", "SOCKET", "BPFFS", "STATE_DIR"] {
+                let name = format!("KORDON_{name}");
+                match set {
+                    true => command.env(name, "x"),
+                    false => command.env_remove(name),
+                };
+            }
+            let output = command.output().unwrap();
+            assert_eq!(output.status.code(), Some(2));
+            String::from_utf8(output.stderr).unwrap()
+        };
+        assert_eq!(run(true), run(false), "{line}");
+    }
+}
+
+/// What nobody knows is said, not shown as dashes.
+#[test]
+fn lookups_of_nothing() {
+    let place = Place::new();
+    for (query, known) in [
+        ("AS99999", false),
+        ("9.9.9.9", false),
+        ("AS64500", true),
+        ("203.0.113.7", true),
+    ] {
+        let said = place.kordon(&format!("lookup {query} --asn-db asn.csv"));
+        assert_eq!(said.code, 0, "{}", said.err);
+        let says = said.out.contains("the ASN database knows nothing of it");
+        assert_eq!(says, !known, "{query}: {}", said.out);
+    }
+}
+
+/// An answer that cannot be written undoes nothing, and does not say that it did.
+#[test]
+fn an_answer_that_cannot_be_written() {
+    let place = Place::new();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_kordon"))
+        .args(["check", "policy.toml"])
+        .current_dir(place.path("."))
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("what was asked for is done all the same"),
+        "{said}"
+    );
+}
+
 /// Nobody reads on: no error, no panic.
 #[test]
 fn a_closed_pipe() {
@@ -598,7 +657,16 @@ fn bad_input() {
     place.write("zip.csv", b"PK\x03\x04");
     place.write("utf16.csv", b"\xff\xfe1\0");
     place.write("latin.toml", b"[zone.c\xe9]\n");
-    place.write("wrong.kordon", "polcy = \"p\"\n");
+    place.write(
+        "wrong.kordon",
+        "polcy = \"p\"\n[control]\nsocket = \"./none\"\n",
+    );
+    place.write("place.kordon", "[control]\nsocket = 1\n");
+    place.write("cut.kordon", "policy = \"p\n[control\n");
+    place.write(
+        "keys.kordon",
+        "state_dir = \"state\"\n[control]\nsocket = \"none\"\n[asndb]\nkey = [\"x\"]\n",
+    );
     let made = place.kordon("asndb import asn.csv --output snap");
     assert_eq!(made.code, 0, "{}", made.err);
     let mut snapshot = fs::read(place.path("snap")).unwrap();
@@ -689,7 +757,31 @@ fn bad_input() {
         (1, "replay --policy bad.toml capture.pcap", "bad.toml"),
         (1, "run --config nowhere.kordon", "nowhere.kordon"),
         (1, "run --config wrong.kordon", "did you mean `policy`"),
-        (1, "status --config wrong.kordon", "wrong.kordon"),
+        // What is wrong elsewhere is no reason not to ask the daemon.
+        (3, "status --config wrong.kordon", "did you mean `policy`"),
+        (
+            3,
+            "status --config wrong.kordon",
+            "cannot reach the daemon at `./none`",
+        ),
+        (3, "status --config place.kordon", "no daemon was asked"),
+        (
+            3,
+            "status --config place.kordon --socket none",
+            "daemon at `none`",
+        ),
+        (3, "status --config cut.kordon", "no daemon was asked"),
+        (
+            3,
+            "status --config /dev/null/x --socket none",
+            "daemon at `none`",
+        ),
+        (
+            1,
+            "asndb import asn.csv --config keys.kordon",
+            "did you mean `keys`",
+        ),
+        (1, "run --config folder", "name the file inside the folder"),
         (3, "status --socket none", "cannot reach the daemon"),
         (
             3,

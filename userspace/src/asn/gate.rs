@@ -164,6 +164,23 @@ pub fn warnings(difference: &Difference) -> Vec<Concern> {
     warnings
 }
 
+/// A kind of knowledge that `before` has and `after` has nothing of, in words: then a source
+/// was left out, and to take it all the same is no cure.
+#[must_use]
+pub fn left_out(before: &AsnDb, after: &AsnDb) -> Option<&'static str> {
+    if !before.origins.is_empty() && after.origins.is_empty() {
+        Some("none of its sources says who announces an address, which the database in use knows")
+    } else if before.has_country_blocks() && !after.has_country_blocks() {
+        Some("none of its sources has address blocks of countries, which the database in use has")
+    } else {
+        None
+    }
+}
+
+/// The cure for what an import leaves out.
+pub const NAME_ALL: &str = "an import replaces all that is in use: name every file in one command, \
+                            `kordon asndb import FILE… --country-db FILE`";
+
 /// Files of which only a part can be read: no beginning either.
 fn damages(found: &Diagnostics, concerns: &mut Vec<Concern>) {
     for warning in &found.warnings {

@@ -44,7 +44,7 @@ use std::path::PathBuf;
 
 pub use diff::{Difference, Watched, compare};
 pub use evidence::{Evidence, Rpki};
-pub use gate::{Concern, judge};
+pub use gate::{Concern, judge, left_out};
 pub use import::{ImportError, import_with};
 pub use model::{AsnDb, Combine};
 pub use orgs::OrgError;

@@ -78,6 +78,12 @@ pub struct FamilyInfo {
 }
 
 impl AsnDb {
+    /// Whether a source has address blocks of countries.
+    #[must_use]
+    pub fn has_country_blocks(&self) -> bool {
+        !(self.countries_v4.is_empty() && self.countries_v6.is_empty())
+    }
+
     /// Who announces an IPv4 address (as an integer).
     #[must_use]
     pub fn origins_at_v4(&self, addr: u32) -> Option<OriginsId> {

@@ -2,13 +2,11 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use crate::{asn, config, judge::Engine};
-
-/// Where `kordon.toml` is unless the command line says otherwise.
-pub(super) const CONFIG: &str = "/etc/kordon/kordon.toml";
+pub(super) use super::instance::{CONFIG, Instance, Resolved};
+use crate::{asn, judge::Engine};
 
 /// Keeps camera VLANs from reaching the networks they must not reach, in XDP, and
 /// proves it.
@@ -62,23 +60,6 @@ pub(super) enum Command {
     },
     /// Stop enforcing: take programs and maps out of the kernel.
     Detach(Detach),
-}
-
-/// Which kordon of this machine.
-#[derive(Clone, Debug, Default, Args)]
-pub(super) struct Instance {
-    /// Configuration [default: /etc/kordon/kordon.toml]
-    #[arg(long, value_name = "FILE", env = "KORDON_CONFIG")]
-    pub(super) config: Option<PathBuf>,
-    /// Control socket, instead of the configured one.
-    #[arg(long, value_name = "PATH", env = "KORDON_SOCKET")]
-    pub(super) socket: Option<PathBuf>,
-    /// Where programs and maps are pinned, instead of the configured place.
-    #[arg(long, value_name = "DIR", env = "KORDON_BPFFS")]
-    pub(super) bpffs: Option<PathBuf>,
-    /// Where state is kept, instead of the configured place.
-    #[arg(long, value_name = "DIR", env = "KORDON_STATE_DIR")]
-    pub(super) state_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -405,53 +386,15 @@ fn hash(text: &str) -> Result<String, String> {
     Ok(text.to_lowercase())
 }
 
-impl Instance {
-    /// The configuration's path, given or not.
-    pub(super) fn config_path(&self) -> PathBuf {
-        self.config.clone().unwrap_or_else(|| CONFIG.into())
+/// What is wrong with a command line, without what the environment says: usage lines would
+/// show that as if it had to be typed.
+pub(super) fn without_environment(error: clap::Error) -> clap::Error {
+    fn without(command: clap::Command) -> clap::Command {
+        let command = command.mut_args(|argument| argument.env(None::<&str>));
+        command.mut_subcommands(without)
     }
-
-    /// Where things are: what was typed, else what is configured, else the defaults.
-    /// A configuration that was not asked for and cannot be used is not missed: who
-    /// may use the socket may not be able to read it.
-    pub(super) fn resolve(&self) -> Result<Resolved, super::Failure> {
-        let (config, found) = config::load(&self.config_path());
-        let config = match config {
-            None if self.config.is_some() => return Err(found.into()),
-            config => config,
-        };
-        let or = |given: &Option<PathBuf>, configured: Option<&PathBuf>, default: &str| {
-            let given = given.clone().or_else(|| configured.cloned());
-            given.unwrap_or_else(|| default.into())
-        };
-        let config = config.as_ref();
-        Ok(Resolved {
-            socket: or(&self.socket, config.map(|c| &c.socket), config::SOCKET),
-            bpffs: or(&self.bpffs, config.map(|c| &c.bpffs), config::BPFFS),
-            state_dir: or(
-                &self.state_dir,
-                config.map(|c| &c.state_dir),
-                config::STATE_DIR,
-            ),
-            policy: config.map(|config| config.policy.clone()),
-            keys: config.map_or_else(Vec::new, |config| config.updates.keys.clone()),
-            max_change: config.map_or(asn::gate::MAX_CHANGE, |config| config.updates.max_change),
-        })
-    }
-}
-
-/// Where things are.
-#[derive(Debug)]
-pub(super) struct Resolved {
-    pub(super) socket: PathBuf,
-    pub(super) bpffs: PathBuf,
-    pub(super) state_dir: PathBuf,
-    /// The configured policy.
-    pub(super) policy: Option<PathBuf>,
-    /// Whose bundles are trusted.
-    pub(super) keys: Vec<asn::bundle::PublicKey>,
-    /// By how much a total of the ASN database may change, percent.
-    pub(super) max_change: u8,
+    let plain = without(Arguments::command()).try_get_matches().err();
+    plain.filter(|e| e.kind() == error.kind()).unwrap_or(error)
 }
 
 #[cfg(test)]
@@ -460,7 +403,6 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound() {
-        use clap::CommandFactory as _;
         Arguments::command().debug_assert();
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     Output,
-    arguments::{Asndb, AsndbImport, AsndbInfo, AsndbUpdate, Databases},
+    arguments::{Asndb, AsndbImport, AsndbInfo, AsndbUpdate, Databases, Instance, Resolved},
     failure::{Failure, warn},
     view,
 };
@@ -23,7 +23,10 @@ use crate::{
         fetch::{Progress, Transfer},
     },
     config,
-    control::{client, protocol::Request},
+    control::{
+        client::{self, ClientError},
+        protocol::Request,
+    },
     daemon,
     diagnostic::{Diagnostics, quoted},
 };
@@ -115,6 +118,33 @@ fn info(arguments: &AsndbInfo) -> Result<Value, Failure> {
     Ok(json!(db.info()))
 }
 
+/// Whether a command is for the daemon at the socket: where only a state directory is named,
+/// if it is that daemon's.
+fn is_for_daemon(given: &Instance, instance: &Resolved) -> bool {
+    if given.state_dir.is_none() || given.socket.is_some() {
+        return true;
+    }
+    let Ok(status) = client::ask(&instance.socket, &Request::Status) else {
+        return false;
+    };
+    let own = status["state"]["directory"].as_str().map(Path::new);
+    let own = own.and_then(|own| own.canonicalize().ok());
+    own.is_some() && own == instance.state_dir.canonicalize().ok()
+}
+
+/// What the daemon answers; `None`: none runs, so what it would do can be done here. Who may
+/// not ask one that runs may not do it beside it.
+fn unless_alone(
+    answer: Result<Value, ClientError>,
+    given: &Instance,
+) -> Result<Option<Value>, Failure> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(ClientError::NoDaemon { .. }) if given.socket.is_none() => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// By the daemon; where none runs, here, for the one that will.
 fn update(arguments: AsndbUpdate, output: &Output) -> Result<Value, Failure> {
     let given = &arguments.instance;
@@ -122,7 +152,7 @@ fn update(arguments: AsndbUpdate, output: &Output) -> Result<Value, Failure> {
     let accept = arguments.accept.is_some();
     let id = arguments.accept.flatten();
     let named = id.is_some();
-    if given.state_dir.is_none() || given.socket.is_some() {
+    if is_for_daemon(given, &instance) {
         let socket = &instance.socket;
         let request = Request::AsndbUpdate { accept, id };
         let transfers = || {
@@ -130,11 +160,10 @@ fn update(arguments: AsndbUpdate, output: &Output) -> Result<Value, Failure> {
             serde_json::from_value(answer["sources"].clone()).ok()
         };
         match watch(output, || client::ask(socket, &request), transfers) {
-            Ok(value) => return Ok(value),
-            Err(e) => {
-                let failure = Failure::from(e);
-                if !failure.no_daemon() || given.socket.is_some() || named {
-                    return Err(failure);
+            Err(e) if named => return Err(e.into()),
+            answer => {
+                if let Some(value) = unless_alone(answer, given)? {
+                    return Ok(value);
                 }
             }
         }
@@ -238,13 +267,13 @@ fn import(arguments: AsndbImport) -> Result<Value, Failure> {
         ));
     }
     if let Some(output) = arguments.output {
-        let keys = arguments.instance.resolve()?.keys;
+        let keys = arguments.instance.resolve()?.whole()?.keys;
         let (db, _) = read(&databases, &keys, arguments.unsigned)?;
         return write(&db, &output);
     }
     let instance = arguments.instance.resolve()?;
     let given = &arguments.instance;
-    if given.state_dir.is_none() || given.socket.is_some() {
+    if is_for_daemon(given, &instance) {
         let request = Request::AsndbImport {
             asn: absolute(&databases.asn)?,
             countries: absolute(&databases.countries)?,
@@ -256,17 +285,14 @@ fn import(arguments: AsndbImport) -> Result<Value, Failure> {
             true => opened(&databases)?,
             false => Vec::new(),
         };
-        match client::ask_with(&instance.socket, &request, &files) {
-            Ok(value) => return Ok(value),
-            Err(e) => {
-                let failure = Failure::from(e);
-                if !failure.no_daemon() || given.socket.is_some() {
-                    return Err(failure);
-                }
-            }
+        let answer = client::ask_with(&instance.socket, &request, &files);
+        if let Some(value) = unless_alone(answer, given)? {
+            return Ok(value);
         }
     }
-    // No daemon: it will find this when it starts.
+    // No daemon: it will find this when it starts. Whose bundles are taken the
+    // configuration says, so it has to be whole.
+    let instance = instance.whole()?;
     let state = daemon::StateDir::open(&instance.state_dir).map_err(|e| {
         Failure::new(
             e.to_string(),
@@ -274,8 +300,12 @@ fn import(arguments: AsndbImport) -> Result<Value, Failure> {
         )
     })?;
     let (db, found) = read(&databases, &instance.keys, arguments.unsigned)?;
-    let concerns = daemon::concerns(&state, &db, &found, instance.max_change);
+    let (concerns, left_out) = daemon::concerns(&state, &db, &found, instance.max_change);
     if !concerns.is_empty() && !arguments.accept {
+        if let Some(what) = left_out {
+            let message = format!("this is not imported: {what}");
+            return Err(Failure::new(message, asn::gate::NAME_ALL));
+        }
         let concerns: Vec<String> = concerns.into_iter().map(|c| c.message).collect();
         return Err(Failure::new(
             format!("this is not imported: {}", concerns.join("; ")),

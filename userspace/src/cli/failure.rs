@@ -103,6 +103,16 @@ impl Failure {
         }
     }
 
+    /// What a configuration has wrong, so that nobody knows which daemon is meant.
+    pub(super) fn unasked(found: Diagnostics, message: &str, help: &str) -> Self {
+        Self {
+            code: NO_DAEMON,
+            message: message.to_owned(),
+            help: Some(help.to_owned()),
+            ..Self::found(found, None)
+        }
+    }
+
     pub(super) fn code(&self) -> u8 {
         self.code
     }
@@ -154,7 +164,7 @@ impl From<io::Error> for Failure {
         }
         Self::new(
             format!("cannot write the output: {error}"),
-            "check where it goes",
+            "check where it goes; what was asked for is done all the same, as `kordon status` shows",
         )
     }
 }

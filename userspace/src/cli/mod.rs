@@ -13,6 +13,7 @@
 mod arguments;
 mod database;
 mod failure;
+mod instance;
 mod offline;
 mod online;
 mod packets;
@@ -84,10 +85,12 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(e) => {
             // Help that is asked for goes to standard output and is no error.
-            let _ = e.print();
             if !e.use_stderr() {
+                let _ = e.print();
                 return ExitCode::SUCCESS;
             }
+            let e = arguments::without_environment(e);
+            let _ = e.print();
             // What was typed could not be read, but who typed it is known by this.
             if std::env::args_os().any(|argument| argument == "--json") {
                 let text = e.render().to_string();

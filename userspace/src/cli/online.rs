@@ -208,7 +208,8 @@ fn take_off(given: &Instance, instance: &Resolved) -> Result<Value, Failure> {
     if !failure.no_daemon() {
         return Err(failure);
     }
-    if given.socket.is_some() && given.bpffs.is_none() && given.config.is_none() {
+    let is_named = given.config.is_some() && instance.broken.is_none();
+    if given.socket.is_some() && given.bpffs.is_none() && !is_named {
         return Err(failure
             .with_help("`--bpffs` or `--config` says whose pins are meant where no daemon runs"));
     }

@@ -366,6 +366,13 @@ pub(super) fn history(value: &Value) -> String {
 
 pub(super) fn lookup(value: &Value) -> String {
     let mut page = known(value);
+    let is_empty = |value: &Value| {
+        value.is_null() || value == false || value.as_array().is_some_and(Vec::is_empty)
+    };
+    let mut found = value.as_object().into_iter().flatten();
+    if found.all(|(name, value)| is_empty(value) || ["address", "asn"].contains(&name.as_str())) {
+        page.line("", "the ASN database knows nothing of it");
+    }
     for (list, count) in value["more"].as_object().into_iter().flatten() {
         let what = "narrow the question, or show more with `--limit`";
         page.line("", format!("{count} more {list}: {what}"));

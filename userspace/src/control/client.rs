@@ -21,7 +21,10 @@ use super::{
     protocol::{Answer, Envelope, MAX_FILES, MAX_MESSAGE, PROTOCOL_VERSION, Request},
     read_socket,
 };
-use crate::diagnostic::{Diagnostics, quoted};
+use crate::{
+    config::GROUP,
+    diagnostic::{Diagnostics, quoted},
+};
 
 /// An import of the whole Internet on a slow machine takes less.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -42,14 +45,14 @@ pub enum ClientError {
     },
     /// The user is not allowed to ask.
     #[error(
-        "cannot use the daemon's socket {}: permission denied; be root or a member of {group}",
+        "cannot use the daemon's socket {}: permission denied; be root{cure}",
         quoted(.socket)
     )]
     Denied {
         /// The socket.
         socket: String,
-        /// Whose members may use it.
-        group: String,
+        /// What else helps.
+        cure: String,
     },
     /// It went away, or says something that is no answer.
     #[error("cannot talk to the daemon at {}: {source}", quoted(.socket))]
@@ -97,7 +100,7 @@ pub fn ask_with(socket: &Path, request: &Request, files: &[File]) -> Result<Valu
     let stream = stream.map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => ClientError::Denied {
             socket: name.clone(),
-            group: group(socket),
+            cure: cure(socket),
         },
         _ => ClientError::NoDaemon {
             socket: name.clone(),
@@ -125,15 +128,23 @@ pub fn ask_with(socket: &Path, request: &Request, files: &[File]) -> Result<Valu
     }
 }
 
-/// The group of a socket, in words.
-fn group(socket: &Path) -> String {
+/// What helps who may not use a socket, besides being root.
+fn cure(socket: &Path) -> String {
     let Ok(metadata) = socket.metadata() else {
-        return "its group (the folder that it is in cannot be entered)".to_owned();
+        return " or a member of its group (the folder that it is in cannot be entered)".to_owned();
     };
     let gid = nix::unistd::Gid::from_raw(metadata.gid());
+    if gid.as_raw() == 0 {
+        // To be in the group of root is more than anybody should be told to be.
+        return format!(
+            "; it has no group, as that of `[control]` (`{GROUP}`) was not there when the daemon \
+             started: `groupadd --system {GROUP}` makes it, its members may use the socket after \
+             `systemctl restart kordon`"
+        );
+    }
     match nix::unistd::Group::from_gid(gid) {
-        Ok(Some(group)) => format!("its group {}", quoted(&group.name)),
-        _ => format!("its group {gid}"),
+        Ok(Some(group)) => format!(" or a member of its group {}", quoted(&group.name)),
+        _ => format!(" or a member of its group {gid}"),
     }
 }
 

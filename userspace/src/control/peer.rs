@@ -1,9 +1,9 @@
 //! Who asks. The kernel takes a process's credentials down when it connects, so that no
 //! client says who it is.
 
-use std::{fmt, time::Duration};
+use std::{ffi::CString, fmt, time::Duration};
 
-use nix::unistd::{Uid, User, geteuid};
+use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist};
 use serde::{Deserialize, Serialize};
 use tokio::{net::unix::UCred, task::spawn_blocking, time::timeout};
 
@@ -77,6 +77,31 @@ impl Peer {
 /// Root, and whoever the daemon runs as.
 pub(super) fn is_root(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
+}
+
+/// Whether a user is in one of these groups by the system's list, or a process is, as a
+/// service manager may have started it.
+pub(super) fn is_member(uid: u32, pid: Option<i32>, groups: &[Gid]) -> bool {
+    let listed = || {
+        let user = User::from_uid(Uid::from_raw(uid)).ok()??;
+        let name = CString::new(user.name).ok()?;
+        getgrouplist(&name, user.gid).ok()
+    };
+    let is_one = |all: Vec<Gid>| all.iter().any(|group| groups.contains(group));
+    let beside = || groups_of(pid?, uid);
+    listed().is_some_and(is_one) || beside().is_some_and(is_one)
+}
+
+/// The supplementary groups of a process of this user (proc_pid_status(5)).
+fn groups_of(pid: i32, uid: u32) -> Option<Vec<Gid>> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let numbers = |key: &str| -> Option<Vec<u32>> {
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        Some(line.split_whitespace().flat_map(str::parse).collect())
+    };
+    // Another process may have got the number since: real, effective, saved, file system.
+    (numbers("Uid:")?.get(1) == Some(&uid)).then_some(())?;
+    Some(numbers("Groups:")?.into_iter().map(Gid::from_raw).collect())
 }
 
 /// Who began the session that a process belongs to; nobody did for services.

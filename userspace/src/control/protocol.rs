@@ -207,6 +207,9 @@ impl Change {
         if let Some(note) = &self.note {
             text.push_str(&format!(" --note {note:?}"));
         }
+        if self.yes {
+            text.push_str(" --yes");
+        }
         text
     }
 }

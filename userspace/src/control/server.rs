@@ -8,7 +8,6 @@
 //! connections and is silent makes way, and root has a room of its own.
 
 use std::{
-    ffi::CString,
     fs::File,
     future::Future,
     io,
@@ -18,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use nix::unistd::{Gid, Group, Uid, User, chown, getgrouplist};
+use nix::unistd::{Gid, Group, chown};
 use serde::Deserialize;
 use tokio::{
     net::{UnixListener, unix::UCred},
@@ -29,7 +28,7 @@ use tokio::{
 
 use super::{
     OTHER_VERSION,
-    peer::{Peer, is_root},
+    peer::{Peer, is_member, is_root},
     protocol::{Answer, Envelope, MAX_MESSAGE, MAX_QUESTION, PROTOCOL_VERSION, Request, Right},
     read_socket,
     receive::{Allowance, Connection},
@@ -461,7 +460,8 @@ impl Guest {
             return true;
         }
         let groups = self.groups.clone();
-        let found = spawn_blocking(move || is_member(uid, &groups));
+        let pid = self.credentials.pid();
+        let found = spawn_blocking(move || is_member(uid, pid, &groups));
         matches!(timeout(times.groups, found).await, Ok(Ok(true)))
     }
 
@@ -475,16 +475,6 @@ impl Guest {
             () = self.seat.lost() => Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
         }
     }
-}
-
-fn is_member(uid: u32, groups: &[Gid]) -> bool {
-    let Ok(Some(user)) = User::from_uid(Uid::from_raw(uid)) else {
-        return false;
-    };
-    CString::new(user.name)
-        .ok()
-        .and_then(|name| getgrouplist(&name, user.gid).ok())
-        .is_some_and(|all| all.iter().any(|group| groups.contains(group)))
 }
 
 /// An answer as a line.

@@ -126,6 +126,8 @@ pub(super) struct Core {
     /// Why what is live is not on disk, since time brought it.
     pub(super) unsaved: Option<String>,
     pub(super) applies: Applies,
+    /// Why the last reload changed nothing, until something is applied.
+    pub(super) reload_refused: Option<String>,
     pub(super) started_at: Timestamp,
     pub(super) detached: bool,
     /// `None`: the programs log nothing.

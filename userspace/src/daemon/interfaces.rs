@@ -377,7 +377,8 @@ impl Core {
             let name = device.renamed.as_ref().unwrap_or(&device.config.device);
             Some(loss(name, device.watch.loses()?))
         });
-        renamed.chain(silent).chain(loses).collect()
+        let refused = self.reload_refused.clone();
+        renamed.chain(silent).chain(loses).chain(refused).collect()
     }
 
     /// Zones, and for how long those that are silent have been.
@@ -497,11 +498,12 @@ impl Core {
             )
         });
         origins.or_else(|| {
-            let none = db.countries_v4.is_empty() && db.countries_v6.is_empty();
+            let none = !db.has_country_blocks();
             none.then(|| first(&by_country)).flatten().map(|name| {
                 format!(
-                    "no source of the ASN database says where an address is delegated, so set \
-                     `{name}` has no country; `kordon asndb import --country-db` takes one that does"
+                    "no source of the ASN database has address blocks of countries, so set `{name}` \
+                     has none; add `countries` to `[asndb]` in `kordon.toml` and restart the daemon, \
+                     or use `asn_countries` in the policy"
                 )
             })
         })

@@ -42,6 +42,8 @@ pub(super) struct By {
 impl By {
     /// SIGHUP.
     pub(super) const RELOAD: &str = "reload";
+    /// A trial has ended.
+    pub(super) const UNCONFIRMED: &str = "not confirmed in time";
 
     pub(super) fn user(peer: &Peer, command: String, yes: bool) -> Self {
         Self {

@@ -60,6 +60,22 @@ impl Core {
                 quoted(&entry.target.to_string())
             ));
         }
+        if let OverlayTarget::Country(country) = entry.target
+            && !self.database.db.has_country_blocks()
+            && !by.yes
+        {
+            // To mean it would not help: it is a source that is missing.
+            return Err(Refusal::new(
+                format!(
+                    "no source of the ASN database has address blocks of countries: {} would \
+                     match nothing",
+                    quoted(&country.to_string())
+                ),
+                "add `countries` to `[asndb]` in `kordon.toml` and restart the daemon, or name the \
+                 country in `asn_countries` of a set in the policy, which goes by where ASNs are \
+                 registered",
+            ));
+        }
         if !self.is_in_database(entry.target) {
             doubts.push(match entry.target {
                 OverlayTarget::Country(country) => format!(

@@ -63,6 +63,9 @@ impl Core {
                 if let Some(seconds) = confirm_seconds {
                     command.push_str(&format!(" --confirm {seconds}s"));
                 }
+                if yes {
+                    command.push_str(" --yes");
+                }
                 let bundle = bundle(path, files)?;
                 let by = By::user(by, command, yes);
                 let result = self.apply(bundle, confirm_seconds, &by);
@@ -110,7 +113,10 @@ impl Core {
 
     pub(super) fn count(&mut self, result: Result<Value, Refusal>) -> Result<Value, Refusal> {
         match &result {
-            Ok(_) => self.applies.ok += 1,
+            Ok(_) => {
+                self.applies.ok += 1;
+                self.reload_refused = None;
+            }
             Err(_) => self.applies.failed += 1,
         }
         result
@@ -229,10 +235,20 @@ impl Core {
 
     fn confirm(&mut self, by: &By) -> Result<Value, Refusal> {
         let (Some(record), Some(_)) = (&self.record, &self.current.pending) else {
-            return Err(Refusal::new(
-                "there is nothing to confirm",
-                "`kordon apply --confirm 5m` puts a policy on trial",
-            ));
+            let mut since = self.journal.entries();
+            let mut since = since
+                .by_ref()
+                .take_while(|e| !e.command.starts_with("apply"));
+            let late = since.find(|e| e.command == By::UNCONFIRMED);
+            let message = match late {
+                Some(entry) => format!(
+                    "it was not confirmed in time: the policy before came back at {:.0}",
+                    entry.at
+                ),
+                None => "there is nothing to confirm".to_owned(),
+            };
+            let help = "`kordon apply --confirm 5m` puts a policy on trial";
+            return Err(Refusal::new(message, help));
         };
         let current = Current {
             pending: None,
@@ -300,13 +316,22 @@ impl Core {
         let mut overlay = self.overlay.clone();
         overlay.prune(Timestamp::now());
         if overlay.remove(target, &change.zone).is_none() {
-            return Err(Refusal::new(
-                format!(
-                    "there is no entry for {target} in zone {}",
-                    quoted(&change.zone)
+            let zone = quoted(&change.zone);
+            let help = match overlay.around(target) {
+                Some(entry) => format!(
+                    "it is in `{} {} --zone '{}'`, which `kordon unblock` takes back whole",
+                    entry.action.as_str(),
+                    entry.target,
+                    entry.zone
                 ),
-                "`kordon status` lists the entries; rules of the policy are changed in its file",
-            ));
+                None => {
+                    "`kordon status` lists the entries; rules of the policy are changed in its \
+                         file"
+                        .to_owned()
+                }
+            };
+            let message = format!("there is no entry for {target} in zone {zone}");
+            return Err(Refusal::new(message, help));
         }
         self.set_overlay(overlay, by)
     }

@@ -206,7 +206,7 @@ impl Core {
             && pending.until <= Timestamp::now()
         {
             tracing::warn!("the policy on trial was not confirmed in time: rolling back");
-            match self.rollback(&By::daemon("not confirmed in time")) {
+            match self.rollback(&By::daemon(By::UNCONFIRMED)) {
                 Ok(_) => return Ok(()),
                 Err(e) => {
                     let words = format!("cannot roll back: {}", e.in_words());

@@ -130,6 +130,7 @@ impl Core {
             unsaved: None,
             unseen: None,
             applies: Applies::default(),
+            reload_refused: None,
             started_at: Timestamp::now(),
             detached: false,
             traces: debug_log.then(Traces::default),
@@ -160,6 +161,11 @@ impl Core {
             }
             Err(e) => {
                 tracing::error!("the policy stays as it was: {}", e.in_words());
+                self.reload_refused = Some(format!(
+                    "the reload at {:.0} was refused, and the policy stays as it was: {}",
+                    Timestamp::now(),
+                    e.in_words()
+                ));
             }
         }
     }
@@ -221,7 +227,7 @@ impl Core {
             && pending.until <= now
         {
             tracing::warn!("the policy was not confirmed in time: rolling back");
-            self.rollback(&By::daemon("not confirmed in time"))?;
+            self.rollback(&By::daemon(By::UNCONFIRMED))?;
         }
         let mut overlay = self.overlay.clone();
         if overlay.prune(now) {

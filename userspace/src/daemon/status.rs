@@ -65,7 +65,11 @@ impl Core {
             else {
                 continue;
             };
-            let sum = &mut zones.entry(zone).or_default().0[action as usize];
+            // Counters outlive the zones that they are of.
+            let Some(sums) = zones.get_mut(&zone) else {
+                continue;
+            };
+            let sum = &mut sums.0[action as usize];
             sum.packets += counter.packets;
             sum.bytes += counter.bytes;
         }
@@ -251,6 +255,7 @@ impl Core {
             "zones": self.zones()?,
             "overlay": overlay,
             "state": {
+                "directory": self.config.state_dir,
                 "problem": self.state_problem(),
                 "repaired": self.repaired,
             },

@@ -24,7 +24,7 @@ pub(crate) fn concerns(
     candidate: &AsnDb,
     found: &Diagnostics,
     percent: u8,
-) -> Vec<Concern> {
+) -> (Vec<Concern>, Option<&'static str>) {
     // What cannot be read is no reason to keep it; but files have to be whole where there is
     // nothing to compare them with, too.
     let snapshot = state.snapshot();
@@ -38,7 +38,8 @@ pub(crate) fn concerns(
         policy::parse(&record.bundle, &loaded.overlay, &context).0
     });
     let difference = asn::compare(&before, candidate, &watched(policy.as_ref()));
-    asn::judge(&before, candidate, &difference, found, percent)
+    let concerns = asn::judge(&before, candidate, &difference, found, percent);
+    (concerns, asn::left_out(&before, candidate))
 }
 
 /// Reads the configured sources, fetches those that have an address, and writes the snapshot.
@@ -75,13 +76,18 @@ fn taken(
         failures.extend(failure);
     }
     if let Some(first) = failures.first() {
-        return Err(of_fetching(&failures, first));
+        let mut refusal = of_fetching(&failures, first);
+        // There is no clock here that would.
+        let later = "; it is asked again later";
+        refusal.help = refusal.help.map(|help| help.replace(later, ""));
+        return Err(refusal);
     }
     let (db, found) = read(config, &downloads)?;
-    let mut concerns = concerns(&state, &db, &found, config.updates.max_change);
+    let (mut concerns, left_out) = concerns(&state, &db, &found, config.updates.max_change);
     concerns.extend(downloads.iter_mut().flat_map(Download::doubts));
     if !accept && !concerns.is_empty() {
-        let reasons: Vec<String> = concerns.into_iter().map(|c| c.message).collect();
+        let mut reasons: Vec<String> = concerns.into_iter().map(|c| c.message).collect();
+        reasons.extend(left_out.map(str::to_owned));
         return Err(Refusal::new(
             format!("the update is not taken: {}", reasons.join("; ")),
             "the snapshot stays as it is; `kordon asndb update --accept` takes it all the same",
@@ -108,7 +114,7 @@ mod tests {
     fn the_first_files_have_to_be_whole_too() {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::open(folder.path()).unwrap();
-        let judged = |found: &Diagnostics| concerns(&state, &AsnDb::default(), found, 10);
+        let judged = |found: &Diagnostics| concerns(&state, &AsnDb::default(), found, 10).0;
         let mut found = Diagnostics::default();
         assert!(judged(&found).is_empty());
         let cut = Diagnostic::of_file(

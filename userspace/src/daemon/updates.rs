@@ -521,8 +521,13 @@ fn offer(
         return Ok(answer);
     }
     let reasons = held.reasons();
+    let left_out = asn::left_out(&live.db, &database.db);
     if !keep {
         tracing::warn!("an import is refused: {reasons}");
+        if let Some(what) = left_out {
+            let message = format!("the import is refused: {what}");
+            return Err(Refusal::new(message, asn::gate::NAME_ALL));
+        }
         return Err(Refusal::new(
             format!("the import is refused: {reasons}"),
             "the database in use stays, and nothing is kept; `kordon asndb diff FILE…` shows what \
@@ -537,10 +542,13 @@ fn offer(
     }
     let id = held.id.clone();
     lock(core).hold(&database.db, held)?;
+    let missing = left_out.map_or_else(String::new, |what| {
+        format!("{what}: add it to `[asndb]` in `kordon.toml` and restart the daemon; else ")
+    });
     Err(Refusal::new(
         format!("the update is held back: {reasons}"),
         format!(
-            "the database in use stays; `kordon asndb diff` shows what would change, \
+            "{missing}the database in use stays; `kordon asndb diff` shows what would change, \
              `kordon asndb update --accept={id}` takes it, `kordon asndb discard` forgets it"
         ),
     ))

@@ -83,6 +83,14 @@ fn zones(report: &mut Report<'_>, policy: &Policy, places: &Places) {
                 "add a `drop` rule, or set `default = \"drop\"`",
             );
         }
+        let is_named = |rule: &Rule| rule.from.contains(&id);
+        if zone.default == Action::Drop && !policy.rules.iter().any(is_named) {
+            report.warning(
+                &places.header,
+                format!("zone {name} drops everything: its default is `drop` and it has no rule"),
+                "add a `pass` rule for what its cameras need",
+            );
+        }
         if zone.sources == Sources::Unset {
             report.warning(
                 &places.header,

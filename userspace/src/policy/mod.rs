@@ -15,6 +15,7 @@ mod hash;
 mod lint;
 mod lists;
 pub mod model;
+mod not_toml;
 mod overlay;
 mod rules;
 mod sets;

@@ -295,6 +295,17 @@ impl Overlay {
         Some(self.entries.remove(at))
     }
 
+    /// An entry of a network that has this one in it, or of the same for another zone: what
+    /// may be meant where there is none for `target`.
+    #[must_use]
+    pub fn around(&self, target: OverlayTarget) -> Option<&OverlayEntry> {
+        let has_it = |entry: &&OverlayEntry| match (entry.target, target) {
+            (OverlayTarget::Prefix(whole), OverlayTarget::Prefix(part)) => whole.contains(&part),
+            (other, target) => other == target,
+        };
+        self.entries.iter().find(has_it)
+    }
+
     /// Forgets entries that have ended; says whether there were any.
     pub fn prune(&mut self, now: Timestamp) -> bool {
         let before = self.entries.len();

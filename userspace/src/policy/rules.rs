@@ -290,10 +290,10 @@ fn read_to(
                 Some(id) => Target::Set(id),
                 None => {
                     good = false;
-                    if name == "*" {
+                    if ["*", "all", "internet", "0.0.0.0/0", "::/0"].contains(&name) {
                         report.error(
                             &entry.span(),
-                            "there is no set `*`",
+                            format!("there is no set {}", quoted(name)),
                             "every destination is `\"any\"`",
                         );
                     } else if names.all_sets {

@@ -9,7 +9,7 @@ use super::bundle::Bundle;
 use super::lists;
 use super::model::{Country, OrgAsns, Set};
 use super::text::{Report, Span, Value};
-use super::values;
+use super::values::{self, AsnOrPrefix};
 use crate::asn::{AsnDb, OrgError};
 use crate::diagnostic::{Diagnostics, did_you_mean, quoted};
 
@@ -292,9 +292,28 @@ impl Reader<'_, '_> {
 pub(super) fn unknown_set(report: &mut Report<'_>, span: &Span, name: &str, names: &[&str]) {
     let help = match did_you_mean(name, names.iter().copied().chain(BUILT_IN)) {
         Some(guess) => format!("did you mean `{guess}`"),
-        None => format!("define it with `[set.{name}]`"),
+        None => definition(name),
     };
     report.error(span, format!("there is no set {}", quoted(name)), help);
+}
+
+/// How a set is defined that has this name, or that has what stands in place of a name.
+fn definition(name: &str) -> String {
+    let content = if values::country(name).is_ok() {
+        "countries"
+    } else {
+        match values::asn_or_prefix(name) {
+            Ok(AsnOrPrefix::Asns(_)) => "asns",
+            Ok(AsnOrPrefix::Prefix(_)) => "prefixes",
+            Err(_) if values::name(name, "a set").is_err() => {
+                return "define one with `[set.NAME]`, and name that".to_owned();
+            }
+            // A dot in a header divides.
+            Err(_) if name.contains('.') => return format!("define it with `[set.\"{name}\"]`"),
+            Err(_) => return format!("define it with `[set.{name}]`"),
+        }
+    };
+    format!("define a set with `[set.NAME]` and `{content} = [\"{name}\"]`, and name that")
 }
 
 /// For each set, in the order of finding: which sets are inside it, and through

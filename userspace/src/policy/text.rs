@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::not_toml;
 use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean, quoted};
 
 /// A byte range of the text.
@@ -152,26 +153,24 @@ impl<'a> Report<'a> {
                         "add `,`, or close the list before this with `]`",
                     )
                 }
-                message if message.starts_with("string values must be quoted") => Problem::new(
-                    format!("{} must be quoted", quoted(text)),
-                    format!("write `\"{text}\"`"),
-                ),
+                message if message.starts_with("string values must be quoted") => {
+                    not_toml::word(text, self.line_of(&span))
+                }
                 message => {
                     // Dates and strings end where they end; all else may have
                     // swallowed or split what comes after it.
                     usable &= message.starts_with("invalid date")
                         || message.starts_with("invalid basic string")
                         || message.starts_with("invalid literal string");
+                    let at = span.start - self.starts[self.line(span.start) - 1];
+                    let meant = not_toml::meant(self.line_of(&span), at);
                     let (what, expected) =
                         message.split_once(", expected ").unwrap_or((message, ""));
-                    Problem::new(
-                        format!("not TOML: {what}"),
-                        if expected.is_empty() {
-                            "see https://toml.io for the format".to_owned()
-                        } else {
-                            format!("expected {expected}")
-                        },
-                    )
+                    let help = match expected {
+                        "" | "nothing" => "see https://toml.io for the format".to_owned(),
+                        expected => format!("expected {expected}"),
+                    };
+                    meant.unwrap_or_else(|| Problem::new(format!("not TOML: {what}"), help))
                 }
             };
             spots.push((span, problem));
@@ -184,6 +183,13 @@ impl<'a> Report<'a> {
             self.broken.push(line);
         }
         usable.then_some(table)
+    }
+
+    /// The line that a span begins in.
+    fn line_of(&self, span: &Span) -> &str {
+        let start = self.starts[self.line(span.start) - 1];
+        let rest = self.text.get(start..).unwrap_or_default();
+        rest.lines().next().unwrap_or_default()
     }
 
     /// A span that has something to underline: an empty one grows backwards over

@@ -119,6 +119,8 @@ pub(super) struct Core {
     pub(super) troubles: Troubles,
     /// Files of the state that had to be written anew.
     pub(super) repaired: Vec<String>,
+    /// Why what is live is not pinned, so that it would end with this process.
+    pub(super) unpinned: Option<String>,
     /// An overlay that could not be read waits for somebody who looks at it.
     pub(super) aside: bool,
     /// Who changed what.

@@ -75,7 +75,9 @@ impl Device {
 
     /// Attaches program and guard unless they are; says so when something changed.
     fn tend(&mut self, datapath: &mut Datapath, port: u32) {
-        if self.pause.is_some_and(|(until, _)| Instant::now() < until) {
+        // What is gone now is another failure, or none.
+        let is_lost = self.attached.is_some() && datapath.attached(&self.config.device).is_none();
+        if !is_lost && self.pause.is_some_and(|(until, _)| Instant::now() < until) {
             return;
         }
         let problem = self.try_to_tend(datapath, port).err();
@@ -109,7 +111,10 @@ impl Device {
             Some(how) => how,
             None => {
                 if self.attached.take().is_some() {
-                    tracing::warn!("`{device}` went away");
+                    match datapath.find(device)? {
+                        Some(_) => tracing::warn!("somebody took the program off `{device}`"),
+                        None => tracing::warn!("`{device}` went away"),
+                    }
                 }
                 self.watch.reset();
                 self.blind = None;
@@ -298,6 +303,7 @@ impl Core {
         if self.detached || self.datapath.live().is_none() {
             return;
         }
+        self.keep_pins();
         let names: Vec<String> = self
             .devices
             .iter()
@@ -311,6 +317,30 @@ impl Core {
         for (device, port) in self.devices.iter_mut().zip(ports) {
             device.tend(&mut self.datapath, port);
         }
+    }
+
+    /// Makes pins again that somebody removed: until then the next controller would find less
+    /// than is live.
+    fn keep_pins(&mut self) {
+        let unpinned = match self.datapath.pin_again() {
+            Ok(made) => {
+                let made: Vec<String> = made.iter().map(|pin| pin.display().to_string()).collect();
+                if !made.is_empty() {
+                    tracing::warn!(
+                        "pins of what is live were gone and are made again, nothing else changed: {}",
+                        made.join(", ")
+                    );
+                }
+                None
+            }
+            Err(e) => Some(e.to_string()),
+        };
+        if let Some(why) = &unpinned
+            && self.unpinned != unpinned
+        {
+            tracing::error!("what is live ends with this process: {why}");
+        }
+        self.unpinned = unpinned;
     }
 
     /// A device did not follow to the maps of another tier.
@@ -377,8 +407,14 @@ impl Core {
             let name = device.renamed.as_ref().unwrap_or(&device.config.device);
             Some(loss(name, device.watch.loses()?))
         });
+        let unpinned = self.unpinned.iter().map(|why| {
+            format!(
+                "what is enforced now ends with the daemon, and is pinned as soon as possible: {why}"
+            )
+        });
+        let notices = renamed.chain(silent).chain(loses);
         let refused = self.reload_refused.clone();
-        renamed.chain(silent).chain(loses).chain(refused).collect()
+        notices.chain(refused).chain(unpinned).collect()
     }
 
     /// Zones, and for how long those that are silent have been.

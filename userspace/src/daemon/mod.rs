@@ -20,6 +20,7 @@
 //! Architecture invariant: ending the daemon, however, changes nothing in the
 //! kernel. Only [`operations`]' `detach` does.
 
+mod background;
 mod bgp;
 mod core;
 mod database;
@@ -75,7 +76,8 @@ use tokio::{
 };
 
 use self::{
-    core::Core, network::Network, notify::notify, refusal::Refusal, start::Later, turns::Turns,
+    background::Background, core::Core, network::Network, notify::notify, refusal::Refusal,
+    start::Later, turns::Turns,
 };
 pub(crate) use self::{
     start::lock_pins,
@@ -106,6 +108,10 @@ pub struct Options {
     /// Show what the programs log.
     pub debug_log: bool,
 }
+
+/// How long the end waits for a change that is under way: one that is cut short is as good as
+/// none, as it is where the controller is killed.
+const LONGEST_END: Duration = Duration::from_secs(5);
 
 type Shared = Arc<Mutex<Core>>;
 
@@ -167,7 +173,8 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
 
     let state = StateDir::open(&config.state_dir)?;
-    let _pins = lock_pins(&config.bpffs)?;
+    let mut pins = lock_pins(&config.bpffs)?;
+    let bpffs = config.bpffs.clone();
     // One with other pins would be at the same interfaces.
     let socket = config.socket.clone();
     let taken = spawn_blocking(move || client::answers(&socket));
@@ -237,6 +244,7 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
         }
     }
     notify(&[NotifyState::Ready]);
+    let background = Background::new(&core);
     let mut tick = interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watchdog = sd_notify::watchdog_enabled().map(|every| interval(every / 2));
@@ -244,8 +252,11 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             () = &mut serving => {}
-            _ = tick.tick() => in_the_background(&core, Core::tick),
-            () = changed(network.as_mut()) => settle(&core, network.as_mut()).await,
+            _ = tick.tick() => {
+                start::lock_again(&mut pins, &bpffs);
+                background.tick();
+            }
+            () = changed(network.as_mut()) => settle(&background, network.as_mut()).await,
             () = due(watchdog.as_mut()) => notify(&[NotifyState::Watchdog]),
             _ = hangup.recv() => {
                 if let Ok(now) = NotifyState::monotonic_usec_now() {
@@ -264,11 +275,18 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
         }
     }
     notify(&[NotifyState::Stopping]);
-    lock(&core).keep_bgp();
-    if lock(&core).detached {
-        tracing::warn!("the controller ends, and nothing is enforced");
-    } else {
-        tracing::info!("the controller ends; what is in the kernel stays");
+    let end = spawn_blocking(move || {
+        let mut core = lock(&core);
+        core.keep_bgp();
+        core.detached
+    });
+    match timeout(LONGEST_END, end).await {
+        Ok(Ok(true)) => tracing::warn!("the controller ends, and nothing is enforced"),
+        Ok(Ok(false)) => tracing::info!("the controller ends; what is in the kernel stays"),
+        Ok(Err(_)) | Err(_) => tracing::warn!(
+            "the controller ends in the middle of a change; what is in the kernel stays, and the \
+             next start goes on from there"
+        ),
     }
     Ok(())
 }
@@ -395,20 +413,15 @@ async fn finished(job: Option<&mut tokio::task::JoinHandle<()>>) {
 }
 
 /// A device that comes back is attached at once; addresses may still be coming.
-async fn settle(core: &Shared, network: Option<&mut Network>) {
+async fn settle(background: &Background, network: Option<&mut Network>) {
     let Some(network) = network else { return };
-    in_the_background(core, Core::tend_interfaces);
+    background.tend();
     sleep(Duration::from_millis(100)).await;
     while let Some(Some(())) = futures_util::FutureExt::now_or_never(network.events.next()) {}
     match network.facts().await {
-        Ok(facts) => in_the_background(core, move |core| core.network_changed(facts)),
+        Ok(facts) => background.network_changed(facts),
         Err(e) => tracing::error!("cannot read links and addresses: {e}"),
     }
-}
-
-fn in_the_background(core: &Shared, job: impl FnOnce(&mut Core) + Send + 'static) {
-    let core = Arc::clone(core);
-    spawn_blocking(move || job(&mut lock(&core)));
 }
 
 /// A panic in one operation has been reported; state changes last in each.

@@ -464,6 +464,10 @@ impl Core {
             ));
         }
         let old = self.live_hash();
+        // What lost its pin is taken off as well.
+        if let Err(e) = self.datapath.pin_again() {
+            tracing::warn!("{e}");
+        }
         let left = Datapath::detach(bpffs).map_err(Refusal::from_error)?;
         self.live = None;
         self.note(by, old);

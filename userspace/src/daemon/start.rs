@@ -2,7 +2,7 @@
 //! ([`restore`](super::restore)); sources and the configured policy are looked at only where
 //! there is nothing to come back.
 
-use std::{fs::File, path::Path};
+use std::{fs::File, os::unix::fs::MetadataExt as _, path::Path};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -42,6 +42,22 @@ pub(crate) fn lock_pins(bpffs: &Path) -> anyhow::Result<File> {
     Pins::open(bpffs)?;
     let folder = File::open(bpffs).with_context(|| format!("cannot open {}", bpffs.display()))?;
     Ok(lock(folder, bpffs, "`--bpffs`")?)
+}
+
+/// The same again where somebody removed the folder, and there is another one: a lock stays with
+/// the folder that it was of.
+pub(super) fn lock_again(pins: &mut File, bpffs: &Path) {
+    let is_same = match (pins.metadata(), std::fs::metadata(bpffs)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    };
+    if !is_same {
+        match lock_pins(bpffs) {
+            Ok(locked) => *pins = locked,
+            // With the next tick it is tried again.
+            Err(e) => tracing::debug!("cannot lock {}: {e:#}", bpffs.display()),
+        }
+    }
 }
 
 /// The size of the tables that the snapshot will need, most likely; `None`: there is
@@ -128,6 +144,7 @@ impl Core {
             aside: false,
             journal,
             unsaved: None,
+            unpinned: None,
             unseen: None,
             applies: Applies::default(),
             reload_refused: None,

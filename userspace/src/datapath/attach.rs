@@ -1,22 +1,27 @@
 //! Programs on interfaces: pinned links, which keep them there without a controller, made,
 //! taken over and taken off.
 
+use std::os::fd::AsFd as _;
+
 use aya::programs::{
-    XdpMode,
     links::{FdLink, PinnedLink},
     xdp::XdpLink,
 };
 
 use super::{
-    Attached, DatapathError, chain, foreign,
+    Attached, DatapathError, foreign,
     interface::{self, Interface, Kind},
     kernel::Datapath,
     offload,
     pins::{not_ours, remove_folder},
     preload::live_program,
     probe::program,
-    system::{detach_link, link_target},
+    system::{attach_xdp, detach_link, link_target},
 };
+
+// Of `linux/if_link.h`.
+const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
 /// How an interface is to be attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +103,8 @@ impl Datapath {
         {
             return Ok(how);
         }
+        // What is to be taken over may have lost its pin, which is said elsewhere.
+        let _ = self.pin_again();
         let adopted = self.adopt(device, port, &found)?;
         if adopted {
             self.retire();
@@ -162,7 +169,8 @@ impl Datapath {
                     before.name
                 );
             }
-            std::fs::remove_file(&pin).map_err(|e| DatapathError::new(what(), e))?;
+            self.unpin(&pin)
+                .map_err(|e| DatapathError::new(what(), e))?;
             self.attached.remove(device);
             return Ok(false);
         }
@@ -172,7 +180,8 @@ impl Datapath {
         let id = program
             .attach_to_link(link)
             .map_err(|e| DatapathError::new(what(), e))?;
-        // The pin keeps the link; ours must not end it.
+        // The pin keeps the link, and what is held does; this one must not end it.
+        self.hold(pin).map_err(|e| DatapathError::new(what(), e))?;
         drop(program.take_link(id));
         let id = program
             .info()
@@ -192,59 +201,47 @@ impl Datapath {
     ) -> Result<(), DatapathError> {
         let what = || format!("attach to `{device}`");
         let program = program(&mut loaded)?;
-        let modes: &[XdpMode] = match mode {
-            Mode::Auto => &[XdpMode::Driver, XdpMode::Skb],
-            Mode::Native => &[XdpMode::Driver],
-            Mode::Generic => &[XdpMode::Skb],
+        let modes: &[Attached] = match mode {
+            Mode::Auto => &[Attached::Native, Attached::Generic],
+            Mode::Native => &[Attached::Native],
+            Mode::Generic => &[Attached::Generic],
         };
+        let descriptor = program.fd().map_err(|e| DatapathError::new(what(), e))?;
         let mut result = Err(DatapathError::new(what(), "no mode was tried"));
         for mode in modes {
-            if *mode == XdpMode::Skb || found.kind == Kind::Bridge {
+            if *mode == Attached::Generic || found.kind == Kind::Bridge {
                 sees_tags(found, Attached::Generic)?;
             }
-            match program.attach_to_if_index(found.index, *mode) {
-                Ok(id) => {
-                    result = Ok(id);
+            let flags = match mode {
+                Attached::Native => XDP_FLAGS_DRV_MODE,
+                Attached::Generic => XDP_FLAGS_SKB_MODE,
+            };
+            match attach_xdp(descriptor.as_fd(), found.index, flags) {
+                Ok(link) => {
+                    result = Ok(link);
                     break;
                 }
                 Err(e) => {
                     let first = modes.len() > 1 && *mode == modes[0];
                     if first {
-                        tracing::info!(device, "no native mode, trying generic: {}", chain(&e));
+                        tracing::info!(device, "no native mode, trying generic: {e}");
                     }
-                    result = Err(DatapathError::new(
-                        format!(
-                            "attach to `{device}` in {} mode",
-                            if *mode == XdpMode::Skb {
-                                "generic"
-                            } else {
-                                "native"
-                            }
-                        ),
-                        chain(&e),
-                    ));
+                    let what = format!("attach to `{device}` in {} mode", mode.as_str());
+                    result = Err(DatapathError::new(what, e));
                 }
             }
         }
-        let link = program
-            .take_link(result.map_err(DatapathError::costly)?)
-            .map_err(|e| DatapathError::new(what(), e))?;
-        let link: FdLink = link.try_into().map_err(|_| {
-            DatapathError::new(
-                what(),
-                "the kernel gives no link that could be pinned (Linux 5.9 does)",
-            )
-        })?;
-        link.pin(self.pins.link(port, device))
-            .map_err(|e| DatapathError::new(format!("pin the link of `{device}`"), e))?;
+        let link = result.map_err(DatapathError::costly)?;
+        self.hold_and_pin(self.pins.link(port, device), link);
         Ok(())
     }
 
     /// The live tier's program, for one port.
     fn load(&mut self, port: u32) -> Result<aya::Ebpf, DatapathError> {
+        const WHAT: &str = "load the program";
         let Some(maps) = self.maps.as_ref().filter(|maps| maps.generation.is_some()) else {
             return Err(DatapathError::new(
-                "load the program",
+                WHAT,
                 "there are no rules in the kernel yet",
             ));
         };
@@ -252,16 +249,31 @@ impl Datapath {
             .preload
             .as_mut()
             .and_then(|p| p.program(maps.tier, port));
-        if let Some(ebpf) = preloaded {
+        let is_over_live = |ebpf: &mut aya::Ebpf| -> Result<bool, DatapathError> {
+            let used = program(ebpf)?.info().and_then(|info| info.map_ids());
+            let used = used.map_err(|e| DatapathError::new(WHAT, e))?;
+            Ok(self.is_over_live(&used.unwrap_or_default(), maps))
+        };
+        if let Some(mut ebpf) = preloaded
+            && is_over_live(&mut ebpf)?
+        {
             return Ok(ebpf);
         }
-        live_program(&self.pins, &maps.folder, maps.tier, port, self.trace)
+        let mut ebpf = live_program(&self.pins, &maps.folder, maps.tier, port, self.trace)?;
+        match is_over_live(&mut ebpf)? {
+            true => Ok(ebpf),
+            // The next look pins the live ones again.
+            false => {
+                let why = "somebody removed pins of its maps meanwhile";
+                Err(DatapathError::new(WHAT, why).costly())
+            }
+        }
     }
 
     /// Removes maps of other tiers and layout versions, once no program uses them.
-    pub(super) fn retire(&self) {
-        let Some(maps) = &self.maps else { return };
+    pub(super) fn retire(&mut self) {
         self.forget_dead_links();
+        let Some(maps) = &self.maps else { return };
         let all_ours = self
             .pins
             .devices()
@@ -282,11 +294,11 @@ impl Datapath {
 
     /// The link of a device that went away keeps its program, and that its maps, although
     /// nothing is judged by them and no device ever comes back to it.
-    fn forget_dead_links(&self) {
+    fn forget_dead_links(&mut self) {
         for (port, device) in self.pins.devices() {
             let pin = self.pins.link(port, &device);
             let is_dead = link_target(&pin).is_ok_and(|target| target.interface == 0);
-            if is_dead && let Err(e) = std::fs::remove_file(&pin) {
+            if is_dead && let Err(e) = self.unpin(&pin) {
                 tracing::warn!("cannot remove {}: {e}", pin.display());
             }
         }
@@ -297,11 +309,12 @@ impl Datapath {
     /// # Errors
     /// When the kernel refuses.
     pub fn release(&mut self, device: &str) -> Result<(), DatapathError> {
+        let _ = self.pin_again();
         for (port, name) in self.pins.devices() {
             if name == device {
                 let pin = self.pins.link(port, device);
                 detach_link(&pin)
-                    .and_then(|()| std::fs::remove_file(&pin))
+                    .and_then(|()| self.unpin(&pin))
                     .map_err(|e| {
                         let what = format!("take the program off `{device}`");
                         DatapathError::new(what, not_ours(&pin, &e))
@@ -325,6 +338,7 @@ impl Datapath {
         manage_offload: bool,
         link: bool,
     ) -> Result<Attached, DatapathError> {
+        let _ = self.pin_again();
         let pin = self.pins.link(port, device);
         if link
             && pin.exists()
@@ -334,7 +348,7 @@ impl Datapath {
             offload::keep_tags(&found, manage_offload)?;
             let program = self.load(port)?;
             detach_link(&pin)
-                .and_then(|()| std::fs::remove_file(&pin))
+                .and_then(|()| self.unpin(&pin))
                 .map_err(|e| DatapathError::new(format!("remove {}", pin.display()), e))?;
             self.attached.remove(device);
             self.attach_new(device, port, mode, &found, program)?;

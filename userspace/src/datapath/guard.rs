@@ -25,6 +25,7 @@ use kordon_ebpf::{
 
 use super::{
     Attached, DatapathError, chain,
+    held::uses,
     interface::{self, Interface},
     kernel::Datapath,
     pins::{FILTERS, GUARDS, not_ours},
@@ -89,6 +90,7 @@ impl Datapath {
                 return Ok(hook);
             }
             self.take_over(device, found, name, hook)?;
+            self.hold_guard(device, hook);
             return Ok(hook);
         }
         if self.guards.remove(device).is_some() {
@@ -98,17 +100,31 @@ impl Datapath {
         for hook in hooks {
             result = self.put(device, found, name, *hook);
             match &result {
-                Ok(()) => return Ok(*hook),
+                Ok(()) => {
+                    self.hold_guard(device, *hook);
+                    return Ok(*hook);
+                }
                 Err(e) => tracing::debug!("{}: {e}", hook.as_str()),
             }
         }
         result.map(|()| Hook::Tcx)
     }
 
+    /// Keeps it although its pin goes. Where that was faster, it is put back at the next look.
+    fn hold_guard(&mut self, device: &str, hook: Hook) {
+        let folder = match hook {
+            Hook::Tcx => GUARDS,
+            Hook::Clsact => FILTERS,
+        };
+        if let Err(e) = self.hold(self.pins.guard(folder, device)) {
+            tracing::debug!("cannot hold the guard of `{device}`: {e}");
+        }
+    }
+
     /// How a device's guard is attached, and the id of its program. Removes pins of what is
     /// on no interface any more.
     fn guard_on(
-        &self,
+        &mut self,
         device: &str,
         found: &Interface,
     ) -> Result<Option<(Hook, u32)>, DatapathError> {
@@ -120,7 +136,8 @@ impl Datapath {
             if target.interface == found.index {
                 return Ok(Some((Hook::Tcx, target.program)));
             }
-            std::fs::remove_file(&pin).map_err(|e| DatapathError::new(what(), e))?;
+            self.unpin(&pin)
+                .map_err(|e| DatapathError::new(what(), e))?;
         }
         let pin = self.pins.guard(FILTERS, device);
         if pin.exists() {
@@ -131,7 +148,7 @@ impl Datapath {
             }
             // A filter goes on without a pin, on the interface that had the name before.
             remove_filter(&pin)
-                .and_then(|()| std::fs::remove_file(&pin))
+                .and_then(|()| self.unpin(&pin))
                 .map_err(|e| DatapathError::new(what(), e))?;
         }
         Ok(None)
@@ -261,8 +278,14 @@ impl Datapath {
             .ok_or_else(|| DatapathError::new(what(), "it is not in the object"))?;
         let program: &mut SchedClassifier = program.try_into().map_err(|e| text(what(), &e))?;
         refused::loaded(&what(), which, program.load())?;
-        attach(program)?;
-        Ok(program.info().map_err(|e| text(what(), &e))?.id())
+        let info = program.info().map_err(|e| text(what(), &e))?;
+        let used = info.map_ids().map_err(|e| text(what(), &e))?;
+        if !uses(&used.unwrap_or_default(), &self.counters) {
+            let why = "somebody removed the pin of its counters meanwhile";
+            return Err(DatapathError::new(what(), why).costly());
+        }
+        attach(program).map_err(DatapathError::costly)?;
+        Ok(info.id())
     }
 
     /// Takes the guard off a device, if it has one.
@@ -277,12 +300,10 @@ impl Datapath {
         ] {
             let pin = self.pins.guard(folder, device);
             if pin.exists() {
-                off(&pin)
-                    .and_then(|()| std::fs::remove_file(&pin))
-                    .map_err(|e| {
-                        let what = format!("take the guard off `{device}`");
-                        DatapathError::new(what, not_ours(&pin, &e))
-                    })?;
+                off(&pin).and_then(|()| self.unpin(&pin)).map_err(|e| {
+                    let what = format!("take the guard off `{device}`");
+                    DatapathError::new(what, not_ours(&pin, &e))
+                })?;
             }
         }
         Ok(())

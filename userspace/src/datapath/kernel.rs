@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
@@ -41,7 +42,7 @@ pub struct Datapath {
     pub(super) directory_map: Mapped,
     pub(super) directory: Directory,
     pub(super) maps: Option<Maps>,
-    /// The live table, mapped; `None`: not needed yet.
+    /// The live table, mapped.
     pub(super) table: Option<Mapped>,
     /// What changes it in place; `None`: not needed yet.
     pub(super) editor: Option<Editor>,
@@ -50,6 +51,8 @@ pub struct Datapath {
     pub(super) attached: BTreeMap<String, u32>,
     /// Devices whose guard is of this controller, by the program's id.
     pub(super) guards: BTreeMap<String, u32>,
+    /// Links and guards of this controller, by their pins.
+    pub(super) held: BTreeMap<PathBuf, OwnedFd>,
     /// Programs that are loaded from now on log every verdict.
     pub(super) trace: bool,
     pub(super) preload: Option<Preload>,
@@ -87,6 +90,10 @@ impl Datapath {
                 maps = Some(found);
             }
         }
+        let table = match &maps {
+            Some(maps) => maps.live_table()?,
+            None => None,
+        };
         Ok(Self {
             pins,
             damaged,
@@ -94,11 +101,12 @@ impl Datapath {
             directory_map,
             directory,
             maps,
-            table: None,
+            table,
             editor: None,
             prober: None,
             attached: BTreeMap::new(),
             guards: BTreeMap::new(),
+            held: BTreeMap::new(),
             trace: false,
             preload: None,
         })

@@ -56,13 +56,12 @@ impl Maps {
         }
         let maps = Self::open(pins, tier)?;
         let in_slot = slot(&maps.generations, 0).map_err(|e| damaged(e.to_string()))?;
-        let Some(generation) = &maps.generation else {
+        let Some(table) = maps.live_table()? else {
             return match in_slot {
                 None => Ok(Some(maps)),
                 Some(_) => Err(damaged("no pin is the live generation".to_owned())),
             };
         };
-        let table = Mapped::of(maps.table(generation.generation().table_slot)?)?;
         if table.size() < table_size(tier) {
             return Err(damaged("the live table is another map".to_owned()));
         }
@@ -151,6 +150,15 @@ impl Maps {
                 format!("no pin in {} is it", self.folder.display()),
             )
         })
+    }
+
+    /// That of the live generation; `None`: there is none.
+    pub(super) fn live_table(&self) -> Result<Option<Mapped>, DatapathError> {
+        let Some(generation) = &self.generation else {
+            return Ok(None);
+        };
+        let table = self.table(generation.generation().table_slot)?;
+        Mapped::of(table).map(Some)
     }
 
     pub(super) fn inner_pins(&self, prefix: &str) -> Vec<PathBuf> {

@@ -49,6 +49,17 @@ impl Pins {
     /// # Errors
     /// When it is not on a BPF file system.
     pub fn open(root: &Path) -> Result<Self, DatapathError> {
+        let pins = Self { root: root.into() };
+        pins.make()?;
+        Ok(pins)
+    }
+
+    /// The folders, unless they are there.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn make(&self) -> Result<(), DatapathError> {
+        let root = &self.root;
         let what = || format!("use {} for pins", root.display());
         const CURE: &str = "`mount -t bpf bpf /sys/fs/bpf` makes one";
         make(root).map_err(|e| {
@@ -62,11 +73,12 @@ impl Pins {
                 format!("it is not on a BPF file system; {CURE}"),
             ));
         }
-        let pins = Self { root: root.into() };
         for folder in ["links", GUARDS, FILTERS] {
-            make(&root.join(folder)).map_err(|e| DatapathError::new(what(), e))?;
+            make(&root.join(folder)).map_err(|e| {
+                DatapathError::new(what(), format!("`{folder}` cannot be made there: {e}"))
+            })?;
         }
-        Ok(pins)
+        Ok(())
     }
 
     /// A file that all versions share.

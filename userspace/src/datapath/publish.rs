@@ -145,6 +145,8 @@ impl<'a> Candidate<'a> {
         rules: &mut Rules,
         tier: Tier,
     ) -> Result<Self, DatapathError> {
+        // Whether that worked is said elsewhere; what fails for it here says so.
+        let _ = datapath.pin_again();
         let number = datapath.maps.as_ref().map_or(0, Maps::number) + 1;
         let mut generation = Mapped::create("kordon_rules", generation_size(tier))?;
         let is_live = datapath.maps.as_ref().is_some_and(|maps| maps.tier == tier);

@@ -8,10 +8,10 @@ use std::{
     fs::File,
     io,
     os::{
-        fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
         unix::ffi::OsStrExt as _,
     },
-    path::Path,
+    path::{Path, PathBuf},
     ptr::NonNull,
 };
 
@@ -22,9 +22,11 @@ use kordon_ebpf::layout::{COUNTER_PAGE, Counter};
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_DETACH: libc::c_int = 34;
 
 /// The part of `union bpf_attr` that commands on one element read.
@@ -50,11 +52,20 @@ struct Batch {
     flags: u64,
 }
 
-/// The part that `BPF_OBJ_GET` reads.
+/// The part that `BPF_OBJ_PIN` and `BPF_OBJ_GET` read.
 #[repr(C)]
 struct Object {
     path: u64,
     fd: u32,
+    flags: u32,
+}
+
+/// The part that `BPF_LINK_CREATE` reads for a program of an interface.
+#[repr(C)]
+struct NewLink {
+    program: u32,
+    interface: u32,
+    kind: u32,
     flags: u32,
 }
 
@@ -117,23 +128,20 @@ const TCX: u32 = 11;
 
 /// Where a pinned link to an interface (XDP, TCX) is; `EINVAL` where something else is pinned.
 pub fn link_target(pin: &Path) -> io::Result<Target> {
-    let link = open_pin(pin)?;
+    target_of(open_pin(pin)?.as_fd())
+}
+
+/// As [`link_target`], of what is open.
+pub fn target_of(link: BorrowedFd<'_>) -> io::Result<Target> {
+    let link = link.as_raw_fd();
     // Programs and maps answer the same question in the same place.
     let other = io::Error::from_raw_os_error(libc::EINVAL);
-    if let Ok(name) = std::fs::read_link(format!("/proc/self/fd/{}", link.as_raw_fd()))
-        && !name.as_os_str().as_bytes().ends_with(b"link")
+    if let Some(kind) = kind_of(link)
+        && !kind.as_os_str().as_bytes().ends_with(b"link")
     {
         return Err(other);
     }
-    let mut info = LinkInfo::default();
-    let attribute = Info {
-        fd: link.as_raw_fd().cast_unsigned(),
-        length: size_of::<LinkInfo>() as u32,
-        info: (&raw mut info) as u64,
-    };
-    // SAFETY: the attribute has the layout that the command reads; what it points to has
-    // the length that it says, and lives as long as the call.
-    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &raw const attribute) }?;
+    let info = info(link)?;
     if !matches!(info.kind, XDP | TCX) {
         return Err(other);
     }
@@ -143,7 +151,65 @@ pub fn link_target(pin: &Path) -> io::Result<Target> {
     })
 }
 
-fn open_pin(pin: &Path) -> io::Result<OwnedFd> {
+/// What an object is, in the kernel's words; `None`: it does not say.
+fn kind_of(object: RawFd) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{object}")).ok()
+}
+
+/// The head of what the kernel says of an object: of maps and programs, kind and id are where
+/// they are of links.
+fn info(object: RawFd) -> io::Result<LinkInfo> {
+    let mut info = LinkInfo::default();
+    let attribute = Info {
+        fd: object.cast_unsigned(),
+        length: size_of::<LinkInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    // SAFETY: the attribute has the layout that the command reads; what it points to has
+    // the length that it says, and lives as long as the call.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &raw const attribute) }?;
+    Ok(info)
+}
+
+/// Tells an object from all others.
+pub fn identity(object: RawFd) -> io::Result<(Option<PathBuf>, u32)> {
+    Ok((kind_of(object), info(object)?.id))
+}
+
+/// `BPF_XDP` of `enum bpf_attach_type`.
+const ATTACH_XDP: u32 = 37;
+
+/// Attaches a program to an interface by a link, which lasts as long as it is open or pinned.
+/// `flags`: `XDP_FLAGS_DRV_MODE` or `XDP_FLAGS_SKB_MODE`.
+pub fn attach_xdp(program: BorrowedFd<'_>, interface: u32, flags: u32) -> io::Result<OwnedFd> {
+    let attribute = NewLink {
+        program: program.as_raw_fd().cast_unsigned(),
+        interface,
+        kind: ATTACH_XDP,
+        flags,
+    };
+    // SAFETY: the attribute has the layout that the command reads.
+    let fd = unsafe { bpf(BPF_LINK_CREATE, &raw const attribute) }?;
+    // SAFETY: the call has just opened it for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins an object.
+pub fn pin_object(pin: &Path, object: BorrowedFd<'_>) -> io::Result<()> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let attribute = Object {
+        path: path.as_ptr() as u64,
+        fd: object.as_raw_fd().cast_unsigned(),
+        flags: 0,
+    };
+    // SAFETY: the attribute has the layout that the command reads, and its string
+    // lives as long as the call.
+    unsafe { bpf(BPF_OBJ_PIN, &raw const attribute) }?;
+    Ok(())
+}
+
+/// Opens what is pinned.
+pub fn open_pin(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let attribute = Object {
         path: path.as_ptr() as u64,

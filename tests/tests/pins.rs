@@ -3,7 +3,9 @@
 
 use std::{
     fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -172,4 +174,47 @@ fn where_nothing_can_be_pinned_it_is_enforced_and_nobody_waits() -> Result<()> {
     let (controller, _) = Controller::start(&router.place())?;
     ensure!(drops(&router, BLOCKED)?);
     ends(controller)
+}
+
+#[test]
+fn detach_says_whose_pins_it_means() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("whose", binary)?;
+    let (_controller, _) = Controller::start(&router.place())?;
+    let top = router.place().bpffs;
+    let detach = |bpffs: &Path| {
+        let mut command = Command::new(router.place().binary);
+        command
+            .current_dir("/")
+            .args(["detach", "--yes", "--socket", "/none"]);
+        command.arg("--bpffs").arg(bpffs);
+        command
+    };
+    // Another instance, which enforces nothing.
+    let second = top.join("second");
+    fs::create_dir(&second)?;
+    let done = detach(&second).output()?;
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    ensure!(
+        done.status.success() && said.contains(&second.display().to_string()),
+        "{done:?}"
+    );
+    ensure!(drops(&router, BLOCKED)?);
+    // One that this user cannot see.
+    let closed = top.join("closed");
+    fs::create_dir(&closed)?;
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700))?;
+    let done = detach(&closed.join("kordon"))
+        .uid(65534)
+        .gid(65534)
+        .output()?;
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    println!("{said}");
+    ensure!(
+        !done.status.success() && said.contains("cannot be seen") && !said.contains("nothing"),
+        "{done:?}"
+    );
+    Ok(())
 }

@@ -217,19 +217,23 @@ fn take_off(given: &Instance, instance: &Resolved) -> Result<Value, Failure> {
 }
 
 fn without_daemon(bpffs: &Path) -> Result<Value, Failure> {
-    if !bpffs.exists() {
-        return Err(Failure::new(
-            format!(
-                "there is neither a daemon nor anything pinned at {}",
-                bpffs.display()
+    if let Err(e) = std::fs::metadata(bpffs) {
+        let place = bpffs.display();
+        return Err(match e.kind() {
+            io::ErrorKind::NotFound => Failure::new(
+                format!("there is neither a daemon nor anything pinned at {place}"),
+                "this instance enforces nothing; `--socket` and `--bpffs` name another one",
             ),
-            "nothing is enforced; `--socket` and `--bpffs` name another instance",
-        ));
+            _ => Failure::new(
+                format!("no daemon answers, and what is pinned at {place} cannot be seen: {e}"),
+                "enforcement may go on; where no daemon runs, only root ends it",
+            ),
+        });
     }
     let _pins = daemon::lock_pins(bpffs)
         .map_err(|e| Failure::new(e.to_string(), "`--socket` names the daemon's socket"))?;
     let left = Datapath::detach(bpffs).map_err(|e| Failure::from_error(&e.into()))?;
-    Ok(json!({ "detached": true, "left": left }))
+    Ok(json!({ "detached": true, "bpffs": bpffs, "left": left }))
 }
 
 fn agree() -> Result<(), Failure> {

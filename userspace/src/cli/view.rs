@@ -318,7 +318,10 @@ pub(super) fn changed(value: &Value) -> String {
 }
 
 pub(super) fn detached(value: &Value) -> String {
-    let mut out = "detached: nothing is enforced any more\n".to_owned();
+    let mut out = format!(
+        "detached: nothing is enforced any more by what was pinned at {}\n",
+        text(&value["bpffs"])
+    );
     for path in list(&value["left"]) {
         let _ = writeln!(out, "left, because kordon did not make it: {}", text(path));
     }

@@ -473,7 +473,8 @@ impl Core {
         self.note(by, old);
         self.detached = true;
         tracing::warn!("detached: nothing is enforced any more");
-        Ok(json!({ "detached": true, "left": left }))
+        let bpffs = &self.config.bpffs;
+        Ok(json!({ "detached": true, "bpffs": bpffs, "left": left }))
     }
 }
 

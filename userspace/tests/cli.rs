@@ -356,6 +356,34 @@ fn a_verdict_is_that_of_its_interface() {
     }
 }
 
+/// A verdict without a database looks like one with it, and lets pass what is hostile.
+#[test]
+fn verdicts_without_a_database_are_warned_of() {
+    let place = Place::new();
+    place.write(
+        "none.toml",
+        "[zone.c]\nvlans = [20]\n[set.s]\nprefixes = [\"192.0.2.0/24\"]\n",
+    );
+    let packet = "--vlan 20 --src 10.20.0.5 --dst 203.0.113.7 --engine reference";
+    for (line, warned) in [
+        (format!("explain --policy policy.toml {packet}"), true),
+        (
+            format!("explain --policy policy.toml {packet} --asn-db asn.csv"),
+            false,
+        ),
+        (format!("explain --policy none.toml {packet}"), false),
+        (
+            "replay --policy policy.toml --engine reference capture.pcap".to_owned(),
+            true,
+        ),
+        (format!("{REPLAY} --engine reference capture.pcap"), false),
+    ] {
+        let said = place.kordon(&line);
+        let found = said.err.contains("without a database") && said.err.contains("`hostile`");
+        assert_eq!((said.code, found), (0, warned), "{line}: {}", said.err);
+    }
+}
+
 #[test]
 fn check_has_its_fields() {
     let place = Place::new();

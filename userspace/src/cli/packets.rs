@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     Output,
-    arguments::{CONFIG, Explain, Offline, Replay},
+    arguments::{CONFIG, Databases, Explain, Offline, Replay},
     failure::Failure,
     offline::load_policy,
     say, view,
@@ -15,8 +15,9 @@ use crate::{
     capture::Capture,
     config,
     control::{client, protocol::Request},
+    diagnostic::quoted,
     judge::{self, ExplainQuery, Judge, QueryError, Router, Row},
-    policy::Policy,
+    policy::{Policy, model::Set},
 };
 
 impl Offline {
@@ -32,6 +33,26 @@ impl Offline {
             addresses: self.router_addr.clone(),
             connected: Router::connected_everywhere(policy, &self.connected),
         })
+    }
+}
+
+/// Verdicts without a database look like those with one, and let pass what is hostile.
+fn warn_without_database(databases: &Databases, policy: &Policy) {
+    let needs = |set: &&Set| {
+        !(set.asns.is_empty()
+            && set.orgs.is_empty()
+            && set.asn_countries.is_empty()
+            && set.countries.is_empty())
+    };
+    let names: Vec<String> = (policy.sets.iter().filter(needs))
+        .map(|set| quoted(&set.name))
+        .collect();
+    if !databases.given() && !names.is_empty() {
+        say(format_args!(
+            "warning: without a database no address has an ASN or a country, so these sets match less \
+             than on the router: {}\nhelp: `--asn-db /var/lib/kordon/asndb.snapshot` is the router's",
+            names.join(", ")
+        ));
     }
 }
 
@@ -63,6 +84,7 @@ pub(super) fn explain(arguments: Explain, output: &mut Output) -> Result<(), Fai
         Some(path) => {
             let db = arguments.databases.open()?;
             let policy = load_policy(path, &db)?;
+            warn_without_database(&arguments.databases, &policy);
             let config = arguments.instance.config.as_deref();
             let router = arguments.offline.router(&policy, config)?;
             let engine = arguments.offline.engine.into();
@@ -95,6 +117,7 @@ pub(super) fn replay(arguments: &Replay, output: &mut Output) -> Result<(), Fail
     let mut capture = Capture::open(&arguments.capture).map_err(failed)?;
     let db = arguments.databases.open()?;
     let policy = load_policy(&arguments.policy, &db)?;
+    warn_without_database(&arguments.databases, &policy);
     let config = arguments.config.as_deref();
     let router = arguments.offline.router(&policy, config)?;
     let engine = arguments.offline.engine.into();

@@ -81,3 +81,27 @@ fn explain_says_what_the_kernel_does() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn interfaces_that_are_not_there_are_named_with_their_place() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("misnamed", binary)?;
+    let (controller, _) = Controller::start(&router.place())?;
+    for (name, cure) in [
+        ("trank", "did you mean `trunk`"),
+        ("in", "`in` is its device: did you mean `trunk`"),
+        ("uplink", "interfaces are: `trunk` (device `in`)"),
+    ] {
+        let named = policy("64500").replace("vlans", &format!("interfaces = [\"{name}\"]\nvlans"));
+        router.write("misnamed.toml", named)?;
+        let path = router.path("misnamed.toml").to_string_lossy().into_owned();
+        let output = controller.command(&["apply", &path]).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(1), "{said}");
+        ensure!(said.contains(cure) && said.contains("`--yes`"), "{said}");
+        ensure!(said.contains("misnamed.toml:2:"), "{said}");
+    }
+    Ok(())
+}

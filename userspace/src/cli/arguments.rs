@@ -31,7 +31,8 @@ pub(super) enum Command {
     Run(Run),
     /// Show what is enforced, where, and what came of it.
     Status(Status),
-    /// Find everything that is wrong with a policy.
+    /// Find everything that is wrong with a policy. Whether the router has its interfaces is
+    /// checked by `apply`.
     Check(Check),
     /// Make a policy live.
     Apply(Apply),

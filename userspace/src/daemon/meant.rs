@@ -4,8 +4,11 @@
 
 use super::{core::Core, journal::By, refusal::Refusal, trouble::Cause};
 use crate::{
+    config::meant,
     diagnostic::quoted,
-    policy::{Overlay, OverlayAction, OverlayEntry, OverlayTarget, Policy},
+    policy::{
+        Bundle, Overlay, OverlayAction, OverlayEntry, OverlayTarget, Policy, unknown_interfaces,
+    },
 };
 
 /// An exception for more than this is hardly meant: lengths of prefixes of IPv4 and IPv6.
@@ -39,16 +42,33 @@ impl Core {
     }
 
     /// Asks about a policy that somebody wants to be live.
-    pub(super) fn ask_about_policy(&self, policy: &Policy, by: &By) -> Result<(), Refusal> {
+    pub(super) fn ask_about_policy(
+        &self,
+        policy: &Policy,
+        bundle: &Bundle,
+        by: &By,
+    ) -> Result<(), Refusal> {
         if !by.is_asked_for() {
             // There is nobody to ask: it is better than nothing, and `status` says so.
             return Ok(());
         }
-        let mut doubts = self.unknown_interfaces(policy);
+        let interfaces = &self.config.interfaces;
+        let names = || interfaces.iter().map(|interface| interface.name.as_str());
+        let unknown = unknown_interfaces(bundle, |name| {
+            (!names().any(|known| known == name)).then(|| meant(interfaces, names(), name))
+        });
+        let mut doubts = Vec::new();
+        if !unknown.is_empty() {
+            doubts.push("zones are on interfaces that the configuration does not have".to_owned());
+        }
         if policy.zones.is_empty() {
             doubts.push("the policy has no zone: nothing would be enforced".to_owned());
         }
         self.ask(by, doubts, &[Cause::Policy])
+            .map_err(|mut refusal| {
+                refusal.diagnostics.errors.extend(unknown);
+                refusal
+            })
     }
 
     /// Asks about an entry of the overlay.

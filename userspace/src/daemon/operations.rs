@@ -150,7 +150,7 @@ impl Core {
             ));
         }
         let (policy, found) = self.parse(&bundle, &self.overlay)?;
-        self.ask_about_policy(&policy, by)?;
+        self.ask_about_policy(&policy, &bundle, by)?;
         let policy = Arc::new(policy);
         let until = confirm_seconds.map(after).transpose()?;
         let before = self.record.as_ref().map(|record| record.number);

@@ -81,6 +81,33 @@ pub fn load(
     }
 }
 
+/// Where zones name interfaces that are not there. `cure` has the help for a name that is not.
+#[must_use]
+pub fn unknown_interfaces(
+    bundle: &Bundle,
+    cure: impl Fn(&str) -> Option<String>,
+) -> Vec<Diagnostic> {
+    let text = bundle.text.strip_prefix('\u{feff}').unwrap_or(&bundle.text);
+    let mut report = Report::new(&bundle.file, text);
+    let table = report.toml();
+    let zones = table.as_ref().and_then(|table| table.get("zone"));
+    let zones = zones.and_then(|value| zones::read(&mut report, value));
+    report.found = Diagnostics::default();
+    for (zone, places) in zones.unwrap_or_default() {
+        for (span, name) in &places.interfaces {
+            if let Some(help) = cure(name) {
+                let (zone, name) = (quoted(&zone.name), quoted(name));
+                let message = format!(
+                    "zone {zone} is on interface {name}, which the configuration does not have"
+                );
+                report.error(span, message, help);
+            }
+        }
+    }
+    report.found.sort(&bundle.file);
+    report.found.errors
+}
+
 /// Where the parts of a policy stand.
 struct Places {
     zones: Vec<ZonePlaces>,

@@ -125,7 +125,13 @@ pub(super) fn status(value: &Value) -> String {
             page.line("", words);
         }
         if policy["drift"] == true {
-            page.line("", "the file on disk differs: `kordon apply` makes it live");
+            page.line(
+                "",
+                format!(
+                    "the configured {} differs from it: `kordon apply` makes that live",
+                    text(&policy["configured"])
+                ),
+            );
         }
     }
     if let Some(problem) = value["state"]["problem"].as_str() {

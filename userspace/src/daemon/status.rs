@@ -212,6 +212,7 @@ impl Core {
                 "path": record.bundle.file,
                 "hash": hex(&live.hash),
                 "drift": self.drift(&self.config.policy),
+                "configured": self.config.policy.display().to_string(),
                 "applied_at": record.applied_at,
                 "pending_confirm": pending.map(|pending| pending.until),
             })

@@ -1,7 +1,7 @@
 //! What an administrator is told of the live policy is what the kernel does: `explain` and the
 //! counters beside each other.
 
-use std::{net::IpAddr, thread, time::Duration};
+use std::{net::IpAddr, process::Command, thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use kordon_tests::{
@@ -103,5 +103,41 @@ fn interfaces_that_are_not_there_are_named_with_their_place() -> Result<()> {
         ensure!(said.contains(cure) && said.contains("`--yes`"), "{said}");
         ensure!(said.contains("misnamed.toml:2:"), "{said}");
     }
+    Ok(())
+}
+
+/// Which file differs, and what a rollback led to and left.
+#[test]
+fn what_is_not_as_somebody_thinks_is_named() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("otherfile", binary.clone())?;
+    let (controller, _) = Controller::start(&router.place())?;
+    router.write("p2.toml", policy("64501"))?;
+    let path = |name: &str| router.path(name).to_string_lossy().into_owned();
+    let words = |arguments: &[&str]| -> Result<String> {
+        let mut command = Command::new(&binary);
+        command
+            .args(arguments)
+            .arg("--socket")
+            .arg(router.path("kordon.sock"));
+        Ok(String::from_utf8_lossy(&command.output()?.stdout).into_owned())
+    };
+    controller.cli(&["apply", &path("p2.toml")])?;
+    let differs = format!("the configured {} differs", path("policy.toml"));
+    let said = words(&["status"])?;
+    ensure!(said.contains(&differs), "{said}");
+    controller.cli(&["block", "AS64502", "--zone", "cameras"])?;
+    let said = words(&["rollback"])?;
+    for part in [
+        format!("back to policy 1 ({}) of ", path("policy.toml")),
+        "an entry of `block` and `allow` stayed".to_owned(),
+        "`kordon block AS64502 --zone cameras`, which is still live: `kordon unblock`".to_owned(),
+    ] {
+        ensure!(said.contains(&part), "no {part:?} in {said}");
+    }
+    let said = words(&["status"])?;
+    ensure!(!said.contains("differs"), "{said}");
     Ok(())
 }

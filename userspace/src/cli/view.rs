@@ -311,7 +311,7 @@ pub(super) fn changed(value: &Value) -> String {
     if value["changed"] != true {
         return format!("nothing changed: policy {hash} was live already\n");
     }
-    format!(
+    let mut out = format!(
         "live: policy {hash}, generation {}, after {} ms{}\n",
         value["generation"],
         value["apply_ms"],
@@ -320,7 +320,38 @@ pub(super) fn changed(value: &Value) -> String {
         } else {
             ""
         }
-    )
+    );
+    if value["returned_to"].is_object() {
+        out += &returned(&value["returned_to"]);
+    }
+    out
+}
+
+/// What a rollback led to, and what it left.
+fn returned(to: &Value) -> String {
+    let mut out = format!(
+        "back to policy {} ({}) of {}\n",
+        to["number"],
+        text(&to["path"]),
+        moment(&to["applied_at"])
+    );
+    if let Some(entries @ 1..) = to["entries"].as_u64() {
+        let entries = match entries {
+            1 => "an entry".to_owned(),
+            count => format!("{count} entries"),
+        };
+        let _ = writeln!(
+            out,
+            "{entries} of `block` and `allow` stayed: `kordon status` has them, `kordon unblock` ends them"
+        );
+    }
+    if let Some(command) = to["last_change"].as_str() {
+        let _ = writeln!(
+            out,
+            "the last change was `kordon {command}`, which is still live: `kordon unblock` undoes that"
+        );
+    }
+    out
 }
 
 pub(super) fn detached(value: &Value) -> String {

@@ -289,8 +289,20 @@ impl Core {
             pending: None,
             ..self.current.clone()
         };
+        let last = self.journal.entries().next();
+        let entry = |command: &&str| command.starts_with("block ") || command.starts_with("allow ");
+        let returned = json!({
+            "number": record.number,
+            "path": record.bundle.file,
+            "applied_at": record.applied_at,
+            "entries": self.overlay.entries.len(),
+            // What somebody who wants to undo it has just done, and this does not undo.
+            "last_change": last.map(|last| last.command.as_str()).filter(entry),
+        });
         let outcome = self.switch(Arc::new(policy), record, current, by)?;
-        Ok(self.answer(&outcome, &found))
+        let mut answer = self.answer(&outcome, &found);
+        answer["returned_to"] = returned;
+        Ok(answer)
     }
 
     fn add(&mut self, action: OverlayAction, change: &Change, by: &By) -> Result<Value, Refusal> {

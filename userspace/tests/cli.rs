@@ -687,7 +687,7 @@ fn bad_input() {
     place.write("latin.toml", b"[zone.c\xe9]\n");
     place.write(
         "wrong.kordon",
-        "polcy = \"p\"\n[control]\nsocket = \"./none\"\n",
+        "polcy = \"p\"\nx = 1\n[control]\nsocket = \"./none\"\n",
     );
     place.write("place.kordon", "[control]\nsocket = 1\n");
     place.write("cut.kordon", "policy = \"p\n[control\n");

@@ -81,8 +81,12 @@ impl Instance {
 
 /// Whether an error may be of what says where a daemon has its things.
 fn is_about_a_place(error: &Diagnostic) -> bool {
-    let words = [Some(&error.message), error.help.as_ref()];
-    let mut words = words.into_iter().flatten();
+    // The list of all keys is of none of them.
+    let help = error
+        .help
+        .as_ref()
+        .filter(|help| !help.starts_with("known here"));
+    let mut words = std::iter::once(&error.message).chain(help);
     words.any(|words| {
         let places = ["control", "socket", "bpffs", "state_dir"];
         places.iter().any(|place| words.contains(place))

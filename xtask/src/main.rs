@@ -24,7 +24,7 @@ use std::process::{Command, ExitCode};
 
 use architecture::Architecture;
 use command::Failed;
-use workspace::Workspace;
+use workspace::{Profile, Workspace};
 
 const HELP: &str = "\
 Developer tasks of kordon.
@@ -122,8 +122,9 @@ fn demo(arguments: &[OsString]) -> Result<(), Failed> {
     }
     setup::for_building()?;
     setup::for_the_lab()?;
-    let kordon = workspace.build_kordon()?;
-    let demo = workspace.build_tool("kordon-demo")?;
+    // A release takes a newcomer twice as long.
+    let kordon = workspace.build("kordon", "kordon", Profile::Test)?;
+    let demo = workspace.build("kordon-tests", "kordon-demo", Profile::Test)?;
     command::run_tool(
         Command::new(demo)
             .arg("--kordon")
@@ -165,6 +166,6 @@ fn lab(arguments: &[OsString]) -> Result<(), Failed> {
 
 fn take_down(workspace: &Workspace) -> Result<(), Failed> {
     setup::for_building()?;
-    let demo = workspace.build_tool("kordon-demo")?;
+    let demo = workspace.build("kordon-tests", "kordon-demo", Profile::Test)?;
     command::run_tool(Command::new(demo).arg("--down"))
 }

@@ -1,14 +1,17 @@
 //! What the event loop lets threads do with the core. Each kind of job waits at most once: jobs
 //! that take longer than what asks for them must not become a queue before commands and the end.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread,
 };
 
 use tokio::task::spawn_blocking;
 
-use super::{Shared, core::Core, lock, network::Facts};
+use super::{Shared, core::Core, lock, network::Facts, watch::SETTLING};
 
 /// The jobs of one event loop.
 pub(super) struct Background {
@@ -30,12 +33,12 @@ impl Background {
 
     /// What time brings.
     pub(super) fn tick(&self) {
-        self.once(&self.tick, Core::tick);
+        self.once(&self.tick, Some(Core::look_ahead), Core::tick);
     }
 
     /// Interfaces came or went.
     pub(super) fn tend(&self) {
-        self.once(&self.tend, Core::tend_interfaces);
+        self.once(&self.tend, None, Core::tend_interfaces);
     }
 
     /// The router is this now; what waits from before is out of date.
@@ -55,13 +58,18 @@ impl Background {
         });
     }
 
-    /// Does it once the core is free, unless it is about to be done.
-    fn once(&self, waiting: &Arc<AtomicBool>, job: fn(&mut Core)) {
+    /// Does it once the core is free, unless it is about to be done. What comes [`SETTLING`]
+    /// ahead leaves the core free until then.
+    fn once(&self, waiting: &Arc<AtomicBool>, ahead: Option<fn(&mut Core)>, job: fn(&mut Core)) {
         if waiting.swap(true, SeqCst) {
             return;
         }
         let (core, waiting) = (Arc::clone(&self.core), Arc::clone(waiting));
         spawn_blocking(move || {
+            if let Some(ahead) = ahead {
+                ahead(&mut lock(&core));
+                thread::sleep(SETTLING);
+            }
             let mut core = lock(&core);
             // What is asked for from now on may be about what comes after.
             waiting.store(false, SeqCst);

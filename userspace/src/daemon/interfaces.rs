@@ -1,17 +1,14 @@
 //! Programs on interfaces: attached after the first rules are live, and again whenever a
 //! device comes back; and whether they are shown what their interfaces receive.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use kordon_ebpf::seen::{KINDS, Kind};
 
 use super::{
     bgp::Bgp,
     core::Core,
-    watch::{Blind, SETTLING, SPAN, Watch},
+    watch::{Blind, SPAN, Watch},
 };
 use crate::{
     config::Interface,
@@ -354,24 +351,27 @@ impl Core {
         }
     }
 
-    /// Looks whether programs see what their interfaces receive, and zones have packets.
-    pub(super) fn watch(&mut self) {
-        let Some(live) = self.live.as_ref().filter(|_| !self.detached) else {
-            return;
-        };
+    /// [`SETTLING`](super::watch::SETTLING) before [`Self::watch`].
+    pub(super) fn look_ahead(&mut self) {
         for device in &mut self.devices {
             match self.datapath.passed_on(&device.config.name) {
                 Ok(passed) => device.earlier = passed,
                 Err(e) => tracing::debug!("{e}"),
             }
         }
+    }
+
+    /// Looks whether programs see what their interfaces receive, and zones have packets.
+    pub(super) fn watch(&mut self) {
+        let Some(live) = self.live.as_ref().filter(|_| !self.detached) else {
+            return;
+        };
         // Any zone's: less would be enough, but this is sure.
         let judged = if self.devices.iter().any(Device::may_be_detached) {
             self.packets().ok().map(|zones| zones.values().sum())
         } else {
             None
         };
-        thread::sleep(SETTLING);
         for (device, port) in self.devices.iter_mut().zip(&live.ports) {
             device.look(&mut self.datapath, *port, judged);
         }

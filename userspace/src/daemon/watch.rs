@@ -15,9 +15,10 @@ use kordon_ebpf::seen::{KINDS, Kind};
 
 use crate::datapath::guard::Seen;
 
-/// How long before a reading the program is asked whether it stands still. What it has
-/// passed reaches the guard in far less.
-pub(super) const SETTLING: std::time::Duration = std::time::Duration::from_millis(2);
+/// How long before a reading it is looked what the program had passed by then. All of that
+/// has reached the guard: it takes some microseconds, or as long as a processor may stop
+/// that has frames in its queue.
+pub(super) const SETTLING: std::time::Duration = std::time::Duration::from_millis(63);
 
 /// Readings after which it is looked whether frames were lost meanwhile.
 pub(super) const SPAN: u32 = 20;
@@ -25,8 +26,13 @@ pub(super) const SPAN: u32 = 20;
 /// So many times in a row they were, or were not, and that is no accident.
 const SPANS: u32 = 3;
 
-/// Readings with frames, and all of them right, after which what was wrong is cured.
+/// Readings with frames, and all of them right, after which what was wrong is cured. What
+/// comes back takes twice as many as it was away: where few frames among many are hidden, not
+/// each reading shows it.
 const CLEAN: u32 = 2;
+
+/// What is away for more readings than this begins anew.
+const AWAY: u32 = 600;
 
 /// All frames.
 const ALL: usize = KINDS;
@@ -55,14 +61,8 @@ impl Line {
     /// How many frames were missed since the last reading, and how many the guard saw.
     fn look(&mut self, earlier: u64, before: u64, guard: u64, after: u64) -> (u64, u64) {
         let behind = |passed: u64| passed.wrapping_sub(guard).cast_signed();
-        // Nothing is on its way where the program has stood still since the last reading.
-        // Else it is no more than a sixteenth of a second's frames, which is how long a
-        // processor may stop, and what two queues take at once (64 each, `NAPI_POLL_WEIGHT`).
-        let slack = if earlier == before && before == self.passed {
-            0
-        } else {
-            128 + (after.saturating_sub(self.passed) / 16).cast_signed()
-        };
+        // No more is on its way than was passed since.
+        let slack = before.saturating_sub(earlier).cast_signed();
         self.slack = slack;
         let bound = behind(before) - slack;
         let missed = self.floor.map_or(0, |floor| floor - behind(after));
@@ -123,10 +123,13 @@ impl Loss {
 }
 
 /// What was seen of one interface so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Watch {
     lines: [Line; KINDS + 1],
     found: Option<(Blind, u32)>,
+    /// Readings since something was found last, and how many right ones end it.
+    since: u32,
+    clean: u32,
     loss: Loss,
     /// Frames that went past the program.
     pub(super) uncalled: u64,
@@ -138,11 +141,28 @@ pub(super) struct Watch {
     pub(super) stands_still: bool,
 }
 
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            lines: Default::default(),
+            found: None,
+            since: AWAY,
+            clean: CLEAN,
+            loss: Loss::default(),
+            uncalled: 0,
+            hidden: 0,
+            still: false,
+            stands_still: false,
+        }
+    }
+}
+
 impl Watch {
     /// Begins anew: the program was attached.
     pub(super) fn reset(&mut self) {
         self.begin();
         self.found = None;
+        self.since = AWAY;
     }
 
     /// Begins anew, but what was found is still so until readings show otherwise.
@@ -182,16 +202,15 @@ impl Watch {
         self.stands_still = passed == self.lines[ALL].passed;
         let tagged = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Untagged);
         let hidden = tagged.max_by_key(|kind| missed[*kind as usize]);
+        self.since = self.since.saturating_add(1);
         if missed[ALL] > 0 {
             self.uncalled += missed[ALL];
-            self.still = true;
-            self.found = Some((Blind::Uncalled, 0));
+            self.find(Blind::Uncalled);
         } else if let Some(kind) = hidden
             && missed[kind as usize] > 0
         {
             self.hidden += missed[kind as usize];
-            self.still = true;
-            self.found = Some((Blind::Hidden(kind), 0));
+            self.find(Blind::Hidden(kind));
         } else if let Some((blind, clean)) = &mut self.found {
             let line = match blind {
                 Blind::Uncalled => ALL,
@@ -201,10 +220,21 @@ impl Watch {
             if saw[line] > 0 {
                 *clean += 1;
             }
-            if *clean >= CLEAN {
+            if *clean >= self.clean {
                 self.found = None;
             }
         }
+    }
+
+    fn find(&mut self, blind: Blind) {
+        if self.found.is_none() {
+            self.clean = match self.since {
+                ..AWAY => CLEAN.max(self.since * 2),
+                _ => CLEAN,
+            };
+        }
+        self.found = Some((blind, 0));
+        (self.since, self.still) = (0, true);
     }
 }
 
@@ -295,16 +325,18 @@ mod tests {
         assert_eq!(port.second([0, 100, 0, 0, 0], [0; KINDS]), None);
         // On their way while it was read, and arrived later: at 16,000 a second up to 1,000.
         for late in [3, 900, 0, 1000, 10] {
+            port.passed[1] += 15_000;
             let earlier = port.passed;
-            port.passed[1] += 16_000;
+            port.passed[1] += 1000;
             port.guard[1] += 16_000 - late;
             assert_eq!(port.look(earlier), None);
             port.guard[1] += late;
         }
         assert_eq!(port.second([0; KINDS], [0; KINDS]), None);
-        // A burst that stands still, on its way, for as long as it is read.
+        // A burst.
+        let earlier = port.passed;
         port.passed[1] += 100;
-        assert_eq!(port.look(port.passed), None);
+        assert_eq!(port.look(earlier), None);
         port.guard[1] += 100;
         assert_eq!(port.second([0; KINDS], [0; KINDS]), None);
         assert_eq!(port.second([0; KINDS], [0; KINDS]), None);
@@ -319,8 +351,9 @@ mod tests {
         let mut port = Port::default();
         let frames = [0, 500, 0, 0, 0];
         let mut second = |lost: u64, missed: u64| {
-            let earlier = port.passed;
             port.passed[1] += frames[1];
+            let mut earlier = port.passed;
+            earlier[1] -= frames[1] / 16;
             port.guard[1] += frames[1] - lost + missed;
             assert_eq!(port.look(earlier), None);
             port.watch.loses()
@@ -328,8 +361,10 @@ mod tests {
         // Frames on their way are none, however many there are, nor is one burst that is lost.
         let mut other = Port::default();
         for at in 0..400 {
-            let (earlier, late) = (other.passed, at * 7919 % 120);
-            other.passed[1] += 20_000 - at * 47;
+            let (frames, late) = (20_000 - at * 47, at * 7919 % 120);
+            other.passed[1] += frames;
+            let mut earlier = other.passed;
+            earlier[1] -= frames / 16;
             other.guard[1] = other.passed[1] - late;
             assert_eq!(
                 (other.look(earlier), other.watch.loses()),
@@ -369,20 +404,45 @@ mod tests {
         assert_eq!(port.second([0, 3, 0, 0, 0], [0; KINDS]), None);
     }
 
+    /// Few that are hidden, among some with the same tag that are seen.
+    fn mixed(port: &mut Port, hidden: u64, seen: u64) -> Option<Blind> {
+        port.passed[0] += hidden;
+        port.passed[1] += seen;
+        port.guard[1] += hidden + seen;
+        let mut earlier = port.passed;
+        earlier[1] -= seen.div_ceil(16);
+        earlier[0] -= hidden.min(1);
+        port.look(earlier)
+    }
+
     #[test]
     fn some_among_many_that_are_seen() {
-        let mut port = Port::default();
-        let mut found = None;
-        for _ in 0..20 {
-            let earlier = port.passed;
-            port.passed[1] += 1000;
-            port.passed[0] += 40;
-            port.guard[1] += 1040;
-            found = port.look(earlier);
-            if found.is_some() {
-                break;
-            }
+        for (hidden, seen) in [(40, 1000), (5, 20), (20, 5), (2, 20), (20, 20)] {
+            let mut port = Port::default();
+            mixed(&mut port, 0, seen);
+            let found: Vec<bool> = (0..40)
+                .map(|_| mixed(&mut port, hidden, seen).is_some())
+                .collect();
+            // Within three seconds, and then all the time.
+            assert_eq!(found[3..], [true; 37], "{hidden} {seen}: {found:?}");
+            let missed = port.watch.hidden;
+            assert!((1..=hidden * 40).contains(&missed), "{missed}");
         }
-        assert_eq!(found, Some(Blind::Hidden(Kind::Customer)));
+    }
+
+    #[test]
+    fn what_comes_back_stays_for_longer() {
+        let mut port = Port::default();
+        mixed(&mut port, 0, 100);
+        // One a second, which every seventh reading shows.
+        let found: Vec<bool> = (0..120)
+            .map(|_| mixed(&mut port, 1, 100).is_some())
+            .collect();
+        let first = found.iter().position(|found| *found).unwrap();
+        assert!(first < 10, "{found:?}");
+        assert_eq!(found[30..], [true; 90], "{found:?}");
+        // Cured: it takes as long as it was uncertain, not for ever.
+        let cured = (0..60).position(|_| mixed(&mut port, 0, 100).is_none());
+        assert!(cured.is_some(), "{:?}", port.watch);
     }
 }

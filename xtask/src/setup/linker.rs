@@ -32,11 +32,12 @@ pub(super) fn install() -> Result<(), Failed> {
         )
     })?;
     say(format_args!(
-        "no bpf-linker that fits the nightly compiler (LLVM {llvm}): installing one, which takes about two minutes"
+        "no bpf-linker that fits the nightly compiler (LLVM {llvm}): installing one, which takes about a minute"
     ));
     let mut command = Command::new("cargo");
     command
-        .args(["install", "bpf-linker", "--locked", "--force"])
+        // Unoptimised takes half as long, and what works is LLVM's library.
+        .args(["install", "bpf-linker", "--locked", "--force", "--debug"])
         .args(arguments_for(llvm)?);
     run(&mut command).map_err(|failed| match llvm {
         ..=22 => failed,

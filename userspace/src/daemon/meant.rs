@@ -2,6 +2,8 @@
 //! for a large part of the Internet, a block of what the database does not have. It is
 //! refused unless `--yes` says that it is meant, and `status` shows it as long as it is live.
 
+use ipnet::IpNet;
+
 use super::{core::Core, journal::By, refusal::Refusal, trouble::Cause};
 use crate::{
     config::meant,
@@ -19,8 +21,8 @@ fn is_wide(entry: &OverlayEntry) -> bool {
         return false;
     };
     let longest = match prefix {
-        ipnet::IpNet::V4(_) => WIDE.0,
-        ipnet::IpNet::V6(_) => WIDE.1,
+        IpNet::V4(_) => WIDE.0,
+        IpNet::V6(_) => WIDE.1,
     };
     entry.action == OverlayAction::Allow && prefix.prefix_len() < longest
 }
@@ -94,6 +96,14 @@ impl Core {
                 "add `countries` to `[asndb]` in `kordon.toml` and restart the daemon, or name the \
                  country in `asn_countries` of a set in the policy, which goes by where ASNs are \
                  registered",
+            ));
+        }
+        if let (OverlayTarget::Prefix(IpNet::V6(net)), Some(live)) = (entry.target, &self.live)
+            && live.policy.nat64.iter().any(|nat64| nat64.contains(&net))
+        {
+            doubts.push(format!(
+                "`{net}` is in `nat64` of the policy: packets to it are judged by the IPv4 address \
+                 in them, and nothing would match"
             ));
         }
         if !self.is_in_database(entry.target) {

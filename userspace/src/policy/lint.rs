@@ -27,6 +27,7 @@ pub(super) fn check(report: &mut Report<'_>, policy: &Policy, places: &Places, d
                 "rules to it match nothing: fill it or remove it",
             );
         }
+        translated(report, policy, set, places);
         if let Some(db) = db {
             countries(report, set, places, db);
         }
@@ -39,6 +40,24 @@ pub(super) fn check(report: &mut Report<'_>, policy: &Policy, places: &Places, d
         tunnel_protocol(report, policy, rule, places);
         large_udp(report, policy, rule, places);
         unpoliced(report, policy, rule, places);
+    }
+}
+
+/// Prefixes of which packets are judged by the IPv4 address that they embed.
+fn translated(report: &mut Report<'_>, policy: &Policy, set: &Set, places: &SetPlaces) {
+    let is_inside = |net: &&IpNet| match net {
+        IpNet::V4(_) => false,
+        IpNet::V6(net) => policy.nat64.iter().any(|nat64| nat64.contains(net)),
+    };
+    if let Some(net) = set.prefixes.iter().find(is_inside) {
+        report.warning(
+            &places.header,
+            format!(
+                "`{net}` of set {} never matches: it is in `nat64`",
+                quoted(&set.name)
+            ),
+            "packets to it are judged by the IPv4 address in them: write the IPv4 network",
+        );
     }
 }
 

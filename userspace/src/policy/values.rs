@@ -2,7 +2,7 @@
 //! Pure functions from the user's text, shared by the policy, list files and
 //! the overlay.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv6Net};
@@ -89,8 +89,26 @@ pub(super) fn asns(text: &str) -> Result<RangeInclusive<u32>, Problem> {
     Ok(u32::try_from(low).unwrap_or(last)..=last)
 }
 
-/// A network without host bits. An address alone is a network of one.
+/// Destinations: a network without host bits. An address alone is a network of one.
 pub(super) fn prefix(text: &str) -> Result<IpNet, Problem> {
+    let net = without_host_bits(text)?;
+    if let IpNet::V6(v6) = net
+        && v6.prefix_len() >= 96
+        && let Some(what) = embeds(v6.addr())
+    {
+        let v4 = Ipv4Addr::from_bits(v6.addr().to_bits() as u32);
+        return Err(Problem::new(
+            format!("prefix {} never matches", quoted(text)),
+            format!(
+                "packets to {what} addresses are judged by the IPv4 address in them: write `{v4}/{}`",
+                v6.prefix_len() - 96
+            ),
+        ));
+    }
+    Ok(net)
+}
+
+fn without_host_bits(text: &str) -> Result<IpNet, Problem> {
     let Some(net) = network(text) else {
         return Err(Problem::new(
             format!("{} is not a prefix", quoted(text)),
@@ -103,19 +121,17 @@ pub(super) fn prefix(text: &str) -> Result<IpNet, Problem> {
             format!("the network is `{}`", net.trunc()),
         ));
     }
-    if let IpNet::V6(v6) = net
-        && v6.prefix_len() >= 96
-        && let Some(v4) = v6.addr().to_ipv4_mapped()
-    {
-        return Err(Problem::new(
-            format!("prefix {} never matches", quoted(text)),
-            format!(
-                "packets to IPv4-mapped addresses are judged as IPv4: write `{v4}/{}`",
-                v6.prefix_len() - 96
-            ),
-        ));
-    }
     Ok(net)
+}
+
+/// What an address is called whose last 32 bits alone decide.
+fn embeds(address: Ipv6Addr) -> Option<&'static str> {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, ..] => Some("IPv4-mapped"),
+        // RFC 6052 §2.1.
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => Some("NAT64"),
+        _ => None,
+    }
 }
 
 fn not_a_prefix(text: &str) -> String {
@@ -135,7 +151,7 @@ fn not_a_prefix(text: &str) -> String {
 
 /// A NAT64 prefix of a length that RFC 6052 §2.2 knows.
 pub(super) fn nat64(text: &str) -> Result<Ipv6Net, Problem> {
-    match prefix(text)? {
+    match without_host_bits(text)? {
         IpNet::V6(net) if matches!(net.prefix_len(), 32 | 40 | 48 | 56 | 64 | 96) => Ok(net),
         IpNet::V6(_) => Err(Problem::new(
             format!("{} cannot be a NAT64 prefix", quoted(text)),

@@ -338,7 +338,7 @@ fn changes_come_and_go() -> Result<()> {
     assert_eq!(status["policy"]["drift"], true);
     let notices = status["notices"].to_string();
     assert!(
-        notices.contains("was refused") && notices.contains("[zone"),
+        notices.contains("was refused") && notices.contains("policy.toml line 1"),
         "{notices}"
     );
 

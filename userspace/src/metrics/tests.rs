@@ -313,8 +313,8 @@ const QUICK: Limits = Limits {
         all: 8,
         stretches: false,
     },
-    headers: Duration::from_millis(300),
-    taking: Duration::from_millis(300),
+    headers: Duration::from_millis(1000),
+    taking: Duration::from_millis(1000),
     longest: Duration::from_secs(60),
 };
 
@@ -341,8 +341,10 @@ fn silent_and_slow_clients_delay_no_scrape() {
         clients.push(stream);
     }
     at_once(address);
-    // The first made way.
-    assert_eq!(rest(&mut clients[0]), "");
+    // The first made way: its connection ends, or is reset where it had more to say.
+    let mut answer = Vec::new();
+    let _ = clients[0].read_to_end(&mut answer);
+    assert!(answer.is_empty());
 }
 
 #[test]

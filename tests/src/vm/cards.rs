@@ -119,10 +119,9 @@ impl<'a> Lab<'a> {
     }
 
     fn send(&self, card: &str) -> Result<()> {
-        let found = self.cards.iter().find(|known| known.name == card);
-        let found = found.context("there is no such card")?;
+        let far = far_end(&self.cards, card)?;
         for _ in 0..SENT {
-            found.far.send(&frame(BLOCKED))?;
+            far.send(&frame(BLOCKED))?;
         }
         Ok(())
     }
@@ -249,8 +248,7 @@ impl<'a> Lab<'a> {
         what: &str,
         holds: impl Fn(&Value) -> bool,
     ) -> Result<Value> {
-        let found = self.cards.iter().find(|known| known.name == card);
-        let far = &found.context("there is no such card")?.far;
+        let far = far_end(&self.cards, card)?;
         let frame = frame(ALLOWED);
         let mut sent = Ok(());
         let status = self.daemon.until(what, |status| {
@@ -265,6 +263,12 @@ impl<'a> Lab<'a> {
         thread::sleep(Duration::from_secs(1));
         Ok(status)
     }
+}
+
+/// Where frames to a card are sent from.
+fn far_end<'a>(cards: &'a [Card], name: &str) -> Result<&'a RawSender> {
+    let found = cards.iter().find(|known| known.name == name);
+    Ok(&found.context("there is no such card")?.far)
 }
 
 /// Whether one reason has all parts.

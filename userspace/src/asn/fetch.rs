@@ -200,7 +200,8 @@ impl FetchError {
     }
 
     /// Whether asking again may help.
-    fn is_passing(&self) -> bool {
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
         match self {
             Self::Failed { passing, .. } => *passing,
             Self::Store { .. } => false,
@@ -416,7 +417,7 @@ fn passing(url: &str, reason: String) -> FetchError {
         reason,
         passing: true,
         after: None,
-        help: "see whether the server can be reached from this router; it is asked again later",
+        help: "see whether the server can be reached from this router",
     }
 }
 

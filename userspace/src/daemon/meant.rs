@@ -99,7 +99,7 @@ impl Core {
             ));
         }
         if let (OverlayTarget::Prefix(IpNet::V6(net)), Some(live)) = (entry.target, &self.live)
-            && live.policy.nat64.iter().any(|nat64| nat64.contains(&net))
+            && live.policy.translates(&net)
         {
             doubts.push(format!(
                 "`{net}` is in `nat64` of the policy: packets to it are judged by the IPv4 address \

@@ -235,9 +235,9 @@ impl Core {
 
     fn confirm(&mut self, by: &By) -> Result<Value, Refusal> {
         let (Some(record), Some(_)) = (&self.record, &self.current.pending) else {
-            let mut since = self.journal.entries();
-            let mut since = since
-                .by_ref()
+            let mut since = self
+                .journal
+                .entries()
                 .take_while(|e| !e.command.starts_with("apply"));
             let late = since.find(|e| e.command == By::UNCONFIRMED);
             let message = match late {

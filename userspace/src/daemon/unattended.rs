@@ -76,11 +76,7 @@ fn taken(
         failures.extend(failure);
     }
     if let Some(first) = failures.first() {
-        let mut refusal = of_fetching(&failures, first);
-        // There is no clock here that would.
-        let later = "; it is asked again later";
-        refusal.help = refusal.help.map(|help| help.replace(later, ""));
-        return Err(refusal);
+        return Err(of_fetching(&failures, first));
     }
     let (db, found) = read(config, &downloads)?;
     let (mut concerns, left_out) = concerns(&state, &db, &found, config.updates.max_change);

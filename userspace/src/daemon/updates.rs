@@ -342,7 +342,11 @@ fn read_again(core: &Shared, by: &By, accept: bool) -> Result<Value, Stopped> {
     if let Some(first) = failures.first()
         && (nothing_new || downloads.iter().any(missing))
     {
-        return Err(Stopped(Stage::Fetch, of_fetching(&failures, first)));
+        let mut refusal = of_fetching(&failures, first);
+        if first.is_passing() {
+            refusal.help = refusal.help.map(|help| help + "; it is asked again later");
+        }
+        return Err(Stopped(Stage::Fetch, refusal));
     }
     if by_clock && nothing_new {
         tracing::info!("the sources of the ASN database have not changed");

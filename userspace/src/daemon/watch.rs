@@ -123,12 +123,13 @@ impl Loss {
 }
 
 /// What was seen of one interface so far.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Watch {
     lines: [Line; KINDS + 1],
     found: Option<(Blind, u32)>,
-    /// Readings since something was found last, and how many right ones end it.
-    since: u32,
+    /// Readings since something was found last, unless it is too long ago to be the same.
+    since: Option<u32>,
+    /// How many right ones end what was found.
     clean: u32,
     loss: Loss,
     /// Frames that went past the program.
@@ -141,28 +142,12 @@ pub(super) struct Watch {
     pub(super) stands_still: bool,
 }
 
-impl Default for Watch {
-    fn default() -> Self {
-        Self {
-            lines: Default::default(),
-            found: None,
-            since: AWAY,
-            clean: CLEAN,
-            loss: Loss::default(),
-            uncalled: 0,
-            hidden: 0,
-            still: false,
-            stands_still: false,
-        }
-    }
-}
-
 impl Watch {
     /// Begins anew: the program was attached.
     pub(super) fn reset(&mut self) {
         self.begin();
         self.found = None;
-        self.since = AWAY;
+        self.since = None;
     }
 
     /// Begins anew, but what was found is still so until readings show otherwise.
@@ -202,7 +187,10 @@ impl Watch {
         self.stands_still = passed == self.lines[ALL].passed;
         let tagged = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Untagged);
         let hidden = tagged.max_by_key(|kind| missed[*kind as usize]);
-        self.since = self.since.saturating_add(1);
+        self.since = self
+            .since
+            .map(|since| since + 1)
+            .filter(|since| *since < AWAY);
         if missed[ALL] > 0 {
             self.uncalled += missed[ALL];
             self.find(Blind::Uncalled);
@@ -228,13 +216,10 @@ impl Watch {
 
     fn find(&mut self, blind: Blind) {
         if self.found.is_none() {
-            self.clean = match self.since {
-                ..AWAY => CLEAN.max(self.since * 2),
-                _ => CLEAN,
-            };
+            self.clean = self.since.map_or(CLEAN, |since| CLEAN.max(since * 2));
         }
         self.found = Some((blind, 0));
-        (self.since, self.still) = (0, true);
+        (self.since, self.still) = (Some(0), true);
     }
 }
 

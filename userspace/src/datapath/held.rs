@@ -125,8 +125,8 @@ impl Maps {
         objects.push((at(&format!("generation-{number}")), fd(&generation.map)));
         if let Some(table) = table {
             // It is called after the generation that brought it, which nobody knows any more.
-            let pins = self.inner_pins("table").into_iter();
-            let pin = pins.into_iter().find(|pin| is_pinned(pin, fd(table)));
+            let mut pins = self.inner_pins("table").into_iter();
+            let pin = pins.find(|pin| is_pinned(pin, fd(table)));
             let pin = pin.unwrap_or_else(|| at(&format!("table-{number}")));
             objects.push((pin, fd(table)));
         }

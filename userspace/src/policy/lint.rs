@@ -45,11 +45,8 @@ pub(super) fn check(report: &mut Report<'_>, policy: &Policy, places: &Places, d
 
 /// Prefixes of which packets are judged by the IPv4 address that they embed.
 fn translated(report: &mut Report<'_>, policy: &Policy, set: &Set, places: &SetPlaces) {
-    let is_inside = |net: &&IpNet| match net {
-        IpNet::V4(_) => false,
-        IpNet::V6(net) => policy.nat64.iter().any(|nat64| nat64.contains(net)),
-    };
-    if let Some(net) = set.prefixes.iter().find(is_inside) {
+    let is_translated = |net: &&IpNet| matches!(net, IpNet::V6(net) if policy.translates(net));
+    if let Some(net) = set.prefixes.iter().find(is_translated) {
         report.warning(
             &places.header,
             format!(

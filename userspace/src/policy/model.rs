@@ -52,6 +52,14 @@ pub struct Policy {
     pub nat64: Vec<Ipv6Net>,
 }
 
+impl Policy {
+    /// Whether `nat64` has a prefix: packets to it are judged by the IPv4 address in them.
+    #[must_use]
+    pub fn translates(&self, net: &Ipv6Net) -> bool {
+        self.nat64.iter().any(|nat64| nat64.contains(net))
+    }
+}
+
 /// A named group of VLANs (and optionally interfaces) whose egress is policed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Zone {

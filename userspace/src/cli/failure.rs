@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::colour;
 use crate::{
@@ -146,13 +146,18 @@ impl Failure {
         if self.answered || self.message.is_empty() && self.found == Diagnostics::default() {
             return;
         }
+        let _ = writeln!(out, "{}", self.json());
+    }
+
+    /// What `--json` says of it.
+    pub(super) fn json(&self) -> Value {
         let mut value = self.found.json();
         value["ok"] = false.into();
         if !self.message.is_empty() {
             value["message"] = json!(self.message);
             value["help"] = json!(self.help);
         }
-        let _ = writeln!(out, "{value}");
+        value
     }
 }
 

@@ -63,6 +63,9 @@ impl Instance {
             given.unwrap_or_else(|| default.into())
         };
         let config = config.as_ref();
+        let is_named = self.config.is_some() && !is_broken;
+        let given = [&self.socket, &self.bpffs, &self.state_dir];
+        let is_one = is_named || given.iter().all(|path| path.is_none());
         Ok(Resolved {
             socket: or(&self.socket, config.map(|c| &c.socket), config::SOCKET),
             bpffs: or(&self.bpffs, config.map(|c| &c.bpffs), config::BPFFS),
@@ -72,6 +75,11 @@ impl Instance {
                 config::STATE_DIR,
             ),
             policy: config.map(|config| config.policy.clone()),
+            interfaces: config
+                .filter(|_| is_one)
+                .map_or_else(Vec::new, |config| config.interfaces.clone()),
+            names_pins: self.bpffs.is_some() || self.socket.is_none() || is_named,
+            names_state: self.state_dir.is_some() || is_one,
             keys: config.map_or_else(Vec::new, |config| config.updates.keys.clone()),
             max_change: config.map_or(asn::gate::MAX_CHANGE, |config| config.updates.max_change),
             broken: is_broken.then_some(found),
@@ -101,6 +109,13 @@ pub(super) struct Resolved {
     pub(super) state_dir: PathBuf,
     /// The configured policy.
     pub(super) policy: Option<PathBuf>,
+    /// The configured interfaces; none where the configuration may be another instance's.
+    pub(super) interfaces: Vec<config::Interface>,
+    /// Whether the place of pins is that of the instance that is meant, also where the daemon
+    /// cannot say so.
+    pub(super) names_pins: bool,
+    /// The same of the state.
+    pub(super) names_state: bool,
     /// Whose bundles are trusted.
     pub(super) keys: Vec<asn::bundle::PublicKey>,
     /// By how much a total of the ASN database may change, percent.

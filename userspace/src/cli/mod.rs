@@ -2,7 +2,8 @@
 //!
 //! - [`arguments`]: what can be typed.
 //! - [`offline`], [`packets`]: commands that work on files and touch nothing.
-//! - [`online`]: commands that ask the daemon; [`view`] shows its answers.
+//! - [`online`]: commands that ask the daemon; [`view`] shows its answers. [`unattended`]:
+//!   `status` where no daemon runs.
 //! - [`database`]: `asndb`, with files, a state directory or the daemon.
 //!
 //! Architecture invariant: what the daemon does is done there. Here is only what
@@ -17,6 +18,7 @@ mod instance;
 mod offline;
 mod online;
 mod packets;
+mod unattended;
 mod view;
 
 use std::{

@@ -11,11 +11,11 @@ use super::{
     Output,
     arguments::{self, Apply, Detach, Instance, Resolved, Run, Status, Unblock},
     failure::{Failure, warn},
-    view,
+    unattended, view,
 };
 use crate::{
     control::{
-        client,
+        client::{self, ClientError},
         protocol::{Change, PolicyFile, Request},
     },
     daemon,
@@ -41,7 +41,19 @@ fn ask(instance: &Instance, request: &Request) -> Result<Value, Failure> {
 }
 
 pub(super) fn status(arguments: &Status, output: &mut Output) -> Result<(), Failure> {
-    let value = ask(&arguments.instance, &Request::Status)?;
+    let instance = arguments.instance.resolve()?;
+    let value = match client::ask(&instance.socket, &Request::Status) {
+        // Whether one runs is not known.
+        Err(e @ ClientError::Denied { .. }) => return Err(e.into()),
+        Err(e) => {
+            let failure = Failure::from(e);
+            return Err(match failure.no_daemon() {
+                true => unattended::show(&instance, failure, output)?,
+                false => failure,
+            });
+        }
+        Ok(value) => value,
+    };
     output.answer(&value, view::status)?;
     let hash = value["policy"]["hash"].as_str().unwrap_or("none");
     if let Some(expected) = &arguments.expect_policy
@@ -208,8 +220,7 @@ fn take_off(given: &Instance, instance: &Resolved) -> Result<Value, Failure> {
     if !failure.no_daemon() {
         return Err(failure);
     }
-    let is_named = given.config.is_some() && instance.broken.is_none();
-    if given.socket.is_some() && given.bpffs.is_none() && !is_named {
+    if !instance.names_pins {
         return Err(failure
             .with_help("`--bpffs` or `--config` says whose pins are meant where no daemon runs"));
     }

@@ -37,7 +37,7 @@ fn bytes(count: u64) -> String {
 }
 
 /// A value's text without quotes; `-` where there is none.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
@@ -46,7 +46,7 @@ fn text(value: &Value) -> String {
 }
 
 /// A moment to the second.
-fn moment(value: &Value) -> String {
+pub(super) fn moment(value: &Value) -> String {
     let text = text(value);
     match text.parse::<jiff::Timestamp>() {
         Ok(moment) => moment.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
@@ -54,14 +54,14 @@ fn moment(value: &Value) -> String {
     }
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-struct Page(String);
+pub(super) struct Page(pub(super) String);
 
 impl Page {
-    fn line(&mut self, name: &str, words: impl fmt::Display) {
+    pub(super) fn line(&mut self, name: &str, words: impl fmt::Display) {
         // Writing to a string cannot fail.
         let _ = writeln!(self.0, "{name:<11} {words}");
     }

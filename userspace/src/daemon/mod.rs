@@ -80,8 +80,8 @@ use self::{
     start::Later, turns::Turns,
 };
 pub(crate) use self::{
-    start::lock_pins,
-    state::{StateDir, snapshot_path},
+    start::{holder, lock_pins},
+    state::{StateDir, recorded, snapshot_path},
     unattended::{concerns, update},
 };
 use crate::{

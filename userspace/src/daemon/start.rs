@@ -6,6 +6,7 @@ use std::{fs::File, os::unix::fs::MetadataExt as _, path::Path};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
+use nix::sys::stat;
 
 use super::{
     bgp::{Bgp, Tally},
@@ -42,6 +43,21 @@ pub(crate) fn lock_pins(bpffs: &Path) -> anyhow::Result<File> {
     Pins::open(bpffs)?;
     let folder = File::open(bpffs).with_context(|| format!("cannot open {}", bpffs.display()))?;
     Ok(lock(folder, bpffs, "`--bpffs`")?)
+}
+
+/// The process that keeps others off the pins. Asked without a lock of its own, which would
+/// keep a daemon from starting just then.
+pub(crate) fn holder(bpffs: &Path) -> Option<u32> {
+    let folder = std::fs::metadata(bpffs).ok()?;
+    // proc_locks(5), as `FLOCK ADVISORY WRITE 3161 fe:00:5613327 0 EOF`.
+    let (major, minor) = (stat::major(folder.dev()), stat::minor(folder.dev()));
+    let place = format!("{major:02x}:{minor:02x}:{}", folder.ino());
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let at = fields.iter().position(|field| *field == place)?;
+        fields.get(at.checked_sub(1)?)?.parse().ok()
+    })
 }
 
 /// The same again where somebody removed the folder, and there is another one: a lock stays with

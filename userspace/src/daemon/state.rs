@@ -44,6 +44,7 @@ use nix::{
 use serde::{Deserialize, Serialize};
 use tempfile::{NamedTempFile, TempPath};
 
+pub(crate) use self::found::recorded;
 pub(super) use self::found::{Damage, Loaded};
 use crate::{
     asn,
@@ -337,6 +338,10 @@ pub(crate) fn snapshot_path(root: &Path) -> PathBuf {
     root.join("asndb.snapshot")
 }
 
+fn current_path(root: &Path) -> PathBuf {
+    root.join("current.json")
+}
+
 impl StateDir {
     /// Makes the folder if need be, and takes it. What cannot be read or written does not
     /// stop a start: [`Self::load`] and [`Self::trouble`] say what that costs.
@@ -445,7 +450,7 @@ impl StateDir {
     }
 
     fn current(&self) -> PathBuf {
-        self.root.join("current.json")
+        current_path(&self.root)
     }
 
     fn record_path(&self, number: u64) -> PathBuf {

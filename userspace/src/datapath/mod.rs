@@ -12,6 +12,7 @@ pub mod guard;
 mod held;
 pub mod interface;
 pub mod kernel;
+pub mod left;
 mod maps;
 pub mod memory;
 pub mod offload;

@@ -49,9 +49,22 @@ impl Pins {
     /// # Errors
     /// When it is not on a BPF file system.
     pub fn open(root: &Path) -> Result<Self, DatapathError> {
-        let pins = Self { root: root.into() };
+        let pins = Self::of(root);
         pins.make()?;
         Ok(pins)
+    }
+
+    /// As they are, whether anything is there or not.
+    pub(super) fn of(root: &Path) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Folders of tiers, of whatever layout version.
+    pub(super) fn tiers(&self) -> Vec<PathBuf> {
+        let mut tiers = entries(&self.root);
+        tiers.retain(|path| is_tier(name_of(path)) && is(path, FileType::is_dir));
+        tiers.sort();
+        tiers
     }
 
     /// The folders, unless they are there.
@@ -156,11 +169,8 @@ impl Pins {
     /// Folders of tiers other than this one, and of other layout versions.
     #[must_use]
     pub fn others(&self, tier: Tier) -> Vec<PathBuf> {
-        let mut others = entries(&self.root);
-        others.retain(|path| {
-            let name = name_of(path);
-            is_tier(name) && is(path, FileType::is_dir) && name != tier_name(tier)
-        });
+        let mut others = self.tiers();
+        others.retain(|path| name_of(path) != tier_name(tier));
         others
     }
 
@@ -295,6 +305,12 @@ fn is_tier(name: &str) -> bool {
         let is = |known: &Tier| known.as_str() == aside.unwrap_or(tier);
         is_number(version) && (Tier::ALL.iter().any(is) || aside == Some(SHARED))
     })
+}
+
+/// Whether the folder of a tier is one that this version takes over.
+pub(super) fn is_current(folder: &Path) -> bool {
+    let mut tiers = Tier::ALL.into_iter();
+    tiers.any(|tier| name_of(folder) == tier_name(tier))
 }
 
 /// Whether it would call a map in there so.

@@ -2,7 +2,9 @@
 
 use std::{fs, io, path::Path};
 
-use super::{Current, Record, StateDir, StateError, Whole, failed, sealed};
+use serde_json::{Value, json};
+
+use super::{Current, Record, StateDir, StateError, Whole, current_path, failed, sealed};
 use crate::{diagnostic::quoted, policy::Overlay, regular};
 
 const MISSING: &str = "it is missing";
@@ -46,6 +48,22 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Damage> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Damage::new(path, format!("it cannot be read: {e}"))),
     }
+}
+
+/// The policy that was live last, as `status` shows it, for whoever looks on while no daemon
+/// runs. `None`: none is known, or it cannot be read.
+pub(crate) fn recorded(state_dir: &Path) -> Option<Value> {
+    let bytes = read(&current_path(state_dir)).ok()??;
+    let Whole {
+        current, record, ..
+    } = sealed::read_json(&bytes).ok()?;
+    let pending = current.pending.as_ref();
+    Some(json!({
+        "path": record.bundle.file,
+        "hash": record.hash,
+        "applied_at": record.applied_at,
+        "pending_confirm": pending.map(|pending| pending.until),
+    }))
 }
 
 impl StateDir {

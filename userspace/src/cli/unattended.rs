@@ -1,0 +1,234 @@
+//! `status` where no daemon answers: what the kernel goes on doing, as far as the pins and the
+//! state folder say. Nobody watches then what programs do not see, so that `enforcing` is
+//! `false` where an interface has no program, and otherwise not known.
+
+use serde_json::{Value, json};
+
+use super::{
+    Output,
+    arguments::Resolved,
+    failure::Failure,
+    view::{Page, counted, list, moment, text, trial},
+};
+use crate::{
+    daemon,
+    datapath::{
+        Attached,
+        left::{self, Left, On},
+    },
+};
+
+/// Shows it, and returns what the command fails with: that no daemon answers.
+pub(super) fn show(
+    instance: &Resolved,
+    failure: Failure,
+    output: &mut Output,
+) -> Result<Failure, Failure> {
+    if !instance.names_pins {
+        return Ok(failure.with_help(
+            "`--bpffs` or `--config` says whose pins are meant: with one of them `status` shows \
+             what the kernel goes on doing",
+        ));
+    }
+    let mut value = failure.json();
+    if let (Value::Object(all), Value::Object(more)) = (&mut value, look(instance)) {
+        all.extend(more);
+    }
+    output.answer(&value, page)?;
+    Ok(failure.answered())
+}
+
+fn look(instance: &Resolved) -> Value {
+    let bpffs = &instance.bpffs;
+    let mut value = json!({
+        "bpffs": bpffs,
+        "held_by": daemon::holder(bpffs),
+        "problem": null,
+        "enforcing": null,
+        "interfaces": [],
+        "policy": null,
+        "unused": [],
+    });
+    let left = match left::look(bpffs) {
+        Ok(left) => left,
+        Err(e) => {
+            value["problem"] = e.to_string().into();
+            return value;
+        }
+    };
+    let interfaces = interfaces(instance, &left);
+    let lacks = |found: &Value| found["attached"] == false || found["rules"] == false;
+    if interfaces.is_empty() || interfaces.iter().any(lacks) {
+        value["enforcing"] = false.into();
+    }
+    if instance.names_state && interfaces.iter().any(|found| found["attached"] != false) {
+        value["policy"] = daemon::recorded(&instance.state_dir).unwrap_or_default();
+    }
+    value["interfaces"] = interfaces.into();
+    value["unused"] = left.unused.into();
+    value
+}
+
+/// Those with a pinned link, and those that are configured and have none.
+fn interfaces(instance: &Resolved, left: &Left) -> Vec<Value> {
+    let configured = &instance.interfaces;
+    let name = |device: &str| {
+        let found = configured.iter().find(|found| found.device == device);
+        found.map(|found| found.name.clone())
+    };
+    let with_link = left.links.iter().map(|link| {
+        let problem = match &link.on {
+            Ok(Some(_)) => None,
+            Ok(None) => Some("the interface is gone, or somebody took the program off".to_owned()),
+            Err(why) => Some(why.clone()),
+        };
+        let on = link.on.as_ref().ok().and_then(Option::as_ref);
+        let rules = on.and_then(|on: &On| on.rules.as_ref());
+        json!({
+            "name": name(&link.device),
+            "device": link.device,
+            "now": on.map(|on| &on.interface),
+            "mode": on.map(|on| Attached::as_str(on.mode)),
+            "attached": link.on.as_ref().ok().map(Option::is_some),
+            "maps": rules.map(|rules| &rules.folder),
+            "adoptable": rules.map(|rules| rules.is_current),
+            "rules": rules.map(|rules| rules.is_live),
+            "generation": rules.and_then(|rules| rules.generation),
+            "problem": problem,
+        })
+    });
+    let has_link = |device: &str| left.links.iter().any(|link| link.device == device);
+    let without = configured.iter().filter(|found| !has_link(&found.device));
+    let without = without.map(|found| {
+        let problem = match left::foreign(&found.device) {
+            Ok(Some(words)) => words,
+            Ok(None) => "no program of kordon's is pinned for it".to_owned(),
+            Err(e) => e.to_string(),
+        };
+        json!({
+            "name": found.name,
+            "device": found.device,
+            "now": null,
+            "mode": null,
+            "attached": false,
+            "maps": null,
+            "adoptable": null,
+            "rules": null,
+            "generation": null,
+            "problem": problem,
+        })
+    });
+    with_link.chain(without).collect()
+}
+
+fn page(value: &Value) -> String {
+    let mut page = Page(String::new());
+    let bpffs = text(&value["bpffs"]);
+    if let Some(process) = value["held_by"].as_u64() {
+        page.line(
+            "NO ANSWER",
+            format!(
+                "process {process} holds the pins at {bpffs}: a daemon that starts or ends, or \
+                 that has another socket"
+            ),
+        );
+    } else if let Some(problem) = value["problem"].as_str() {
+        page.line(
+            "NOT KNOWN",
+            format!("whether anything is enforced: {problem}"),
+        );
+    } else {
+        headline(&mut page, value);
+    }
+    for found in list(&value["interfaces"]) {
+        page.line("interface", interface(found));
+    }
+    let policy = &value["policy"];
+    if policy.is_object() {
+        let hash = text(&policy["hash"]);
+        page.line(
+            "policy",
+            format!("{}, by the state folder", text(&policy["path"])),
+        );
+        page.line(
+            "",
+            format!(
+                "hash {}, applied at {}",
+                hash.get(..16).unwrap_or(&hash),
+                moment(&policy["applied_at"])
+            ),
+        );
+        if let Some(words) = trial(&policy["pending_confirm"]) {
+            page.line("", format!("{words}, and only a daemon ends it"));
+        }
+    }
+    let unused = list(&value["unused"]);
+    if !unused.is_empty() {
+        let names: Vec<String> = unused.iter().map(text).collect();
+        page.line(
+            "unused",
+            format!(
+                "{} of maps that no program here uses: {}",
+                counted(unused.len() as u64, "folder"),
+                names.join(", ")
+            ),
+        );
+    }
+    page.0
+}
+
+/// That no daemon runs, and what that means.
+fn headline(page: &mut Page, value: &Value) {
+    const GOES_ON: &str = "go on with what was live last; nobody watches over them, nothing that \
+                           ends by time ends, and no counters are exported";
+    let mut found = list(&value["interfaces"]).iter();
+    let some = found.clone().any(|found| found["attached"] == true);
+    if value["enforcing"] != false {
+        let words = match some {
+            true => format!("programs in the kernel {GOES_ON}"),
+            false => "what programs in the kernel do is not known".to_owned(),
+        };
+        return page.line("NO DAEMON", words);
+    }
+    page.line("NOT ENFORCING", "");
+    let bpffs = text(&value["bpffs"]);
+    let words = match some {
+        true => format!("not every interface has its program; those that are there {GOES_ON}"),
+        false if found.any(|found| found["attached"].is_null()) => {
+            "not every interface has its program, and of the others nothing is known".to_owned()
+        }
+        false => format!("no program that is pinned at {bpffs} is on an interface"),
+    };
+    page.line("because", format!("no daemon runs, and {words}"));
+}
+
+fn interface(found: &Value) -> String {
+    let (device, now) = (text(&found["device"]), text(&found["now"]));
+    let mut words = match found["name"].as_str() {
+        Some(name) => format!("{name} ({device})"),
+        None => format!("{device}, which is not configured"),
+    };
+    if found["attached"] == true && now != device {
+        words += &format!(", called {now} now");
+    }
+    if let Some(problem) = found["problem"].as_str() {
+        let attached = match found["attached"].as_bool() {
+            Some(_) => "NOT ATTACHED",
+            None => "not known",
+        };
+        return format!("{words}, {attached}: {problem}");
+    }
+    words += &format!(", {}, attached", text(&found["mode"]));
+    match (found["rules"].as_bool(), found["generation"].as_u64()) {
+        (Some(false), _) => words += ", WITHOUT RULES: everything passes",
+        (_, Some(generation)) => words += &format!(": drops by generation {generation}"),
+        _ => words += ": drops by a generation whose pins are gone",
+    }
+    if found["adoptable"] == false {
+        words += &format!(
+            ", of another version of kordon or set aside ({})",
+            text(&found["maps"])
+        );
+    }
+    words
+}

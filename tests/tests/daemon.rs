@@ -378,8 +378,6 @@ fn tells_who_changed_what(history: &Value, router: &Router) -> Result<()> {
     let two = two.display();
     let expected = [
         "rollback",
-        &format!("apply {two} --confirm 1s"),
-        &format!("apply {two}"),
         "confirm",
         &format!("apply {two} --confirm 300s"),
         &format!("apply {two} --confirm 5s"),

@@ -309,7 +309,13 @@ pub(super) fn changed(value: &Value) -> String {
     let hash = text(&value["hash"]);
     let hash = hash.get(..16).unwrap_or(&hash);
     if value["changed"] != true {
-        return format!("nothing changed: policy {hash} was live already\n");
+        if value["hash"].is_null() {
+            return "nothing to change\n".to_owned();
+        }
+        return match value["recorded"] == true {
+            true => format!("kept; what is enforced stays the same: policy {hash}\n"),
+            false => format!("nothing to change: policy {hash} is live already\n"),
+        };
     }
     let mut out = format!(
         "live: policy {hash}, generation {}, after {} ms{}\n",
@@ -368,7 +374,8 @@ pub(super) fn detached(value: &Value) -> String {
 /// Changes, and the policies that are kept, both newest first.
 pub(super) fn history(value: &Value) -> String {
     let short = |hash: &Value| match hash.as_str() {
-        Some(hash) => hash.get(..8).unwrap_or(hash).to_owned(),
+        // As in `status`.
+        Some(hash) => hash.get(..16).unwrap_or(hash).to_owned(),
         None => "-".to_owned(),
     };
     let mut out = String::new();

@@ -71,6 +71,8 @@ pub(super) struct Live {
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) published: Option<Published>,
+    /// Something is another than before, if only a note or the end of a trial.
+    pub(super) recorded: bool,
     pub(super) took: Duration,
 }
 
@@ -205,6 +207,7 @@ impl Core {
             self.note_behind(device, why);
         }
         Ok(Outcome {
+            recorded: published.is_some(),
             published,
             took: start.elapsed(),
         })

@@ -10,7 +10,7 @@ use super::{
     state::{Before, Current, Record, commit},
     trouble::Cause,
 };
-use crate::policy::Overlay;
+use crate::policy::{Overlay, policy_hash};
 
 impl Core {
     /// Makes it live and writes it down. What somebody asked for and cannot be written is
@@ -19,7 +19,7 @@ impl Core {
         &mut self,
         next: Next,
         mut current: Current,
-        record: Record,
+        mut record: Record,
         overlay: Overlay,
         by: &By,
     ) -> Result<Outcome, Refusal> {
@@ -28,6 +28,7 @@ impl Core {
         if !self.troubles.has(Cause::Database) {
             current.database = next.database.name();
         }
+        record.hash = hex(&policy_hash(&next.policy));
         let mut unsaved = None;
         let files = match self.state.prepare(&current, &record, &overlay) {
             Ok(files) => files,
@@ -44,7 +45,10 @@ impl Core {
             }
             result => result,
         };
-        let outcome = self.change(next, Box::new(keep))?;
+        let mut outcome = self.change(next, Box::new(keep))?;
+        outcome.recorded |= self.current != current
+            || self.record.as_ref() != Some(&record)
+            || self.overlay.entries != overlay.entries;
         self.current = current;
         self.record = Some(record);
         self.overlay = overlay;
@@ -54,7 +58,9 @@ impl Core {
             tracing::error!("what is live is not on disk: {why}");
         }
         self.unsaved = unsaved;
-        self.note(by, old);
+        if outcome.recorded {
+            self.note(by, old);
+        }
         Ok(outcome)
     }
 
@@ -88,8 +94,14 @@ impl Core {
         self.live.as_ref().map(|live| hex(&live.hash))
     }
 
-    /// Takes a change down that is live.
+    /// Takes a change down that is live, also with the policy that it was made over.
     pub(super) fn note(&mut self, by: &By, old: Option<String>) {
+        if let (Some(hash), Some(record)) = (self.live_hash(), &mut self.record)
+            && record.hash != hash
+        {
+            record.hash = hash;
+            self.save();
+        }
         self.journal.note(Entry {
             old,
             new: self.live_hash(),
@@ -105,13 +117,15 @@ impl Core {
             .history()
             .into_iter()
             .map(|record| {
+                let is_live = Some(record.number) == live;
                 json!({
                     "number": record.number,
-                    "live": Some(record.number) == live,
+                    "live": is_live,
                     "applied_at": record.applied_at,
                     "by": record.by,
                     "path": record.bundle.file,
-                    "hash": record.hash,
+                    // Where its entries are lost it is not the one that is kept.
+                    "hash": self.live_hash().filter(|_| is_live).unwrap_or(record.hash),
                 })
             })
             .collect();

@@ -24,7 +24,7 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics, did_you_mean, quoted},
     policy::{
         Bundle, Context, Overlay, OverlayAction, OverlayEntry, OverlayTarget, Policy, TargetError,
-        parse, policy_hash,
+        parse,
     },
 };
 
@@ -189,7 +189,8 @@ impl Core {
                     before,
                     applied_at: Timestamp::now(),
                     by: by.command.clone(),
-                    hash: hex(&policy_hash(&policy)),
+                    // Said when it is kept.
+                    hash: String::new(),
                     bundle,
                 }
             }
@@ -223,6 +224,7 @@ impl Core {
         let published = outcome.published.as_ref();
         json!({
             "changed": published.is_some(),
+            "recorded": outcome.recorded,
             "hash": self.live.as_ref().map(|live| hex(&live.hash)),
             "generation": self.datapath.live().map(|live| live.number),
             "table_written": published.is_some_and(|p| p.table_written),
@@ -440,13 +442,15 @@ impl Core {
         self.refused.clear();
         let name = |name: Option<String>| name.unwrap_or_else(|| "nothing".to_owned());
         let after = self.database.name();
-        self.journal.note(Entry {
-            old,
-            new: self.live_hash(),
-            policy: self.record.as_ref().map(|record| record.number),
-            database: (before != after).then(|| (name(before), name(after))),
-            ..Entry::new(by)
-        });
+        if before != after || outcome.as_ref().is_some_and(|outcome| outcome.recorded) {
+            self.journal.note(Entry {
+                old,
+                new: self.live_hash(),
+                policy: self.record.as_ref().map(|record| record.number),
+                database: (before != after).then(|| (name(before), name(after))),
+                ..Entry::new(by)
+            });
+        }
         if let Value::Object(fields) = &mut answer
             && let Some(outcome) = outcome
             && let Value::Object(more) = self.answer(&outcome, found)

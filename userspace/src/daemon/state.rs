@@ -121,7 +121,7 @@ pub(super) struct Record {
     pub(super) applied_at: Timestamp,
     /// `start`, `apply` or `reload`.
     pub(super) by: String,
-    /// Its `policy_hash` then, overlay included.
+    /// The `policy_hash` of what was last live with it, overlay included: as `status` had it.
     pub(super) hash: String,
     /// Its text and list files.
     pub(super) bundle: Bundle,

@@ -276,22 +276,31 @@ impl Overlay {
     }
 
     /// Adds an entry as the newest; one for the same target and zone is replaced. Who
-    /// says the same again without a note does not take back the first one.
+    /// says the same again without a note does not take back the first one, and where no
+    /// exception has been made since, nothing changes.
     pub fn add(&mut self, mut entry: OverlayEntry) {
-        if let Some(before) = self.remove(entry.target, &entry.zone)
-            && before.action == entry.action
-        {
-            entry.note = entry.note.or(before.note);
+        if let Some(at) = self.position(entry.target, &entry.zone) {
+            let (newer, before) = (&self.entries[..at], &self.entries[at]);
+            if before.action == entry.action {
+                entry.note = entry.note.or_else(|| before.note.clone());
+                let is_same = (before.until, &before.note) == (entry.until, &entry.note);
+                if is_same && newer.iter().all(|newer| newer.action == entry.action) {
+                    return;
+                }
+            }
+            self.entries.remove(at);
         }
         self.entries.insert(0, entry);
     }
 
+    fn position(&self, target: OverlayTarget, zone: &str) -> Option<usize> {
+        let mut entries = self.entries.iter();
+        entries.position(|entry| entry.target == target && entry.zone == zone)
+    }
+
     /// Removes the entry for this target and zone, and says what it was.
     pub fn remove(&mut self, target: OverlayTarget, zone: &str) -> Option<OverlayEntry> {
-        let at = self
-            .entries
-            .iter()
-            .position(|entry| entry.target == target && entry.zone == zone)?;
+        let at = self.position(target, zone)?;
         Some(self.entries.remove(at))
     }
 

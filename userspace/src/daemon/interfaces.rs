@@ -14,6 +14,7 @@ use crate::{
     config::Interface,
     datapath::{
         Attached, DatapathError,
+        attach::left,
         guard::Hook,
         interface::{self, Kind as Made},
         kernel::Datapath,
@@ -311,6 +312,15 @@ impl Core {
             // What is in the kernel goes on although it is not known here.
             None => self.datapath.ports(&names).unwrap_or_default(),
         };
+        let is_off = |name: &String| self.datapath.attached(name).is_none();
+        if names.iter().any(is_off) {
+            // One may have got the name of another.
+            for (name, port) in names.iter().zip(&ports) {
+                if let Err(e) = self.datapath.rename(name, Some(*port)) {
+                    tracing::debug!("{e}");
+                }
+            }
+        }
         for (device, port) in self.devices.iter_mut().zip(ports) {
             device.tend(&mut self.datapath, port);
         }
@@ -396,6 +406,10 @@ impl Core {
                  `{name}`: change `device` in kordon.toml, or the name back"
             ))
         });
+        let left = self.devices.iter().filter_map(|device| {
+            let name = &device.config.device;
+            Some(left(name, &self.datapath.left(name)?.name))
+        });
         let silent = self.silent_zones().filter_map(|(zone, silent)| {
             let minutes = silent?.as_secs() / 60;
             Some(format!(
@@ -412,7 +426,7 @@ impl Core {
                 "what is enforced now ends with the daemon, and is pinned as soon as possible: {why}"
             )
         });
-        let notices = renamed.chain(silent).chain(loses);
+        let notices = renamed.chain(left).chain(silent).chain(loses);
         let refused = self.reload_refused.clone();
         notices.chain(refused).chain(unpinned).collect()
     }
@@ -423,10 +437,15 @@ impl Core {
         after.flat_map(|after| self.silence.zones(after, Instant::now()))
     }
 
-    /// Takes the program off devices that are no longer configured.
+    /// Takes the program off devices that are no longer configured; under no name off an
+    /// interface that is.
     pub(super) fn release_others(&mut self) {
+        let of = |d: &Device| Some(interface::query(&d.config.device).ok()??.index);
+        let interfaces: Vec<u32> = self.devices.iter().filter_map(of).collect();
         for device in self.datapath.pinned_devices() {
-            let configured = self.devices.iter().any(|d| d.config.device == device);
+            let linked = self.datapath.linked(&device);
+            let configured = self.devices.iter().any(|d| d.config.device == device)
+                || linked.is_some_and(|index| interfaces.contains(&index));
             if !configured {
                 tracing::info!("`{device}` is no longer configured: taking the program off");
                 if let Err(e) = self.datapath.release(&device) {

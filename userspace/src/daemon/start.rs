@@ -102,6 +102,12 @@ impl Core {
         }
         // While the database is read and compiled.
         let names: Vec<String> = config.interfaces.iter().map(|i| i.device.clone()).collect();
+        for name in &names {
+            // What another name had is taken over, not taken off.
+            if let Err(e) = datapath.rename(name, None) {
+                tracing::error!("{e}");
+            }
+        }
         if let Some(guess) = tier_before(&state) {
             // It only saves time: what is wrong shows when it is needed.
             let preloaded = match datapath.ports(&names) {

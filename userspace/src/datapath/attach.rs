@@ -13,7 +13,7 @@ use super::{
     interface::{self, Interface, Kind},
     kernel::Datapath,
     offload,
-    pins::{not_ours, remove_folder},
+    pins::{FILTERS, GUARDS, not_ours, remove_folder},
     preload::live_program,
     probe::program,
     system::{attach_xdp, detach_link, link_target},
@@ -75,11 +75,69 @@ impl Datapath {
     }
 
     /// The number of the interface that a device's pinned link is on.
-    fn linked(&self, device: &str) -> Option<u32> {
-        let pins = self.pins.devices();
-        let (port, _) = pins.iter().find(|(_, name)| name == device)?;
-        let target = link_target(&self.pins.link(*port, device)).ok()?;
+    #[must_use]
+    pub fn linked(&self, device: &str) -> Option<u32> {
+        let links = self.links();
+        let (port, _) = links.iter().find(|(_, name)| name == device)?;
+        let target = self.target(&self.pins.link(*port, device)).ok()?;
         (target.interface != 0).then_some(target.interface)
+    }
+
+    /// Sees to it that a link which is on the interface of a configured name has that name: it
+    /// was made under another. Its program stays where it is. A link that has the name
+    /// already gets the other one; each keeps its port, or the name does where both are known.
+    /// `port`: the device's, unless it is to have the link's.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked, or a pin cannot be renamed.
+    pub fn rename(&mut self, device: &str, port: Option<u32>) -> Result<(), DatapathError> {
+        let Some(found) = interface::query(device)? else {
+            return Ok(());
+        };
+        let links = self.links();
+        let on_it = links.iter().find(|(port, name)| {
+            let target = self.target(&self.pins.link(*port, name));
+            target.is_ok_and(|target| target.interface == found.index)
+        });
+        let Some((from, before)) = on_it.filter(|(_, name)| name != device) else {
+            return Ok(());
+        };
+        tracing::info!("the program on `{device}` was pinned for `{before}`, and stays");
+        let other = links.iter().find(|(_, name)| name == device);
+        let other = other.map(|(port, _)| *port);
+        let to = port.or(other).unwrap_or(*from);
+        let link = |port: u32, name: &str| self.pins.link(port, name);
+        // None of these names is taken at its turn, and each leads a start to the link.
+        let mut moves = vec![(link(*from, before), link(*from, device))];
+        moves.extend(other.map(|port| (link(port, device), link(port, before))));
+        moves.push((link(*from, device), link(to, device)));
+        moves.extend(other.map(|port| (link(port, before), link(*from, before))));
+        for folder in [GUARDS, FILTERS] {
+            let guard = |name: &str| self.pins.guard(folder, name);
+            // One that is in the way belongs to another interface, and is put there anew.
+            if guard(before).exists() && !guard(device).exists() {
+                moves.push((guard(before), guard(device)));
+            }
+        }
+        for (from, to) in moves {
+            self.rename_pin(&from, &to).map_err(|e| {
+                let what = format!("rename {} to {}", from.display(), to.display());
+                DatapathError::new(what, e)
+            })?;
+        }
+        for name in [before, device] {
+            self.attached.remove(name);
+            self.guards.remove(name);
+        }
+        Ok(())
+    }
+
+    /// The interface that was a device until another one got the name, if nobody polices it.
+    #[must_use]
+    pub fn left(&self, device: &str) -> Option<Interface> {
+        let left = interface::query_index(*self.left.get(device)?).ok()??;
+        let is_policed = |(_, id): &(Attached, u32)| self.attached.values().any(|ours| ours == id);
+        (!left.xdp.as_ref().is_some_and(is_policed)).then_some(left)
     }
 
     /// Attaches the program to a device by a pinned link, or takes over the link
@@ -120,9 +178,28 @@ impl Datapath {
                 ));
             }
             let program = self.load(port)?;
+            self.leave(device, port, &found)?;
             self.attach_new(device, port, mode, &found, program)?;
         }
         self.note(device)
+    }
+
+    /// Gives up the link of a device that went away, or has another name: its name came back.
+    fn leave(&mut self, device: &str, port: u32, found: &Interface) -> Result<(), DatapathError> {
+        let pin = self.pins.link(port, device);
+        let before = self.linked(device).filter(|index| *index != found.index);
+        if let Some(index) = before
+            && let Some(before) = interface::query_index(index)?
+        {
+            tracing::warn!("{}", left(device, &before.name));
+            // Where the name is back, the other one never was the device for long.
+            if self.left.insert(device.into(), index) == Some(found.index) {
+                self.left.remove(device);
+            }
+        }
+        self.attached.remove(device);
+        self.unpin(&pin)
+            .map_err(|e| DatapathError::new(format!("remove {}", pin.display()), e))
     }
 
     /// Notes that what is on a device now is this controller's.
@@ -154,28 +231,13 @@ impl Datapath {
         let on_it = link_target(&pin)
             .map_err(|e| DatapathError::new(what(), not_ours(&pin, &e)))?
             .program;
-        let link = PinnedLink::from_pin(&pin).map_err(|e| DatapathError::new(what(), e))?;
-        let link = FdLink::from(link);
         if found.xdp.map(|(_, id)| id) != Some(on_it) {
-            // The link of a device that went away; its name came back.
-            drop(link);
-            if let Some(before) = self.linked(device)
-                && before != found.index
-                && let Some(before) = interface::query_index(before)?
-            {
-                tracing::warn!(
-                    "another interface is called `{device}` now: the program moves to it, and \
-                     `{}`, which was `{device}`, is not policed any more",
-                    before.name
-                );
-            }
-            self.unpin(&pin)
-                .map_err(|e| DatapathError::new(what(), e))?;
-            self.attached.remove(device);
             return Ok(false);
         }
         let mut ebpf = self.load(port)?;
         let program = program(&mut ebpf)?;
+        let link = PinnedLink::from_pin(&pin).map_err(|e| DatapathError::new(what(), e))?;
+        let link = FdLink::from(link);
         let link = XdpLink::try_from(link).map_err(|e| DatapathError::new(what(), e))?;
         let id = program
             .attach_to_link(link)
@@ -389,6 +451,15 @@ impl Datapath {
         let (how, id) = self.find(device).ok()??.xdp?;
         (self.attached.get(device) == Some(&id)).then_some(how)
     }
+}
+
+/// An interface is policed no longer, because another one has its name.
+#[must_use]
+pub fn left(device: &str, before: &str) -> String {
+    format!(
+        "another interface is called `{device}` now: the program moves to it, and `{before}`, \
+         which was `{device}`, is not policed any more"
+    )
 }
 
 /// Whether a tag can be in a frame of such an interface: on its way through the stack to a

@@ -7,7 +7,7 @@
 //! pinned: that is how any later controller knows whose it is. Neither touches programs
 //! or filters of others, nor does it end them: it lets everything go on.
 
-use std::{io, mem::ManuallyDrop, path::Path};
+use std::{io, mem::ManuallyDrop, os::fd::AsRawFd as _, path::Path};
 
 use aya::{
     EbpfLoader,
@@ -30,7 +30,7 @@ use super::{
     kernel::Datapath,
     pins::{FILTERS, GUARDS, not_ours},
     programs, refused,
-    system::{detach_link, link_target, page},
+    system::{detach_link, identity, page},
 };
 
 /// Of the filter: before those of almost everybody.
@@ -130,9 +130,10 @@ impl Datapath {
     ) -> Result<Option<(Hook, u32)>, DatapathError> {
         let what = || format!("look at the guard of `{device}`");
         let pin = self.pins.guard(GUARDS, device);
-        if pin.exists() {
-            let target =
-                link_target(&pin).map_err(|e| DatapathError::new(what(), not_ours(&pin, &e)))?;
+        if self.is_there(&pin) {
+            let target = self
+                .target(&pin)
+                .map_err(|e| DatapathError::new(what(), not_ours(&pin, &e)))?;
             if target.interface == found.index {
                 return Ok(Some((Hook::Tcx, target.program)));
             }
@@ -140,14 +141,17 @@ impl Datapath {
                 .map_err(|e| DatapathError::new(what(), e))?;
         }
         let pin = self.pins.guard(FILTERS, device);
-        if pin.exists() {
-            let program =
-                program_id(&pin).map_err(|e| DatapathError::new(what(), not_ours(&pin, &e)))?;
+        if self.is_there(&pin) {
+            let program = match self.held.get(&pin) {
+                Some(held) => identity(held.as_raw_fd()).map(|(_, id)| id),
+                None => program_id(&pin),
+            };
+            let program = program.map_err(|e| DatapathError::new(what(), not_ours(&pin, &e)))?;
             if interface::filter(found.index, PRIORITY, HANDLE)? == Some(program) {
                 return Ok(Some((Hook::Clsact, program)));
             }
             // A filter goes on without a pin, on the interface that had the name before.
-            remove_filter(&pin)
+            remove_filter_of(program)
                 .and_then(|()| self.unpin(&pin))
                 .map_err(|e| DatapathError::new(what(), e))?;
         }
@@ -403,7 +407,10 @@ fn is_guard(program: u32) -> bool {
 /// Removes the filter that runs a pinned program, whatever its interface is called now.
 /// `EINVAL` where something else is pinned.
 pub(super) fn remove_filter(pin: &Path) -> io::Result<()> {
-    let program = program_id(pin)?;
+    remove_filter_of(program_id(pin)?)
+}
+
+fn remove_filter_of(program: u32) -> io::Result<()> {
     for found in interface::all().map_err(io::Error::other)? {
         let on_it = interface::filter(found.index, PRIORITY, HANDLE).map_err(io::Error::other)?;
         if on_it == Some(program) {

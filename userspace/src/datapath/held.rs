@@ -14,7 +14,7 @@ use super::{
     DatapathError,
     kernel::Datapath,
     maps::Maps,
-    system::{identity, open_pin, pin_object, target_of},
+    system::{Target, identity, link_target, open_pin, pin_object, target_of},
 };
 
 impl Datapath {
@@ -83,11 +83,50 @@ impl Datapath {
         self.held.insert(pin, object);
     }
 
+    /// Another name for a pin and what is held with it. Nothing that has the name is replaced.
+    pub(super) fn rename_pin(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        if from == to {
+            return Ok(());
+        }
+        if to.exists() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        fs::rename(from, to)?;
+        if let Some(object) = self.held.remove(from) {
+            self.held.insert(to.into(), object);
+        }
+        Ok(())
+    }
+
+    /// Links that are pinned, or held and about to be: port and device.
+    pub(super) fn links(&self) -> Vec<(u32, String)> {
+        let mut links = self.pins.devices();
+        links.extend(self.held.keys().filter_map(|pin| self.pins.device_of(pin)));
+        links.sort();
+        links.dedup();
+        links
+    }
+
+    /// Whether something is pinned, or held and about to be.
+    pub(super) fn is_there(&self, pin: &Path) -> bool {
+        self.held.contains_key(pin) || pin.exists()
+    }
+
+    /// Where a link is, whatever became of its pin.
+    pub(super) fn target(&self, pin: &Path) -> io::Result<Target> {
+        match self.held.get(pin) {
+            Some(held) => target_of(held.as_fd()),
+            None => link_target(pin),
+        }
+    }
+
     /// Removes a pin, and what is held with it.
     pub(super) fn unpin(&mut self, pin: &Path) -> io::Result<()> {
         self.held.remove(pin);
+        use io::ErrorKind::{NotADirectory, NotFound};
         match fs::remove_file(pin) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            // Something else may lie where the folder was.
+            Err(e) if !matches!(e.kind(), NotFound | NotADirectory) => Err(e),
             _ => Ok(()),
         }
     }

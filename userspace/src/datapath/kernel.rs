@@ -13,8 +13,8 @@ use aya::maps::MapData;
 use kordon_ebpf::layout::{Counter, MAX_PORTS};
 
 use super::{
-    DatapathError, interface, maps::Maps, memory::Mapped, pins::Pins, preload::Preload,
-    probe::Prober, shared::Shared, system::counters,
+    DatapathError, maps::Maps, memory::Mapped, pins::Pins, preload::Preload, probe::Prober,
+    shared::Shared, system::counters,
 };
 use crate::compile::{amend::Editor, directory::Directory, table::Tier};
 
@@ -49,6 +49,8 @@ pub struct Datapath {
     pub(super) prober: Option<Prober>,
     /// Devices whose program is of this controller, by the link's program id.
     pub(super) attached: BTreeMap<String, u32>,
+    /// Interfaces that were a device until another one got its name.
+    pub(super) left: BTreeMap<String, u32>,
     /// Devices whose guard is of this controller, by the program's id.
     pub(super) guards: BTreeMap<String, u32>,
     /// Links and guards of this controller, by their pins.
@@ -105,6 +107,7 @@ impl Datapath {
             editor: None,
             prober: None,
             attached: BTreeMap::new(),
+            left: BTreeMap::new(),
             guards: BTreeMap::new(),
             held: BTreeMap::new(),
             trace: false,
@@ -148,7 +151,9 @@ impl Datapath {
     #[must_use]
     pub fn enforces(&self) -> bool {
         let is_on = |device: &String| {
-            interface::query(device).is_ok_and(|found| found.is_some_and(|i| i.xdp.is_some()))
+            // It may have another name by now.
+            self.find(device)
+                .is_ok_and(|found| found.is_some_and(|i| i.xdp.is_some()))
         };
         self.live().is_some() || self.pinned_devices().iter().any(is_on)
     }
@@ -166,8 +171,7 @@ impl Datapath {
     /// When there are more devices than ports.
     pub fn ports(&self, devices: &[String]) -> Result<Vec<u32>, DatapathError> {
         let pinned: BTreeMap<String, u32> = self
-            .pins
-            .devices()
+            .links()
             .into_iter()
             .map(|(port, device)| (device, port))
             .collect();

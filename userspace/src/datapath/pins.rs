@@ -214,6 +214,13 @@ impl Pins {
         devices
     }
 
+    /// Port and device of a link, by its pin.
+    #[must_use]
+    pub fn device_of(&self, pin: &Path) -> Option<(u32, String)> {
+        let is_link = pin.parent() == Some(&*self.links());
+        is_link.then(|| link_of(name_of(pin))).flatten()
+    }
+
     /// Takes programs off and removes what kordon pinned here: first the links, so that no
     /// program is left without maps. Returns what is left, because kordon does not make
     /// such things; what links lead to is not looked at.

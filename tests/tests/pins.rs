@@ -17,7 +17,10 @@ use kordon_tests::{
     router::Router,
     traffic::{BLOCKED, drops, under_traffic, until},
 };
-use nix::sys::signal::Signal;
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::signal::Signal,
+};
 
 /// Removes pins, whichever way a tree is removed.
 fn remove(path: &Path) -> Result<()> {
@@ -174,6 +177,60 @@ fn where_nothing_can_be_pinned_it_is_enforced_and_nobody_waits() -> Result<()> {
     let (controller, _) = Controller::start(&router.place())?;
     ensure!(drops(&router, BLOCKED)?);
     ends(controller)
+}
+
+/// With a guard and without one.
+#[test]
+fn another_file_system_over_the_pins() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    for guard in [true, false] {
+        let router = Router::new("over", binary.clone())?;
+        let text = fs::read_to_string(router.path("kordon.toml"))?;
+        let line = format!("mode = \"native\"\nguard = {guard}");
+        router.write("kordon.toml", text.replace("mode = \"native\"", &line))?;
+        let top = router.place().bpffs.join("kordon");
+        let place = Place {
+            bpffs: &top,
+            ..router.place()
+        };
+        let (controller, _) = Controller::start(&place)?;
+        let whole = tree(&top);
+        let is_whole = || whole.iter().all(|pin| pin.exists());
+        for (kind, flags, may_pin) in [
+            ("bpf", MsFlags::empty(), true),
+            ("bpf", MsFlags::MS_RDONLY, false),
+            ("tmpfs", MsFlags::empty(), false),
+        ] {
+            let says = |words: &str| -> Result<bool> {
+                let status = answers(&controller)?;
+                ensure!(status["enforcing"] == true, "{status}");
+                Ok(status["notices"].to_string().contains(words))
+            };
+            under_traffic(&router, || {
+                mount(Some("none"), &top, Some(kind), flags, None::<&str>)?;
+                if may_pin {
+                    until("pins are there, too", || Ok(is_whole()))?;
+                    ensure!(says("[]")?);
+                } else {
+                    until("it is said", || says("ends with the daemon"))?;
+                    thread::sleep(Duration::from_secs(3));
+                    ensure!(says("ends with the daemon")?);
+                }
+                umount2(&top, MntFlags::MNT_DETACH)?;
+                until("nothing is left of it", || says("[]"))?;
+                ensure!(tree(&top) == whole);
+                Ok(())
+            })
+            .with_context(|| format!("{kind} {flags:?}, guard: {guard}"))?;
+        }
+        let log = fs::read_to_string(router.path("kordon.log"))?;
+        ensure!(!log.contains("took the guard off"), "{log}");
+        // What is there is not made again, and said once a second.
+        ensure!(log.matches("are made again").count() == 1, "{log}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -171,9 +171,11 @@ fn info(object: RawFd) -> io::Result<LinkInfo> {
     Ok(info)
 }
 
-/// Tells an object from all others.
-pub fn identity(object: RawFd) -> io::Result<(Option<PathBuf>, u32)> {
-    Ok((kind_of(object), info(object)?.id))
+/// Tells an object from all others: what it is, and its number among these.
+pub fn identity(object: RawFd) -> io::Result<(Option<String>, u32)> {
+    // A link is called `bpf-link` by who made it, and `bpf_link` by who opens its pin.
+    let kind = kind_of(object).map(|kind| kind.to_string_lossy().replace('-', "_"));
+    Ok((kind, info(object)?.id))
 }
 
 /// `BPF_XDP` of `enum bpf_attach_type`.

@@ -29,6 +29,10 @@ const HOOKS: [Hook; 2] = [Hook::Tcx, Hook::Clsact];
 pub(super) struct Device {
     pub(super) config: Interface,
     pub(super) attached: Option<Attached>,
+    /// The number of its interface.
+    index: Option<u32>,
+    /// How it was attached, and where, before it was not.
+    before: Option<(Attached, u32)>,
     /// How its guard is attached; `None`: it is not, or not wanted.
     pub(super) hook: Option<Hook>,
     /// Why it is not attached, or cannot see tags.
@@ -58,6 +62,8 @@ impl Device {
         Self {
             config,
             attached: None,
+            index: None,
+            before: None,
             hook: None,
             problem: None,
             blind: None,
@@ -103,22 +109,31 @@ impl Device {
             mode,
             manage_offload,
             ..
-        } = &self.config;
+        } = &self.config.clone();
         let now = datapath.attached(device);
         let how = match now {
             Some(how) => how,
             None => {
-                if self.attached.take().is_some() {
-                    match datapath.find(device)? {
+                let found = datapath.find(device)?.map(|found| found.index);
+                if let Some(how) = self.attached.take() {
+                    match found {
                         Some(_) => tracing::warn!("somebody took the program off `{device}`"),
                         None => tracing::warn!("`{device}` went away"),
                     }
+                    self.before = self.index.map(|index| (how, index));
                 }
-                self.watch.reset();
+                // Where another interface has the name, its counters are another's, too.
+                let before = self.before.filter(|(_, index)| found == Some(*index));
+                let before = before.map(|(how, _)| how);
+                // The guard goes on counting what goes past meanwhile.
+                self.count_missed(datapath, before);
                 self.blind = None;
                 self.hook = None;
                 let how = datapath.attach(device, port, *mode, *manage_offload)?;
                 tracing::info!("attached to `{device}` in {} mode", how.as_str());
+                self.count_missed(datapath, before.filter(|before| *before == how));
+                self.before = None;
+                self.watch.reset();
                 how
             }
         };
@@ -127,6 +142,7 @@ impl Device {
             // The next look finds it gone.
             return Ok(());
         };
+        self.index = Some(found.index);
         // One that is found by its name has it, be it an alternative one.
         let by_name = interface::query(device)?;
         let renamed = by_name
@@ -149,6 +165,19 @@ impl Device {
             datapath.unguard(device)?;
         }
         mode.check(device, how)
+    }
+
+    /// Counts what went past while nobody needs to be told: the program is off, or just came
+    /// back in the mode that it had. `None`: nobody knows.
+    fn count_missed(&mut self, datapath: &Datapath, how: Option<Attached>) {
+        let Some(how) = how.filter(|_| self.config.guard) else {
+            return;
+        };
+        match datapath.seen(&self.config.name, how) {
+            Ok(Some(seen)) => self.watch.look(&self.earlier, &seen),
+            Ok(None) => {}
+            Err(e) => tracing::debug!("{e}"),
+        }
     }
 
     /// Whether the next cure is one with a gap.
@@ -228,8 +257,12 @@ impl Device {
         tracing::warn!(
             "the program on `{device}` is not called for what arrives there: attaching it anew"
         );
-        if let Err(e) = datapath.renew(device, port, *mode, *manage_offload, link) {
-            tracing::error!("{e}");
+        match datapath.renew(device, port, *mode, *manage_offload, link) {
+            Ok(how) => {
+                let before = self.attached.filter(|before| *before == how);
+                self.count_missed(datapath, before);
+            }
+            Err(e) => tracing::error!("{e}"),
         }
         // What went past it meanwhile says nothing about the cure.
         self.watch.begin();

@@ -602,12 +602,14 @@ fn reason_from(codes: u32) -> Reason {
 }
 
 /// IPv4 in IP (4, 94), IPv6 (41), GRE (47), minimal encapsulation (55),
-/// EtherIP (97), ENCAP (98), L2TPv3 (115), MPLS in IP (137).
+/// EtherIP (97), ENCAP (98), IPComp (108, whose inside says itself what it is), L2TPv3 (115),
+/// MPLS in IP (137), ROHC (142, RFC 5858), Ethernet (143, RFC 8986), aggregates (144,
+/// RFC 9347), NSH (145, RFC 9491).
 #[inline(always)]
 fn is_tunnel(proto: u16) -> bool {
     const LOW: u64 = 1 << 4 | 1 << 41 | 1 << 47 | 1 << 55;
     if proto < 64 {
         return LOW >> proto & 1 != 0;
     }
-    matches!(proto, 94 | 97 | 98 | 115 | 137)
+    matches!(proto, 94 | 97 | 98 | 108 | 115 | 137 | 142..=145)
 }

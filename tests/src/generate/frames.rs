@@ -7,7 +7,7 @@ use fastrand::Rng;
 use super::{Pool, build, infrastructure::infrastructure, once_in, pick};
 
 const PORTS: [u16; 11] = [0, 1, 53, 67, 68, 80, 443, 546, 547, 1024, 65535];
-const TUNNELS: [u8; 9] = [4, 41, 47, 55, 94, 97, 98, 115, 137];
+const TUNNELS: [u8; 14] = [4, 41, 47, 55, 94, 97, 98, 108, 115, 137, 142, 143, 144, 145];
 const PROTOCOLS: [u8; 16] = [
     0, 1, 2, 6, 17, 43, 44, 50, 51, 58, 59, 60, 132, 135, 139, 255,
 ];

@@ -20,8 +20,13 @@ fn refused(cases: &mut Vec<Case>) {
         ("IPIP", 94),
         ("EtherIP", 97),
         ("encapsulation", 98),
+        ("IPComp", 108),
         ("L2TP", 115),
         ("MPLS in IP", 137),
+        ("ROHC", 142),
+        ("Ethernet of SRv6", 143),
+        ("aggregates of IP-TFS", 144),
+        ("NSH", 145),
     ] {
         for (family, packet) in [
             ("IPv4", carrying(GOOD, proto, &to(GOOD))),

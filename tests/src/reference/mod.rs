@@ -423,9 +423,10 @@ impl<'a> Interpreter<'a> {
     }
 }
 
-/// Step 5: IP in IP, IPv6, GRE, MOBILE, IPIP, ETHERIP, ENCAP, L2TP, MPLS-in-IP.
+/// Step 5: IP in IP, IPv6, GRE, MOBILE, IPIP, ETHERIP, ENCAP, IPComp, L2TP, MPLS-in-IP, ROHC,
+/// Ethernet, AGGFRAG, NSH.
 fn is_tunnel(proto: u8) -> bool {
-    [4, 41, 47, 55, 94, 97, 98, 115, 137].contains(&proto)
+    [4, 41, 47, 55, 94, 97, 98, 108, 115, 137, 142, 143, 144, 145].contains(&proto)
 }
 
 /// The packet in a tunnel, if nothing about it is doubtful.

@@ -273,7 +273,8 @@ fn shadowed(report: &mut Report<'_>, policy: &Policy, places: &[RulePlaces]) {
 }
 
 fn tunnel_protocol(report: &mut Report<'_>, policy: &Policy, rule: &Rule, places: &RulePlaces) {
-    let Some(proto @ Proto::Number(4 | 41 | 47 | 55 | 94 | 97 | 98 | 115 | 137)) = rule.proto
+    let Some(proto @ Proto::Number(4 | 41 | 47 | 55 | 94 | 97 | 98 | 108 | 115 | 137 | 142..=145)) =
+        rule.proto
     else {
         return;
     };

@@ -360,6 +360,8 @@ fn protocols(rule: &Rule) -> Vec<u8> {
 /// Protocols that carry packets (step 5 of the datapath), extension headers, and
 /// IGMP.
 fn is_special_proto(proto: u8) -> bool {
-    matches!(proto, 4 | 41 | 47 | 55 | 94 | 97 | 98 | 115 | 137)
-        || matches!(proto, 0 | 2 | 43 | 44 | 51 | 60 | 135 | 139 | 140)
+    matches!(
+        proto,
+        4 | 41 | 47 | 55 | 94 | 97 | 98 | 108 | 115 | 137 | 142..=145
+    ) || matches!(proto, 0 | 2 | 43 | 44 | 51 | 60 | 135 | 139 | 140)
 }

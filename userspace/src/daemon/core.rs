@@ -1,11 +1,11 @@
-//! The one owner of everything that can change: kernel, state folder, policy,
-//! database. All changes go through [`Core::change`]: compile, prove, persist, swap. Files
-//! can be put back where the swap fails; in the kernel that would take another proof.
+//! Everything that can change: kernel, state folder, policy, database. All rules go through
+//! [`Core::change`]: compile, prove, persist, swap. Files can be put back where the swap
+//! fails; in the kernel that would take another proof. Live BGP changes prefixes in place
+//! ([`follow`](super::follow)).
 //!
-//! It blocks; the event loop calls it from threads of its own.
+//! It blocks; the thread that owns it ([`owner`](super::owner)) is the only one that waits.
 
 use std::{
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -62,7 +62,7 @@ struct Candidate {
 pub(super) struct Live {
     pub(super) policy: Arc<Policy>,
     pub(super) hash: [u8; 32],
-    pub(super) environment: Environment,
+    pub(super) environment: Arc<Environment>,
     /// Port numbers of the configured interfaces, in their order.
     pub(super) ports: Vec<u32>,
 }
@@ -86,8 +86,8 @@ pub(super) struct Applies {
 
 /// See the module.
 pub(super) struct Core {
-    pub(super) config: Config,
-    pub(super) state: StateDir,
+    pub(super) config: Arc<Config>,
+    pub(super) state: Arc<StateDir>,
     pub(super) datapath: Datapath,
     pub(super) database: Database,
     /// Snapshots that could not be used at the start, until another one is written.
@@ -99,9 +99,9 @@ pub(super) struct Core {
     pub(super) tally: Tally,
     /// In what the next table differs from the live one, where that is all.
     pub(super) changed: Vec<IpNet>,
-    pub(super) overlay: Overlay,
+    pub(super) overlay: Arc<Overlay>,
     pub(super) current: Current,
-    pub(super) record: Option<Record>,
+    pub(super) record: Option<Arc<Record>>,
     pub(super) live: Option<Live>,
     pub(super) facts: Option<Facts>,
     /// What it is by now, where the rules could not follow.
@@ -197,7 +197,7 @@ impl Core {
         self.live = Some(Live {
             hash: policy_hash(&next.policy),
             policy: next.policy,
-            environment,
+            environment: Arc::new(environment),
             ports,
         });
         self.database = next.database;
@@ -234,7 +234,7 @@ impl Core {
             self.live = Some(Live {
                 hash: policy_hash(&next.policy),
                 policy: next.policy,
-                environment,
+                environment: Arc::new(environment),
                 ports,
             });
         }
@@ -279,7 +279,9 @@ impl Core {
         let (hash, table_key) = names(policy, database, environment);
         let live = self.datapath.live();
         let same = |live: &LiveGeneration| live.hash == hash && live.table_key == table_key;
-        if live.is_some_and(|live| same(&live) && live.planes) {
+        // After a panic it is proven again.
+        let doubted = self.troubles.has(Cause::Panic);
+        if live.is_some_and(|live| same(&live) && live.planes) && !doubted {
             keep().map_err(|e| not_kept(e, &mut self.torn))?;
             return Ok(None);
         }
@@ -354,6 +356,7 @@ impl Core {
             }
         };
         self.wrong = None;
+        self.troubles.clear(Cause::Panic);
         self.grouping = Some(rules.grouping);
         self.places = places;
         self.warm_editor();
@@ -403,7 +406,8 @@ impl Core {
         if self.table.is_some() {
             return;
         }
-        let Some(live) = self.live.take() else { return };
+        let Some(live) = &self.live else { return };
+        let (policy, environment) = (Arc::clone(&live.policy), Arc::clone(&live.environment));
         let database = self.database.clone();
         let (_, key) = live.names(&database);
         if self
@@ -411,12 +415,11 @@ impl Core {
             .live()
             .is_some_and(|live| live.table_key == key)
         {
-            match self.table_for(&live.policy, &database, &live.environment, key) {
+            match self.table_for(&policy, &database, &environment, key) {
                 Ok(candidate) => self.table = Some(candidate.table),
                 Err(e) => tracing::warn!("cannot cut the address space again: {e}"),
             }
         }
-        self.live = Some(live);
     }
 
     /// The first change in place should not wait for it.
@@ -424,17 +427,6 @@ impl Core {
         if let Err(e) = self.datapath.warm_editor() {
             tracing::debug!("nothing can be changed in place: {e}");
         }
-    }
-
-    /// Whether a file is the bundle that is live.
-    pub(super) fn drift(&self, path: &Path) -> bool {
-        let Some(record) = &self.record else {
-            return false;
-        };
-        let Ok(on_disk) = crate::policy::Bundle::read(path) else {
-            return true;
-        };
-        on_disk.text != record.bundle.text || on_disk.lists != record.bundle.lists
     }
 }
 

@@ -5,14 +5,14 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
 };
 
 use kordon_ebpf::layout::Action;
 use serde_json::Value;
 
 use super::{
-    Shared, core::Core, database::Database, journal::By, refusal::Refusal, state::StateDir,
+    core::Core, database::Database, journal::By, owner::Owner, refusal::Refusal, state::StateDir,
 };
 use crate::{
     asn,
@@ -79,7 +79,7 @@ impl House {
             _cable,
         } = self;
         core.keep_bgp();
-        let config = core.config.clone();
+        let config = config::Config::clone(&core.config);
         drop(core);
         let state = folder.path().join("state");
         meanwhile(&state);
@@ -93,21 +93,27 @@ impl House {
     }
 
     /// Something that needs the daemon as its event loop has it.
-    pub(super) fn shared<T>(self, work: impl FnOnce(&Shared) -> T) -> (Self, T) {
+    pub(super) fn shared<T>(self, work: impl FnOnce(&Owner) -> T) -> (Self, T) {
         let Self {
             core,
             folder,
             _cable,
         } = self;
-        let shared = Arc::new(Mutex::new(core));
-        let done = work(&shared);
-        let core = Arc::into_inner(shared).unwrap().into_inner().unwrap();
+        let (owner, thread) = Owner::of(core).unwrap();
+        let done = work(&owner);
+        drop(owner);
+        let core = thread.join().unwrap();
         let house = Self {
             core,
             folder,
             _cable,
         };
         (house, done)
+    }
+
+    /// Its configuration, to be changed.
+    pub(super) fn config(&mut self) -> &mut config::Config {
+        Arc::make_mut(&mut self.core.config)
     }
 
     /// Where its files are.
@@ -120,7 +126,7 @@ impl House {
     }
 
     pub(super) fn reasons(&self) -> Vec<String> {
-        let status = self.core.status().unwrap();
+        let status = self.status();
         let reasons = status["reasons"].as_array().unwrap();
         assert_eq!(status["enforcing"], Value::Bool(reasons.is_empty()));
         let reasons = reasons
@@ -130,7 +136,7 @@ impl House {
     }
 
     pub(super) fn status(&self) -> Value {
-        self.core.status().unwrap()
+        self.core.view().status(None).unwrap()
     }
 
     /// All files that a start reads.
@@ -283,10 +289,10 @@ fn live_bgp_is_never_half_true() {
     let ((), met) = with(&[Step::Amend, Step::Swap], || house.core.catch_up(true));
     assert!(met);
     assert_eq!(house.judges("203.0.113.14"), Action::Pass);
-    assert_eq!(house.core.status().unwrap()["bgp"]["behind"], true);
+    assert_eq!(house.status()["bgp"]["behind"], true);
     house.core.catch_up(true);
     assert_eq!(house.judges("203.0.113.14"), Action::Drop);
-    assert_eq!(house.core.status().unwrap()["bgp"]["behind"], false);
+    assert_eq!(house.status()["bgp"]["behind"], false);
     // It is in the table, and nobody says that it is right.
     house.announce("203.0.113.15/32", 64500);
     let ((), met) = with(&[Step::Ask, Step::Swap], || house.core.catch_up(true));

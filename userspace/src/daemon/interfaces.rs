@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use kordon_ebpf::seen::{KINDS, Kind};
 
 use super::{
-    bgp::Bgp,
     core::Core,
     watch::{Blind, SPAN, Watch},
 };
@@ -19,7 +18,6 @@ use crate::{
         interface::{self, Kind as Made},
         kernel::Datapath,
     },
-    policy::model::{Policy, Rule, Set, Sources, Target},
 };
 
 /// What is tried to attach a guard.
@@ -411,7 +409,7 @@ impl Core {
         };
         // Any zone's: less would be enough, but this is sure.
         let judged = if self.devices.iter().any(Device::may_be_detached) {
-            self.packets().ok().map(|zones| zones.values().sum())
+            self.view().packets().ok().map(|zones| zones.values().sum())
         } else {
             None
         };
@@ -422,7 +420,7 @@ impl Core {
         if let Some(after) = self.config.silent_after
             && self.silence.is_due(after, now)
         {
-            match self.packets() {
+            match self.view().packets() {
                 Ok(packets) => self.silence.note(packets, now),
                 Err(e) => tracing::error!("{e}"),
             }
@@ -443,7 +441,7 @@ impl Core {
             let name = &device.config.device;
             Some(left(name, &self.datapath.left(name)?.name))
         });
-        let silent = self.silent_zones().filter_map(|(zone, silent)| {
+        let silent = self.silent_zones().into_iter().filter_map(|(zone, silent)| {
             let minutes = silent?.as_secs() / 60;
             Some(format!(
                 "zone `{zone}` had packets, and has had none for {minutes} minutes: its devices \
@@ -465,9 +463,12 @@ impl Core {
     }
 
     /// Zones, and for how long those that are silent have been.
-    pub(super) fn silent_zones(&self) -> impl Iterator<Item = (&str, Option<Duration>)> {
+    pub(super) fn silent_zones(&self) -> Vec<(String, Option<Duration>)> {
         let after = self.config.silent_after.into_iter();
-        after.flat_map(|after| self.silence.zones(after, Instant::now()))
+        after
+            .flat_map(|after| self.silence.zones(after, Instant::now()))
+            .map(|(zone, silent)| (zone.to_owned(), silent))
+            .collect()
     }
 
     /// Takes the program off devices that are no longer configured; under no name off an
@@ -486,131 +487,5 @@ impl Core {
                 }
             }
         }
-    }
-
-    /// Why not everything that the policy asks for is enforced; empty: it is.
-    pub(super) fn reasons(&self) -> Vec<String> {
-        let mut reasons = self.troubles.reasons();
-        reasons.extend(self.torn.clone());
-        reasons.extend(self.wrong.as_ref().map(|why| {
-            format!("what is live does not judge as it should, and could not be replaced: {why}")
-        }));
-        if self.database.is_lost() {
-            reasons.push(format!(
-                "the ASN database is lost: {}; `kordon asndb update` or `kordon asndb import` \
-                 brings another one",
-                self.refused.join("; ")
-            ));
-        }
-        if self.live.is_none() {
-            reasons.push("no policy is live".to_owned());
-        }
-        if self.devices.is_empty() {
-            reasons.push("no interface is configured".to_owned());
-        }
-        for device in &self.devices {
-            let is_attached = self.datapath.attached(&device.config.device).is_some();
-            if device.problem.is_none() && !is_attached {
-                reasons.push(format!("`{}` is not attached", device.config.device));
-            }
-            reasons.extend(device.problem.clone());
-            reasons.extend(device.blind.clone());
-        }
-        let policy = self.live.as_ref().map(|live| &live.policy);
-        reasons.extend(policy.map_or_else(Vec::new, |policy| self.unknown_interfaces(policy)));
-        reasons.extend(self.nothing_to_enforce());
-        reasons.extend(self.nothing_to_go_by());
-        reasons
-    }
-
-    /// What the live policy asks of a database or of the router that is not known:
-    /// its rules would match nothing, in silence.
-    fn nothing_to_go_by(&self) -> Vec<String> {
-        let Some(live) = &self.live else {
-            return Vec::new();
-        };
-        let mut reasons: Vec<String> = self.unknown_to_database(&live.policy).into_iter().collect();
-        let connected = live
-            .policy
-            .zones
-            .iter()
-            .find(|z| z.sources == Sources::Connected);
-        if let Some(zone) = connected
-            && self.facts.is_none()
-        {
-            reasons.push(format!(
-                "the router's prefixes are not known, so sources in zone `{}` are not checked",
-                zone.name
-            ));
-        }
-        let router = |rule: &&Rule| rule.to.contains(&Target::Router);
-        if let Some(rule) = live.policy.rules.iter().find(router)
-            && self.facts.is_none()
-        {
-            reasons.push(format!(
-                "the router's addresses are not known, so rule `{}` on `router` matches none",
-                rule.name
-            ));
-        }
-        if self.bgp.as_ref().is_some_and(Bgp::is_behind) {
-            reasons.push(
-                "what BGP says now is not in the kernel yet, and is tried again: see the log"
-                    .to_owned(),
-            );
-        }
-        reasons
-    }
-
-    /// The first set that names what no source of the database could tell.
-    fn unknown_to_database(&self, policy: &Policy) -> Option<String> {
-        let by_asn = |set: &&Set| {
-            !(set.asns.is_empty() && set.orgs.is_empty() && set.asn_countries.is_empty())
-        };
-        let by_country = |set: &&Set| !set.countries.is_empty();
-        let first = |by: &dyn Fn(&&Set) -> bool| policy.sets.iter().find(by).map(|s| &s.name);
-        let db = &self.database.db;
-        let has_no_origins = self.database.has_no_origins();
-        if db.sources.is_empty() && has_no_origins {
-            return first(&|set| by_asn(set) || by_country(set)).map(|name| {
-                format!(
-                    "the ASN database is empty, so set `{name}` has no ASN and no country; \
-                     `kordon asndb import` fills it"
-                )
-            });
-        }
-        let origins = has_no_origins.then(|| first(&by_asn)).flatten();
-        let origins = origins.map(|name| {
-            format!(
-                "no source of the ASN database says which ASN announces a prefix, so set \
-                 `{name}` has no network; `kordon asndb import` takes one that does"
-            )
-        });
-        origins.or_else(|| {
-            let none = !db.has_country_blocks();
-            none.then(|| first(&by_country)).flatten().map(|name| {
-                format!(
-                    "no source of the ASN database has address blocks of countries, so set `{name}` \
-                     has none; add `countries` to `[asndb]` in `kordon.toml` and restart the daemon, \
-                     or use `asn_countries` in the policy"
-                )
-            })
-        })
-    }
-
-    /// Interfaces that a policy names and the configuration does not have.
-    pub(super) fn unknown_interfaces(&self, policy: &Policy) -> Vec<String> {
-        let mut unknown = Vec::new();
-        for zone in &policy.zones {
-            for name in &zone.interfaces {
-                let known = self.devices.iter().any(|d| d.config.name == *name);
-                if !known {
-                    unknown.push(format!(
-                        "zone `{}` is on interface `{name}`, which the configuration does not have",
-                        zone.name
-                    ));
-                }
-            }
-        }
-        unknown
     }
 }

@@ -1,5 +1,7 @@
 //! What is live is on disk, too, and who made it so is in the history.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -19,8 +21,8 @@ impl Core {
         &mut self,
         next: Next,
         mut current: Current,
-        mut record: Record,
-        overlay: Overlay,
+        mut record: Arc<Record>,
+        overlay: Arc<Overlay>,
         by: &By,
     ) -> Result<Outcome, Refusal> {
         let old = self.live_hash();
@@ -28,7 +30,7 @@ impl Core {
         if !self.troubles.has(Cause::Database) {
             current.database = next.database.name();
         }
-        record.hash = hex(&policy_hash(&next.policy));
+        Arc::make_mut(&mut record).hash = hex(&policy_hash(&next.policy));
         let mut unsaved = None;
         let files = match self.state.prepare(&current, &record, &overlay) {
             Ok(files) => files,
@@ -99,7 +101,7 @@ impl Core {
         if let (Some(hash), Some(record)) = (self.live_hash(), &mut self.record)
             && record.hash != hash
         {
-            record.hash = hash;
+            Arc::make_mut(record).hash = hash;
             self.save();
         }
         self.journal.note(Entry {

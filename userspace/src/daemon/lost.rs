@@ -69,7 +69,7 @@ fn routes_whose_file_is_missing_are_lost_until_all_is_told_again() {
             .count()
     };
     assert_eq!(lines(&house), 1);
-    house.core.config.bmp.as_mut().unwrap().stale_after = Duration::from_secs(8);
+    house.config().bmp.as_mut().unwrap().stale_after = Duration::from_secs(8);
 
     // Whole, it comes back.
     let house = house.restart(|_| ());
@@ -145,8 +145,8 @@ fn nothing_comes_by_itself_in_the_place_of_a_database_that_is_lost() {
     let mut house = House::new();
     let csv = house.folder().join("poor.csv");
     fs::write(&csv, "192.0.2.0,192.0.2.255,64502,Other\n").unwrap();
-    house.core.config.sources.clear();
-    house.core.config.updates.remotes = vec![Remote {
+    house.config().sources.clear();
+    house.config().updates.remotes = vec![Remote {
         url: Url::from_file_path(&csv).unwrap(),
         checksum: None,
         every: Duration::from_secs(60),

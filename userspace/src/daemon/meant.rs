@@ -4,7 +4,7 @@
 
 use ipnet::IpNet;
 
-use super::{core::Core, journal::By, refusal::Refusal, trouble::Cause};
+use super::{core::Core, database::Database, journal::By, refusal::Refusal, trouble::Cause};
 use crate::{
     config::meant,
     diagnostic::quoted,
@@ -106,7 +106,7 @@ impl Core {
                  in them, and nothing would match"
             ));
         }
-        if !self.is_in_database(entry.target) {
+        if !is_known(entry.target, &self.database, self.bgp.is_some()) {
             doubts.push(match entry.target {
                 OverlayTarget::Country(country) => format!(
                     "the ASN database has no address block of {}: nothing would match",
@@ -119,39 +119,24 @@ impl Core {
         }
         self.ask(by, doubts, &[])
     }
+}
 
-    /// Whether an entry can match anything.
-    pub(super) fn is_in_database(&self, target: OverlayTarget) -> bool {
-        match target {
-            OverlayTarget::Prefix(_) => true,
-            OverlayTarget::Asn(asn) => {
-                let mut known = self.database.db.origins.iter().flatten();
-                // Live BGP may announce what was not imported, at any time.
-                self.bgp.is_some() || known.any(|known| *known == asn)
-            }
-            OverlayTarget::Country(country) => {
-                let db = &self.database.db;
-                let mut v4 = db.countries_v4.iter().map(|range| range.country);
-                let mut v6 = db.countries_v6.iter().map(|range| range.country);
-                v4.any(|c| c == country) || v6.any(|c| c == country)
-            }
+/// Whether an entry can match anything; `live`: live BGP may announce what was not imported,
+/// at any time.
+pub(super) fn is_known(target: OverlayTarget, database: &Database, live: bool) -> bool {
+    let db = &database.db;
+    match target {
+        OverlayTarget::Prefix(_) => true,
+        OverlayTarget::Asn(asn) => live || db.origins.iter().flatten().any(|known| *known == asn),
+        OverlayTarget::Country(country) => {
+            let mut v4 = db.countries_v4.iter().map(|range| range.country);
+            let mut v6 = db.countries_v6.iter().map(|range| range.country);
+            v4.any(|c| c == country) || v6.any(|c| c == country)
         }
-    }
-
-    /// What is live and enforces next to nothing: reasons for not enforcing.
-    pub(super) fn nothing_to_enforce(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        if let Some(live) = &self.live
-            && live.policy.zones.is_empty()
-        {
-            reasons.push("the policy has no zone; `kordon apply` one that has".to_owned());
-        }
-        reasons.extend(wide_entries(&self.overlay));
-        reasons
     }
 }
 
-fn wide_entries(overlay: &Overlay) -> impl Iterator<Item = String> {
+pub(super) fn wide_entries(overlay: &Overlay) -> impl Iterator<Item = String> {
     overlay.entries.iter().filter(|e| is_wide(e)).map(|entry| {
         let (target, zone) = (entry.target, &entry.zone);
         format!(

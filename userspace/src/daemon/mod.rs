@@ -1,8 +1,9 @@
 //! The controller: ties policy, database, kernel and control socket together.
 //!
-//! [`core`] owns everything that can change and blocks; this module is the event
-//! loop around it, which never does: signals, rtnetlink events, a second's tick,
-//! the control socket and the metrics. One change at a time holds the core.
+//! [`core`] is everything that can change, and blocks; [`owner`] is the one thread that has it,
+//! and gives readers a [`view`] after each of its jobs. This module is the event loop beside
+//! it, which never blocks: signals, rtnetlink events, a second's tick, the control socket and
+//! the metrics.
 //!
 //! - [`start`], [`restore`]: from nothing to enforcing, and what time brings.
 //! - [`operations`]: what can be asked for; [`meant`]: and is asked about.
@@ -11,8 +12,8 @@
 //! - [`state`], [`database`]: what is on disk; [`updates`]: another database;
 //!   [`fetched`]: files from the network; [`received`]: files from clients.
 //! - [`bgp`]: live BGP, from the router's sessions to the kernel's table.
-//! - [`status`], [`questions`]: answers; [`turns`]: how many at once; [`trouble`]: why less
-//!   is enforced than was asked for; [`keep`], [`journal`]: what is live on disk, and who
+//! - [`status`], [`questions`]: answers; [`turns`]: how many at once; [`reasons`], [`trouble`]:
+//!   why less is enforced than was asked for; [`keep`], [`journal`]: what is live on disk, and who
 //!   changed what.
 //! - [`log`], [`notify`]: for people and for the service manager.
 //! - [`trace`]: what the programs log when they are asked to.
@@ -20,7 +21,6 @@
 //! Architecture invariant: ending the daemon, however, changes nothing in the
 //! kernel. Only [`operations`]' `detach` does.
 
-mod background;
 mod bgp;
 mod core;
 mod database;
@@ -40,7 +40,9 @@ mod meant;
 mod network;
 mod notify;
 mod operations;
+mod owner;
 mod questions;
+mod reasons;
 mod received;
 mod refusal;
 mod restore;
@@ -53,6 +55,7 @@ mod trouble;
 mod turns;
 mod unattended;
 mod updates;
+mod view;
 mod watch;
 #[cfg(test)]
 mod zones;
@@ -60,7 +63,7 @@ mod zones;
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -76,8 +79,8 @@ use tokio::{
 };
 
 use self::{
-    background::Background, core::Core, network::Network, notify::notify, refusal::Refusal,
-    start::Later, turns::Turns,
+    core::Core, network::Network, notify::notify, owner::Owner, refusal::Refusal, start::Later,
+    turns::Turns,
 };
 pub(crate) use self::{
     start::{holder, lock_pins},
@@ -111,9 +114,9 @@ pub struct Options {
 
 /// How long the end waits for a change that is under way: one that is cut short is as good as
 /// none, as it is where the controller is killed.
+const LONGEST_CHANGE: Duration = Duration::from_millis(80);
+/// And for what it keeps itself.
 const LONGEST_END: Duration = Duration::from_secs(5);
-
-type Shared = Arc<Mutex<Core>>;
 
 /// How long the start may take the system to say who is in a group.
 const LONGEST_BIND: Duration = Duration::from_secs(5);
@@ -201,37 +204,29 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
     let (core, later) = spawn_blocking(move || Core::start(config, state, facts, debug_log))
         .await
         .context("the start failed")??;
-    let reasons = core.reasons();
+    let reasons = core.view().reasons(None);
     if reasons.is_empty() {
         tracing::info!("enforcing");
     } else {
         tracing::warn!("not enforcing: {}", reasons.join("; "));
     }
-    // What the event loop needs of the core: it never waits for its lock.
     let (bgp, bgp_path, metrics_path) = (core.bgp.clone(), core.state.bgp(), core.state.metrics());
-    let core: Shared = Arc::new(Mutex::new(core));
+    let (owner, _) = Owner::of(core).context("cannot start the thread of the core")?;
     let done = Arc::new(Notify::new());
-    tokio::spawn(after_start(Arc::clone(&core), later));
-    tokio::spawn(fetch_in_time(Arc::clone(&core)));
+    tokio::spawn(after_start(owner.clone(), later));
+    tokio::spawn(fetch_in_time(owner.clone()));
     if let Some(bgp) = bgp {
-        tokio::spawn(bgp::serve(Arc::clone(&core), bgp, bgp_path));
+        tokio::spawn(bgp::serve(owner.clone(), bgp, bgp_path));
     }
     if let Some(address) = address {
-        let core = Arc::clone(&core);
-        tokio::spawn(serve_metrics(address, max_asns, metrics_path, core));
+        let owner = owner.clone();
+        tokio::spawn(serve_metrics(address, max_asns, metrics_path, owner));
     }
 
     let handler = {
-        let (core, done) = (Arc::clone(&core), Arc::clone(&done));
+        let (owner, done) = (owner.clone(), Arc::clone(&done));
         let turns = Arc::new(Turns::new());
-        move |call| {
-            answer(
-                Arc::clone(&core),
-                Arc::clone(&done),
-                Arc::clone(&turns),
-                call,
-            )
-        }
+        move |call| answer(owner.clone(), Arc::clone(&done), Arc::clone(&turns), call)
     };
     let tried = Notify::new();
     let mut serving = std::pin::pin!(serve_commands(sockets, &tried, handler));
@@ -244,7 +239,6 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
         }
     }
     notify(&[NotifyState::Ready]);
-    let background = Background::new(&core);
     let mut tick = interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watchdog = sd_notify::watchdog_enabled().map(|every| interval(every / 2));
@@ -254,16 +248,18 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
             () = &mut serving => {}
             _ = tick.tick() => {
                 start::lock_again(&mut pins, &bpffs);
-                background.tick();
+                tokio::spawn(owner.clone().tick());
             }
-            () = changed(network.as_mut()) => settle(&background, network.as_mut()).await,
+            () = changed(network.as_mut()) => settle(&owner, network.as_mut()).await,
             () = due(watchdog.as_mut()) => notify(&[NotifyState::Watchdog]),
             _ = hangup.recv() => {
                 if let Ok(now) = NotifyState::monotonic_usec_now() {
                     notify(&[NotifyState::Reloading, now]);
                 }
-                let core = Arc::clone(&core);
-                reload = Some(spawn_blocking(move || lock(&core).reload()));
+                let owner = owner.clone();
+                reload = Some(tokio::spawn(async move {
+                    let _ = owner.request("a reload", Core::reload).await;
+                }));
             }
             () = finished(reload.as_mut()) => {
                 reload = None;
@@ -275,20 +271,27 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
         }
     }
     notify(&[NotifyState::Stopping]);
-    let end = spawn_blocking(move || {
-        let mut core = lock(&core);
-        core.keep_bgp();
-        core.detached
-    });
-    match timeout(LONGEST_END, end).await {
-        Ok(Ok(true)) => tracing::warn!("the controller ends, and nothing is enforced"),
-        Ok(Ok(false)) => tracing::info!("the controller ends; what is in the kernel stays"),
-        Ok(Err(_)) | Err(_) => tracing::warn!(
+    match end(&owner).await {
+        Some(true) => tracing::warn!("the controller ends, and nothing is enforced"),
+        Some(false) => tracing::info!("the controller ends; what is in the kernel stays"),
+        None => tracing::warn!(
             "the controller ends in the middle of a change; what is in the kernel stays, and the \
              next start goes on from there"
         ),
     }
     Ok(())
+}
+
+/// Keeps what the next start is to have. Whether programs were detached; `None`: the core did
+/// not get to it.
+async fn end(owner: &Owner) -> Option<bool> {
+    let free = timeout(LONGEST_CHANGE, owner.request("the end", |_| ()));
+    free.await.ok()?.ok()?;
+    let kept = owner.request("the end", |core| {
+        core.keep_bgp();
+        core.detached
+    });
+    timeout(LONGEST_END, kept).await.ok()?.ok()
 }
 
 /// The control sockets, and whose they are.
@@ -338,7 +341,7 @@ where
 
 /// An address that is not there yet is waited for: enforcement does not depend on
 /// who can watch it. Which ASNs are shown is kept at `path`.
-async fn serve_metrics(address: SocketAddr, max_asns: usize, path: PathBuf, core: Shared) {
+async fn serve_metrics(address: SocketAddr, max_asns: usize, path: PathBuf, owner: Owner) {
     let mut said = false;
     let listener = loop {
         match TcpListener::bind(address).await {
@@ -367,7 +370,8 @@ async fn serve_metrics(address: SocketAddr, max_asns: usize, path: PathBuf, core
         });
     let shown = Mutex::new(shown);
     let page = move || {
-        let mut snapshot = lock(&core).snapshot().map_err(|e| e.to_string())?;
+        let snapshot = owner.view().snapshot(owner.busy().as_ref());
+        let mut snapshot = snapshot.map_err(|e| e.to_string())?;
         let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
         let before = shown.clone();
         snapshot.counters = shown.fold(snapshot.counters, max_asns);
@@ -413,64 +417,60 @@ async fn finished(job: Option<&mut tokio::task::JoinHandle<()>>) {
 }
 
 /// A device that comes back is attached at once; addresses may still be coming.
-async fn settle(background: &Background, network: Option<&mut Network>) {
+async fn settle(owner: &Owner, network: Option<&mut Network>) {
     let Some(network) = network else { return };
-    background.tend();
+    tokio::spawn(owner.clone().tend());
     sleep(Duration::from_millis(100)).await;
     while let Some(Some(())) = futures_util::FutureExt::now_or_never(network.events.next()) {}
     match network.facts().await {
-        Ok(facts) => background.network_changed(facts),
+        Ok(facts) => {
+            tokio::spawn(owner.clone().network_changed(facts));
+        }
         Err(e) => tracing::error!("cannot read links and addresses: {e}"),
     }
 }
 
-/// A panic in one operation has been reported; state changes last in each.
-fn lock(core: &Shared) -> MutexGuard<'_, Core> {
-    core.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn after_start(core: Shared, later: Later) {
-    let import = later.import;
+/// What the start did not wait for.
+async fn after_start(owner: Owner, later: Later) {
     let job = spawn_blocking(move || {
+        let view = owner.view();
+        if later.save
+            && let Err(e) = crate::asn::save(&view.database.db, &view.state.snapshot())
         {
-            let mut core = lock(&core);
-            if later.save
-                && let Err(e) = crate::asn::save(&core.database.db, &core.state.snapshot())
-            {
-                tracing::error!("{e} ({})", e.help());
-            }
-            core.warm_up();
+            tracing::error!("{e} ({})", e.help());
         }
-        if import {
-            updates::renew(&core, "asndb update, at the start");
+        // One that panicked has been reported.
+        let _ = owner.ask("what is loaded ahead", Core::warm_up);
+        if later.import {
+            updates::renew(&owner, "asndb update, at the start");
         }
     });
     let _ = job.await;
 }
 
 /// Fetches sources when they are due.
-async fn fetch_in_time(core: Shared) {
+async fn fetch_in_time(owner: Owner) {
     loop {
-        let asked = Arc::clone(&core);
+        let asked = owner.clone();
         let due = spawn_blocking(move || updates::next_due(&asked)).await;
         let Some(wait) = due.ok().flatten() else {
             return;
         };
         sleep(wait).await;
-        let core = Arc::clone(&core);
-        if let Err(e) = spawn_blocking(move || updates::fetch_due(&core)).await {
+        let owner = owner.clone();
+        if let Err(e) = spawn_blocking(move || updates::fetch_due(&owner)).await {
             tracing::error!("an update of the ASN database failed inside the daemon: {e}");
         }
     }
 }
 
-async fn answer(core: Shared, done: Arc<Notify>, turns: Arc<Turns>, call: Call) -> Answer {
+async fn answer(owner: Owner, done: Arc<Notify>, turns: Arc<Turns>, call: Call) -> Answer {
     let detach = matches!(call.request, Request::Detach { .. });
     let asked = format!("`{}` of {}", call.request.command(), call.peer);
     let turn = turns.of(&call.request, &call.peer).await;
     let job = spawn_blocking(move || {
         let _turn = turn;
-        questions::perform(&core, call)
+        questions::perform(&owner, call)
     });
     let result = job.await;
     let result = result.unwrap_or_else(|e| {

@@ -44,15 +44,11 @@ impl Core {
     /// Does what was asked, for whoever asked.
     pub(super) fn perform(&mut self, request: Request, by: &Peer) -> Result<Value, Refusal> {
         tracing::debug!("`{}` of {by}", request.command());
-        if !matches!(
-            request,
-            Request::Status | Request::History | Request::AsndbInfo
-        ) {
+        if !matches!(request, Request::History) {
             // What is proven is compared with all that is in effect.
             self.catch_up(true);
         }
         match request {
-            Request::Status => self.status(),
             Request::Apply {
                 path,
                 files,
@@ -89,7 +85,6 @@ impl Core {
                 let by = By::user(by, change.command("unblock"), change.yes);
                 self.unblock(&change, &by)
             }
-            Request::AsndbInfo => self.asndb_info(),
             Request::AsndbDiscard => self.discard(&By::user(by, "asndb discard".into(), false)),
             Request::AsndbAcknowledge => {
                 self.acknowledge(&By::user(by, "asndb acknowledge".into(), false))
@@ -99,7 +94,9 @@ impl Core {
                 self.detach(bpffs.as_deref(), &by)
             }
             // These are answered beside the core, from what is live.
-            Request::Explain(_)
+            Request::Status
+            | Request::AsndbInfo
+            | Request::Explain(_)
             | Request::Lookup { .. }
             | Request::AsndbImport { .. }
             | Request::AsndbUpdate { .. }
@@ -184,7 +181,7 @@ impl Core {
             None => {
                 current.last += 1;
                 current.live = current.last;
-                Record {
+                Arc::new(Record {
                     number: current.live,
                     before,
                     applied_at: Timestamp::now(),
@@ -192,7 +189,7 @@ impl Core {
                     // Said when it is kept.
                     hash: String::new(),
                     bundle,
-                }
+                })
             }
         };
         let outcome = self.switch(policy, record, current, by)?;
@@ -203,7 +200,7 @@ impl Core {
     fn switch(
         &mut self,
         policy: Arc<Policy>,
-        record: Record,
+        record: Arc<Record>,
         current: Current,
         by: &By,
     ) -> Result<Outcome, Refusal> {
@@ -301,7 +298,7 @@ impl Core {
             // What somebody who wants to undo it has just done, and this does not undo.
             "last_change": last.map(|last| last.command.as_str()).filter(entry),
         });
-        let outcome = self.switch(Arc::new(policy), record, current, by)?;
+        let outcome = self.switch(Arc::new(policy), Arc::new(record), current, by)?;
         let mut answer = self.answer(&outcome, &found);
         answer["returned_to"] = returned;
         Ok(answer)
@@ -309,7 +306,7 @@ impl Core {
 
     fn add(&mut self, action: OverlayAction, change: &Change, by: &By) -> Result<Value, Refusal> {
         let target = self.target(change)?;
-        let mut overlay = self.overlay.clone();
+        let mut overlay = Overlay::clone(&self.overlay);
         let now = Timestamp::now();
         overlay.prune(now);
         let entry = OverlayEntry {
@@ -327,7 +324,7 @@ impl Core {
 
     fn unblock(&mut self, change: &Change, by: &By) -> Result<Value, Refusal> {
         let target: OverlayTarget = change.target.parse().map_err(wrong_target)?;
-        let mut overlay = self.overlay.clone();
+        let mut overlay = Overlay::clone(&self.overlay);
         overlay.prune(Timestamp::now());
         if overlay.remove(target, &change.zone).is_none() {
             let zone = quoted(&change.zone);
@@ -377,7 +374,7 @@ impl Core {
         let mut next = self.next(Arc::new(policy));
         next.replaces = by.replaces(&[]);
         let current = self.current.clone();
-        let outcome = self.change_and_keep(next, current, record, overlay, by)?;
+        let outcome = self.change_and_keep(next, current, record, Arc::new(overlay), by)?;
         Ok(self.answer(&outcome, &found))
     }
 
@@ -458,10 +455,6 @@ impl Core {
             fields.extend(more);
         }
         Ok(answer)
-    }
-
-    fn asndb_info(&self) -> Result<Value, Refusal> {
-        serde_json::to_value(self.database.info()).map_err(Refusal::from_error)
     }
 
     fn detach(&mut self, meant: Option<&str>, by: &By) -> Result<Value, Refusal> {

@@ -9,7 +9,7 @@
 //! Where the kernel takes nothing at all, the daemon stays, says so, and tries again: a start
 //! that ends would be repeated every other second, with all that it costs.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
@@ -71,10 +71,10 @@ impl Core {
             let words = format!("{LOST}; `kordon apply` makes the right one live");
             self.troubles.set(Cause::Policy, words);
         }
-        (self.current, self.overlay) = (current, overlay);
+        (self.current, self.overlay) = (current, Arc::new(overlay));
         let begun = match (policy_lost, record) {
             (Some(damage), _) => self.search(&damage),
-            (None, Some(record)) => self.again(record),
+            (None, Some(record)) => self.again(Arc::new(record)),
             (None, None) => self.first(),
         };
         self.or_later(begun)?;
@@ -170,7 +170,7 @@ impl Core {
     }
 
     /// The policy that was live.
-    fn again(&mut self, record: Record) -> anyhow::Result<()> {
+    fn again(&mut self, record: Arc<Record>) -> anyhow::Result<()> {
         let enforces = self.datapath.enforces();
         let bundle = record.bundle.clone();
         self.record = Some(record);
@@ -273,7 +273,7 @@ impl Core {
                     ),
                     None => damage.to_string(),
                 });
-                self.record = Some(record);
+                self.record = Some(Arc::new(record));
                 // It is there with these entries and with no others, unless a start before
                 // this one has lost them.
                 if !self.state.overlay_aside().exists() {
@@ -302,7 +302,7 @@ impl Core {
                 continue;
             }
             self.current.live = number;
-            self.record = Some(older);
+            self.record = Some(Arc::new(older));
             if self.refresh(|_| {}).is_ok() {
                 let words = format!(
                     "{what}; policy {number} of the history is live instead, `kordon apply` makes \

@@ -2,7 +2,7 @@
 //! ([`restore`](super::restore)); sources and the configured policy are looked at only where
 //! there is nothing to come back.
 
-use std::{fs::File, os::unix::fs::MetadataExt as _, path::Path};
+use std::{fs::File, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -142,14 +142,14 @@ impl Core {
         let mut core = Self {
             updates: Updates::load(&state),
             bgp,
-            config,
-            state,
+            config: Arc::new(config),
+            state: Arc::new(state),
             datapath,
             database,
             refused,
             tally: Tally::default(),
             changed: Vec::new(),
-            overlay: Overlay::default(),
+            overlay: Arc::default(),
             current: Current::default(),
             record: None,
             live: None,
@@ -254,7 +254,8 @@ impl Core {
 
     /// Planes that could not be switched on, and what was found to be wrong, are made anew.
     fn finish(&mut self) -> Result<(), Refusal> {
-        let is_unfinished = self.datapath.live().is_some_and(|live| !live.planes);
+        let is_unfinished = self.datapath.live().is_some_and(|live| !live.planes)
+            || self.troubles.has(Cause::Panic);
         if is_unfinished && self.live.is_some() {
             self.refresh(|_| {})?;
         }
@@ -268,7 +269,7 @@ impl Core {
             tracing::warn!("the policy was not confirmed in time: rolling back");
             self.rollback(&By::daemon(By::UNCONFIRMED))?;
         }
-        let mut overlay = self.overlay.clone();
+        let mut overlay = Overlay::clone(&self.overlay);
         if overlay.prune(now) {
             tracing::info!("an entry of the overlay has ended");
             self.set_overlay(overlay, &By::daemon("an entry has ended"))?;

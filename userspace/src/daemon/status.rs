@@ -1,16 +1,19 @@
 //! What is enforced, where, since when, and what came of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use kordon_ebpf::layout::{Action, Counter};
 use serde_json::{Map, Value, json};
 
-use super::{bgp::Bgp, core::Core, operations::hex, refusal::Refusal};
+use super::{
+    bgp::Bgp, meant::is_known, operations::hex, owner::Busy, refusal::Refusal, state::Record,
+    view::View,
+};
 use crate::{
     compile::directory::Identity,
-    config::mode_word,
-    datapath::{Attached, DatapathError, guard::Hook},
+    datapath::{DatapathError, guard::Hook},
     metrics::Snapshot,
+    policy::Bundle,
 };
 
 /// Packets and bytes by action.
@@ -30,18 +33,7 @@ impl Sums {
     }
 }
 
-impl Core {
-    /// All counters that have counted something.
-    pub(super) fn counts(&self) -> Result<Vec<(Identity, Counter)>, DatapathError> {
-        let directory = self.datapath.directory();
-        let counters = self.datapath.counters()?;
-        let counted = counters.into_iter().zip(0..);
-        Ok(counted
-            .filter(|(counter, _)| counter.packets > 0)
-            .filter_map(|(counter, slot)| Some((directory.identity(slot)?, counter)))
-            .collect())
-    }
-
+impl View {
     /// Packets of each zone of the live policy.
     pub(super) fn packets(&self) -> Result<BTreeMap<String, u64>, DatapathError> {
         let zones = self.sums()?;
@@ -59,7 +51,7 @@ impl Core {
         for zone in self.live.iter().flat_map(|live| &live.policy.zones) {
             zones.insert(zone.name.clone(), Sums::default());
         }
-        for (identity, counter) in self.counts()? {
+        for (identity, counter) in self.reader.counts()? {
             // The others are counted under one of these as well.
             let (Identity::Zone(zone, _, action) | Identity::Rule(zone, _, action)) = identity
             else {
@@ -77,10 +69,7 @@ impl Core {
     }
 
     fn zones(&self) -> Result<Vec<Value>, Refusal> {
-        let silent: BTreeMap<&str, bool> = self
-            .silent_zones()
-            .map(|(zone, silent)| (zone, silent.is_some()))
-            .collect();
+        let silent: BTreeMap<&str, bool> = self.silences().collect();
         let zones = self.sums().map_err(Refusal::from_error)?;
         Ok(zones
             .into_iter()
@@ -96,8 +85,8 @@ impl Core {
     }
 
     /// What the metrics show.
-    pub(super) fn snapshot(&self) -> Result<Snapshot, DatapathError> {
-        let counters = self.counts()?;
+    pub(super) fn snapshot(&self, busy: Option<&Busy>) -> Result<Snapshot, DatapathError> {
+        let counters = self.reader.counts()?;
         let db = &self.database.db;
         let countries = counters.iter().filter_map(|(identity, _)| match identity {
             Identity::Asn(_, Some(asn), _) => Some((*asn, db.asn_info(*asn)?.country?)),
@@ -115,20 +104,16 @@ impl Core {
             countries: countries.collect(),
             zones: zones.iter().map(|zone| zone.name.clone()).collect(),
             rules: rules.collect(),
-            enforcing: self.reasons().is_empty(),
+            enforcing: self.reasons(busy).is_empty(),
             policy_hash: self.live.as_ref().map(|live| hex(&live.hash)),
             policy_applied: self.record.as_ref().map(|r| r.applied_at.as_second()),
             apply: self.applies.last,
             applies: (self.applies.ok, self.applies.failed),
             prefixes: (info.ipv4.prefixes, info.ipv6.prefixes),
             database_age: self.database_age(),
-            database_held: self.updates.concerns(),
-            database_failing: self.updates.failing(),
-            database_updates: [
-                ("taken", self.updates.taken),
-                ("held", self.updates.stopped),
-                ("failed", self.updates.failed),
-            ],
+            database_held: self.updates.concerns.clone(),
+            database_failing: self.updates.failing.clone(),
+            database_updates: self.updates.counts,
             database_refused: self.refused.len() as u64,
             database_old: self.config.max_age.map(|_| self.database_is_old()),
             interfaces: self.attachments().collect(),
@@ -136,40 +121,43 @@ impl Core {
             switched_off: self
                 .devices
                 .iter()
-                .map(|device| (device.config.name.clone(), device.switched_off))
+                .map(|port| (port.config.name.clone(), port.switched_off))
                 .collect(),
             silent: self
-                .silent_zones()
-                .map(|(zone, silent)| (zone.to_owned(), silent.is_some()))
+                .silences()
+                .map(|(zone, silent)| (zone.to_owned(), silent))
                 .collect(),
             bgp: self.bgp.as_ref().map(Bgp::snapshot),
-            state_lost: self.troubles.doubts(),
+            state_lost: self.doubts.clone(),
             state_repaired: self.repaired.len() as u64,
             state_writable: self.state_problem().is_none(),
-            trial: self.current.pending.is_some(),
+            trial: self.trial.is_some(),
             counters,
         })
     }
 
     /// Packets that programs were not shown as they arrived: logical name, how, how many.
     fn missed(&self) -> impl Iterator<Item = (String, &'static str, u64)> {
-        self.devices.iter().flat_map(|device| {
-            let of = |how, count| (device.config.name.clone(), how, count);
-            [
-                of("hidden-tag", device.watch.hidden),
-                of("not-called", device.watch.uncalled),
-            ]
+        self.devices.iter().flat_map(|port| {
+            let [hidden, uncalled] = port.missed;
+            let of = |how, count| (port.config.name.clone(), how, count);
+            [of("hidden-tag", hidden), of("not-called", uncalled)]
         })
     }
 
     /// Configured interfaces: logical name, mode, whether the program is there and sees.
     fn attachments(&self) -> impl Iterator<Item = (String, &'static str, bool)> {
-        self.devices.iter().map(|device| {
-            let attached = self.datapath.attached(&device.config.device);
-            let mode = attached.map_or(mode_word(device.config.mode), Attached::as_str);
-            let sees = device.problem.is_none() && device.blind.is_none();
-            (device.config.name.clone(), mode, attached.is_some() && sees)
+        self.devices.iter().map(|port| {
+            let attached = self.reader.attached(&port.config.device);
+            let is_there = attached.is_some() && port.sees();
+            (port.config.name.clone(), port.mode(attached), is_there)
         })
+    }
+
+    /// Zones, and whether they had packets and have none any more.
+    fn silences(&self) -> impl Iterator<Item = (&str, bool)> {
+        let zones = self.silent.iter();
+        zones.map(|(zone, silent)| (zone.as_str(), silent.is_some()))
     }
 
     fn database_age(&self) -> Option<i64> {
@@ -188,33 +176,33 @@ impl Core {
         unsaved.or_else(|| self.state.trouble())
     }
 
-    pub(super) fn status(&self) -> Result<Value, Refusal> {
-        let reasons = self.reasons();
+    /// The answer to `status`. `busy`: what keeps the core.
+    pub(super) fn status(&self, busy: Option<&Busy>) -> Result<Value, Refusal> {
+        let reasons = self.reasons(busy);
         let interfaces: Vec<Value> = self
             .attachments()
             .zip(&self.devices)
-            .map(|((name, mode, attached), device)| {
+            .map(|((name, mode, attached), port)| {
                 json!({
                     "name": name,
-                    "device": device.config.device,
+                    "device": port.config.device,
                     "mode": mode,
                     "attached": attached,
-                    "unknown_vlans": if device.config.drop_unknown { "drop" } else { "pass" },
-                    "guard": device.hook.map(Hook::as_str),
-                    "missed": device.watch.hidden + device.watch.uncalled,
+                    "unknown_vlans": if port.config.drop_unknown { "drop" } else { "pass" },
+                    "guard": port.hook.map(Hook::as_str),
+                    "missed": port.missed.iter().sum::<u64>(),
                 })
             })
             .collect();
         let policy = self.live.as_ref().zip(self.record.as_ref());
         let policy = policy.map(|(live, record)| {
-            let pending = self.current.pending.as_ref();
             json!({
                 "path": record.bundle.file,
                 "hash": hex(&live.hash),
-                "drift": self.drift(&self.config.policy),
+                "drift": differs(record, &self.config.policy),
                 "configured": self.config.policy.display().to_string(),
                 "applied_at": record.applied_at,
-                "pending_confirm": pending.map(|pending| pending.until),
+                "pending_confirm": self.trial,
             })
         });
         let info = self.database.info();
@@ -230,17 +218,17 @@ impl Core {
                     "until": entry.until,
                     "note": entry.note,
                     "added": entry.added,
-                    "matches": self.is_in_database(entry.target),
+                    "matches": is_known(entry.target, &self.database, self.bgp.is_some()),
                 })
             })
             .collect();
         Ok(json!({
             "enforcing": reasons.is_empty(),
             "reasons": reasons,
-            "notices": self.notices(),
+            "notices": self.notices(busy),
             "fail": self.config.fail.as_str(),
             "interfaces": interfaces,
-            "generation": self.datapath.live().map(|live| live.number),
+            "generation": self.generation,
             "policy": policy,
             "asndb": {
                 "prefixes_v4": info.ipv4.prefixes,
@@ -249,7 +237,7 @@ impl Core {
                 "age_seconds": self.database_age(),
                 "old": self.database_is_old(),
                 "sources": info.sources,
-                "update": self.updates.status(),
+                "update": self.updates.status,
                 "refused_snapshots": self.refused,
             },
             "bgp": self.bgp.as_ref().map(Bgp::status),
@@ -264,4 +252,12 @@ impl Core {
             "version": env!("CARGO_PKG_VERSION"),
         }))
     }
+}
+
+/// Whether a file is another policy than the one that is live.
+fn differs(live: &Record, path: &Path) -> bool {
+    let Ok(on_disk) = Bundle::read(path) else {
+        return true;
+    };
+    on_disk.text != live.bundle.text || on_disk.lists != live.bundle.lists
 }

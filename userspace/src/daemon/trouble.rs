@@ -26,6 +26,8 @@ pub(super) enum Cause {
     Expiry,
     /// The router has other addresses than the rules say.
     Addresses,
+    /// The daemon itself failed.
+    Panic,
 }
 
 impl Cause {

@@ -51,7 +51,7 @@ impl Turns {
         };
         let queue = match request {
             Request::Lookup { .. } | Request::Explain(_) => &queues.questions,
-            // They wait for the core: each takes a thread meanwhile.
+            // They take a thread each, meanwhile.
             Request::Status | Request::History if !by.is_root() => &queues.questions,
             Request::AsndbImport { .. } | Request::AsndbDiff { .. } => &queues.files,
             // Others wait for each other here; then for the update that is under way.

@@ -14,14 +14,13 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Shared,
     core::Core,
     database::Database,
     downloads::{Download, of_fetching, rename, renamed, unreadable, until_due},
     fetched::Slot,
     held::{self, Held, Origin, Warned},
     journal::By,
-    lock,
+    owner::Owner,
     received::Received,
     refusal::{Refusal, in_words},
     state::StateDir,
@@ -68,6 +67,29 @@ pub(super) struct Updates {
     progress: Arc<Progress>,
     /// Why the last one failed; a later success clears it.
     pub(super) failure: Option<Failure>,
+}
+
+/// What readers get of it.
+#[derive(Clone)]
+pub(super) struct Updated {
+    pub(super) status: Value,
+    pub(super) concerns: Vec<(&'static str, bool)>,
+    pub(super) failing: Vec<(&'static str, bool)>,
+    pub(super) counts: [(&'static str, u64); 3],
+    /// Whether one waits.
+    held: bool,
+    pub(super) confirmed: Option<Timestamp>,
+    turn: Arc<Mutex<()>>,
+    fetching: Arc<Mutex<()>>,
+    progress: Arc<Progress>,
+}
+
+impl Updated {
+    /// How many were held back since the start.
+    fn stopped(&self) -> u64 {
+        let [_, (_, stopped), _] = self.counts;
+        stopped
+    }
 }
 
 /// What an update failed of.
@@ -122,8 +144,27 @@ impl Updates {
         }
     }
 
+    /// For readers.
+    pub(super) fn view(&self) -> Updated {
+        Updated {
+            status: self.status(),
+            concerns: self.concerns(),
+            failing: self.failing(),
+            counts: [
+                ("taken", self.taken),
+                ("held", self.stopped),
+                ("failed", self.failed),
+            ],
+            held: self.held.is_some(),
+            confirmed: self.confirmed,
+            turn: Arc::clone(&self.turn),
+            fetching: Arc::clone(&self.fetching),
+            progress: Arc::clone(&self.progress),
+        }
+    }
+
     /// For `status`.
-    pub(super) fn status(&self) -> Value {
+    fn status(&self) -> Value {
         json!({
             "held": self.held,
             "warnings": self.warned,
@@ -136,7 +177,7 @@ impl Updates {
     }
 
     /// Whether something of this kind is why an update is held back.
-    pub(super) fn concerns(&self) -> Vec<(&'static str, bool)> {
+    fn concerns(&self) -> Vec<(&'static str, bool)> {
         let held = self.held.iter().flat_map(|held| &held.concerns);
         let held: Vec<Kind> = held.map(|concern| concern.kind).collect();
         let one = |kind: &Kind| (kind.as_str(), held.contains(kind));
@@ -144,7 +185,7 @@ impl Updates {
     }
 
     /// Of each stage, whether the last update failed there.
-    pub(super) fn failing(&self) -> Vec<(&'static str, bool)> {
+    fn failing(&self) -> Vec<(&'static str, bool)> {
         let failed = self.failure.as_ref().map(|failure| failure.stage);
         let one = |stage: &Stage| (stage.as_str(), failed == Some(*stage));
         Stage::ALL.iter().map(one).collect()
@@ -171,11 +212,12 @@ pub(super) fn watched(policy: Option<&Policy>) -> Watched {
 }
 
 /// Runs one update; others wait.
-fn in_turn<T>(core: &Shared, job: impl FnOnce() -> T) -> T {
-    let turn = Arc::clone(&lock(core).updates.turn);
+fn in_turn<T>(owner: &Owner, job: impl FnOnce() -> T) -> T {
+    let turn = Arc::clone(&owner.view().updates.turn);
     let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
     let result = job();
-    lock(core).note_confirmed();
+    // A daemon that fails at this shows an older time.
+    let _ = owner.ask("a look at the sources", Core::note_confirmed);
     result
 }
 
@@ -190,13 +232,13 @@ fn unwelcome(not_before: &HashMap<String, Timestamp>, remote: &Remote) -> Durati
 /// What files hold becomes live. They are read before it is their turn: what takes long
 /// there holds up nobody.
 pub(super) fn import(
-    core: &Shared,
+    owner: &Owner,
     files: &Received,
     accept: bool,
     unsigned: bool,
     by: &By,
 ) -> Result<Value, Refusal> {
-    let signed = lock(core).config.updates.keys.is_empty()
+    let signed = owner.view().config.updates.keys.is_empty()
         || files.asn().iter().any(|path| asn::bundle::is_bundle(path));
     if !signed && !unsigned {
         return Err(Refusal::new(
@@ -204,15 +246,15 @@ pub(super) fn import(
             "`kordon asndb export` makes one; `--unsigned` imports other files all the same",
         ));
     }
-    let (db, found) = open(core, files)?;
-    in_turn(core, || {
+    let (db, found) = open(owner, files)?;
+    in_turn(owner, || {
         let candidate = Candidate {
             database: Database::new(db),
             found,
             doubts: Vec::new(),
             origins: files.origins(),
         };
-        offer(core, candidate, by, accept, false)
+        offer(owner, candidate, by, accept, false)
     })
 }
 
@@ -224,13 +266,11 @@ fn salvaging(config: &Config) -> asn::Options {
     }
 }
 
-fn open(core: &Shared, files: &Received) -> Result<(AsnDb, Diagnostics), Refusal> {
-    let (options, keys) = {
-        let core = lock(core);
-        (salvaging(&core.config), core.config.updates.keys.clone())
-    };
+fn open(owner: &Owner, files: &Received) -> Result<(AsnDb, Diagnostics), Refusal> {
+    let config = &owner.view().config;
+    let (options, keys) = (salvaging(config), &config.updates.keys);
     let (asn, countries) = (files.asn(), files.countries());
-    let opened = asn::bundle::open_trusted(&asn, &countries, &options, &keys);
+    let opened = asn::bundle::open_trusted(&asn, &countries, &options, keys);
     let (mut db, found) = opened.map_err(|e| Refusal::found("the import", files.renamed(e.0)))?;
     for source in &mut db.sources {
         files.rename(&mut source.file);
@@ -240,48 +280,54 @@ fn open(core: &Shared, files: &Received) -> Result<(AsnDb, Diagnostics), Refusal
 
 /// What the configuration names becomes live.
 pub(super) fn update(
-    core: &Shared,
+    owner: &Owner,
     accept: bool,
     id: Option<&str>,
     by: &By,
 ) -> Result<Value, Refusal> {
-    if accept && (id.is_some() || lock(core).updates.held.is_some()) {
-        return in_turn(core, || lock(core).accept(id, by));
+    if accept && (id.is_some() || owner.view().updates.held) {
+        let (id, by) = (id.map(str::to_owned), by.clone());
+        return in_turn(owner, || {
+            let command = by.command.clone();
+            owner.ask(&command, move |core| core.accept(id.as_deref(), &by))?
+        });
     }
-    refresh(core, by, accept)
+    refresh(owner, by, accept)
 }
 
 /// The sources again, at the start or by the clock.
-pub(super) fn renew(core: &Shared, by: &str) {
-    match refresh(core, &By::daemon(by), false) {
+pub(super) fn renew(owner: &Owner, by: &str) {
+    match refresh(owner, &By::daemon(by), false) {
         Ok(_) => tracing::info!("newer database sources were imported"),
         Err(e) => tracing::error!("the database stays as it was: {}", e.in_words()),
     }
 }
 
 /// Reads the sources again, and remembers how that went.
-fn refresh(core: &Shared, by: &By, accept: bool) -> Result<Value, Refusal> {
+fn refresh(owner: &Owner, by: &By, accept: bool) -> Result<Value, Refusal> {
     let (stopped, fetching) = {
-        let core = lock(core);
-        (core.updates.stopped, Arc::clone(&core.updates.fetching))
+        let updates = &owner.view().updates;
+        (updates.stopped(), Arc::clone(&updates.fetching))
     };
     let _fetching = fetching.lock().unwrap_or_else(PoisonError::into_inner);
-    let result = read_again(core, by, accept);
-    let mut core = lock(core);
-    core.note_confirmed();
-    match &result {
-        Ok(_) => core.updates.failure = None,
-        // What is held back is shown as that.
-        Err(_) if core.updates.stopped > stopped => {}
-        Err(Stopped(stage, e)) => {
-            core.updates.failed += 1;
-            core.updates.failure = Some(Failure {
-                at: Timestamp::now(),
-                stage: *stage,
-                message: e.in_words(),
-            });
+    let result = read_again(owner, by, accept);
+    let failure = result.as_ref().err().map(|Stopped(stage, e)| Failure {
+        at: Timestamp::now(),
+        stage: *stage,
+        message: e.in_words(),
+    });
+    owner.ask("a note of an update", move |core| {
+        core.note_confirmed();
+        match failure {
+            None => core.updates.failure = None,
+            // What is held back is shown as that.
+            Some(_) if core.updates.stopped > stopped => {}
+            Some(failure) => {
+                core.updates.failed += 1;
+                core.updates.failure = Some(failure);
+            }
         }
-    }
+    })?;
     result.map_err(|stopped| stopped.1)
 }
 
@@ -296,18 +342,15 @@ pub(super) fn has_sources(config: &Config) -> Result<(), Refusal> {
     ))
 }
 
-fn read_again(core: &Shared, by: &By, accept: bool) -> Result<Value, Stopped> {
-    let (config, folder, progress, not_before) = {
-        let core = lock(core);
-        let progress = Arc::clone(&core.updates.progress);
-        let not_before = core.updates.not_before.clone();
-        (
-            core.config.clone(),
-            core.state.sources(),
-            progress,
-            not_before,
-        )
+fn read_again(owner: &Owner, by: &By, accept: bool) -> Result<Value, Stopped> {
+    let (config, folder, progress) = {
+        let view = owner.view();
+        let progress = Arc::clone(&view.updates.progress);
+        (Arc::clone(&view.config), view.state.sources(), progress)
     };
+    let not_before = owner.ask("a look at the sources", |core| {
+        core.updates.not_before.clone()
+    })?;
     let remotes = &config.updates.remotes;
     has_sources(&config)?;
     progress.clear();
@@ -322,16 +365,17 @@ fn read_again(core: &Shared, by: &By, accept: bool) -> Result<Value, Stopped> {
             continue;
         }
         let (download, failure) = Download::of(remote, &folder, &config, by_clock, &progress)?;
-        let mut core = lock(core);
-        match failure.as_ref().and_then(fetch::FetchError::wait) {
-            Some(wait) => {
-                let until = Timestamp::now() + wait;
-                core.updates
-                    .not_before
-                    .insert(remote.url.to_string(), until);
-            }
-            None => drop(core.updates.not_before.remove(remote.url.as_str())),
-        }
+        let wait = failure.as_ref().and_then(fetch::FetchError::wait);
+        let (url, until) = (
+            remote.url.to_string(),
+            wait.map(|wait| Timestamp::now() + wait),
+        );
+        owner.ask("a note of a download", move |core| {
+            match until {
+                Some(until) => core.updates.not_before.insert(url, until),
+                None => core.updates.not_before.remove(&url),
+            };
+        })?;
         downloads.push(download);
         failures.extend(failure);
     }
@@ -352,7 +396,7 @@ fn read_again(core: &Shared, by: &By, accept: bool) -> Result<Value, Stopped> {
         tracing::info!("the sources of the ASN database have not changed");
         return Ok(json!({ "changed": false }));
     }
-    let result = in_turn(core, || made(core, &config, downloads, by, accept))?;
+    let result = in_turn(owner, || made(owner, &config, downloads, by, accept))?;
     if let Some(first) = failures.first() {
         // The rest is live; this one is not.
         let message = format!("the other sources are live, but {first}");
@@ -383,7 +427,7 @@ pub(super) fn read(
 
 /// What they make together, offered.
 fn made(
-    core: &Shared,
+    owner: &Owner,
     config: &Config,
     mut downloads: Vec<Download>,
     by: &By,
@@ -402,9 +446,9 @@ fn made(
         doubts: downloads.iter_mut().flat_map(Download::doubts).collect(),
         origins,
     };
-    let stopped = lock(core).updates.stopped;
-    let result = offer(core, candidate, by, accept, true);
-    let held = lock(core).updates.stopped > stopped;
+    let stopped = owner.view().updates.stopped();
+    let result = offer(owner, candidate, by, accept, true);
+    let held = owner.view().updates.stopped() > stopped;
     for Download { slot, file, .. } in downloads {
         let Some((file, known)) = file else { continue };
         match &result {
@@ -417,18 +461,24 @@ fn made(
 }
 
 /// How long until some source is due; `None`: none is fetched.
-pub(super) fn next_due(core: &Shared) -> Option<Duration> {
-    let core = lock(core);
-    let folder = core.state.sources();
-    let remotes = &core.config.updates.remotes;
+pub(super) fn next_due(owner: &Owner) -> Option<Duration> {
+    let view = owner.view();
+    let folder = view.state.sources();
+    let remotes = &view.config.updates.remotes;
+    let (not_before, in_a_row) = owner
+        .ask("a look at the sources", |core| {
+            let updates = &core.updates;
+            (updates.not_before.clone(), updates.in_a_row)
+        })
+        .ok()?;
     let wait = |remote: &Remote| {
         let due = until_due(&Slot::of(&folder, remote), remote);
-        due.max(unwelcome(&core.updates.not_before, remote))
+        due.max(unwelcome(&not_before, remote))
     };
     let due = remotes.iter().map(wait).min()?;
     let shortest = remotes.iter().map(|remote| remote.every).min()?;
     // What failed or is held back is asked for again sooner than usual, but ever later.
-    let again = match core.updates.in_a_row {
+    let again = match in_a_row {
         0 => Duration::ZERO,
         n => shortest.min(AGAIN * 2_u32.pow(n.min(10) - 1)),
     };
@@ -438,22 +488,20 @@ pub(super) fn next_due(core: &Shared) -> Option<Duration> {
 }
 
 /// By the clock.
-pub(super) fn fetch_due(core: &Shared) {
-    let result = refresh(core, &By::daemon(BY_CLOCK), false);
-    let mut core = lock(core);
-    match result {
-        Ok(_) => core.updates.in_a_row = 0,
-        Err(e) => {
-            core.updates.in_a_row += 1;
-            tracing::error!("the ASN database was not updated: {}", e.in_words());
-        }
+pub(super) fn fetch_due(owner: &Owner) {
+    let result = refresh(owner, &By::daemon(BY_CLOCK), false);
+    if let Err(e) = &result {
+        tracing::error!("the ASN database was not updated: {}", e.in_words());
     }
+    let came = result.is_ok();
+    let _ = owner.ask("a note of an update", move |core| {
+        core.updates.in_a_row = if came { 0 } else { core.updates.in_a_row + 1 };
+    });
 }
 
 /// What is on its way.
-pub(super) fn progress(core: &Shared) -> Value {
-    let progress = Arc::clone(&lock(core).updates.progress);
-    json!({ "sources": progress.transfers() })
+pub(super) fn progress(owner: &Owner) -> Value {
+    json!({ "sources": owner.view().updates.progress.transfers() })
 }
 
 /// A database that may become the one in use.
@@ -469,7 +517,7 @@ struct Candidate {
 /// Makes a database live unless something speaks against it: the gate, or `doubts`. What
 /// is not taken is kept for `--accept` only where that is asked for.
 fn offer(
-    core: &Shared,
+    owner: &Owner,
     candidate: Candidate,
     by: &By,
     accept: bool,
@@ -482,12 +530,16 @@ fn offer(
         origins,
     } = candidate;
     let (live, watched, percent, nothing_known) = {
-        let core = lock(core);
-        let policy = core.live.as_ref().map(|live| &*live.policy);
-        let percent = core.config.updates.max_change;
+        let view = owner.view();
+        let percent = view.config.updates.max_change;
         // What is in the kernel was made of one that is lost: there is nothing to compare with.
-        let unknown = core.troubles.is_kept() && !core.database.was_in_use();
-        (core.database.clone(), watched(policy), percent, unknown)
+        let unknown = view.kept && !view.database.was_in_use();
+        (
+            view.database.clone(),
+            watched(view.policy()),
+            percent,
+            unknown,
+        )
     };
     let difference = asn::compare(&live.db, &database.db, &watched);
     let mut concerns = asn::judge(&live.db, &database.db, &difference, &found, percent);
@@ -511,18 +563,21 @@ fn offer(
     if accept || held.concerns.is_empty() {
         // The same again says nothing new of those who lost half by it.
         let is_same = live.same(&database);
-        let mut core = lock(core);
-        let mut answer = core.replace_database(database, &found, by)?;
-        if accept {
-            held.log();
-            answer["accepted"] = json!(held);
-        }
-        core.taken();
-        if accept || !is_same {
-            let warnings = asn::gate::warnings(&difference);
-            core.warn(if accept { Vec::new() } else { warnings });
-        }
-        return Ok(answer);
+        let by = by.clone();
+        let command = by.command.clone();
+        return owner.ask(&command, move |core| {
+            let mut answer = core.replace_database(database, &found, &by)?;
+            if accept {
+                held.log();
+                answer["accepted"] = json!(held);
+            }
+            core.taken();
+            if accept || !is_same {
+                let warnings = asn::gate::warnings(&difference);
+                core.warn(if accept { Vec::new() } else { warnings });
+            }
+            Ok(answer)
+        })?;
     }
     let reasons = held.reasons();
     let left_out = asn::left_out(&live.db, &database.db);
@@ -545,7 +600,8 @@ fn offer(
         );
     }
     let id = held.id.clone();
-    lock(core).hold(&database.db, held)?;
+    let db = Arc::clone(&database.db);
+    owner.ask(&by.command, move |core| core.hold(&db, held))??;
     let missing = left_out.map_or_else(String::new, |what| {
         format!("{what}: add it to `[asndb]` in `kordon.toml` and restart the daemon; else ")
     });
@@ -576,26 +632,25 @@ impl Core {
 }
 
 /// What files, or else the update that is held back, would change.
-pub(super) fn diff(core: &Shared, files: &Received) -> Result<Value, Refusal> {
+pub(super) fn diff(owner: &Owner, files: &Received) -> Result<Value, Refusal> {
     let candidate = if files.is_empty() {
         let path = {
-            let core = lock(core);
-            if core.updates.held.is_none() {
+            let view = owner.view();
+            if !view.updates.held {
                 return Err(Refusal::new(
                     "no update is held back",
                     "name files to compare with: `kordon asndb diff FILE…`",
                 ));
             }
-            core.state.held()
+            view.state.held()
         };
         asn::load(&path).map_err(|e| Refusal::new(e.to_string(), "run the update again"))?
     } else {
-        open(core, files)?.0
+        open(owner, files)?.0
     };
     let (live, watched) = {
-        let core = lock(core);
-        let policy = core.live.as_ref().map(|live| &*live.policy);
-        (Arc::clone(&core.database.db), watched(policy))
+        let view = owner.view();
+        (Arc::clone(&view.database.db), watched(view.policy()))
     };
     let difference = asn::compare(&live, &candidate, &watched);
     serde_json::to_value(difference).map_err(Refusal::from_error)

@@ -1,5 +1,7 @@
 //! Changes of the live table in place, and the grace periods between them.
 
+use std::sync::Arc;
+
 use aya::maps::MapData;
 use kordon_ebpf::layout::Generation;
 
@@ -156,7 +158,7 @@ impl Datapath {
         // Whose a counter is, is known before it counts.
         if let Some(directory) = &classes.directory {
             self.directory_map.append(directory)?;
-            self.directory = directory.clone();
+            self.directory = Arc::new(directory.clone());
         }
         for (index, slot) in &classes.pages {
             generation.set_asn_page(*index, *slot);

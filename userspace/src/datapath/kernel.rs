@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use aya::maps::MapData;
@@ -38,9 +39,9 @@ pub struct LiveGeneration {
 pub struct Datapath {
     pub(super) pins: Pins,
     damaged: Vec<String>,
-    pub(super) counters: MapData,
+    pub(super) counters: Arc<MapData>,
     pub(super) directory_map: Mapped,
-    pub(super) directory: Directory,
+    pub(super) directory: Arc<Directory>,
     pub(super) maps: Option<Maps>,
     /// The live table, mapped.
     pub(super) table: Option<Mapped>,
@@ -99,9 +100,9 @@ impl Datapath {
         Ok(Self {
             pins,
             damaged,
-            counters,
+            counters: Arc::new(counters),
             directory_map,
-            directory,
+            directory: Arc::new(directory),
             maps,
             table,
             editor: None,

@@ -21,6 +21,7 @@ mod preload;
 pub mod probe;
 pub mod programs;
 pub mod publish;
+pub mod reader;
 mod refused;
 mod shared;
 pub mod system;

@@ -9,6 +9,7 @@ mod made;
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -227,7 +228,7 @@ impl<'a> Candidate<'a> {
         made.load_programs(self.datapath)?;
         reach(Step::Directory)?;
         self.datapath.directory_map.append(directory)?;
-        self.datapath.directory = directory.clone();
+        self.datapath.directory = Arc::new(directory.clone());
         reach(Step::Pin)?;
         let pin = made.maps.pin("generation", made.number, &made.generation)?;
         made.pins.push(pin);

@@ -1,8 +1,8 @@
 //! Live BGP: routers connect, what they tell goes into the feed, and what takes effect
 //! goes into the kernel's table.
 //!
-//! Sessions only ever hold the feed's lock, and shortly; the core's is taken once for all
-//! changes that have come meanwhile. A session that sends what cannot be read is closed,
+//! Sessions only ever hold the feed's lock, and shortly; the core has one job for all changes
+//! that have come meanwhile. A session that sends what cannot be read is closed,
 //! and what it brought before stays.
 //!
 //! [`admission`] says who may connect ([`owner`]: whose socket it is), [`sessions`] reads
@@ -32,11 +32,10 @@ use tokio::{
 use self::admission::Users;
 pub(super) use self::report::in_words;
 use super::{
-    Shared,
     core::Core,
     database::Database,
     journal::By,
-    lock,
+    owner::Owner as CoreOwner,
     state::{Prepared, StateDir},
 };
 use crate::{
@@ -337,7 +336,7 @@ impl Core {
 }
 
 /// Accepts sessions and follows what they say. It is kept at `path`.
-pub(super) async fn serve(core: Shared, bgp: Bgp, path: PathBuf) {
+pub(super) async fn serve(owner: CoreOwner, bgp: Bgp, path: PathBuf) {
     let users = bgp.clone();
     // Nobody is turned away because it is not known yet who may come.
     let _ = spawn_blocking(move || users.users.look_up(&users.config)).await;
@@ -346,10 +345,8 @@ pub(super) async fn serve(core: Shared, bgp: Bgp, path: PathBuf) {
     loop {
         let _ = timeout(TICK, bgp.news.notified()).await;
         let start = Instant::now();
-        let core = Arc::clone(&core);
-        if let Err(e) = spawn_blocking(move || lock(&core).catch_up(false)).await {
-            tracing::error!("following BGP failed inside the daemon: {e}");
-        }
+        // One that panicked has been reported.
+        let _ = owner.request("live BGP", |core| core.catch_up(false)).await;
         // What comes meanwhile is one change, and others have their turn.
         sleep((start.elapsed() / 4).min(TICK)).await;
     }

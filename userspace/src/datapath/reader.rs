@@ -1,0 +1,65 @@
+//! What can be read of the datapath while it is changed: the counters, and whether programs
+//! are where they were put. Whoever only asks does not wait for a change, and every answer
+//! comes from the kernel, at that moment.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use aya::maps::MapData;
+use kordon_ebpf::layout::Counter;
+
+use super::{Attached, DatapathError, interface, kernel::Datapath, system::counters};
+use crate::compile::directory::{Directory, Identity};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    counters: Arc<MapData>,
+    directory: Arc<Directory>,
+    /// Devices, the program on each, and the number of the interface that it was put on.
+    attached: BTreeMap<String, (u32, Option<u32>)>,
+}
+
+impl Datapath {
+    /// A reader of what is live now. Counters that are given later, and programs that are
+    /// attached later, are those of later readers.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        let attached = self.attached.iter();
+        Reader {
+            counters: Arc::clone(&self.counters),
+            directory: Arc::clone(&self.directory),
+            attached: attached
+                .map(|(device, id)| (device.clone(), (*id, self.linked(device))))
+                .collect(),
+        }
+    }
+}
+
+impl Reader {
+    /// All counters that have counted something, all CPUs added.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn counts(&self) -> Result<Vec<(Identity, Counter)>, DatapathError> {
+        let counters = counters(&self.counters, self.directory.used() as usize)
+            .map_err(|e| DatapathError::new("read the counters", e))?;
+        let counted = counters.into_iter().zip(0..);
+        Ok(counted
+            .filter(|(counter, _)| counter.packets > 0)
+            .filter_map(|(counter, slot)| Some((self.directory.identity(slot)?, counter)))
+            .collect())
+    }
+
+    /// Whether the controller's program is on the device, and how; asks the kernel.
+    #[must_use]
+    pub fn attached(&self, device: &str) -> Option<Attached> {
+        let (ours, index) = *self.attached.get(device)?;
+        let found = match interface::query(device).ok()? {
+            Some(found) => found,
+            // It is called something else now.
+            None => interface::query_index(index?).ok()??,
+        };
+        let (how, id) = found.xdp?;
+        (id == ours).then_some(how)
+    }
+}

@@ -6,6 +6,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -443,4 +445,41 @@ fn a_disk_that_cannot_be_written_to_stops_nothing() -> Result<()> {
     let (_controller, _) = Controller::start(&router.place())?;
     ensure!(drops(&router, ALL[1])? && drops(&router, ALL[2])?);
     Ok(())
+}
+
+#[test]
+fn a_full_disk_is_said_once() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("once", binary)?;
+    let state = router.path("state");
+    own_disk(&state)?;
+    let (controller, _) = Controller::start(&router.place())?;
+    router.write("two.toml", policy("64500, 64501"))?;
+    let two = router.path("two.toml").to_string_lossy().into_owned();
+    controller.cli(&["apply", &two, "--confirm", "3s"])?;
+    ensure!(drops(&router, ALL[1])?);
+    let full = state.join("full");
+    ensure!(fs::write(&full, vec![0; 2 << 20]).is_err());
+    until("the trial has ended", || Ok(!drops(&router, ALL[1])?))?;
+    let problem =
+        || Ok::<_, anyhow::Error>(controller.cli(&["status"])?["state"]["problem"].clone());
+    thread::sleep(Duration::from_secs(6));
+    ensure!(!problem()?.is_null());
+    let log = fs::read_to_string(router.path("kordon.log"))?;
+    let mut words: Vec<&str> = log
+        .lines()
+        .filter_map(|line| Some(line.split_once(' ')?.1))
+        .collect();
+    let all = words.len();
+    words.sort_unstable();
+    words.dedup();
+    ensure!(words.len() == all, "something is said again:\n{log}");
+    ensure!(
+        log.matches("what is live is not on disk").count() == 1,
+        "{log}"
+    );
+    fs::remove_file(full)?;
+    until("it is kept again", || Ok(problem()?.is_null()))
 }

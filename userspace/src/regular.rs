@@ -79,6 +79,15 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     })
 }
 
+/// The same failure to write has the same words, whatever name the file had that is gone again.
+#[must_use]
+pub fn nameless(e: io::Error) -> io::Error {
+    match e.to_string().rsplit_once(" at path ") {
+        Some((words, _)) => io::Error::new(e.kind(), words),
+        None => e,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,5 +123,18 @@ mod tests {
         }
         let none = opened(&path("none")).unwrap_err();
         assert_eq!(none.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_failure_has_the_same_words_each_time() {
+        // Nobody can make a file there.
+        let fails = || tempfile::NamedTempFile::new_in("/proc").err().map(nameless);
+        let words = || fails().map(|e| e.to_string()).unwrap();
+        assert_eq!(words(), words());
+        assert!(words().contains("os error"), "{}", words());
+        assert_eq!(
+            nameless(io::Error::from_raw_os_error(2)).raw_os_error(),
+            Some(2)
+        );
     }
 }

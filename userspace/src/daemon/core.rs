@@ -20,6 +20,7 @@ use super::{
     database::Database,
     interfaces::Device,
     journal::Journal,
+    log::Repeated,
     network::Facts,
     refusal::Refusal,
     silence::Silence,
@@ -106,6 +107,8 @@ pub(super) struct Core {
     pub(super) facts: Option<Facts>,
     /// What it is by now, where the rules could not follow.
     pub(super) unseen: Option<Facts>,
+    /// Why what is live cannot be made whole.
+    pub(super) unfinished: Repeated,
     pub(super) devices: Vec<Device>,
     pub(super) silence: Silence,
     pub(super) table: Option<Table>,

@@ -2,7 +2,10 @@
 //! terminal, whatever names and notes are in it; and a log that cannot be written
 //! ends nothing.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::{Duration, Instant},
+};
 
 use crate::diagnostic::printable;
 
@@ -41,6 +44,33 @@ impl<W: Write> Write for Lines<W> {
     }
 }
 
+/// What goes wrong again and again is said when it begins, when it changes, and once an hour.
+#[derive(Debug, Default)]
+pub(super) struct Repeated(Option<(String, Instant)>);
+
+impl Repeated {
+    const AGAIN: Duration = Duration::from_secs(3600);
+
+    /// Whether it is to be said now.
+    pub(super) fn is_news(&mut self, words: &str) -> bool {
+        self.is_news_at(words, Instant::now())
+    }
+
+    fn is_news_at(&mut self, words: &str, now: Instant) -> bool {
+        let said = self.0.as_ref();
+        if said.is_some_and(|(said, at)| said == words && now - *at < Self::AGAIN) {
+            return false;
+        }
+        self.0 = Some((words.to_owned(), now));
+        true
+    }
+
+    /// It goes right again.
+    pub(super) fn end(&mut self) {
+        self.0 = None;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +85,21 @@ mod tests {
             String::from_utf8(lines.0).unwrap(),
             "INFO blocked note=\"a\\u{1b}[2J\\nINFO forged\"\n"
         );
+    }
+
+    #[test]
+    fn what_goes_on_is_said_again_when_it_changes_and_hourly() {
+        let mut repeated = Repeated::default();
+        let start = Instant::now();
+        let said: Vec<u64> = (0..10_000)
+            .filter(|second| {
+                let words = if *second < 100 { "full" } else { "gone" };
+                repeated.is_news_at(words, start + Duration::from_secs(*second))
+            })
+            .collect();
+        assert_eq!(said, [0, 100, 3700, 7300]);
+        repeated.end();
+        assert!(repeated.is_news("gone"));
     }
 
     #[test]

@@ -368,7 +368,7 @@ async fn serve_metrics(address: SocketAddr, max_asns: usize, path: PathBuf, owne
             );
             metrics::Shown::default()
         });
-    let shown = Mutex::new(shown);
+    let (shown, failed) = (Mutex::new(shown), Mutex::new(log::Repeated::default()));
     let page = move || {
         let snapshot = owner.view().snapshot(owner.busy().as_ref());
         let mut snapshot = snapshot.map_err(|e| e.to_string())?;
@@ -376,11 +376,15 @@ async fn serve_metrics(address: SocketAddr, max_asns: usize, path: PathBuf, owne
         let before = shown.clone();
         snapshot.counters = shown.fold(snapshot.counters, max_asns);
         // Kept before it is shown.
-        if *shown != before
-            && shown.matters()
-            && let Err(e) = shown.save(&path)
-        {
-            tracing::warn!("cannot keep which ASNs have metrics: {e}");
+        if *shown != before && shown.matters() {
+            let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+            match shown.save(&path).map_err(|e| e.to_string()) {
+                Ok(()) => failed.end(),
+                Err(e) if failed.is_news(&e) => {
+                    tracing::warn!("cannot keep which ASNs have metrics: {e}");
+                }
+                Err(_) => {}
+            }
         }
         metrics::render(&snapshot).map_err(|e| e.to_string())
     };

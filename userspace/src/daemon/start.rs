@@ -14,6 +14,7 @@ use super::{
     database::{self, Found},
     interfaces::Device,
     journal::{By, Journal},
+    log::Repeated,
     network::Facts,
     refusal::Refusal,
     silence::Silence,
@@ -168,6 +169,7 @@ impl Core {
             unsaved: None,
             unpinned: None,
             unseen: None,
+            unfinished: Repeated::default(),
             applies: Applies::default(),
             reload_refused: None,
             started_at: Timestamp::now(),
@@ -244,8 +246,14 @@ impl Core {
             }
         }
         let whole = self.finish();
-        if let Err(e) = &whole {
-            tracing::error!("what is live is not whole: {}", e.in_words());
+        match &whole {
+            Ok(()) => self.unfinished.end(),
+            Err(e) => {
+                let words = format!("what is live is not whole: {}", e.in_words());
+                if self.unfinished.is_news(&words) {
+                    tracing::error!("{words}");
+                }
+            }
         }
         if ended.is_err() || whole.is_err() {
             self.retry_at = now.checked_add(jiff::SignedDuration::from_secs(30)).ok();
@@ -263,15 +271,21 @@ impl Core {
     }
 
     fn expire(&mut self, now: Timestamp) -> Result<(), Refusal> {
+        // What failed is tried again, which is no news.
+        let is_news = !self.troubles.has(Cause::Expiry);
         if let Some(pending) = &self.current.pending
             && pending.until <= now
         {
-            tracing::warn!("the policy was not confirmed in time: rolling back");
+            if is_news {
+                tracing::warn!("the policy was not confirmed in time: rolling back");
+            }
             self.rollback(&By::daemon(By::UNCONFIRMED))?;
         }
         let mut overlay = Overlay::clone(&self.overlay);
         if overlay.prune(now) {
-            tracing::info!("an entry of the overlay has ended");
+            if is_news {
+                tracing::info!("an entry of the overlay has ended");
+            }
             self.set_overlay(overlay, &By::daemon("an entry has ended"))?;
         }
         let rules = self.live.iter().flat_map(|live| &live.policy.rules);
@@ -279,7 +293,9 @@ impl Core {
             .into_iter()
             .any(|rule| rule.until.is_some_and(|until| until <= now));
         if ended {
-            tracing::info!("a rule has ended");
+            if is_news {
+                tracing::info!("a rule has ended");
+            }
             self.catch_up(true);
             let old = self.live_hash();
             self.refresh(|_| {})?;

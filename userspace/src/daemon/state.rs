@@ -184,7 +184,9 @@ impl Prepared {
             Ok(file)
         };
         Ok(Self {
-            file: write().map_err(nameless).map_err(failed("write", path))?,
+            file: write()
+                .map_err(regular::nameless)
+                .map_err(failed("write", path))?,
             path: path.to_owned(),
         })
     }
@@ -205,15 +207,6 @@ impl Prepared {
             .map_err(|e| e.error)
             .and_then(|_| File::open(folder)?.sync_all())
             .map_err(failed("replace", &path))
-    }
-}
-
-/// The same failure has the same words, whatever name a file had that is gone again.
-fn nameless(e: io::Error) -> io::Error {
-    let source = e.get_ref().and_then(|inner| inner.source());
-    match source.map(ToString::to_string) {
-        Some(words) => io::Error::new(e.kind(), words),
-        None => e,
     }
 }
 
@@ -246,7 +239,7 @@ impl Before {
             match link {
                 Ok(link) => Ok((path.to_owned(), Some(link.into_temp_path()))),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => Ok((path.to_owned(), None)),
-                Err(e) => Err(failed("keep", path)(nameless(e))),
+                Err(e) => Err(failed("keep", path)(regular::nameless(e))),
             }
         };
         let all = paths.into_iter().map(link).collect::<Result<_, _>>()?;

@@ -18,7 +18,7 @@ use kordon_ebpf::layout::{Action, Counter};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use crate::compile::directory::Identity;
+use crate::{compile::directory::Identity, regular::nameless};
 
 /// Packets and bytes, by action.
 type Counts = [[u64; 2]; 3];
@@ -56,8 +56,9 @@ impl Shown {
     /// When they cannot be written.
     pub fn save(&self, path: &Path) -> io::Result<()> {
         let folder = path.parent().unwrap_or(Path::new("."));
-        let mut file = NamedTempFile::with_prefix_in(".new-", folder)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
+        let mut file = NamedTempFile::with_prefix_in(".new-", folder).map_err(nameless)?;
+        file.write_all(&serde_json::to_vec(self)?)
+            .map_err(nameless)?;
         file.persist(path).map_err(|e| e.error)?;
         Ok(())
     }

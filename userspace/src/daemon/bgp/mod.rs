@@ -35,6 +35,7 @@ use super::{
     core::Core,
     database::Database,
     journal::By,
+    log::Repeated,
     owner::Owner as CoreOwner,
     state::{Prepared, StateDir},
 };
@@ -87,6 +88,8 @@ pub(super) struct Bgp {
     failures: Arc<AtomicU64>,
     /// What had come when it was kept last.
     kept: Arc<AtomicU64>,
+    /// Why it could not be.
+    unkept: Arc<Mutex<Repeated>>,
     /// What an earlier daemon had is lost, and not known again: nothing is kept in its place,
     /// so that the next start finds it lost, too.
     lost: Arc<AtomicBool>,
@@ -116,6 +119,7 @@ impl Bgp {
             behind: Arc::default(),
             failures: Arc::default(),
             kept: Arc::default(),
+            unkept: Arc::default(),
             lost: Arc::default(),
             took: Arc::default(),
             in_place: Arc::default(),
@@ -173,9 +177,21 @@ impl Bgp {
             (feed.to_bytes(), updates)
         };
         match Prepared::write(path, &bytes).and_then(Prepared::commit) {
-            Ok(()) => self.kept.store(updates, Ordering::Relaxed),
-            Err(e) => tracing::error!("what BGP says cannot be kept: {e}"),
+            Ok(()) => {
+                self.kept.store(updates, Ordering::Relaxed);
+                self.unkept().end();
+            }
+            Err(e) => {
+                let words = format!("what BGP says cannot be kept: {e}");
+                if self.unkept().is_news(&words) {
+                    tracing::error!("{words}");
+                }
+            }
         }
+    }
+
+    fn unkept(&self) -> MutexGuard<'_, Repeated> {
+        self.unkept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whatever panicked with it: routes are replaced one by one.

@@ -21,9 +21,12 @@ use super::{
     Bgp, TICK,
     admission::{self, Refused, Room},
 };
-use crate::bmp::{
-    feed::FeedError,
-    message::{MAX_MESSAGE, Message, Peer},
+use crate::{
+    bmp::{
+        feed::FeedError,
+        message::{MAX_MESSAGE, Message, Peer},
+    },
+    daemon::log::Repeated,
 };
 
 /// Read at a time; between two reads others have their turn.
@@ -44,12 +47,19 @@ pub(super) async fn accept(bgp: Bgp) {
     tracing::info!("BMP sessions are accepted on {address}");
     let room = Room::default();
     let mut refusals = Refusals::default();
+    let mut failed = Repeated::default();
     loop {
         let (stream, from) = match listener.accept().await {
-            Ok(accepted) => accepted,
+            Ok(accepted) => {
+                failed.end();
+                accepted
+            }
             // No descriptors, no memory: it does not get better at once.
             Err(e) => {
-                tracing::warn!("cannot accept a BMP session: {e}");
+                let words = format!("cannot accept a BMP session: {e}");
+                if failed.is_news(&words) {
+                    tracing::warn!("{words}");
+                }
                 sleep(TICK).await;
                 continue;
             }

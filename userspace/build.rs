@@ -1,4 +1,5 @@
-//! Compiles the BPF programs that the binary carries.
+//! Compiles the BPF programs that the binary carries, and those that only tests load: these are
+//! small, and a build of their own would compile `core` and the rest once more.
 
 use anyhow::{Context as _, Result};
 use aya_build::{Package, Toolchain};
@@ -8,12 +9,14 @@ fn main() -> Result<()> {
     // moved since would go on building the programs of the old place.
     let manifest = std::env::var("CARGO_MANIFEST_DIR").context("cargo runs this")?;
     let root = &format!("{manifest}/../ebpf-programs");
+    let folder = std::env::var("OUT_DIR").context("cargo says where")?;
+    println!("cargo::metadata=folder={folder}");
     aya_build::build_ebpf(
         [Package {
             name: "kordon-ebpf",
             root_dir: root,
             no_default_features: true,
-            features: &["programs"],
+            features: &["programs", "lab"],
         }],
         Toolchain::default(),
     )

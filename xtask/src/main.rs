@@ -123,8 +123,7 @@ fn demo(arguments: &[OsString]) -> Result<(), Failed> {
     setup::for_building()?;
     setup::for_the_lab()?;
     // A release takes a newcomer twice as long.
-    let kordon = workspace.build("kordon", "kordon", Profile::Test)?;
-    let demo = workspace.build("kordon-tests", "kordon-demo", Profile::Test)?;
+    let [kordon, demo] = workspace.build_with("kordon-demo", Profile::Test)?;
     command::run_tool(
         Command::new(demo)
             .arg("--kordon")
@@ -146,8 +145,7 @@ fn bench(arguments: &[OsString]) -> Result<(), Failed> {
     let workspace = Workspace::find()?;
     setup::for_building()?;
     setup::for_the_bench()?;
-    let kordon = workspace.build_kordon()?;
-    let bench = workspace.build_tool("kordon-bench")?;
+    let [kordon, bench] = workspace.build_with("kordon-bench", Profile::Release)?;
     command::run_tool(
         Command::new(bench)
             .args(arguments)

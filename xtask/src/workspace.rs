@@ -78,11 +78,6 @@ impl Workspace {
         self.build("kordon", "kordon", Profile::Release)
     }
 
-    /// Builds a program of the test package and returns its path.
-    pub(crate) fn build_tool(&self, name: &str) -> Result<PathBuf, Failed> {
-        self.build("kordon-tests", name, Profile::Release)
-    }
-
     /// Builds a binary for this machine, and returns its path.
     pub(crate) fn build(
         &self,
@@ -90,7 +85,18 @@ impl Workspace {
         name: &str,
         profile: Profile,
     ) -> Result<PathBuf, Failed> {
-        self.build_for(None, (package, name), profile)
+        let [path] = self.build_for(None, [(package, name)], profile)?;
+        Ok(path)
+    }
+
+    /// Builds `kordon` and a program of the test package, and returns their paths. At once:
+    /// most of the second is built while the first waits for its own library.
+    pub(crate) fn build_with(&self, name: &str, profile: Profile) -> Result<[PathBuf; 2], Failed> {
+        self.build_for(
+            None,
+            [("kordon", "kordon"), ("kordon-tests", name)],
+            profile,
+        )
     }
 
     /// Builds a binary that needs no library where it runs, and returns its path.
@@ -102,27 +108,30 @@ impl Workspace {
         profile: Profile,
     ) -> Result<PathBuf, Failed> {
         let target = architecture.musl();
-        self.build_for(Some(&target), (package, name), profile)
+        let [path] = self.build_for(Some(&target), [(package, name)], profile)?;
+        Ok(path)
     }
 
-    fn build_for(
+    fn build_for<const N: usize>(
         &self,
         target: Option<&str>,
-        (package, name): (&str, &str),
+        programs: [(&str, &str); N],
         profile: Profile,
-    ) -> Result<PathBuf, Failed> {
+    ) -> Result<[PathBuf; N], Failed> {
         let (profile, folder) = match profile {
             Profile::Release => ("release", "release"),
             Profile::Test => ("test", "debug"),
         };
         let mut cargo = self.cargo();
         cargo.args(["build", "--profile", profile]);
-        cargo.args(["--package", package, "--bin", name]);
+        for (package, name) in programs {
+            cargo.args(["--package", package, "--bin", name]);
+        }
         if let Some(target) = target {
             cargo.args(["--target", target]);
         }
         run(&mut cargo)?;
         let output = target.map_or_else(|| self.target.clone(), |target| self.target(target));
-        Ok(output.join(folder).join(name))
+        Ok(programs.map(|(_, name)| output.join(folder).join(name)))
     }
 }

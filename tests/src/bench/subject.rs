@@ -18,7 +18,7 @@ use kordon_ebpf::layout::{Action, Gate, Generation, Planes, ProbeControl, mode};
 
 use super::internet::{Input, Internet};
 
-static BENCH: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench"));
+static BENCH: &[u8] = include_bytes_aligned!(concat!(env!("KORDON_PROGRAMS"), "/bench"));
 
 /// Number of the generation that is live, and that its planes are of.
 const NUMBER: u64 = 1;

@@ -17,7 +17,7 @@ use aya::{Ebpf, include_bytes_aligned};
 
 use super::Namespace;
 
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lab"));
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("KORDON_PROGRAMS"), "/lab"));
 
 /// VIDs of a frame; inner 0 is a frame with one tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

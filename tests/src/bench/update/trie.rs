@@ -16,7 +16,7 @@ use super::super::wire::link::Link;
 use super::lists::Lists;
 use super::tool::{Change, Parts, Tool};
 
-static BENCH: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench"));
+static BENCH: &[u8] = include_bytes_aligned!(concat!(env!("KORDON_PROGRAMS"), "/bench"));
 
 /// Class of what is blocked, and the counter slot that makes it a drop.
 const BLOCKED: u32 = 1;

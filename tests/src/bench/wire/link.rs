@@ -25,7 +25,7 @@ use crate::lab::frame::checksum;
 use crate::lab::namespace::owned_prefix;
 use crate::lab::raw::RawSender;
 
-static WIRE: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/wire"));
+static WIRE: &[u8] = include_bytes_aligned!(concat!(env!("KORDON_PROGRAMS"), "/wire"));
 
 /// Destinations that a sender has at a time, as in its program.
 pub(in super::super) const DESTINATIONS: usize = 1 << 17;

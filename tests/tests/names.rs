@@ -6,7 +6,7 @@ use std::{fs, thread, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use kordon_tests::{
     controller::{Controller, Metrics, binary},
-    router::Router,
+    router::{Router, policy},
     traffic::{BLOCKED, drops, under_traffic, until},
 };
 use serde_json::json;
@@ -155,4 +155,33 @@ fn who_lost_its_name_is_in_the_notices() -> Result<()> {
     until("it is a notice again", || Ok(notices()?.contains(words)))?;
     namespace.ip("link del old")?;
     until("it is gone", || Ok(notices()? == "[]"))
+}
+
+/// The router's prefixes on it are those of cameras still.
+#[test]
+fn connected_sources_follow_another_name() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("sources", binary)?;
+    let namespace = &router.wire.namespace;
+    namespace.ip("address add 10.20.0.1/16 dev in")?;
+    let text = policy("64500").replace(
+        "vlans = [20]\nsources = [\"10.20.0.0/16\", \"fd00:20::/48\"]",
+        "interfaces = [\"trunk\"]\nsources = \"connected\"",
+    );
+    ensure!(text.contains("connected"), "{text}");
+    router.write("policy.toml", text)?;
+    let (controller, _) = Controller::start(&router.place())?;
+    under_traffic(&router, || {
+        namespace.ip("link set in name lan")?;
+        thread::sleep(Duration::from_secs(2));
+        // Addresses that come, too.
+        namespace.ip("address add 10.99.0.1/16 dev lan")?;
+        thread::sleep(Duration::from_secs(2));
+        Ok(())
+    })?;
+    let status = controller.cli(&["status"])?;
+    ensure!(status["enforcing"] == true, "{status}");
+    Ok(())
 }

@@ -259,12 +259,14 @@ impl Core {
             };
         }
         let facts = next.facts.as_ref();
+        // It is policed under any name.
+        let elsewhere = |device: &str| Some(self.datapath.find(device).ok()??.index);
         let environment = Environment {
             router: facts.map(Facts::router).unwrap_or_default(),
             // Where the kernel did not say, sources stay unchecked: a guess would
             // cut off every camera.
             connected: facts
-                .map(|facts| facts.connected(&next.policy, interfaces))
+                .map(|facts| facts.connected(&next.policy, interfaces, elsewhere))
                 .unwrap_or_default(),
             ports,
         };

@@ -127,26 +127,37 @@ impl Facts {
         all
     }
 
-    /// For each zone with `sources = "connected"`: the router's prefixes there.
+    /// For each zone with `sources = "connected"`: the router's prefixes there. `elsewhere`
+    /// finds the link of a device that is called otherwise.
     pub(super) fn connected(
         &self,
         policy: &Policy,
         interfaces: &[Interface],
+        elsewhere: impl Fn(&str) -> Option<u32>,
     ) -> BTreeMap<String, Vec<IpNet>> {
         let zones = policy.zones.iter();
         zones
             .filter(|zone| zone.sources == Sources::Connected)
-            .map(|zone| (zone.name.clone(), self.prefixes(zone, interfaces)))
+            .map(|zone| {
+                let prefixes = self.prefixes(zone, interfaces, &elsewhere);
+                (zone.name.clone(), prefixes)
+            })
             .collect()
     }
 
-    fn prefixes(&self, zone: &Zone, interfaces: &[Interface]) -> Vec<IpNet> {
+    fn prefixes(
+        &self,
+        zone: &Zone,
+        interfaces: &[Interface],
+        elsewhere: impl Fn(&str) -> Option<u32>,
+    ) -> Vec<IpNet> {
         let mut prefixes: Vec<IpNet> = Vec::new();
         for interface in interfaces {
             if !zone.interfaces.is_empty() && !zone.interfaces.contains(&interface.name) {
                 continue;
             }
-            let Some(device) = self.index(&interface.device) else {
+            let device = &interface.device;
+            let Some(device) = self.index(device).or_else(|| elsewhere(device)) else {
                 continue;
             };
             for index in self.links.keys() {
@@ -253,7 +264,15 @@ mod tests {
             guard: true,
         };
         let interfaces = [interface("eth1"), interface("eth2")];
-        let found = facts().connected(&policy, &interfaces);
+        let found = facts().connected(&policy, &interfaces, |_| None);
+        // Under other names.
+        let mut others = facts();
+        for (index, name) in [(2, "lan"), (8, "wan")] {
+            others.links.get_mut(&index).unwrap().name = name.into();
+        }
+        let elsewhere = |name: &str| [("eth1", 2), ("eth2", 8)].into_iter().find(|d| d.0 == name);
+        let again = others.connected(&policy, &interfaces, |name| Some(elsewhere(name)?.1));
+        assert_eq!(again, found);
         found["z"].iter().map(ToString::to_string).collect()
     }
 

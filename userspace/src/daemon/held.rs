@@ -9,7 +9,7 @@
 //! ```
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -168,7 +168,7 @@ pub(super) fn load(state: &StateDir) -> (Option<Held>, Option<Warned>) {
 /// `None`: there is no such file. `lost` stands for one that cannot be read.
 fn read<T: serde::de::DeserializeOwned>(path: &Path, lost: impl FnOnce(Concern) -> T) -> Option<T> {
     let read = match crate::regular::read(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
+        Err(e) if crate::regular::is_absent(&e) => return None,
         Err(e) => Err(e.to_string()),
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| e.to_string()),
     };

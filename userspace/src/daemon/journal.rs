@@ -150,7 +150,7 @@ impl Journal {
     pub(super) fn open(path: PathBuf) -> Self {
         let bytes = match regular::read(&path) {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(e) if regular::is_absent(&e) => Vec::new(),
             Err(e) => {
                 tracing::error!("cannot read {}: {e}", path.display());
                 Vec::new()
@@ -203,10 +203,11 @@ impl Journal {
             true => None,
             false => self.append(&line).ok(),
         };
-        if appended.is_none()
-            && let Err(e) = self.rewrite()
-        {
-            tracing::error!("the change is not in the history: {e}");
+        match appended.map_or_else(|| self.rewrite(), Ok) {
+            // The folder is a file, which is said once.
+            Err(StateError::Io { source, .. }) if regular::is_absent(&source) => {}
+            Err(e) => tracing::error!("the change is not in the history: {e}"),
+            Ok(()) => {}
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     journal::{By, Entry},
     operations::hex,
     refusal::Refusal,
-    state::{Before, Current, Record, commit},
+    state::{Before, Current, Record, StateError, commit},
     trouble::Cause,
 };
 use crate::policy::{Overlay, policy_hash};
@@ -36,7 +36,7 @@ impl Core {
             Ok(files) => files,
             Err(e) if by.is_asked_for() => return Err(e.into()),
             Err(e) => {
-                unsaved = Some(e.to_string());
+                unsaved = Some(self.state.trouble().unwrap_or_else(|| e.to_string()));
                 Vec::new()
             }
         };
@@ -56,7 +56,9 @@ impl Core {
         self.overlay = overlay;
         self.troubles.clear(Cause::Return);
         self.repaired.clear();
-        if let Some(why) = &unsaved {
+        if let Some(why) = &unsaved
+            && !self.state.is_said()
+        {
             tracing::error!("what is live is not on disk: {why}");
         }
         self.unsaved = unsaved;
@@ -70,14 +72,15 @@ impl Core {
     pub(super) fn save(&mut self) {
         let Some(record) = &self.record else { return };
         let files = self.state.prepare(&self.current, record, &self.overlay);
-        match files.and_then(commit).map_err(|e| e.to_string()) {
+        let why = |e: StateError| self.state.trouble().unwrap_or_else(|| e.to_string());
+        match files.and_then(commit).map_err(why) {
             Ok(_) => {
                 if self.unsaved.take().is_some() {
                     tracing::info!("what is live is on disk again");
                 }
             }
             Err(e) => {
-                if self.unsaved.as_ref() != Some(&e) {
+                if self.unsaved.as_ref() != Some(&e) && !self.state.is_said() {
                     tracing::error!("what is live is not on disk: {e}");
                 }
                 self.unsaved = Some(e);

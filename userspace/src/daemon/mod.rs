@@ -69,6 +69,7 @@ use std::{
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
+use rustix::thread::{CapabilitySet, capabilities};
 use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
@@ -127,6 +128,14 @@ const LONGEST_BIND: Duration = Duration::from_secs(5);
 /// When it cannot start: bad configuration, another daemon, no policy, no BPF.
 pub fn run(options: Options) -> anyhow::Result<()> {
     log::start(options.debug_log);
+    // Else all that fails for want of them is said, one thing after the other.
+    let held = capabilities(None).context("cannot read this process's capabilities")?;
+    let may = |any: CapabilitySet| held.effective.intersects(any);
+    anyhow::ensure!(
+        may(CapabilitySet::BPF | CapabilitySet::SYS_ADMIN) && may(CapabilitySet::NET_ADMIN),
+        "the daemon needs CAP_BPF and CAP_NET_ADMIN, which this process does not have; \
+         `systemctl start kordon` starts it with them, root has them"
+    );
     let config = configuration(&options)?;
     // Whoever started this may have blocked signals for itself, and a blocked SIGTERM
     // ends nothing.
@@ -440,6 +449,7 @@ async fn after_start(owner: Owner, later: Later) {
         let view = owner.view();
         if later.save
             && let Err(e) = crate::asn::save(&view.database.db, &view.state.snapshot())
+            && !view.state.is_said()
         {
             tracing::error!("{e} ({})", e.help());
         }

@@ -34,7 +34,8 @@ impl View {
                 self.refused.join("; ")
             ));
         }
-        if self.live.is_none() {
+        // Where something is wrong that is why.
+        if self.live.is_none() && self.troubles.is_empty() {
             reasons.push("no policy is live".to_owned());
         }
         if self.devices.is_empty() {

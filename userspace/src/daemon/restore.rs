@@ -81,6 +81,7 @@ impl Core {
         if overlay_was_lost && self.troubles.has(Cause::Overlay) {
             match self.state.set_overlay_aside() {
                 Ok(()) => self.aside = true,
+                Err(e) if self.state.is_said() => tracing::debug!("{e}"),
                 Err(e) => tracing::error!("{e}"),
             }
         }
@@ -91,6 +92,7 @@ impl Core {
         if policy_was_lost
             && self.troubles.has(Cause::Policy)
             && let Err(e) = self.state.set_policy_aside()
+            && !self.state.is_said()
         {
             tracing::error!("{e}");
         }
@@ -166,7 +168,7 @@ impl Core {
     /// What is in the kernel stays.
     fn keep(&mut self) {
         self.troubles.keep();
-        tracing::error!("what is in the kernel stays as it is");
+        tracing::info!("what is in the kernel stays as it is");
     }
 
     /// The policy that was live.

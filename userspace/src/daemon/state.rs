@@ -299,6 +299,8 @@ pub(super) fn commit(files: Vec<Prepared>) -> Result<Before, StateError> {
 #[derive(Debug)]
 pub(crate) struct StateDir {
     root: PathBuf,
+    /// What was wrong with it at the start, and has been said.
+    said: Option<String>,
     _lock: Option<File>,
 }
 
@@ -354,8 +356,19 @@ impl StateDir {
         let folders = [root.to_owned(), root.join("history"), root.join("sources")];
         for folder in &folders {
             if let Err(e) = make_folder(folder) {
-                tracing::error!("{e}");
+                tracing::debug!("{e}");
             }
+        }
+        let mut state = Self {
+            root: root.to_owned(),
+            said: None,
+            _lock: None,
+        };
+        state.said = state.trouble();
+        match (state.misplaced(), &state.said) {
+            // It is said with what is lost by it.
+            (Some(_), _) | (_, None) => {}
+            (None, Some(words)) => tracing::error!("{words}; no change can be kept until then"),
         }
         let path = root.join("lock");
         let made = regular::open_with(
@@ -370,7 +383,9 @@ impl StateDir {
             Err(e @ StateError::Taken { .. }) => return Err(e),
             Err(e) => {
                 // Pins have a lock of their own.
-                tracing::error!("{e}");
+                if state.said.is_none() {
+                    tracing::error!("{e}");
+                }
                 None
             }
         };
@@ -378,9 +393,19 @@ impl StateDir {
             tidy(folder);
         }
         Ok(Self {
-            root: root.to_owned(),
             _lock: lock,
+            ..state
         })
+    }
+
+    /// Why there can be no files of it at all; `None`: there can.
+    fn misplaced(&self) -> Option<&'static str> {
+        (self.root.exists() && !self.root.is_dir()).then_some("it is not a folder; move it away")
+    }
+
+    /// Whether what is wrong with it now was so at the start, and need not be said again.
+    pub(super) fn is_said(&self) -> bool {
+        self.said.is_some() && self.said == self.trouble()
     }
 
     /// Why nothing can be kept, as far as that shows without trying; `None`: it can.
@@ -389,6 +414,9 @@ impl StateDir {
             let name = quoted(&folder.display().to_string());
             if folder.exists() && !folder.is_dir() {
                 return Some(format!("{name} is not a folder; move it away"));
+            }
+            if !folder.exists() && make_folder(folder).is_err() {
+                return Some(format!("{name} is not there and cannot be made; make it"));
             }
             let rights = AccessFlags::W_OK | AccessFlags::X_OK;
             if let Err(e) = access(folder, rights) {

@@ -45,7 +45,7 @@ impl Shown {
     pub fn load(path: &Path) -> io::Result<Self> {
         match crate::regular::read(path) {
             Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) if crate::regular::is_absent(&e) => Ok(Self::default()),
             Err(e) => Err(e),
         }
     }

@@ -131,6 +131,19 @@ impl StateDir {
     /// Without `current.json`: which of the policies was live it does not say, and of the
     /// overlay there is one copy.
     fn by_copies(&self, damage: Damage) -> Loaded {
+        if let Some(why) = self.misplaced() {
+            return Loaded {
+                current: Current {
+                    routes: true,
+                    ..Current::default()
+                },
+                policy_lost: Some(Damage::new(
+                    &self.root,
+                    format!("{why}, and what `block` and `allow` added is to be given again"),
+                )),
+                ..Loaded::default()
+            };
+        }
         let path = self.overlay();
         let numbers = self.numbers();
         let mut loaded = Loaded {

@@ -162,7 +162,9 @@ fn a_folder_that_cannot_be_used_stops_nothing() {
     let state = StateDir::open(&root).unwrap();
     let loaded = state.load();
     let lost = loaded.policy_lost.unwrap().to_string();
-    assert!(lost.contains("Not a directory"), "{lost}");
+    // One cause, one reason, of all that was in it.
+    assert!(lost.contains("not a folder; move it away"), "{lost}");
+    assert!(lost.contains("`block`") && loaded.overlay_lost.is_none());
     let trouble = state.trouble().unwrap();
     assert!(trouble.contains("is not a folder"), "{trouble}");
     state

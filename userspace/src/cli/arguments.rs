@@ -105,10 +105,12 @@ pub(super) struct Databases {
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// The policy.
-    pub(super) policy: PathBuf,
+    /// The policy [default: the configured one]
+    pub(super) policy: Option<PathBuf>,
     #[command(flatten)]
     pub(super) databases: Databases,
+    #[command(flatten)]
+    pub(super) instance: Instance,
 }
 
 #[derive(Debug, Args)]

@@ -126,6 +126,14 @@ pub(super) struct Resolved {
 }
 
 impl Resolved {
+    /// The configured policy, where none is typed.
+    pub(super) fn policy(&self) -> Result<PathBuf, Failure> {
+        self.policy.clone().ok_or_else(|| {
+            let cure = "name the policy, or its configuration with `--config`";
+            Failure::usage("no policy is given, and none is configured", cure)
+        })
+    }
+
     /// For what goes by more of the configuration than its places.
     pub(super) fn whole(self) -> Result<Self, Failure> {
         match self.broken {

@@ -65,6 +65,10 @@ pub(super) fn load_policy(path: &std::path::Path, db: &AsnDb) -> Result<Policy, 
 }
 
 pub(super) fn check(arguments: &Check, output: &mut Output) -> Result<(), Failure> {
+    let policy = match &arguments.policy {
+        Some(policy) => policy.clone(),
+        None => arguments.instance.resolve()?.whole()?.policy()?,
+    };
     let mut found = Diagnostics::default();
     let db = match arguments.databases.read() {
         _ if !arguments.databases.given() => None,
@@ -78,7 +82,7 @@ pub(super) fn check(arguments: &Check, output: &mut Output) -> Result<(), Failur
         }
     };
     let mut counts = (0, 0);
-    let bundle = match Bundle::read(&arguments.policy) {
+    let bundle = match Bundle::read(&policy) {
         Ok(bundle) => {
             let context = Context::now(db.as_ref());
             let (policy, wrong) = policy::parse(&bundle, &Overlay::default(), &context);
@@ -114,7 +118,7 @@ pub(super) fn check(arguments: &Check, output: &mut Output) -> Result<(), Failur
             writeln!(
                 output.out,
                 "{} is good: {}, {}{}",
-                arguments.policy.display(),
+                policy.display(),
                 view::counted(zones as u64, "zone"),
                 view::counted(rules as u64, "rule"),
                 match found.warnings.len() as u64 {

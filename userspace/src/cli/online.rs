@@ -74,12 +74,7 @@ pub(super) fn status(arguments: &Status, output: &mut Output) -> Result<(), Fail
 
 pub(super) fn apply(arguments: Apply, output: &mut Output) -> Result<(), Failure> {
     let instance = arguments.instance.resolve()?;
-    let path = arguments.policy.or(instance.policy).ok_or_else(|| {
-        Failure::usage(
-            "no policy is given, and none is configured",
-            "`kordon apply FILE`",
-        )
-    })?;
+    let path = arguments.policy.map_or_else(|| instance.policy(), Ok)?;
     // The daemon may be in another folder, and `status` shows it to other people.
     let path = std::path::absolute(&path)?;
     let bundle = Bundle::read(&path).map_err(|e| Diagnostics::from(Diagnostic::from(e)))?;

@@ -165,6 +165,11 @@ fn connected_sources_follow_another_name() -> Result<()> {
     };
     let router = Router::new("sources", binary)?;
     let namespace = &router.wire.namespace;
+    // Neither end says anything by itself, which would be of the zone, too.
+    namespace.sysctl(&[
+        ("ipv6/conf/in/disable_ipv6", "1"),
+        ("ipv6/conf/out/disable_ipv6", "1"),
+    ])?;
     namespace.ip("address add 10.20.0.1/16 dev in")?;
     let text = policy("64500").replace(
         "vlans = [20]\nsources = [\"10.20.0.0/16\", \"fd00:20::/48\"]",

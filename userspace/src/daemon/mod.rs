@@ -68,7 +68,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use futures_util::StreamExt as _;
 use rustix::thread::{CapabilitySet, capabilities};
 use sd_notify::NotifyState;
 use tokio::{
@@ -196,7 +195,7 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
     let mut network = Network::connect()
         .inspect_err(|e| tracing::error!("cannot watch links and addresses: {e}"))
         .ok();
-    let facts = match &network {
+    let facts = match &mut network {
         Some(network) => network
             .facts()
             .await
@@ -224,6 +223,7 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
     let done = Arc::new(Notify::new());
     tokio::spawn(after_start(owner.clone(), later));
     tokio::spawn(fetch_in_time(owner.clone()));
+    tokio::spawn(network::follow(owner.clone(), network));
     if let Some(bgp) = bgp {
         tokio::spawn(bgp::serve(owner.clone(), bgp, bgp_path));
     }
@@ -259,7 +259,6 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
                 start::lock_again(&mut pins, &bpffs);
                 tokio::spawn(owner.clone().tick());
             }
-            () = changed(network.as_mut()) => settle(&owner, network.as_mut()).await,
             () = due(watchdog.as_mut()) => notify(&[NotifyState::Watchdog]),
             _ = hangup.recv() => {
                 if let Ok(now) = NotifyState::monotonic_usec_now() {
@@ -400,17 +399,6 @@ async fn serve_metrics(address: SocketAddr, max_asns: usize, path: PathBuf, owne
     metrics::serve(listener, Arc::new(page)).await;
 }
 
-/// An event from the kernel; never, without a connection.
-async fn changed(network: Option<&mut Network>) {
-    if let Some(network) = network
-        && network.events.next().await.is_some()
-    {
-        return;
-    }
-    // The tick goes on attaching.
-    std::future::pending::<()>().await;
-}
-
 async fn due(timer: Option<&mut tokio::time::Interval>) {
     match timer {
         Some(timer) => {
@@ -426,20 +414,6 @@ async fn finished(job: Option<&mut tokio::task::JoinHandle<()>>) {
             let _ = job.await;
         }
         None => std::future::pending().await,
-    }
-}
-
-/// A device that comes back is attached at once; addresses may still be coming.
-async fn settle(owner: &Owner, network: Option<&mut Network>) {
-    let Some(network) = network else { return };
-    tokio::spawn(owner.clone().tend());
-    sleep(Duration::from_millis(100)).await;
-    while let Some(Some(())) = futures_util::FutureExt::now_or_never(network.events.next()) {}
-    match network.facts().await {
-        Ok(facts) => {
-            tokio::spawn(owner.clone().network_changed(facts));
-        }
-        Err(e) => tracing::error!("cannot read links and addresses: {e}"),
     }
 }
 

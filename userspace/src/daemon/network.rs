@@ -1,10 +1,10 @@
 //! What the router itself is: its links and addresses, by rtnetlink. Read whole
-//! whenever something changes; what follows from it (`router`, `connected`) is
-//! computed here, without asking anybody.
+//! whenever something changes, and now and then, since events can be lost; what follows from
+//! it (`router`, `connected`) is computed here, without asking anybody.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use ipnet::IpNet;
 use rtnetlink::{
     Handle, MulticastGroup, new_multicast_connection,
@@ -14,6 +14,9 @@ use rtnetlink::{
     },
 };
 
+use tokio::time::{sleep, timeout};
+
+use super::{core::Core, owner::Owner, trouble::Cause};
 use crate::{
     config::Interface,
     policy::model::{Policy, Sources, VlanMatch, Zone},
@@ -41,10 +44,73 @@ pub(super) struct Facts {
 pub(super) struct Network {
     handle: Handle,
     /// Something changed.
-    pub(super) events: BoxStream<'static, ()>,
+    events: BoxStream<'static, ()>,
+}
+
+/// Addresses may still be coming when a link is there.
+const SETTLED: Duration = Duration::from_millis(100);
+/// All is read again so often without an event.
+const AGAIN: Duration = Duration::from_secs(60);
+/// Reading it takes no longer, on whatever router.
+const LONGEST: Duration = Duration::from_secs(20);
+/// Between two attempts to connect.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Tells the core what changes. A connection that ends is replaced, and what happened
+/// meanwhile is noticed then.
+pub(super) async fn follow(owner: Owner, mut network: Option<Network>) {
+    loop {
+        let Some(connected) = &mut network else {
+            sleep(PAUSE).await;
+            match Network::connect() {
+                Ok(connected) => network = connected.tell(&owner).await,
+                Err(e) => unknown(&owner, e.to_string()).await,
+            }
+            continue;
+        };
+        match timeout(AGAIN, connected.events.next()).await {
+            Ok(None) => {
+                tracing::warn!("the kernel says no more of links and addresses: connecting anew");
+                network = None;
+                continue;
+            }
+            Ok(Some(())) => {
+                // A device that comes back is attached at once.
+                tokio::spawn(owner.clone().tend());
+                sleep(SETTLED).await;
+                while let Some(Some(())) = connected.events.next().now_or_never() {}
+            }
+            Err(_) => {}
+        }
+        network = match network {
+            Some(connected) => connected.tell(&owner).await,
+            None => None,
+        };
+    }
+}
+
+/// What the router is cannot be read.
+async fn unknown(owner: &Owner, e: String) {
+    let words = format!("links and addresses of the router cannot be read: {e}");
+    let set = move |core: &mut Core| core.troubles.set(Cause::Addresses, words);
+    // One that panicked has been reported.
+    let _ = owner.request("a note of addresses", set).await;
 }
 
 impl Network {
+    /// Reads everything and tells it; `None`: there has to be another connection.
+    async fn tell(mut self, owner: &Owner) -> Option<Self> {
+        match timeout(LONGEST, self.facts()).await {
+            Ok(Ok(facts)) => {
+                tokio::spawn(owner.clone().network_changed(facts));
+                return Some(self);
+            }
+            Ok(Err(e)) => unknown(owner, e.to_string()).await,
+            Err(_) => unknown(owner, "the kernel does not answer".to_owned()).await,
+        }
+        None
+    }
+
     /// Needs a runtime.
     pub(super) fn connect() -> std::io::Result<Self> {
         let (connection, handle, events) = new_multicast_connection(&[
@@ -60,7 +126,7 @@ impl Network {
     }
 
     /// Reads everything.
-    pub(super) async fn facts(&self) -> Result<Facts, rtnetlink::Error> {
+    pub(super) async fn facts(&mut self) -> Result<Facts, rtnetlink::Error> {
         let mut facts = Facts::default();
         let mut links = self.handle.link().get().execute();
         while let Some(message) = links.try_next().await? {
@@ -217,7 +283,51 @@ fn names(zone: &Zone, outer: Option<u16>, inner: Option<u16>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Bundle, Context, Overlay, parse};
+    use crate::{
+        daemon::faults::House,
+        policy::{Bundle, Context, Overlay, parse},
+    };
+    use std::process::Command;
+    use tokio::runtime;
+
+    /// Whose events end: as a socket whose other end is gone.
+    #[test]
+    fn a_connection_that_ends_is_replaced() {
+        let (house, ()) = House::new().shared(|owner| {
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let ended = Network {
+                    events: futures_util::stream::empty().boxed(),
+                    ..Network::connect().unwrap()
+                };
+                let following = tokio::spawn(follow(owner.clone(), Some(ended)));
+                let mut heard = Vec::new();
+                for address in ["10.99.0.1", "10.99.0.2"] {
+                    let add = ["addr", "add", address, "dev", "in"];
+                    assert!(Command::new("ip").args(add).status().unwrap().success());
+                    let address: IpAddr = address.parse().unwrap();
+                    for _ in 0..50 {
+                        sleep(Duration::from_millis(100)).await;
+                        let knows = move |core: &mut Core| {
+                            let facts = core.facts.as_ref();
+                            facts.is_some_and(|facts| facts.router().contains(&address))
+                        };
+                        if owner.request("a look", knows).await.unwrap() {
+                            heard.push(address);
+                            break;
+                        }
+                    }
+                }
+                assert_eq!(heard.len(), 2, "{heard:?}");
+                following.abort();
+                let _ = following.await;
+            });
+        });
+        assert_eq!(house.reasons(), Vec::<String>::new());
+    }
 
     fn facts() -> Facts {
         let link = |name: &str, vlan, master| Link {
@@ -307,7 +417,7 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn the_kernel_is_asked() {
-        let network = Network::connect().unwrap();
+        let mut network = Network::connect().unwrap();
         let facts = network.facts().await.unwrap();
         assert!(facts.links.values().any(|link| link.name == "lo"));
     }

@@ -136,6 +136,8 @@ pub(super) struct Core {
     /// Why the last reload changed nothing, until something is applied.
     pub(super) reload_refused: Option<String>,
     pub(super) started_at: Timestamp,
+    /// When interfaces were looked after last.
+    pub(super) looked: Instant,
     pub(super) detached: bool,
     /// `None`: the programs log nothing.
     pub(super) traces: Option<Traces>,
@@ -175,6 +177,12 @@ impl Core {
     /// changed, and where the kernel then refuses the last step, files are what they were.
     pub(super) fn change(&mut self, next: Next, keep: Keep<'_>) -> Result<Outcome, Refusal> {
         let start = Instant::now();
+        if self.detached {
+            return Err(Refusal::new(
+                "nothing is enforced any more: the programs were taken off, and the daemon ends",
+                "start it again first",
+            ));
+        }
         if next.database.is_lost() && self.datapath.enforces() {
             return Err(Refusal::new(
                 "the ASN database is lost: its snapshots cannot be read, and no source took their \

@@ -14,12 +14,14 @@ use std::{
     fs::OpenOptions,
     io::{self, Write as _},
     path::PathBuf,
+    sync::Arc,
 };
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    log::Repeated,
     state::{Prepared, StateError},
     trouble::Cause,
 };
@@ -138,7 +140,9 @@ impl Entry {
 pub(super) struct Journal {
     path: PathBuf,
     /// Oldest first.
-    entries: VecDeque<Entry>,
+    entries: Arc<VecDeque<Entry>>,
+    /// How it failed last.
+    failing: Repeated,
     /// Lines of the file.
     lines: usize,
     /// It does not end with a whole line.
@@ -169,10 +173,16 @@ impl Journal {
         entries.drain(..entries.len().saturating_sub(KEPT));
         Self {
             path,
-            entries,
+            entries: Arc::new(entries),
+            failing: Repeated::default(),
             lines,
             torn: !bytes.is_empty() && !bytes.ends_with(b"\n"),
         }
+    }
+
+    /// For readers; oldest first.
+    pub(super) fn view(&self) -> Arc<VecDeque<Entry>> {
+        Arc::clone(&self.entries)
     }
 
     /// Newest first.
@@ -196,18 +206,23 @@ impl Journal {
             entry.command
         );
         let line = entry.line();
-        self.entries.push_back(entry);
-        let surplus = self.entries.len().saturating_sub(KEPT);
-        self.entries.drain(..surplus);
+        let entries = Arc::make_mut(&mut self.entries);
+        entries.push_back(entry);
+        entries.drain(..entries.len().saturating_sub(KEPT));
         let appended = match self.torn || self.lines >= 2 * KEPT {
             true => None,
             false => self.append(&line).ok(),
         };
         match appended.map_or_else(|| self.rewrite(), Ok) {
-            // The folder is a file, which is said once.
+            // The folder is a file, which is said elsewhere.
             Err(StateError::Io { source, .. }) if regular::is_absent(&source) => {}
-            Err(e) => tracing::error!("the change is not in the history: {e}"),
-            Ok(()) => {}
+            Err(e) => {
+                let e = e.to_string();
+                if self.failing.is_news(&e) {
+                    tracing::error!("the change is not in the history: {e}");
+                }
+            }
+            Ok(()) => self.failing.end(),
         }
     }
 
@@ -283,8 +298,7 @@ mod tests {
         let path = folder.path().join("changes.jsonl");
         let mut journal = Journal::open(path.clone());
         for number in 0..KEPT {
-            journal
-                .entries
+            Arc::make_mut(&mut journal.entries)
                 .push_back(Entry::new(&By::daemon(&number.to_string())));
         }
         (journal.lines, journal.torn) = (2 * KEPT, true);

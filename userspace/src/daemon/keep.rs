@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
-
 use super::{
     core::{Core, Next, Outcome},
     journal::{By, Entry},
@@ -56,10 +54,12 @@ impl Core {
         self.overlay = overlay;
         self.troubles.clear(Cause::Return);
         self.repaired.clear();
-        if let Some(why) = &unsaved
-            && !self.state.is_said()
-        {
-            tracing::error!("what is live is not on disk: {why}");
+        match &unsaved {
+            Some(why) if !self.state.is_said() => {
+                tracing::error!("what is live is not on disk: {why}");
+            }
+            Some(_) => {}
+            None => self.state.is_in_order(),
         }
         self.unsaved = unsaved;
         if outcome.recorded {
@@ -75,6 +75,7 @@ impl Core {
         let why = |e: StateError| self.state.trouble().unwrap_or_else(|| e.to_string());
         match files.and_then(commit).map_err(why) {
             Ok(_) => {
+                self.state.is_in_order();
                 if self.unsaved.take().is_some() {
                     tracing::info!("what is live is on disk again");
                 }
@@ -113,28 +114,5 @@ impl Core {
             policy: self.record.as_ref().map(|record| record.number),
             ..Entry::new(by)
         });
-    }
-
-    pub(super) fn history(&self) -> Value {
-        let live = self.record.as_ref().map(|record| record.number);
-        let entries: Vec<Value> = self
-            .state
-            .history()
-            .into_iter()
-            .map(|record| {
-                let is_live = Some(record.number) == live;
-                json!({
-                    "number": record.number,
-                    "live": is_live,
-                    "applied_at": record.applied_at,
-                    "by": record.by,
-                    "path": record.bundle.file,
-                    // Where its entries are lost it is not the one that is kept.
-                    "hash": self.live_hash().filter(|_| is_live).unwrap_or(record.hash),
-                })
-            })
-            .collect();
-        let changes: Vec<&Entry> = self.journal.entries().collect();
-        json!({ "history": entries, "changes": changes })
     }
 }

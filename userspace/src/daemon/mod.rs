@@ -2,8 +2,7 @@
 //!
 //! [`core`] is everything that can change, and blocks; [`owner`] is the one thread that has it,
 //! and gives readers a [`view`] after each of its jobs. This module is the event loop beside
-//! it, which never blocks: signals, rtnetlink events, a second's tick, the control socket and
-//! the metrics.
+//! it, which never blocks: signals, a second's tick, the control socket and the metrics.
 //!
 //! - [`start`], [`restore`]: from nothing to enforcing, and what time brings.
 //! - [`operations`]: what can be asked for; [`meant`]: and is asked about.
@@ -79,7 +78,12 @@ use tokio::{
 };
 
 use self::{
-    core::Core, network::Network, notify::notify, owner::Owner, refusal::Refusal, start::Later,
+    core::Core,
+    network::Network,
+    notify::notify,
+    owner::{END, Owner},
+    refusal::Refusal,
+    start::Later,
     turns::Turns,
 };
 pub(crate) use self::{
@@ -112,10 +116,10 @@ pub struct Options {
     pub debug_log: bool,
 }
 
-/// How long the end waits for a change that is under way: one that is cut short is as good as
-/// none, as it is where the controller is killed.
-const LONGEST_CHANGE: Duration = Duration::from_millis(80);
-/// And for what it keeps itself.
+/// How long a change may take that the end waits for, and how long it waits for one that takes
+/// longer: that is cut short, as where the controller is killed.
+const LONGEST_CHANGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(80));
+/// How long what the end keeps itself may take.
 const LONGEST_END: Duration = Duration::from_secs(5);
 
 /// How long the start may take the system to say who is in a group.
@@ -293,9 +297,11 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
 /// Keeps what the next start is to have. Whether programs were detached; `None`: the core did
 /// not get to it.
 async fn end(owner: &Owner) -> Option<bool> {
-    let free = timeout(LONGEST_CHANGE, owner.request("the end", |_| ()));
-    free.await.ok()?.ok()?;
-    let kept = owner.request("the end", |core| {
+    let (longest, least) = LONGEST_CHANGE;
+    let elapsed = owner.busy().map_or(Duration::ZERO, |busy| busy.elapsed());
+    let wait = longest.saturating_sub(elapsed).max(least);
+    timeout(wait, owner.no_more()).await.ok()?.ok()?;
+    let kept = owner.request(END, |core| {
         core.keep_bgp();
         core.detached
     });
@@ -420,12 +426,16 @@ async fn finished(job: Option<&mut tokio::task::JoinHandle<()>>) {
 /// What the start did not wait for.
 async fn after_start(owner: Owner, later: Later) {
     let job = spawn_blocking(move || {
-        let view = owner.view();
-        if later.save
-            && let Err(e) = crate::asn::save(&view.database.db, &view.state.snapshot())
-            && !view.state.is_said()
-        {
-            tracing::error!("{e} ({})", e.help());
+        if later.save {
+            // With the core: another database that comes meanwhile is kept after this one.
+            let save = |core: &mut Core| {
+                if let Err(e) = crate::asn::save(&core.database.db, &core.state.snapshot())
+                    && !core.state.is_said()
+                {
+                    tracing::error!("{e} ({})", e.help());
+                }
+            };
+            let _ = owner.ask("the snapshot", save);
         }
         // One that panicked has been reported.
         let _ = owner.ask("what is loaded ahead", Core::warm_up);

@@ -58,7 +58,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Tells the core what changes. A connection that ends is replaced, and what happened
 /// meanwhile is noticed then.
-pub(super) async fn follow(owner: Owner, mut network: Option<Network>) {
+pub(super) async fn follow(owner: Owner, network: Option<Network>) {
+    let mut network = match network {
+        Some(connected) => connected.tell(&owner).await,
+        None => None,
+    };
     loop {
         let Some(connected) = &mut network else {
             sleep(PAUSE).await;

@@ -44,10 +44,8 @@ impl Core {
     /// Does what was asked, for whoever asked.
     pub(super) fn perform(&mut self, request: Request, by: &Peer) -> Result<Value, Refusal> {
         tracing::debug!("`{}` of {by}", request.command());
-        if !matches!(request, Request::History) {
-            // What is proven is compared with all that is in effect.
-            self.catch_up(true);
-        }
+        // What is proven is compared with all that is in effect.
+        self.catch_up(true);
         match request {
             Request::Apply {
                 path,
@@ -72,7 +70,6 @@ impl Core {
                 let result = self.rollback(&By::user(by, "rollback".into(), false));
                 self.count(result)
             }
-            Request::History => Ok(self.history()),
             Request::Block(change) => {
                 let by = By::user(by, change.command("block"), change.yes);
                 self.add(OverlayAction::Block, &change, &by)
@@ -95,6 +92,7 @@ impl Core {
             }
             // These are answered beside the core, from what is live.
             Request::Status
+            | Request::History
             | Request::AsndbInfo
             | Request::Explain(_)
             | Request::Lookup { .. }

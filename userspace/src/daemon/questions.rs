@@ -28,6 +28,7 @@ pub(super) fn perform(owner: &Owner, call: Call) -> Result<Value, Refusal> {
     } = call;
     match request {
         Request::Status => owner.view().status(owner.busy().as_ref()),
+        Request::History => Ok(owner.view().history()),
         Request::AsndbInfo => {
             serde_json::to_value(owner.view().database.info()).map_err(Refusal::from_error)
         }

@@ -69,7 +69,7 @@ impl View {
 
     /// What is under way for so long that nobody looks after interfaces.
     fn old(&self, limit: Duration, busy: Option<&Busy>) -> Option<String> {
-        let age = Instant::now().duration_since(self.taken);
+        let age = Instant::now().duration_since(self.looked);
         (age >= limit).then(|| {
             let what = busy.map_or_else(String::new, |busy| format!(": {}", busy.words()));
             format!(

@@ -2,7 +2,7 @@
 //! ([`restore`](super::restore)); sources and the configured policy are looked at only where
 //! there is nothing to come back.
 
-use std::{fs::File, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
+use std::{fs::File, os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -173,6 +173,7 @@ impl Core {
             applies: Applies::default(),
             reload_refused: None,
             started_at: Timestamp::now(),
+            looked: Instant::now(),
             detached: false,
             traces: debug_log.then(Traces::default),
             retry_at: None,
@@ -218,6 +219,7 @@ impl Core {
         }
         self.tend_interfaces();
         self.watch();
+        self.looked = Instant::now();
         if let Some(traces) = &mut self.traces {
             traces.tend(&self.datapath.programs());
         }

@@ -34,6 +34,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
@@ -300,7 +301,7 @@ pub(super) fn commit(files: Vec<Prepared>) -> Result<Before, StateError> {
 pub(crate) struct StateDir {
     root: PathBuf,
     /// What was wrong with it at the start, and has been said.
-    said: Option<String>,
+    said: Mutex<Option<String>>,
     _lock: Option<File>,
 }
 
@@ -359,13 +360,13 @@ impl StateDir {
                 tracing::debug!("{e}");
             }
         }
-        let mut state = Self {
+        let state = Self {
             root: root.to_owned(),
-            said: None,
+            said: Mutex::default(),
             _lock: None,
         };
-        state.said = state.trouble();
-        match (state.misplaced(), &state.said) {
+        let trouble = state.trouble();
+        match (state.misplaced(), &trouble) {
             // It is said with what is lost by it.
             (Some(_), _) | (_, None) => {}
             (None, Some(words)) => tracing::error!("{words}; no change can be kept until then"),
@@ -383,7 +384,7 @@ impl StateDir {
             Err(e @ StateError::Taken { .. }) => return Err(e),
             Err(e) => {
                 // Pins have a lock of their own.
-                if state.said.is_none() {
+                if trouble.is_none() {
                     tracing::error!("{e}");
                 }
                 None
@@ -394,6 +395,7 @@ impl StateDir {
         }
         Ok(Self {
             _lock: lock,
+            said: Mutex::new(trouble),
             ..state
         })
     }
@@ -405,7 +407,17 @@ impl StateDir {
 
     /// Whether what is wrong with it now was so at the start, and need not be said again.
     pub(super) fn is_said(&self) -> bool {
-        self.said.is_some() && self.said == self.trouble()
+        let said = self.said();
+        said.is_some() && *said == self.trouble()
+    }
+
+    /// Something has been kept: what is wrong from now on is news.
+    pub(super) fn is_in_order(&self) {
+        *self.said() = None;
+    }
+
+    fn said(&self) -> MutexGuard<'_, Option<String>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why nothing can be kept, as far as that shows without trying; `None`: it can.
@@ -415,11 +427,12 @@ impl StateDir {
             if folder.exists() && !folder.is_dir() {
                 return Some(format!("{name} is not a folder; move it away"));
             }
-            if !folder.exists() && make_folder(folder).is_err() {
-                return Some(format!("{name} is not there and cannot be made; make it"));
-            }
+            // One that is missing is made by the next change.
+            let there = folder.ancestors().find(|folder| folder.exists());
             let rights = AccessFlags::W_OK | AccessFlags::X_OK;
-            if let Err(e) = access(folder, rights) {
+            if let Some(there) = there
+                && let Err(e) = access(there, rights)
+            {
                 return Some(format!(
                     "{name} cannot be written to: {}",
                     io::Error::from(e)

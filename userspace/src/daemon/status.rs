@@ -6,8 +6,8 @@ use kordon_ebpf::layout::{Action, Counter};
 use serde_json::{Map, Value, json};
 
 use super::{
-    bgp::Bgp, meant::is_known, operations::hex, owner::Busy, refusal::Refusal, state::Record,
-    view::View,
+    bgp::Bgp, journal::Entry, meant::is_known, operations::hex, owner::Busy, refusal::Refusal,
+    state::Record, view::View,
 };
 use crate::{
     compile::directory::Identity,
@@ -251,6 +251,31 @@ impl View {
             "started_at": self.started_at,
             "version": env!("CARGO_PKG_VERSION"),
         }))
+    }
+
+    /// The answer to `history`.
+    pub(super) fn history(&self) -> Value {
+        let live = self.record.as_ref().map(|record| record.number);
+        let hash = self.live.as_ref().map(|live| hex(&live.hash));
+        let entries: Vec<Value> = self
+            .state
+            .history()
+            .into_iter()
+            .map(|record| {
+                let is_live = Some(record.number) == live;
+                json!({
+                    "number": record.number,
+                    "live": is_live,
+                    "applied_at": record.applied_at,
+                    "by": record.by,
+                    "path": record.bundle.file,
+                    // Where its entries are lost it is not the one that is kept.
+                    "hash": hash.clone().filter(|_| is_live).unwrap_or(record.hash),
+                })
+            })
+            .collect();
+        let changes: Vec<&Entry> = self.changes.iter().rev().collect();
+        json!({ "history": entries, "changes": changes })
     }
 }
 

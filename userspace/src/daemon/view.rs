@@ -3,6 +3,7 @@
 //! the verifier. What the kernel can say is asked when the question comes.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,6 +15,7 @@ use super::{
     core::{Applies, Core},
     database::Database,
     interfaces::Device,
+    journal::Entry,
     state::{Record, StateDir},
     updates::Updated,
 };
@@ -27,7 +29,8 @@ use crate::{
 /// See the module.
 #[derive(Clone)]
 pub(super) struct View {
-    pub(super) taken: Instant,
+    /// When interfaces were looked after last.
+    pub(super) looked: Instant,
     pub(super) config: Arc<Config>,
     pub(super) state: Arc<StateDir>,
     pub(super) reader: Reader,
@@ -58,6 +61,8 @@ pub(super) struct View {
     /// When the trial of the live policy ends.
     pub(super) trial: Option<Timestamp>,
     pub(super) updates: Updated,
+    /// Oldest first.
+    pub(super) changes: Arc<VecDeque<Entry>>,
     pub(super) applies: Applies,
     pub(super) started_at: Timestamp,
 }
@@ -86,7 +91,7 @@ impl Core {
     /// What readers get until the next job is done.
     pub(super) fn view(&self) -> View {
         View {
-            taken: Instant::now(),
+            looked: self.looked,
             config: Arc::clone(&self.config),
             state: Arc::clone(&self.state),
             reader: self.datapath.reader(),
@@ -112,6 +117,7 @@ impl Core {
             silent: self.silent_zones(),
             trial: self.current.pending.as_ref().map(|pending| pending.until),
             updates: self.updates.view(),
+            changes: self.journal.view(),
             applies: self.applies,
             started_at: self.started_at,
         }

@@ -211,7 +211,7 @@ impl Datapath {
                 "the interface went away meanwhile",
             ));
         };
-        self.attached.insert(device.into(), id);
+        self.note_attached(device, id);
         Ok(how)
     }
 
@@ -249,7 +249,7 @@ impl Datapath {
             .info()
             .map_err(|e| DatapathError::new(what(), e))?
             .id();
-        self.attached.insert(device.into(), id);
+        self.note_attached(device, id);
         Ok(true)
     }
 

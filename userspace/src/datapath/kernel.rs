@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use aya::maps::MapData;
@@ -52,6 +52,8 @@ pub struct Datapath {
     pub(super) attached: BTreeMap<String, u32>,
     /// Interfaces that were a device until another one got its name.
     pub(super) left: BTreeMap<String, u32>,
+    /// The newest of these, for readers: while a change is under way, too.
+    pub(super) newest: Arc<Mutex<BTreeMap<String, u32>>>,
     /// Devices whose guard is of this controller, by the program's id.
     pub(super) guards: BTreeMap<String, u32>,
     /// Links and guards of this controller, by their pins.
@@ -108,6 +110,7 @@ impl Datapath {
             editor: None,
             prober: None,
             attached: BTreeMap::new(),
+            newest: Arc::default(),
             left: BTreeMap::new(),
             guards: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -131,6 +134,14 @@ impl Datapath {
     #[must_use]
     pub fn programs(&self) -> Vec<u32> {
         self.attached.values().copied().collect()
+    }
+
+    /// This program is on the device now.
+    pub(super) fn note_attached(&mut self, device: &str, id: u32) {
+        self.attached.insert(device.to_owned(), id);
+        let newest = self.newest.lock();
+        let mut newest = newest.unwrap_or_else(PoisonError::into_inner);
+        newest.insert(device.to_owned(), id);
     }
 
     /// The live generation; `None` before the first.

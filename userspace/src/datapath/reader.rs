@@ -2,7 +2,12 @@
 //! are where they were put. Whoever only asks does not wait for a change, and every answer
 //! comes from the kernel, at that moment.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use aya::maps::MapData;
 use kordon_ebpf::layout::Counter;
@@ -17,7 +22,12 @@ pub struct Reader {
     directory: Arc<Directory>,
     /// Devices, the program on each, and the number of the interface that it was put on.
     attached: BTreeMap<String, (u32, Option<u32>)>,
+    newest: Arc<Mutex<BTreeMap<String, u32>>>,
 }
+
+/// How often, and after which pause, an interface is looked at again that has another program:
+/// a change of the tables' size puts new ones there, one after the other.
+const AGAIN: (u32, Duration) = (3, Duration::from_millis(5));
 
 impl Datapath {
     /// A reader of what is live now. Counters that are given later, and programs that are
@@ -31,6 +41,7 @@ impl Datapath {
             attached: attached
                 .map(|(device, id)| (device.clone(), (*id, self.linked(device))))
                 .collect(),
+            newest: Arc::clone(&self.newest),
         }
     }
 }
@@ -54,12 +65,24 @@ impl Reader {
     #[must_use]
     pub fn attached(&self, device: &str) -> Option<Attached> {
         let (ours, index) = *self.attached.get(device)?;
-        let found = match interface::query(device).ok()? {
-            Some(found) => found,
-            // It is called something else now.
-            None => interface::query_index(index?).ok()??,
-        };
-        let (how, id) = found.xdp?;
-        (id == ours).then_some(how)
+        let (times, pause) = AGAIN;
+        for _ in 0..times {
+            let found = match interface::query(device).ok()? {
+                Some(found) => found,
+                // It is called something else now.
+                None => interface::query_index(index?).ok()??,
+            };
+            let (how, id) = found.xdp?;
+            let newest = self.newest.lock();
+            let newest = newest
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(device)
+                .copied();
+            if id == ours || newest == Some(id) {
+                return Some(how);
+            }
+            thread::sleep(pause);
+        }
+        None
     }
 }

@@ -54,7 +54,7 @@ impl Default for Limits {
             },
             headers: Duration::from_secs(5),
             taking: Duration::from_secs(10),
-            // A page waits for a change that is under way.
+            // A page waits for a disk where it has other ASNs than the last one.
             longest: Duration::from_secs(60),
         }
     }
@@ -163,8 +163,8 @@ impl Pages {
         page.await.unwrap_or_else(|_| Err("the daemon ends".into()))
     }
 
-    /// Makes them, one at a time: clients that have given up leave one thread waiting
-    /// for the core, not one each.
+    /// Makes them, one at a time: clients that have given up leave one thread at work,
+    /// not one each.
     async fn make(&self, source: Arc<Source>) {
         loop {
             self.asked.notified().await;

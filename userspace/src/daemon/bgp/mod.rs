@@ -329,7 +329,11 @@ impl Core {
         pending.last = Some(start);
         // The change asks for it as well.
         drop(pending);
-        match self.follow(&changes, &bgp) {
+        // A panic leaves the table behind as well.
+        let unfinished = Unfinished(&bgp.behind);
+        let followed = self.follow(&changes, &bgp);
+        drop(unfinished);
+        match followed {
             Ok(()) => {
                 self.note_bgp(&changes, &bgp);
                 bgp.behind.store(false, Ordering::Relaxed);
@@ -347,6 +351,17 @@ impl Core {
                     );
                 }
             }
+        }
+    }
+}
+
+/// Says that changes have not come to the kernel where they were lost in a panic.
+struct Unfinished<'a>(&'a AtomicBool);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -709,7 +709,7 @@ fn bad_input() {
     for (code, line, message) in [
         (2, "", "Usage"),
         (2, "chekc policy.toml", "check"),
-        (2, "check", "<POLICY>"),
+        (2, "check", "name the policy, or its configuration"),
         (2, "check policy.toml --jsn", "--json"),
         (2, "block AS1", "--zone"),
         (2, "block AS1 --zone c --for soon", "like `5m`"),

@@ -147,6 +147,18 @@ fn who_lost_its_name_is_in_the_notices() -> Result<()> {
     until("its name of now is said", || {
         Ok(notices()?.contains("`older`, which was `in`"))
     })?;
+    // One more takes the name: both are said.
+    namespace.ip("link set in name old2\nlink add in type veth peer name new3\nlink set in up")?;
+    until("both are notices", || {
+        let notices = notices()?;
+        Ok(notices.contains("`older`, which was `in`")
+            && notices.contains("`old2`, which was `in`"))
+    })?;
+    namespace.ip("link del in\nlink set old2 name in")?;
+    until("the other one is back", || {
+        let notices = notices()?;
+        Ok(notices.contains("`older`, which was `in`") && !notices.contains("`old2`"))
+    })?;
     // It has the name again, and the other one never had it for long.
     namespace.ip("link set in name new2\nlink set older name in")?;
     until("no notice is left", || Ok(notices()? == "[]"))?;

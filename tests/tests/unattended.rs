@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use kordon_tests::{
     controller::{Controller, binary},
-    lab::{Namespace, Wire, programs::Arrivals},
+    lab::{
+        Namespace, Wire,
+        programs::{Arrivals, Witness},
+    },
     router::Router,
     traffic::BLOCKED,
 };
@@ -145,6 +148,20 @@ fn status_without_a_daemon_says_what_the_kernel_does() -> Result<()> {
         value["enforcing"].is_null() && value["problem"].is_string(),
         "{value}"
     );
+
+    // Somebody gave the link another program: it drops nothing.
+    let aside = status(&router, namespace, &[])?;
+    Witness::replace(&pins.join("links/0-in"))?;
+    let (value, page) = said(&router, namespace)?;
+    ensure!(passes(&router, &arrivals)? == 10, "the other one drops");
+    ensure!(value["enforcing"] == false && value["interfaces"][0]["attached"] == false);
+    ensure!(page.contains("NOT ATTACHED: the program there is not kordon's; another XDP program"));
+    // A start puts its own there again.
+    let (controller, _) = Controller::start(&router.place())?;
+    ensure!(passes(&router, &arrivals)? == 0);
+    controller.kill()?;
+    let again = status(&router, namespace, &[])?;
+    ensure!(again.stdout == aside.stdout, "{again:?}");
 
     // Maps of another layout version, of which another program is left.
     let folder = pins.join(expected["maps"].as_str().context("a folder")?);

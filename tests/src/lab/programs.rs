@@ -6,12 +6,15 @@
 use std::collections::HashMap as Table;
 use std::mem::ManuallyDrop;
 use std::net::IpAddr;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, PerCpuValues};
+use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact};
+use aya::programs::xdp::XdpLink;
 use aya::programs::{SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::{Ebpf, include_bytes_aligned};
 
@@ -228,6 +231,25 @@ impl Witness {
             Ok(bpf)
         })?;
         Ok(Self { bpf })
+    }
+
+    /// Takes the place of the program of a pinned link, for good.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such link, or the kernel refuses.
+    pub fn replace(pin: &Path) -> Result<()> {
+        let mut bpf = load()?;
+        let program: &mut Xdp = bpf
+            .program_mut("witness")
+            .context("no program `witness`")?
+            .try_into()?;
+        program.load().context("cannot load `witness`")?;
+        let link = FdLink::from(PinnedLink::from_pin(pin)?);
+        let id = program.attach_to_link(XdpLink::try_from(link)?)?;
+        // The pin keeps it.
+        drop(program.take_link(id)?);
+        Ok(())
     }
 
     /// Frames whose first tag, inline, had this VID.

@@ -78,18 +78,31 @@ fn interfaces(instance: &Resolved, left: &Left) -> Vec<Value> {
     };
     let with_link = left.links.iter().map(|link| {
         let problem = match &link.on {
-            Ok(Some(_)) => None,
+            Ok(Some(on)) if on.is_ours => None,
+            Ok(Some(_)) => Some(format!(
+                "the program there is not kordon's; {}",
+                match left::foreign(&link.device) {
+                    Ok(Some(words)) => words,
+                    Ok(None) => "it is gone by now".to_owned(),
+                    Err(e) => e.to_string(),
+                }
+            )),
             Ok(None) => Some("the interface is gone, or somebody took the program off".to_owned()),
             Err(why) => Some(why.clone()),
         };
         let on = link.on.as_ref().ok().and_then(Option::as_ref);
+        let is_on = link
+            .on
+            .as_ref()
+            .ok()
+            .map(|on| on.as_ref().is_some_and(|on| on.is_ours));
         let rules = on.and_then(|on: &On| on.rules.as_ref());
         json!({
             "name": name(&link.device),
             "device": link.device,
             "now": on.map(|on| &on.interface),
             "mode": on.map(|on| Attached::as_str(on.mode)),
-            "attached": link.on.as_ref().ok().map(Option::is_some),
+            "attached": is_on,
             "maps": rules.map(|rules| &rules.folder),
             "adoptable": rules.map(|rules| rules.is_current),
             "rules": rules.map(|rules| rules.is_live),

@@ -437,9 +437,10 @@ impl Core {
                  `{name}`: change `device` in kordon.toml, or the name back"
             ))
         });
-        let left = self.devices.iter().filter_map(|device| {
+        let left = self.devices.iter().flat_map(|device| {
             let name = &device.config.device;
-            Some(left(name, &self.datapath.left(name)?.name))
+            let interfaces = self.datapath.left(name);
+            interfaces.map(|interface| left(name, &interface.name))
         });
         let silent = self.silent_zones().into_iter().filter_map(|(zone, silent)| {
             let minutes = silent?.as_secs() / 60;

@@ -74,7 +74,7 @@ impl View {
             let what = busy.map_or_else(String::new, |busy| format!(": {}", busy.words()));
             format!(
                 "whether interfaces are in order was looked at {} s ago, since the daemon is \
-                 busy{what}; programs go on dropping meanwhile",
+                 busy{what}; programs that are attached go on dropping meanwhile",
                 age.as_secs()
             )
         })

@@ -132,12 +132,12 @@ impl Datapath {
         Ok(())
     }
 
-    /// The interface that was a device until another one got the name, if nobody polices it.
-    #[must_use]
-    pub fn left(&self, device: &str) -> Option<Interface> {
-        let left = interface::query_index(*self.left.get(device)?).ok()??;
+    /// Interfaces that were a device until another one got the name, and that nobody polices.
+    pub fn left(&self, device: &str) -> impl Iterator<Item = Interface> {
+        let left = self.left.get(device).into_iter().flatten();
+        let left = left.filter_map(|index| interface::query_index(*index).ok()?);
         let is_policed = |(_, id): &(Attached, u32)| self.attached.values().any(|ours| ours == id);
-        (!left.xdp.as_ref().is_some_and(is_policed)).then_some(left)
+        left.filter(move |left| !left.xdp.as_ref().is_some_and(is_policed))
     }
 
     /// Attaches the program to a device by a pinned link, or takes over the link
@@ -192,10 +192,12 @@ impl Datapath {
             && let Some(before) = interface::query_index(index)?
         {
             tracing::warn!("{}", left(device, &before.name));
+            let left = self.left.entry(device.into()).or_default();
             // Where the name is back, the other one never was the device for long.
-            if self.left.insert(device.into(), index) == Some(found.index) {
-                self.left.remove(device);
-            }
+            match left.remove(&found.index) {
+                true => left.remove(&index),
+                false => left.insert(index),
+            };
         }
         self.attached.remove(device);
         self.unpin(&pin)

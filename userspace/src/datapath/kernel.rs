@@ -4,7 +4,7 @@
 //! this type is a view of it that any later controller can take again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -50,10 +50,10 @@ pub struct Datapath {
     pub(super) prober: Option<Prober>,
     /// Devices whose program is of this controller, by the link's program id.
     pub(super) attached: BTreeMap<String, u32>,
-    /// Interfaces that were a device until another one got its name.
-    pub(super) left: BTreeMap<String, u32>,
     /// The newest of these, for readers: while a change is under way, too.
     pub(super) newest: Arc<Mutex<BTreeMap<String, u32>>>,
+    /// Interfaces that were a device until another one got its name.
+    pub(super) left: BTreeMap<String, BTreeSet<u32>>,
     /// Devices whose guard is of this controller, by the program's id.
     pub(super) guards: BTreeMap<String, u32>,
     /// Links and guards of this controller, by their pins.

@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{maps::MapData, programs::loaded_programs};
+use aya::{
+    maps::{MapData, MapInfo},
+    programs::loaded_programs,
+};
 
 use super::{
     Attached, DatapathError, foreign, interface,
@@ -37,6 +40,8 @@ pub struct On {
     pub mode: Attached,
     /// What it judges by; `None`: its maps are not pinned here any more.
     pub rules: Option<Rules>,
+    /// Whether it is a program of kordon's at all: somebody may have replaced it.
+    pub is_ours: bool,
 }
 
 /// Maps of one layout version and tier.
@@ -86,7 +91,9 @@ pub fn look(root: &Path) -> Result<Left, DatapathError> {
         let mut used = on.filter_map(|on| on.rules.as_ref());
         used.any(|used| used.folder == folder.folder)
     };
-    let unused = rules.iter().filter(|folder| !is_used(folder));
+    // Where a program is not known, what it uses is not.
+    let is_known = links.iter().all(|link| link.on.is_ok());
+    let unused = rules.iter().filter(|folder| is_known && !is_used(folder));
     let unused = unused.map(|folder| folder.folder.clone()).collect();
     Ok(Left { links, unused })
 }
@@ -144,11 +151,19 @@ fn program_of(pin: &Path, rules: &[Rules]) -> Result<Option<On>, String> {
     let used = program.and_then(|program| program.map_ids().ok()?);
     let used = used.unwrap_or_default();
     let rules = rules.iter().find(|rules| used.contains(&rules.generations));
+    let is_ours = rules.is_some() || used.iter().any(|id| is_named(*id, "GENERATIONS"));
     Ok(Some(On {
         interface: found.name,
         mode,
         rules: rules.cloned(),
+        is_ours,
     }))
+}
+
+/// Whether a map has this name.
+fn is_named(id: u32, name: &str) -> bool {
+    let found = MapInfo::from_id(id);
+    found.is_ok_and(|map| map.name_as_str() == Some(name))
 }
 
 /// The maps of a folder; `None`: they are not there.

@@ -156,8 +156,10 @@ fn who_lost_its_name_is_in_the_notices() -> Result<()> {
     })?;
     namespace.ip("link del in\nlink set old2 name in")?;
     until("the other one is back", || {
-        let notices = notices()?;
-        Ok(notices.contains("`older`, which was `in`") && !notices.contains("`old2`"))
+        let (enforces, notices) = (controller.cli(&["status"])?, notices()?);
+        Ok(enforces["enforcing"] == true
+            && notices.contains("`older`, which was `in`")
+            && !notices.contains("`old2`"))
     })?;
     // It has the name again, and the other one never had it for long.
     namespace.ip("link set in name new2\nlink set older name in")?;

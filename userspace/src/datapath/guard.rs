@@ -281,7 +281,7 @@ impl Datapath {
             .program_mut("guard")
             .ok_or_else(|| DatapathError::new(what(), "it is not in the object"))?;
         let program: &mut SchedClassifier = program.try_into().map_err(|e| text(what(), &e))?;
-        refused::loaded(&what(), which, program.load())?;
+        refused::loaded(&what(), which, || program.load())?;
         let info = program.info().map_err(|e| text(what(), &e))?;
         let used = info.map_ids().map_err(|e| text(what(), &e))?;
         if !uses(&used.unwrap_or_default(), &self.counters) {

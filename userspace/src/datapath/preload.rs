@@ -48,7 +48,8 @@ pub(super) fn live_program(
         .map_pin_path("PLANES", folder.join("planes"))
         .load(programs::object(tier))
         .map_err(|e| DatapathError::new("load the maps", chain(&e)))?;
-    refused::loaded(what, which, program(&mut ebpf)?.load())?;
+    let program = program(&mut ebpf)?;
+    refused::loaded(what, which, || program.load())?;
     Ok(ebpf)
 }
 

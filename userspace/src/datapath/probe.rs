@@ -66,7 +66,8 @@ impl Prober {
             )),
         };
         let (probe, planes) = (mapped("PROBE")?, mapped("PLANES")?);
-        refused::loaded(what, which, program(&mut ebpf)?.load())?;
+        let program = program(&mut ebpf)?;
+        refused::loaded(what, which, || program.load())?;
         Ok(Self {
             ebpf,
             probe,

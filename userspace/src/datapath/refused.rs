@@ -43,15 +43,27 @@ pub(super) fn check(what: &str, which: Which) -> Result<(), DatapathError> {
     }
 }
 
-/// Takes what came of loading a program.
+/// A verifier that a signal interrupts gives up, and may be asked again; so often.
+const AGAIN: usize = 5;
+
+/// Loads a program.
 ///
 /// # Errors
-/// When the kernel refused it.
+/// When the kernel refuses it.
 pub(super) fn loaded(
     what: &str,
     which: Which,
-    result: Result<(), ProgramError>,
+    mut load: impl FnMut() -> Result<(), ProgramError>,
 ) -> Result<(), DatapathError> {
+    let mut result = load();
+    for _ in 1..AGAIN {
+        match &result {
+            Err(ProgramError::LoadError { io_error, .. }) if is_interrupted(io_error) => {
+                result = load();
+            }
+            _ => break,
+        }
+    }
     let Err(error) = result else {
         return Ok(());
     };
@@ -75,6 +87,12 @@ pub(super) fn loaded(
         }
         error => Err(DatapathError::new(what, chain(error))),
     }
+}
+
+/// Whether a signal came meanwhile.
+fn is_interrupted(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, WouldBlock};
+    matches!(error.kind(), Interrupted | WouldBlock)
 }
 
 /// Whether the verifier has come to an end. One that was interrupted, or had no memory, leaves
@@ -115,6 +133,7 @@ mod tests {
         compile::table::Tier,
         datapath::{probe::program, programs},
     };
+    use aya_obj::VerifierLog;
 
     #[test]
     fn the_reason_is_found() {
@@ -139,6 +158,26 @@ mod tests {
         }
         for code in [libc::EACCES, libc::EINVAL, libc::E2BIG] {
             assert!(is_final(&io::Error::from_raw_os_error(code)), "{code}");
+        }
+    }
+
+    #[test]
+    fn who_is_interrupted_is_asked_again() {
+        for (interruptions, is_loaded) in [(0, true), (4, true), (5, false)] {
+            let mut calls = 0;
+            let load = || {
+                calls += 1;
+                if calls > interruptions {
+                    return Ok(());
+                }
+                Err(ProgramError::LoadError {
+                    io_error: io::Error::from_raw_os_error(libc::EAGAIN),
+                    verifier_log: VerifierLog::new(String::new()),
+                })
+            };
+            let loaded = loaded("load it", ("interrupted", 0, 0), load);
+            assert_eq!(loaded.is_ok(), is_loaded, "{interruptions}: {loaded:?}");
+            assert_eq!(calls, AGAIN.min(interruptions + 1));
         }
     }
 
@@ -171,7 +210,7 @@ mod tests {
             .expect("the maps are those of a good program");
         let program = program(&mut ebpf).expect("it is there");
         check("load it", which).expect("nobody asked yet");
-        let said = loaded("load it", which, program.load()).expect_err("no kernel takes it");
+        let said = loaded("load it", which, || program.load()).expect_err("no kernel takes it");
         let said = said.to_string();
         println!("{said}");
         assert!(said.starts_with("cannot load it: Linux "), "{said}");

@@ -294,7 +294,8 @@ fn a_hundred_thousand_changes_in_place() -> Result<()> {
         took.push(done.map_err(|e| e.context(format!("change {number}")))?);
     }
     took.sort_unstable();
-    ensure!(live.tables < 5, "{} tables", live.tables);
+    // The small extract's table, which grows by more than its own size, is made anew more often.
+    ensure!(live.tables < 10, "{} tables", live.tables);
     println!(
         "{changes} changes in place: median {:?}, 99 of 100 within {:?}, worst {:?}, all {:?}; {} tables",
         took[took.len() / 2],

@@ -234,18 +234,24 @@ fn server(
 
 /// Says `request`, and gives all that comes back until the server ends it.
 fn exchange(address: SocketAddr, request: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    rest(&mut stream)
+    try_exchange(address, request).unwrap()
+}
+
+fn try_exchange(address: SocketAddr, request: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(request.as_bytes())?;
+    try_rest(&mut stream)
 }
 
 fn rest(stream: &mut TcpStream) -> String {
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
+    try_rest(stream).unwrap()
+}
+
+fn try_rest(stream: &mut TcpStream) -> std::io::Result<String> {
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 fn ask(address: SocketAddr, method: &str, path: &str) -> String {
@@ -323,10 +329,18 @@ const QUESTION: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
 /// A scrape, which no other client may delay.
 fn at_once(address: SocketAddr) {
     let start = Instant::now();
-    let page = ask(address, "GET", "/metrics");
-    assert!(page.starts_with("HTTP/1.1 200"), "{:.80}", page);
-    let took = start.elapsed();
-    assert!(took < Duration::from_secs(4), "{took:?}");
+    let request = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    loop {
+        let page = try_exchange(address, request);
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(4), "{took:?}: {page:.80?}");
+        match page {
+            Ok(page) if page.starts_with("HTTP/1.1 200") => return,
+            Ok(page) if !page.is_empty() => panic!("{page:.80}"),
+            // Who comes while all that a small room has are being served is turned away.
+            _ => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
 }
 
 #[test]

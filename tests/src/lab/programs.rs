@@ -205,6 +205,16 @@ impl Arrivals {
     }
 }
 
+/// The program of a [`Witness`], loaded.
+fn witness(bpf: &mut Ebpf) -> Result<&mut Xdp> {
+    let program: &mut Xdp = bpf
+        .program_mut("witness")
+        .context("no program `witness`")?
+        .try_into()?;
+    program.load().context("cannot load `witness`")?;
+    Ok(program)
+}
+
 /// An XDP program in kordon's place that says which tags it sees. Taken off on drop.
 #[derive(Debug)]
 pub struct Witness {
@@ -220,12 +230,7 @@ impl Witness {
     pub fn attach(namespace: &Namespace, device: &str) -> Result<Self> {
         let bpf = namespace.run(|| {
             let mut bpf = load()?;
-            let program: &mut Xdp = bpf
-                .program_mut("witness")
-                .context("no program `witness`")?
-                .try_into()?;
-            program.load().context("cannot load `witness`")?;
-            program
+            witness(&mut bpf)?
                 .attach(device, XdpMode::Driver)
                 .with_context(|| format!("cannot attach `witness` to device `{device}`"))?;
             Ok(bpf)
@@ -240,11 +245,7 @@ impl Witness {
     /// If there is no such link, or the kernel refuses.
     pub fn replace(pin: &Path) -> Result<()> {
         let mut bpf = load()?;
-        let program: &mut Xdp = bpf
-            .program_mut("witness")
-            .context("no program `witness`")?
-            .try_into()?;
-        program.load().context("cannot load `witness`")?;
+        let program = witness(&mut bpf)?;
         let link = FdLink::from(PinnedLink::from_pin(pin)?);
         let id = program.attach_to_link(XdpLink::try_from(link)?)?;
         // The pin keeps it.

@@ -60,6 +60,7 @@ struct Candidate {
 }
 
 /// The policy that is live.
+#[derive(Clone)]
 pub(super) struct Live {
     pub(super) policy: Arc<Policy>,
     pub(super) hash: [u8; 32],

@@ -78,12 +78,7 @@ use tokio::{
 };
 
 use self::{
-    core::Core,
-    network::Network,
-    notify::notify,
-    owner::{END, Owner},
-    refusal::Refusal,
-    start::Later,
+    core::Core, network::Network, notify::notify, owner::Owner, refusal::Refusal, start::Later,
     turns::Turns,
 };
 pub(crate) use self::{
@@ -300,8 +295,8 @@ async fn end(owner: &Owner) -> Option<bool> {
     let (longest, least) = LONGEST_CHANGE;
     let elapsed = owner.busy().map_or(Duration::ZERO, |busy| busy.elapsed());
     let wait = longest.saturating_sub(elapsed).max(least);
-    timeout(wait, owner.no_more()).await.ok()?.ok()?;
-    let kept = owner.request(END, |core| {
+    timeout(wait, owner.last(|_| ())).await.ok()?.ok()?;
+    let kept = owner.last(|core| {
         core.keep_bgp();
         core.detached
     });

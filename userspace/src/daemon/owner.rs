@@ -28,14 +28,13 @@ use super::{
 /// Jobs that wait; whoever brings more waits before that.
 const WAITING: usize = 64;
 
-/// What belongs to the end of the daemon is called so.
-pub(super) const END: &str = "the end";
-
 /// What a job leaves to be done once readers have the new view: its answer.
 type Deliver = Box<dyn FnOnce() + Send>;
 
 struct Job {
     what: String,
+    /// It belongs to the end of the daemon.
+    is_last: bool,
     work: Box<dyn FnOnce(&mut Core) -> Deliver + Send>,
 }
 
@@ -138,14 +137,23 @@ impl Owner {
         answer.await.map_err(|_| failed())
     }
 
-    /// Waits for the job that is under way; those that wait are not begun any more, and
-    /// whoever asked for them hears that.
+    /// As [`Self::request`], for the end of the daemon: after the job that is under way. Those
+    /// that wait are not begun any more, and whoever asked for them hears that.
     ///
     /// # Errors
-    /// When the thread is gone.
-    pub(super) async fn no_more(&self) -> Result<(), Refusal> {
+    /// When it panics.
+    pub(super) async fn last<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Core) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
         self.shown.ends.store(true, SeqCst);
-        self.request(END, |_| ()).await
+        let (job, answer) = job("the end", work);
+        let job = Job {
+            is_last: true,
+            ..job
+        };
+        self.jobs.send(job).await.map_err(|_| failed())?;
+        answer.await.map_err(|_| failed())
     }
 
     /// What time brings. What is counted [`SETTLING`] ahead leaves the core free until then.
@@ -208,6 +216,7 @@ fn job<T: Send + 'static>(
     };
     let job = Job {
         what: what.to_owned(),
+        is_last: false,
         work: Box::new(work),
     };
     (job, answer)
@@ -215,8 +224,13 @@ fn job<T: Send + 'static>(
 
 /// Does the jobs, until nobody can bring any.
 fn work(mut core: Core, mut queue: mpsc::Receiver<Job>, shown: &Shown) -> Core {
-    while let Some(Job { what, work }) = queue.blocking_recv() {
-        if shown.ends.load(SeqCst) && what != END {
+    while let Some(Job {
+        what,
+        is_last,
+        work,
+    }) = queue.blocking_recv()
+    {
+        if shown.ends.load(SeqCst) && !is_last {
             continue;
         }
         *lock(&shown.busy) = Some(Busy {

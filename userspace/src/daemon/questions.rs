@@ -6,12 +6,8 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::{
-    journal::By,
-    owner::Owner,
-    received::Received,
-    refusal::Refusal,
-    updates,
-    view::{LivePolicy, View},
+    core::Live, journal::By, owner::Owner, received::Received, refusal::Refusal, updates,
+    view::View,
 };
 use crate::{
     control::{protocol::Request, server::Call},
@@ -101,7 +97,7 @@ fn address(query: &str) -> Option<IpAddr> {
 
 /// A verdict, and why it is that.
 fn explained(view: &View, query: &ExplainQuery) -> Result<Value, Refusal> {
-    let Some(LivePolicy {
+    let Some(Live {
         policy,
         environment,
         ..

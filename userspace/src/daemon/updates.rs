@@ -70,7 +70,6 @@ pub(super) struct Updates {
 }
 
 /// What readers get of it.
-#[derive(Clone)]
 pub(super) struct Updated {
     pub(super) status: Value,
     pub(super) concerns: Vec<(&'static str, bool)>,
@@ -79,6 +78,8 @@ pub(super) struct Updated {
     /// Whether one waits.
     held: bool,
     pub(super) confirmed: Option<Timestamp>,
+    not_before: HashMap<String, Timestamp>,
+    in_a_row: u32,
     turn: Arc<Mutex<()>>,
     fetching: Arc<Mutex<()>>,
     progress: Arc<Progress>,
@@ -157,6 +158,8 @@ impl Updates {
             ],
             held: self.held.is_some(),
             confirmed: self.confirmed,
+            not_before: self.not_before.clone(),
+            in_a_row: self.in_a_row,
             turn: Arc::clone(&self.turn),
             fetching: Arc::clone(&self.fetching),
             progress: Arc::clone(&self.progress),
@@ -343,28 +346,22 @@ pub(super) fn has_sources(config: &Config) -> Result<(), Refusal> {
 }
 
 fn read_again(owner: &Owner, by: &By, accept: bool) -> Result<Value, Stopped> {
-    let (config, folder, progress) = {
-        let view = owner.view();
-        let progress = Arc::clone(&view.updates.progress);
-        (Arc::clone(&view.config), view.state.sources(), progress)
-    };
-    let not_before = owner.ask("a look at the sources", |core| {
-        core.updates.not_before.clone()
-    })?;
+    let view = owner.view();
+    let (config, folder, progress) = (&view.config, view.state.sources(), &view.updates.progress);
     let remotes = &config.updates.remotes;
-    has_sources(&config)?;
+    has_sources(config)?;
     progress.clear();
     let by_clock = by.command == BY_CLOCK;
     let mut downloads = Vec::new();
     let mut failures = Vec::new();
     for remote in remotes {
-        let wait = unwelcome(&not_before, remote);
+        let wait = unwelcome(&view.updates.not_before, remote);
         if by_clock && wait > Duration::ZERO {
             downloads.push(Download::none(remote, &folder));
             failures.push(fetch::FetchError::not_yet(remote, wait));
             continue;
         }
-        let (download, failure) = Download::of(remote, &folder, &config, by_clock, &progress)?;
+        let (download, failure) = Download::of(remote, &folder, config, by_clock, progress)?;
         let wait = failure.as_ref().and_then(fetch::FetchError::wait);
         let (url, until) = (
             remote.url.to_string(),
@@ -396,7 +393,7 @@ fn read_again(owner: &Owner, by: &By, accept: bool) -> Result<Value, Stopped> {
         tracing::info!("the sources of the ASN database have not changed");
         return Ok(json!({ "changed": false }));
     }
-    let result = in_turn(owner, || made(owner, &config, downloads, by, accept))?;
+    let result = in_turn(owner, || made(owner, config, downloads, by, accept))?;
     if let Some(first) = failures.first() {
         // The rest is live; this one is not.
         let message = format!("the other sources are live, but {first}");
@@ -465,20 +462,14 @@ pub(super) fn next_due(owner: &Owner) -> Option<Duration> {
     let view = owner.view();
     let folder = view.state.sources();
     let remotes = &view.config.updates.remotes;
-    let (not_before, in_a_row) = owner
-        .ask("a look at the sources", |core| {
-            let updates = &core.updates;
-            (updates.not_before.clone(), updates.in_a_row)
-        })
-        .ok()?;
     let wait = |remote: &Remote| {
         let due = until_due(&Slot::of(&folder, remote), remote);
-        due.max(unwelcome(&not_before, remote))
+        due.max(unwelcome(&view.updates.not_before, remote))
     };
     let due = remotes.iter().map(wait).min()?;
     let shortest = remotes.iter().map(|remote| remote.every).min()?;
     // What failed or is held back is asked for again sooner than usual, but ever later.
-    let again = match in_a_row {
+    let again = match view.updates.in_a_row {
         0 => Duration::ZERO,
         n => shortest.min(AGAIN * 2_u32.pow(n.min(10) - 1)),
     };

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::{
     bgp::Bgp,
-    core::{Applies, Core},
+    core::{Applies, Core, Live},
     database::Database,
     interfaces::Device,
     journal::Entry,
@@ -20,14 +20,12 @@ use super::{
     updates::Updated,
 };
 use crate::{
-    compile::generation::Environment,
     config::{Config, Interface, mode_word},
     datapath::{Attached, guard::Hook, reader::Reader},
     policy::{Overlay, Policy},
 };
 
 /// See the module.
-#[derive(Clone)]
 pub(super) struct View {
     /// When interfaces were looked after last.
     pub(super) looked: Instant,
@@ -36,7 +34,7 @@ pub(super) struct View {
     pub(super) reader: Reader,
     /// Number of the live generation.
     pub(super) generation: Option<u64>,
-    pub(super) live: Option<LivePolicy>,
+    pub(super) live: Option<Live>,
     pub(super) record: Option<Arc<Record>>,
     pub(super) database: Database,
     pub(super) overlay: Arc<Overlay>,
@@ -67,16 +65,7 @@ pub(super) struct View {
     pub(super) started_at: Timestamp,
 }
 
-/// The policy that is live.
-#[derive(Clone)]
-pub(super) struct LivePolicy {
-    pub(super) policy: Arc<Policy>,
-    pub(super) hash: [u8; 32],
-    pub(super) environment: Arc<Environment>,
-}
-
 /// A configured interface.
-#[derive(Clone)]
 pub(super) struct Port {
     pub(super) config: Interface,
     pub(super) hook: Option<Hook>,
@@ -96,11 +85,7 @@ impl Core {
             state: Arc::clone(&self.state),
             reader: self.datapath.reader(),
             generation: self.datapath.live().map(|live| live.number),
-            live: self.live.as_ref().map(|live| LivePolicy {
-                policy: Arc::clone(&live.policy),
-                hash: live.hash,
-                environment: Arc::clone(&live.environment),
-            }),
+            live: self.live.clone(),
             record: self.record.clone(),
             database: self.database.clone(),
             overlay: Arc::clone(&self.overlay),

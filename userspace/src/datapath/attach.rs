@@ -1,7 +1,7 @@
 //! Programs on interfaces: pinned links, which keep them there without a controller, made,
 //! taken over and taken off.
 
-use std::os::fd::AsFd as _;
+use std::{collections::BTreeMap, os::fd::AsFd as _};
 
 use aya::programs::{
     links::{FdLink, PinnedLink},
@@ -79,7 +79,24 @@ impl Datapath {
     pub fn linked(&self, device: &str) -> Option<u32> {
         let links = self.links();
         let (port, _) = links.iter().find(|(_, name)| name == device)?;
-        let target = self.target(&self.pins.link(*port, device)).ok()?;
+        self.link_on(*port, device)
+    }
+
+    /// The same of all devices that have one.
+    pub(super) fn all_linked(&self) -> BTreeMap<String, u32> {
+        let mut all = BTreeMap::new();
+        // As in `linked`, the first of a name.
+        for (port, device) in self.links().into_iter().rev() {
+            match self.link_on(port, &device) {
+                Some(index) => all.insert(device, index),
+                None => all.remove(&device),
+            };
+        }
+        all
+    }
+
+    fn link_on(&self, port: u32, device: &str) -> Option<u32> {
+        let target = self.target(&self.pins.link(port, device)).ok()?;
         (target.interface != 0).then_some(target.interface)
     }
 

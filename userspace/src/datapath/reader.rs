@@ -35,11 +35,12 @@ impl Datapath {
     #[must_use]
     pub fn reader(&self) -> Reader {
         let attached = self.attached.iter();
+        let linked = self.all_linked();
         Reader {
             counters: Arc::clone(&self.counters),
             directory: Arc::clone(&self.directory),
             attached: attached
-                .map(|(device, id)| (device.clone(), (*id, self.linked(device))))
+                .map(|(device, id)| (device.clone(), (*id, linked.get(device).copied())))
                 .collect(),
             newest: Arc::clone(&self.newest),
         }

@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    asn::{AsnDb, model::AsnInfo},
+    asn::{AsnDb, Country, model::AsnInfo},
     diagnostic::quoted,
-    policy::{OverlayTarget, TargetError, model::Country, network},
+    policy::{OverlayTarget, TargetError, network},
 };
 
 /// Entries of each list of an answer, unless somebody asks for more or fewer.

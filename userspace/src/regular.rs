@@ -9,6 +9,8 @@ use std::{
     path::Path,
 };
 
+use memmap2::{Mmap, MmapOptions};
+
 /// What is there instead of a file.
 fn kind(found: FileType) -> &'static str {
     if found.is_dir() {
@@ -84,6 +86,18 @@ pub fn read_text(path: &Path) -> io::Result<String> {
             "stream did not contain valid UTF-8",
         )
     })
+}
+
+/// All of a regular file, without a copy, and at once: it is going to be read to its end. Only for
+/// files that nobody writes to, but replaces by renaming: one that is cut meanwhile ends the
+/// process (SIGBUS).
+///
+/// # Errors
+/// As [`open_with`], and where it cannot be mapped.
+pub fn map(path: &Path) -> io::Result<Mmap> {
+    let file = open(path)?;
+    // SAFETY: the mapping is private, and who may write the file replaces it instead.
+    unsafe { MmapOptions::new().populate().map_copy_read_only(&file) }
 }
 
 /// The same failure to write has the same words, whatever name the file had that is gone again.

@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, str::FromStr as _};
 
-use kordon::policy::model::Country;
+use kordon::asn::Country;
 
 /// A row: a range of addresses and what a source says of it.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@
 use std::{collections::VecDeque, io::Read as _, net::IpAddr, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
-use kordon::policy::model::Country;
+use kordon::asn::Country;
 use kordon_tests::reference::Table;
 
 /// A row: first and last address, and what the file says of them.

@@ -10,9 +10,9 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use super::country::Country;
 use super::model::{AsnDb, CountryRange, OriginRange};
 use super::range::{Address, prefix_count, push_cidrs};
-use crate::policy::model::Country;
 
 /// Who is looked at: what the sets of a policy name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

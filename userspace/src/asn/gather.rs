@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use super::Options;
+use super::country::Country;
 use super::flatten;
 use super::format::Format;
 use super::import::Shared;
@@ -13,7 +14,6 @@ use super::model::{Row, Source, Vrp};
 use super::range::{Address, CountryRow, exact_len};
 use super::text::Shape;
 use crate::diagnostic::Diagnostic;
-use crate::policy::model::Country;
 
 /// Warnings that are listed for one file; more are counted.
 const MAX_WARNINGS: usize = 20;

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::country::Country;
 use super::flatten::{self, Interner};
 use super::format::Format;
 use super::gather::{FORMATS, Gather, Located, Rows, whole_file};
@@ -15,7 +16,6 @@ use super::range::{Crowded, MAX_DEPTH};
 use super::source::{Input, Lines, SourceError};
 use super::{Options, mmdb, mrt, networks, vrps};
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::policy::model::Country;
 
 /// Organisations and ASNs that files may name; the registries have a tenth.
 const MAX_FACTS: usize = 4_000_000;

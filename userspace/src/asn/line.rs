@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 
+use super::country::Country;
 use super::format::Format;
-use crate::policy::model::Country;
 
 /// Addresses of a row; v4-mapped ones are IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,12 +10,12 @@ mod data;
 use std::collections::HashMap;
 
 use self::data::{Data, Wanted};
+use super::country::Country;
 use super::format::Format;
 use super::gather::{Gather, whole_file};
 use super::import::Shared;
 use super::line::{self, Addresses, What, as_number};
 use crate::diagnostic::Diagnostic;
-use crate::policy::model::Country;
 
 const MARKER: &[u8] = b"\xab\xcd\xefMaxMind.com";
 

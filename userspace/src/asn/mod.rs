@@ -15,6 +15,7 @@
 
 pub mod bundle;
 mod columns;
+mod country;
 pub mod diff;
 mod document;
 pub mod evidence;
@@ -42,6 +43,7 @@ mod vrps;
 
 use std::path::PathBuf;
 
+pub use country::Country;
 pub use diff::{Difference, Watched, compare};
 pub use evidence::{Evidence, Rpki};
 pub use gate::{Concern, judge, left_out};

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::policy::model::Country;
+use super::country::Country;
 
 /// Index into [`AsnDb::origins`].
 pub type OriginsId = u32;

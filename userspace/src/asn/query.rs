@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
+use super::country::Country;
 use super::model::{AsnDb, AsnInfo, CountryRange, OriginRange, OriginsId, Row, Source};
 use super::range::{Address, largest_around, prefix_count, push_cidrs};
-use crate::policy::model::Country;
 
 /// What is known of one address. Serialises to the fields of `kordon lookup --json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

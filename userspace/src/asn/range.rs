@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::country::Country;
 use super::model::Row;
-use crate::policy::model::Country;
 
 /// An address as an integer in host order.
 pub(crate) trait Address: Copy + Ord + std::hash::Hash + std::fmt::Debug {

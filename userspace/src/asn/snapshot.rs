@@ -29,8 +29,9 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use memmap2::Mmap;
+
 use super::model::AsnDb;
-use crate::datapath::system::MappedFile;
 use crate::regular;
 
 /// First bytes of a snapshot.
@@ -201,7 +202,7 @@ fn keep_previous(path: &Path, link: &Path) -> Result<(), SnapshotError> {
 /// A snapshot whose bytes have not been looked at.
 pub struct Opened {
     path: PathBuf,
-    bytes: MappedFile,
+    bytes: Mmap,
 }
 
 /// A snapshot that is as it was written.
@@ -213,9 +214,7 @@ pub struct Verified(Opened);
 ///
 /// When it cannot be opened, or is no file.
 pub fn open(path: &Path) -> Result<Opened, SnapshotError> {
-    let bytes = regular::open(path)
-        .and_then(|file| MappedFile::of(&file))
-        .map_err(io_error("read", path))?;
+    let bytes = regular::map(path).map_err(io_error("read", path))?;
     Ok(Opened {
         path: path.to_owned(),
         bytes,
@@ -229,7 +228,7 @@ impl Opened {
     ///
     /// When it is not whole, not as it was written, or not of this version.
     pub fn verify(self) -> Result<Verified, SnapshotError> {
-        body(self.bytes.bytes(), &self.path)?;
+        body(&self.bytes, &self.path)?;
         Ok(Verified(self))
     }
 }
@@ -242,7 +241,7 @@ impl Verified {
     /// When what is in it is not what [`save`] writes.
     pub fn database(self) -> Result<AsnDb, SnapshotError> {
         let Self(Opened { path, bytes }) = self;
-        parsed(&bytes.bytes()[HEADER..], &path)
+        parsed(&bytes[HEADER..], &path)
     }
 }
 

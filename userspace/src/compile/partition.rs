@@ -18,8 +18,11 @@ use thiserror::Error;
 
 use super::joined;
 use crate::{
-    asn::model::{AsnDb, CountryRange, OriginRange, OriginsId},
-    policy::model::{Country, Policy, Set, SetId, Target},
+    asn::{
+        Country,
+        model::{AsnDb, CountryRange, OriginRange, OriginsId},
+    },
+    policy::model::{Policy, Set, SetId, Target},
 };
 
 mod inputs;

@@ -13,11 +13,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::{bgp::Bgp, fetched::Slot, operations::hex, refusal::in_words, state::StateDir};
 use crate::{
-    asn::{self, AsnDb, Info},
+    asn::{self, AsnDb, Country, Info},
     bmp::feed::Feed,
     config::Config,
     diagnostic::quoted,
-    policy::model::Country,
 };
 
 /// A database, and what it is known by.

@@ -1,18 +1,16 @@
 //! `bpf(2)` where aya has no call for it: slots of an array of maps (aya tells
 //! inner maps apart by Rust types, of which ours have none), reading many counters
-//! with one call, where a link is, and taking it off at once. And the two other calls that no
-//! safe library makes: a file as memory, and what `ethtool` asks.
+//! with one call, where a link is, and taking it off at once. And the other call that no
+//! safe library makes: what `ethtool` asks.
 
 use std::{
     ffi::CString,
-    fs::File,
     io,
     os::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
         unix::ffi::OsStrExt as _,
     },
     path::{Path, PathBuf},
-    ptr::NonNull,
 };
 
 use aya::maps::MapData;
@@ -405,75 +403,4 @@ pub unsafe fn ethtool(device: &str, words: &mut [u32]) -> io::Result<()> {
     // both live longer than the call.
     unsafe { siocethtool(socket.as_raw_fd(), &raw mut request) }?;
     Ok(())
-}
-
-/// A file's bytes without a copy of them.
-#[derive(Debug)]
-pub struct MappedFile {
-    /// `None`: the file is empty, which cannot be mapped.
-    start: Option<NonNull<u8>>,
-    length: usize,
-}
-
-// SAFETY: the mapping is private and belongs to this value alone; it is only read.
-unsafe impl Send for MappedFile {}
-
-impl MappedFile {
-    /// Maps a file that nobody writes to while it is mapped: one that is replaced by
-    /// renaming. One that is cut meanwhile ends the process (SIGBUS).
-    ///
-    /// # Errors
-    /// When it is no regular file, or the kernel refuses.
-    pub fn of(file: &File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::other("it is no regular file"));
-        }
-        let length = usize::try_from(metadata.len()).map_err(io::Error::other)?;
-        if length == 0 {
-            return Ok(Self {
-                start: None,
-                length,
-            });
-        }
-        // SAFETY: a fresh private mapping, read-only, of a file that is as long.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                length,
-                libc::PROT_READ,
-                // All of it is read at once: pages come in one go.
-                libc::MAP_PRIVATE | libc::MAP_POPULATE,
-                file.as_raw_fd(),
-                0,
-            )
-        };
-        match NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED) {
-            Some(start) => Ok(Self {
-                start: Some(start),
-                length,
-            }),
-            None => Err(io::Error::last_os_error()),
-        }
-    }
-
-    /// What the file holds.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        match self.start {
-            // SAFETY: the mapping has this length, and lives as long as `self`; who
-            // may write the file replaces it instead.
-            Some(start) => unsafe { std::slice::from_raw_parts(start.as_ptr(), self.length) },
-            None => &[],
-        }
-    }
-}
-
-impl Drop for MappedFile {
-    fn drop(&mut self) {
-        if let Some(start) = self.start {
-            // SAFETY: it was mapped with this length, and nothing borrows from it.
-            unsafe { libc::munmap(start.as_ptr().cast(), self.length) };
-        }
-    }
 }

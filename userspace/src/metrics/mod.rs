@@ -15,7 +15,7 @@ use std::{collections::HashMap, time::Duration};
 use kordon_ebpf::layout::{Action, Counter};
 
 pub use self::{asns::Shown, render::render, serve::serve};
-use crate::{compile::directory::Identity, policy::model::Country};
+use crate::{asn::Country, compile::directory::Identity};
 
 /// Everything that a page is made of.
 #[derive(Clone, Debug, Default)]

@@ -7,13 +7,12 @@ use ipnet::IpNet;
 use kordon_ebpf::layout::Action;
 
 use super::Places;
-use super::model::{
-    Country, Policy, Proto, Record, Rule, Set, Sources, Target, Tunnels, VlanMatch, ZoneId,
-};
+use super::model::{Policy, Proto, Record, Rule, Set, Sources, Target, Tunnels, VlanMatch, ZoneId};
 use super::rules::{RulePlaces, proto_text};
 use super::sets::SetPlaces;
 use super::text::Report;
 use super::values::{self, MULTICAST, PRIVATE};
+use crate::asn::Country;
 use crate::asn::model::AsnDb;
 use crate::diagnostic::quoted;
 

@@ -9,7 +9,6 @@
 //! touch files. Nothing here knows of BPF.
 
 mod bundle;
-mod countries;
 mod entries;
 mod hash;
 mod lint;

@@ -10,29 +10,7 @@ use ipnet::{IpNet, Ipv6Net};
 use jiff::Timestamp;
 use kordon_ebpf::layout::Action;
 
-/// An ISO 3166 alpha-2 code, upper case ASCII.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Country(pub [u8; 2]);
-
-impl std::fmt::Display for Country {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(std::str::from_utf8(&self.0).unwrap_or("??"))
-    }
-}
-
-impl std::str::FromStr for Country {
-    type Err = ();
-
-    /// Two ASCII letters, any case.
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text.as_bytes() {
-            [a, b] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() => {
-                Ok(Self([a.to_ascii_uppercase(), b.to_ascii_uppercase()]))
-            }
-            _ => Err(()),
-        }
-    }
-}
+use crate::asn::Country;
 
 /// Index into [`Policy::zones`].
 pub type ZoneId = usize;

@@ -13,10 +13,11 @@ use jiff::Timestamp;
 use kordon_ebpf::layout::Action;
 use toml::de::DeTable;
 
-use super::model::{Country, Policy, Rule, Set, Target};
+use super::model::{Policy, Rule, Set, Target};
 use super::rules::zone_id;
 use super::text::{Problem, Report, Value};
 use super::values::{self, AsnOrPrefix};
+use crate::asn::Country;
 use crate::diagnostic::{Diagnostic, Diagnostics, quoted};
 
 /// How the names of overlay rules start; rules of the file cannot.

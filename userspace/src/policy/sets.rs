@@ -7,9 +7,10 @@ use toml::de::DeTable;
 
 use super::bundle::Bundle;
 use super::lists;
-use super::model::{Country, OrgAsns, Set};
+use super::model::{OrgAsns, Set};
 use super::text::{Report, Span, Value};
 use super::values::{self, AsnOrPrefix};
+use crate::asn::Country;
 use crate::asn::{AsnDb, OrgError};
 use crate::diagnostic::{Diagnostics, did_you_mean, quoted};
 

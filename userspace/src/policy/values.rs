@@ -7,9 +7,9 @@ use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv6Net};
 
-use super::countries;
-use super::model::{Country, VlanMatch};
+use super::model::VlanMatch;
 use super::text::Problem;
+use crate::asn::Country;
 use crate::diagnostic::quoted;
 
 /// An address, or a network in the notation with a length. Zeros in front are refused
@@ -221,12 +221,12 @@ pub(super) fn country(text: &str) -> Result<Country, Problem> {
             "write the two letters of ISO 3166, as in `\"RU\"`",
         ));
     };
-    if countries::known(country) {
+    if country.exists() {
         return Ok(country);
     }
     Err(Problem::new(
         format!("{} is not a country code", quoted(text)),
-        match countries::meant(country) {
+        match country.meant() {
             Some(meant) => format!("did you mean `\"{meant}\"`"),
             None => "write the two letters of ISO 3166, as in `\"RU\"`".to_owned(),
         },

@@ -7,7 +7,7 @@ use std::{slice::ChunksExact, thread};
 use super::super::model::{
     AsnDb, AsnInfo, Combine, CountryRange, Org, OriginRange, Row, Source, Vrp,
 };
-use crate::policy::model::Country;
+use crate::asn::Country;
 
 /// An integer in the file.
 trait Field: Sized + Copy {

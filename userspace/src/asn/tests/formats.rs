@@ -1,7 +1,7 @@
 //! Every text format, in rows as its publisher writes them.
 
 use super::*;
-use crate::policy::model::Country;
+use crate::asn::Country;
 
 const PFX2AS: &str = "1.0.0.0\t24\t13335\n1.0.4.0\t22\t38803_56203\n2001:db8::\t32\t1,2\n";
 const RISWHOIS: &str = "% RIPE RIS dump\n%\n\n13335\t1.0.0.0/24\t370\n{1,2}\t1.0.4.0/22\t300\n\

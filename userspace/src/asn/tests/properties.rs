@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::super::line;
 use super::super::source::Input;
 use super::*;
-use crate::policy::model::Country;
+use crate::asn::Country;
 
 /// A row as the test made it: source, start, end, ASN or country.
 type Made<T> = (usize, u128, u128, T);

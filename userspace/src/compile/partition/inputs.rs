@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
-use crate::policy::model::{Country, Policy};
+use crate::asn::Country;
+use crate::policy::model::Policy;
 
 /// Raised when the same inputs are cut in another way.
 const KEY_VERSION: u8 = 1;

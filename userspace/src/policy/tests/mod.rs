@@ -10,8 +10,8 @@ mod random;
 use std::fmt::Write;
 
 use super::*;
+use crate::asn::Country;
 use crate::asn::model::{AsnDb, AsnInfo, CountryRange, OriginRange};
-use crate::policy::model::Country;
 
 /// 2026-06-01, for `until`.
 pub(super) fn context<'a>(db: Option<&'a AsnDb>) -> Context<'a> {

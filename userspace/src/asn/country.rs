@@ -1,7 +1,29 @@
-//! Which two letters are a country: ISO 3166-1 alpha-2, and what the regional
-//! Internet registries use beside it.
+//! Countries, as the registries and policies name them: two letters. Which letters are a country:
+//! ISO 3166-1 alpha-2, and what the regional Internet registries use beside it.
 
-use super::model::Country;
+/// An ISO 3166 alpha-2 code, upper case ASCII.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Country(pub [u8; 2]);
+
+impl std::fmt::Display for Country {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(std::str::from_utf8(&self.0).unwrap_or("??"))
+    }
+}
+
+impl std::str::FromStr for Country {
+    type Err = ();
+
+    /// Two ASCII letters, any case.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text.as_bytes() {
+            [a, b] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() => {
+                Ok(Self([a.to_ascii_uppercase(), b.to_ascii_uppercase()]))
+            }
+            _ => Err(()),
+        }
+    }
+}
 
 /// ISO 3166-1 alpha-2, sorted; with `AP`, `EU` and `XK`, which stand in the
 /// registries' files.
@@ -24,18 +46,20 @@ const MEANT: [(&[u8; 2], &str); 5] = [
     (b"TP", "TL"),
 ];
 
-pub(super) fn known(country: Country) -> bool {
-    CODES
-        .as_bytes()
-        .chunks(3)
-        .any(|code| code[..2] == country.0)
-}
+impl Country {
+    /// Whether there is one with these letters.
+    #[must_use]
+    pub fn exists(self) -> bool {
+        let mut codes = CODES.as_bytes().chunks(3);
+        codes.any(|code| code[..2] == self.0)
+    }
 
-pub(super) fn meant(country: Country) -> Option<&'static str> {
-    MEANT
-        .iter()
-        .find(|(written, _)| **written == country.0)
-        .map(|(_, meant)| *meant)
+    /// What people mean who write letters that are no country, as `UK`.
+    #[must_use]
+    pub fn meant(self) -> Option<&'static str> {
+        let mut meant = MEANT.iter();
+        meant.find_map(|(written, meant)| (**written == self.0).then_some(*meant))
+    }
 }
 
 #[cfg(test)]

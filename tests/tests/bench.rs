@@ -73,11 +73,14 @@ fn required() -> HashMap<&'static str, Vec<String>> {
         ("scale", scale),
         ("build", words(build)),
         ("memory", words(memory)),
+        ("touched", words("no-zone options/ipv6/drop/random/lines")),
     ])
 }
 
 /// The names of a row's fields, in order.
-const FIELDS: [&str; 7] = ["group", "case", "unit", "median", "min", "max", "runs"];
+const FIELDS: [&str; 8] = [
+    "group", "case", "unit", "median", "mean", "min", "max", "runs",
+];
 
 #[test]
 fn every_case_can_be_measured() -> Result<()> {

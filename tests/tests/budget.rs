@@ -1,10 +1,15 @@
-//! What the programs may cost: instructions, and what the verifier has to follow. Nobody
-//! notices a few more, so growth is a decision: it fails here first.
+//! What the programs may cost: instructions, what the verifier has to follow, and what a
+//! packet takes. Nobody notices a few more, so growth is a decision: it fails here first.
 
-use anyhow::Result;
+use std::collections::HashMap;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
 use kordon::compile::table::Tier;
 use kordon_ebpf::layout::{mode, trace};
 use kordon_tests::budget::{Cost, cost};
+use kordon_tests::data;
+use serde_json::Value;
 
 /// All tiers have the same code; only bounds and offsets differ.
 const BUDGET: Cost = Cost {
@@ -51,6 +56,73 @@ fn programs_keep_to_their_budget() -> Result<()> {
         over.is_empty(),
         "the program has grown:\n{}\nLook at the hot path first (`llvm-objdump -d` of the object, \
          `cargo xtask bench packet`); if it is worth it, raise the budget in this file and say why",
+        over.join("\n")
+    );
+    Ok(())
+}
+
+/// What a packet may take in the mean, over random destinations: instructions of the
+/// program, and cache lines of tables and counters; with the Internet's real table, and with
+/// the one that is drawn like it. See group `touched` in docs/benchmarks.md.
+///
+/// Of lines: number and port, VID, zone and two counters are five (of no zone three), the
+/// leaf of a plane two or more, the origin of a drop one or more and its page. Each one more
+/// is a miss that a packet waits for.
+const PACKETS: [(&str, [(f64, f64); 2]); 9] = [
+    ("no-zone", [(85.0, 3.0), (85.0, 3.0)]),
+    ("ipv4/pass/random", [(190.0, 7.0), (190.1, 7.01)]),
+    ("ipv4/drop/random", [(280.8, 9.7), (282.2, 9.96)]),
+    ("ipv6/pass/random", [(274.9, 8.33), (261.8, 7.79)]),
+    ("ipv6/drop/random", [(415.2, 11.6), (391.6, 11.1)]),
+    ("class/ipv4/pass/random", [(399.2, 13.0), (399.2, 13.0)]),
+    ("class/ipv6/pass/random", [(543.2, 16.1), (539.4, 16.1)]),
+    ("options/ipv4/pass/random", [(1647.2, 14.0), (1647.2, 14.0)]),
+    ("options/ipv6/pass/random", [(1842.2, 18.1), (1838.4, 18.1)]),
+];
+
+#[test]
+fn packets_keep_to_their_budget() -> Result<()> {
+    let folder = data::folder();
+    let real = folder.join("asn-ipv4.csv.zst").is_file();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kordon-bench"));
+    command.args(["--json", "touched", "--rounds", "1"]);
+    if real {
+        command.arg("--asn-db").arg(folder);
+    }
+    let output = command.output().context("cannot run the benchmark")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{said}");
+    let mut means = HashMap::new();
+    for line in String::from_utf8(output.stdout)?.lines() {
+        let row: Value = serde_json::from_str(line)?;
+        let case = row["case"].as_str().context("a case")?.to_owned();
+        means.insert(case, row["mean"].as_f64().context("a mean")?);
+    }
+    let mut over = Vec::new();
+    for (case, budgets) in PACKETS {
+        let (instructions, lines) = budgets[usize::from(!real)];
+        for (case, budget, slack) in [
+            (
+                case.to_owned(),
+                instructions,
+                instructions * f64::from(SLACK) / 100.0,
+            ),
+            // No compiler changes what is looked up.
+            (format!("{case}/lines"), lines, 0.05),
+        ] {
+            let is = *means
+                .get(&case)
+                .with_context(|| format!("no case `{case}`"))?;
+            println!("{case}: {is}, {budget} planned");
+            if is > budget + slack {
+                over.push(format!("{case}: {is}, {budget} planned"));
+            }
+        }
+    }
+    assert!(
+        over.is_empty(),
+        "packets take more than they did:\n{}\nIf it is worth it, raise the budget in this file \
+         and say why",
         over.join("\n")
     );
     Ok(())

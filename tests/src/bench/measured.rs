@@ -9,6 +9,7 @@ pub(super) struct Measured {
     pub(super) case: String,
     pub(super) unit: &'static str,
     pub(super) median: f64,
+    pub(super) mean: f64,
     pub(super) min: f64,
     pub(super) max: f64,
     pub(super) runs: usize,
@@ -35,6 +36,7 @@ impl Measured {
             case: case.into(),
             unit,
             median: rounded(median),
+            mean: rounded(values.iter().sum::<f64>() / values.len() as f64),
             min: rounded(at(0)),
             max: rounded(at(values.len().saturating_sub(1))),
             runs: values.len(),
@@ -82,8 +84,8 @@ pub(super) fn print(group: &str, table: &str, rows: &[Measured]) {
     let has_empty = rows.iter().any(|row| row.case == "empty");
     let over = if has_empty { "over empty" } else { "" };
     println!(
-        "{:<42} {:>10} {:>10} {:>10} {:<7} {over:>10} {:>10}",
-        "case", "median", "min", "max", "unit", "to kordon"
+        "{:<42} {:>10} {:>10} {:>10} {:>10} {:<12} {over:>10} {:>10}",
+        "case", "median", "mean", "min", "max", "unit", "to kordon"
     );
     for row in rows {
         let over = has_empty
@@ -91,9 +93,10 @@ pub(super) fn print(group: &str, table: &str, rows: &[Measured]) {
             .flatten();
         let ratio = ours(rows, row).map(|ours| row.median / ours);
         println!(
-            "{:<42} {:>10} {:>10} {:>10} {:<7} {:>10} {:>10}",
+            "{:<42} {:>10} {:>10} {:>10} {:>10} {:<12} {:>10} {:>10}",
             row.case,
             row.median,
+            row.mean,
             row.min,
             row.max,
             row.unit,

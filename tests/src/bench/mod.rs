@@ -8,6 +8,7 @@
 //! - [`internet`]: a policy over it, and destinations.
 //! - [`subject`]: programs in the kernel that are given packets.
 //! - [`packet`], [`scale`]: test runs of them, as the table is and as it grows.
+//! - [`touched`]: what a packet takes without any noise, in a [`machine`] of our own.
 //! - [`wire`]: packets that arrive on an interface, and firewalls.
 //! - [`update`]: how long a list takes until it is live, and what leaks meanwhile.
 //! - [`build`]: from ranges to a live generation; [`daemon`]: what an administrator
@@ -20,6 +21,7 @@ mod build;
 mod chart;
 mod daemon;
 mod internet;
+mod machine;
 mod measured;
 mod memory;
 mod packet;
@@ -29,6 +31,7 @@ mod shape;
 mod subject;
 mod synthetic;
 mod table;
+mod touched;
 mod update;
 mod wire;
 
@@ -107,6 +110,8 @@ enum Group {
     Memory,
     /// Starts, applies and imports of a running daemon.
     Daemon,
+    /// Instructions and cache lines per packet, counted.
+    Touched,
 }
 
 impl Group {
@@ -119,6 +124,7 @@ impl Group {
     fn rounds(self) -> u32 {
         match self {
             Self::Daemon | Self::Update => 5,
+            Self::Touched => 8,
             Self::Scale => 9,
             _ => 21,
         }
@@ -233,6 +239,7 @@ fn measure(
             rows
         }
         Group::Daemon => daemon::measure(table, wanted)?,
+        Group::Touched => touched::measure(internet, wanted)?,
     };
     Ok((internet.summary(), rows))
 }

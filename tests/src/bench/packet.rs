@@ -16,14 +16,14 @@ use crate::lab::frame::{Ethernet, udp};
 /// The zone's VLAN.
 pub(super) const CAMERAS: u16 = 20;
 /// A VLAN of no zone.
-const OFFICE: u16 = 30;
+pub(super) const OFFICE: u16 = 30;
 
 /// Batches that are measured of each case in each round; one more goes before them
 /// and is not counted: it brings the program and its tables back into the caches.
 const BATCHES: usize = 8;
 
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
+pub(super) const XDP_DROP: u32 = 1;
+pub(super) const XDP_PASS: u32 = 2;
 
 /// IPv4 or IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

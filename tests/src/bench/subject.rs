@@ -170,7 +170,7 @@ impl Kordon {
     }
 
     /// Whether gates lead to a verdict plane, or to one that is not there.
-    fn use_planes(&mut self, on: bool) {
+    pub(super) fn use_planes(&mut self, on: bool) {
         let first = std::mem::offset_of!(Planes<0, 0, 0, 0, 0, 0>, gates);
         for (id, plane) in self.gates.iter().enumerate() {
             let plane = if on { *plane } else { *plane | 0xffff };

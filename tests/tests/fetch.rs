@@ -10,7 +10,9 @@ use std::{
 };
 
 use anyhow::Result;
-use kordon::asn::fetch::{FetchError, Fetched, Fetching, Header, Known, Progress, Remote, fetch};
+use kordon::asn::fetch::{
+    FetchError, Fetched, Fetching, Header, Progress, Remote, Validators, fetch,
+};
 use kordon_tests::{
     lab::Namespace,
     server::{Mood, Server},
@@ -39,7 +41,7 @@ impl Lab {
         })
     }
 
-    fn get(&self, url: &str, known: Option<&Known>) -> Result<Fetched, FetchError> {
+    fn get(&self, url: &str, known: Option<&Validators>) -> Result<Fetched, FetchError> {
         let remote = Remote {
             url: url.parse().unwrap(),
             checksum: None,
@@ -54,7 +56,7 @@ impl Lab {
     }
 }
 
-fn new(fetched: Result<Fetched, FetchError>) -> (Vec<u8>, Known) {
+fn new(fetched: Result<Fetched, FetchError>) -> (Vec<u8>, Validators) {
     match fetched {
         Ok(Fetched::New(file, known)) => (std::fs::read(file.path()).unwrap(), known),
         other => panic!("{other:?}"),

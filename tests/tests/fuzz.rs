@@ -472,7 +472,7 @@ fn snapshots() {
                 format!("good {} {}", db.sources.len(), db.origins.len())
             }
             Err(error) => {
-                assert!(!error.help().is_empty());
+                assert!(!error.help.is_empty());
                 error
                     .to_string()
                     .rsplit('`')

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 /// One error or warning. Message and help follow the same style: lower case, no
 /// full stop, the user's words in backticks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
 pub struct Diagnostic {
     /// What is wrong.
     pub message: String,
@@ -85,6 +86,28 @@ impl Diagnostic {
             group = group.element(Level::HELP.message(printable(help)));
         }
         renderer.render(&[group])
+    }
+}
+
+/// What cannot be done, and what would cure it: an error that is about no line of a file, or of
+/// which nobody knows yet where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// What is wrong.
+    pub message: String,
+    /// What would cure it.
+    pub help: String,
+}
+
+impl Problem {
+    /// In these words.
+    #[must_use]
+    pub fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            help: help.into(),
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     asn::{AsnDb, Country, model::AsnInfo},
-    diagnostic::quoted,
-    policy::{OverlayTarget, TargetError, network},
+    diagnostic::{Problem, quoted},
+    policy::{OverlayTarget, network},
 };
 
 /// Entries of each list of an answer, unless somebody asks for more or fewer.
@@ -44,7 +44,7 @@ impl Lists {
 ///
 /// # Errors
 /// When it is none of these, or nothing has such a name.
-pub fn lookup(db: &AsnDb, query: &str, limit: usize) -> Result<Value, TargetError> {
+pub fn lookup(db: &AsnDb, query: &str, limit: usize) -> Result<Value, Problem> {
     let mut lists = Lists {
         limit,
         more: Map::new(),
@@ -56,7 +56,7 @@ pub fn lookup(db: &AsnDb, query: &str, limit: usize) -> Result<Value, TargetErro
     Ok(answer)
 }
 
-fn find(db: &AsnDb, query: &str, lists: &mut Lists) -> Result<Value, TargetError> {
+fn find(db: &AsnDb, query: &str, lists: &mut Lists) -> Result<Value, Problem> {
     if let Ok(address) = query.parse::<IpAddr>() {
         return Ok(at(db, address));
     }
@@ -106,13 +106,11 @@ fn find(db: &AsnDb, query: &str, lists: &mut Lists) -> Result<Value, TargetError
                         "asns": asns,
                     }));
                 }
-                return Err(TargetError {
-                    message: format!("nothing in the database is called {}", quoted(query)),
-                    help:
-                        "give an address, a prefix, `AS64500`, a country code, a part of a name or \
-                           the id of an organisation"
-                            .to_owned(),
-                });
+                return Err(Problem::new(
+                    format!("nothing in the database is called {}", quoted(query)),
+                    "give an address, a prefix, `AS64500`, a country code, a part of a name or \
+                     the id of an organisation",
+                ));
             }
             let shown = &found[..found.len().min(lists.limit)];
             lists.left_out("matches", (found.len() - shown.len()) as u64);

@@ -100,6 +100,14 @@ pub fn map(path: &Path) -> io::Result<Mmap> {
     unsafe { MmapOptions::new().populate().map_copy_read_only(&file) }
 }
 
+/// Whether a regular file begins with these bytes. Looks at nothing else: from a pipe they would
+/// be gone.
+#[must_use]
+pub fn starts_with(path: &Path, magic: &[u8]) -> bool {
+    let mut found = vec![0; magic.len()];
+    open(path).is_ok_and(|mut file| file.read_exact(&mut found).is_ok()) && found == magic
+}
+
 /// The same failure to write has the same words, whatever name the file had that is gone again.
 #[must_use]
 pub fn nameless(e: io::Error) -> io::Error {

@@ -23,9 +23,10 @@ use tempfile::NamedTempFile;
 use super::fetch::hex;
 use super::import::ImportError;
 use super::model::AsnDb;
-use super::snapshot::{self, SnapshotError};
+use super::snapshot;
 use super::{Options, open_with};
-use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::diagnostic::{Diagnostic, Diagnostics, Problem};
+use crate::regular;
 
 const MAGIC: &[u8; 8] = b"kordonBN";
 const VERSION: u32 = 1;
@@ -70,96 +71,17 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// Why a bundle cannot be made or used.
-#[derive(Debug, thiserror::Error)]
-pub enum BundleError {
-    /// The system said no.
-    #[error("cannot {operation} `{}`: {error}", path.display())]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// With which file.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// Something else under this name.
-    #[error("`{}` is not a bundle of kordon", .0.display())]
-    NotBundle(PathBuf),
-    /// Too short for what every bundle has.
-    #[error("bundle `{}` is cut short", .0.display())]
-    Truncated(PathBuf),
-    /// Made by another kordon.
-    #[error("bundle `{}` has version {found}, this kordon reads version {VERSION}", path.display())]
-    Version {
-        /// Which file.
-        path: PathBuf,
-        /// What it says.
-        found: u32,
-    },
-    /// Signed by somebody else.
-    #[error("bundle `{}` is signed with {key}, which is not trusted here", path.display())]
-    Untrusted {
-        /// Which file.
-        path: PathBuf,
-        /// The key that it names.
-        key: PublicKey,
-    },
-    /// Not what was signed.
-    #[error("the signature of bundle `{}` is wrong: it was changed, cut short or never signed", .0.display())]
-    Forged(PathBuf),
-    /// What was signed is no database.
-    #[error("bundle `{}` was signed and cannot be used: {error}", path.display())]
-    Content {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: Box<SnapshotError>,
-    },
-    /// The file of a secret key holds something else.
-    #[error("`{}` is no secret key", .0.display())]
-    NotKey(PathBuf),
-}
-
-impl BundleError {
-    /// What would cure it.
-    #[must_use]
-    pub fn help(&self) -> &'static str {
-        match self {
-            Self::Io { .. } => "check the path and its permissions",
-            Self::NotBundle(_) => "`kordon asndb export` makes one",
-            Self::Truncated(_) => "copy it again, whole",
-            Self::Version { .. } => "make it with the kordon of this router's version",
-            Self::Untrusted { .. } => {
-                "if you trust whoever holds that key, add it to `keys` in `[asndb]`"
-            }
-            Self::Forged(_) => {
-                "copy it again from where it was made; if that does not help, do not use it"
-            }
-            Self::Content { .. } => "export it again, with the kordon of this router's version",
-            Self::NotKey(_) => "`kordon asndb keygen FILE` makes one",
-        }
-    }
-}
-
-fn io_error<'a>(
-    operation: &'static str,
-    path: &'a Path,
-) -> impl FnOnce(io::Error) -> BundleError + 'a {
-    move |error| BundleError::Io {
-        operation,
-        path: path.to_owned(),
-        error,
+fn io_error<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Problem + 'a {
+    move |error| {
+        let message = format!("cannot {operation} `{}`: {error}", path.display());
+        Problem::new(message, "check the path and its permissions")
     }
 }
 
 /// Whether a file begins like a bundle.
 #[must_use]
 pub fn is_bundle(path: &Path) -> bool {
-    let mut magic = [0; MAGIC.len()];
-    fs::metadata(path).is_ok_and(|metadata| metadata.is_file())
-        && File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok())
-        && magic == *MAGIC
+    regular::starts_with(path, MAGIC)
 }
 
 /// Makes a key: the secret one in a new file that only its owner may read.
@@ -167,7 +89,7 @@ pub fn is_bundle(path: &Path) -> bool {
 /// # Errors
 ///
 /// When the file is there already or cannot be written.
-pub fn keygen(path: &Path) -> Result<PublicKey, BundleError> {
+pub fn keygen(path: &Path) -> Result<PublicKey, Problem> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret)
         .map_err(|e| io_error("make a key for", path)(io::Error::other(e.to_string())))?;
@@ -184,10 +106,13 @@ pub fn keygen(path: &Path) -> Result<PublicKey, BundleError> {
     Ok(PublicKey(key.verifying_key().to_bytes()))
 }
 
-fn secret_key(path: &Path) -> Result<SigningKey, BundleError> {
+fn secret_key(path: &Path) -> Result<SigningKey, Problem> {
     let text = fs::read_to_string(path).map_err(io_error("read", path))?;
     let secret = text.trim().strip_prefix(SECRET).and_then(unhex);
-    let secret = secret.ok_or_else(|| BundleError::NotKey(path.to_owned()))?;
+    let secret = secret.ok_or_else(|| {
+        let message = format!("`{}` is no secret key", path.display());
+        Problem::new(message, "`kordon asndb keygen FILE` makes one")
+    })?;
     Ok(SigningKey::from_bytes(&secret))
 }
 
@@ -196,7 +121,7 @@ fn secret_key(path: &Path) -> Result<SigningKey, BundleError> {
 /// # Errors
 ///
 /// When the key cannot be read or the file not written.
-pub fn export(db: &AsnDb, path: &Path, key: &Path) -> Result<PublicKey, BundleError> {
+pub fn export(db: &AsnDb, path: &Path, key: &Path) -> Result<PublicKey, Problem> {
     let key = secret_key(key)?;
     let public = PublicKey(key.verifying_key().to_bytes());
     let write = || {
@@ -226,7 +151,7 @@ pub fn export(db: &AsnDb, path: &Path, key: &Path) -> Result<PublicKey, BundleEr
 /// # Errors
 ///
 /// When it is anything else.
-pub fn read(path: &Path, trusted: &[PublicKey]) -> Result<AsnDb, BundleError> {
+pub fn read(path: &Path, trusted: &[PublicKey]) -> Result<AsnDb, Problem> {
     let file = File::open(path).map_err(io_error("open", path))?;
     let mut bytes = Vec::new();
     file.take(LONGEST)
@@ -235,45 +160,55 @@ pub fn read(path: &Path, trusted: &[PublicKey]) -> Result<AsnDb, BundleError> {
     decode(&bytes, path, trusted)
 }
 
-fn decode(bytes: &[u8], path: &Path, trusted: &[PublicKey]) -> Result<AsnDb, BundleError> {
+fn decode(bytes: &[u8], file: &Path, trusted: &[PublicKey]) -> Result<AsnDb, Problem> {
+    let path = file.display();
     if !bytes.starts_with(MAGIC) {
-        return Err(BundleError::NotBundle(path.to_owned()));
+        return Err(Problem::new(
+            format!("`{path}` is not a bundle of kordon"),
+            "`kordon asndb export` makes one",
+        ));
     }
-    let truncated = || BundleError::Truncated(path.to_owned());
+    let truncated = || {
+        let message = format!("bundle `{path}` is cut short");
+        Problem::new(message, "copy it again, whole")
+    };
     let (signed, signature) = bytes
         .split_last_chunk::<SIGNATURE>()
         .filter(|(signed, _)| signed.len() > HEADER)
         .ok_or_else(truncated)?;
     let (head, content) = signed.split_at(HEADER);
-    let version = head[8..12].try_into().map(u32::from_le_bytes);
-    match version {
-        Ok(VERSION) => {}
-        Ok(found) => {
-            return Err(BundleError::Version {
-                path: path.to_owned(),
-                found,
-            });
-        }
-        Err(_) => return Err(truncated()),
+    let version = head[8..12].try_into().map_err(|_| truncated())?;
+    let found = u32::from_le_bytes(version);
+    if found != VERSION {
+        return Err(Problem::new(
+            format!("bundle `{path}` has version {found}, this kordon reads version {VERSION}"),
+            "make it with the kordon of this router's version",
+        ));
     }
     let key = PublicKey(head[12..].try_into().map_err(|_| truncated())?);
     if !trusted.contains(&key) {
-        return Err(BundleError::Untrusted {
-            path: path.to_owned(),
-            key,
-        });
+        return Err(Problem::new(
+            format!("bundle `{path}` is signed with {key}, which is not trusted here"),
+            "if you trust whoever holds that key, add it to `keys` in `[asndb]`",
+        ));
     }
-    let forged = || BundleError::Forged(path.to_owned());
     VerifyingKey::from_bytes(&key.0)
         .and_then(|key| key.verify_strict(signed, &Signature::from_bytes(signature)))
-        .map_err(|_| forged())?;
+        .map_err(|_| {
+            Problem::new(
+                format!("the signature of bundle `{path}` is wrong: it was changed, cut short or never signed"),
+                "copy it again from where it was made; if that does not help, do not use it",
+            )
+        })?;
     let mut snapshot = Vec::new();
     zstd::Decoder::new(content)
         .and_then(|decoder| decoder.take(LONGEST).read_to_end(&mut snapshot))
-        .map_err(io_error("decompress", path))?;
-    snapshot::decode(&snapshot, path).map_err(|error| BundleError::Content {
-        path: path.to_owned(),
-        error: Box::new(error),
+        .map_err(io_error("decompress", file))?;
+    snapshot::decode(&snapshot, file).map_err(|error| {
+        Problem::new(
+            format!("bundle `{path}` was signed and cannot be used: {error}"),
+            "export it again, with the kordon of this router's version",
+        )
     })
 }
 
@@ -291,13 +226,8 @@ pub fn open_trusted(
     let Some(bundle) = asn_files.iter().find(|file| is_bundle(file)) else {
         return open_with(asn_files, country_files, options);
     };
-    let refused = |message: String, help: &str| {
-        ImportError::from(Diagnostic::of_file(
-            &bundle.display().to_string(),
-            message,
-            help,
-        ))
-    };
+    let file = bundle.display().to_string();
+    let refused = |message: String, help: &str| Diagnostic::of_file(&file, message, help).into();
     if asn_files.len() + country_files.len() > 1 {
         return Err(refused(
             "a bundle cannot be combined with other databases".to_owned(),
@@ -306,7 +236,7 @@ pub fn open_trusted(
     }
     match read(bundle, trusted) {
         Ok(db) => Ok((db, Diagnostics::default())),
-        Err(e) => Err(refused(e.to_string(), e.help())),
+        Err(problem) => Err(refused(problem.message, &problem.help)),
     }
 }
 
@@ -351,7 +281,7 @@ mod tests {
         let mut unsigned = whole[..whole.len() - SIGNATURE].to_vec();
         unsigned.extend_from_slice(&[0; SIGNATURE]);
         let error = decode(&unsigned, &path, &[mine]).unwrap_err();
-        assert!(matches!(error, BundleError::Forged(_)), "{error}");
+        assert!(error.message.starts_with("the signature of"), "{error}");
     }
 
     #[test]

@@ -11,7 +11,6 @@ use serde::de::{
     Visitor,
 };
 
-use super::gather::whole_file;
 use super::line;
 use super::source::{Bytes, SourceError};
 use crate::diagnostic::Diagnostic;
@@ -22,67 +21,31 @@ const MAX_TOKEN: usize = 1 << 20;
 /// The byte order mark in UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Why a document cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum DocumentError {
-    #[error(transparent)]
-    Source(SourceError),
-    #[error("the document ends too early")]
-    Truncated,
-    #[error("it is no JSON document of {what}: {error}")]
-    Json { what: &'static str, error: String },
-    #[error("{}", .0.message)]
-    Refused(Diagnostic),
-}
-
-impl DocumentError {
-    pub(super) fn into_diagnostic(self, file: &str) -> Diagnostic {
-        let help = match &self {
-            Self::Source(error) => error.help(),
-            Self::Truncated => "the download was cut short: fetch it again",
-            Self::Json { .. } => {
-                "`json` of Routinator and rpki-client, and lists of objects with `network` are read"
-            }
-            Self::Refused(_) => "",
-        };
-        match self {
-            Self::Refused(diagnostic) => diagnostic,
-            _ => whole_file(file, &self.to_string(), help),
-        }
-    }
-}
-
 /// A text without its byte order mark.
 pub(super) fn unmarked(head: &[u8]) -> &[u8] {
     head.strip_prefix(MARK).unwrap_or(head)
 }
 
-/// Reads a document of `what` that is a list, or an object with lists under one of some
-/// names. Each element is taken with its number, from 1, until one is refused.
+/// Reads a document of `what`, from a file of this name, that is a list, or an object with lists
+/// under one of some names. Each element is taken with its number, from 1, until one is refused.
 pub(super) fn rows<T: DeserializeOwned>(
     input: Bytes,
-    what: &'static str,
+    file: &str,
+    what: &str,
     under: &'static [&'static str],
     mut take: impl FnMut(u64, T) -> Result<(), Diagnostic>,
-) -> Result<(), DocumentError> {
+) -> Result<(), Diagnostic> {
     let (mut number, mut refused) = (0, None);
     let mut one = |element: T| {
         number += 1;
         refused = take(number, element).err();
         refused.is_none()
     };
-    let take = &mut one;
-    let of = PhantomData;
-    let result = read(input, what, List { take, under, of });
-    refused.map_or(result, |refused| Err(DocumentError::Refused(refused)))
-}
-
-/// Reads a document of `what`, whose shape `seed` knows.
-fn read<'de>(
-    input: Bytes,
-    what: &'static str,
-    seed: impl DeserializeSeed<'de, Value = ()>,
-) -> Result<(), DocumentError> {
+    let list = List {
+        take: &mut one,
+        under,
+        of: PhantomData,
+    };
     let mut guard = Guard {
         input,
         token: 0,
@@ -91,20 +54,31 @@ fn read<'de>(
         failed: None,
     };
     let mut json = serde_json::Deserializer::from_reader(BufReader::new(&mut guard));
-    let result = seed.deserialize(&mut json).and_then(|()| json.end());
+    let result = list.deserialize(&mut json).and_then(|()| json.end());
     drop(json);
+    if let Some(refused) = refused {
+        return Err(refused);
+    }
     let Err(error) = result else { return Ok(()) };
-    Err(match guard.failed.take() {
-        Some(source) => DocumentError::Source(source),
-        None if guard.input.is_spent() => {
-            DocumentError::Source(guard.input.fault(io::ErrorKind::UnexpectedEof.into()))
+    let mut failed = guard.failed.take();
+    if failed.is_none() && guard.input.is_spent() {
+        failed = Some(guard.input.fault(io::ErrorKind::UnexpectedEof.into()));
+    }
+    let (message, help) = match failed {
+        Some(source) => (source.to_string(), source.help()),
+        None if error.is_eof() => (
+            "the document ends too early".to_owned(),
+            "the download was cut short: fetch it again",
+        ),
+        None => {
+            let error = line::printable(error.to_string().as_bytes());
+            (
+                format!("it is no JSON document of {what}: {error}"),
+                "`json` of Routinator and rpki-client, and lists of objects with `network` are read",
+            )
         }
-        None if error.is_eof() => DocumentError::Truncated,
-        None => DocumentError::Json {
-            what,
-            error: line::printable(error.to_string().as_bytes()),
-        },
-    })
+    };
+    Err(Diagnostic::of_file(file, message, help))
 }
 
 /// A list of `T`; `take` says whether to go on.

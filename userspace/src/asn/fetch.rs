@@ -99,7 +99,7 @@ impl Default for Fetching {
 
 /// What was fetched last, and how the server knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
+pub struct Validators {
     /// RFC 9110, section 8.8.3.
     pub etag: Option<String>,
     /// RFC 9110, section 8.8.2; of a path the time of its last change.
@@ -114,9 +114,9 @@ pub enum Fetched {
     /// The server has what is known.
     Unchanged,
     /// Another file.
-    New(NamedTempFile, Known),
+    New(NamedTempFile, Validators),
     /// Another file, and after all attempts not with the checksum that is published.
-    Doubtful(NamedTempFile, Known, Mismatch),
+    Doubtful(NamedTempFile, Validators, Mismatch),
 }
 
 /// A file is not the one that its publisher means.
@@ -140,48 +140,36 @@ impl Mismatch {
 /// Why there is no file. Addresses are shown without passwords and queries, which
 /// hold keys.
 #[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// No answer, or none that is of use.
-    #[error("cannot fetch `{url}`: {reason}")]
-    Failed {
-        /// From where.
-        url: String,
-        /// What happened.
-        reason: String,
-        /// Asking again may help.
-        passing: bool,
-        /// Not before so much time has passed, says the server.
-        after: Option<Duration>,
-        /// What would cure it.
-        help: &'static str,
-    },
-    /// It cannot be stored.
-    #[error("cannot store `{url}`: {error}")]
-    Store {
-        /// From where.
-        url: String,
-        /// What the system said.
-        error: io::Error,
-    },
+#[error("{message}")]
+pub struct FetchError {
+    message: String,
+    help: &'static str,
+    /// Asking again may help.
+    passing: bool,
+    /// Not before so much time has passed, says the server.
+    after: Option<Duration>,
 }
 
 impl FetchError {
+    fn new(url: &str, reason: impl fmt::Display, help: &'static str) -> Self {
+        Self {
+            message: format!("cannot fetch `{url}`: {reason}"),
+            help,
+            passing: false,
+            after: None,
+        }
+    }
+
     /// What would cure it.
     #[must_use]
     pub fn help(&self) -> &'static str {
-        match self {
-            Self::Failed { help, .. } => help,
-            Self::Store { .. } => "see to the room and the permissions of the state directory",
-        }
+        self.help
     }
 
     /// How long the server asks not to be asked again; a day at most.
     #[must_use]
     pub fn wait(&self) -> Option<Duration> {
-        match self {
-            Self::Failed { after, .. } => after.map(|after| after.min(LONGEST_WAIT)),
-            Self::Store { .. } => None,
-        }
+        self.after.map(|after| after.min(LONGEST_WAIT))
     }
 
     /// Its server asked not to be asked yet.
@@ -192,20 +180,17 @@ impl FetchError {
     }
 
     /// The same, not before so much time has passed.
-    fn after(mut self, wait: Duration) -> Self {
-        if let Self::Failed { after, .. } = &mut self {
-            *after = Some(wait);
+    fn after(self, wait: Duration) -> Self {
+        Self {
+            after: Some(wait),
+            ..self
         }
-        self
     }
 
     /// Whether asking again may help.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        match self {
-            Self::Failed { passing, .. } => *passing,
-            Self::Store { .. } => false,
-        }
+        self.passing
     }
 }
 
@@ -229,7 +214,7 @@ pub fn shown(url: &Url) -> String {
 /// When there is no whole file, after all attempts.
 pub fn fetch(
     remote: &Remote,
-    known: Option<&Known>,
+    known: Option<&Validators>,
     folder: &Path,
     options: &Fetching,
     progress: &Progress,
@@ -265,7 +250,7 @@ pub fn fetch(
 
 fn attempt(
     remote: &Remote,
-    known: Option<&Known>,
+    known: Option<&Validators>,
     folder: &Path,
     options: &Fetching,
     progress: &Progress,
@@ -295,9 +280,13 @@ fn attempt(
     {
         return Err(too_large(&url, options));
     }
-    let store = |error| FetchError::Store {
-        url: url.clone(),
-        error,
+    let store = |error: io::Error| FetchError {
+        message: format!("cannot store `{url}`: {error}"),
+        ..FetchError::new(
+            &url,
+            "",
+            "see to the room and the permissions of the state directory",
+        )
     };
     let mut file = NamedTempFile::with_prefix_in(".fetch-", folder).map_err(store)?;
     let mut hash = Sha256::new();
@@ -326,11 +315,8 @@ fn attempt(
                 "it took too long: {received} bytes in {:?}",
                 options.max_time
             );
-            return Err(lasting(
-                &url,
-                reason,
-                "raise `max_time` in `[asndb]` if it must",
-            ));
+            let help = "raise `max_time` in `[asndb]` if it must";
+            return Err(FetchError::new(&url, reason, help));
         }
         hash.update(&buffer[..count]);
         file.write_all(&buffer[..count]).map_err(store)?;
@@ -348,7 +334,7 @@ fn attempt(
         return Ok(Fetched::Unchanged);
     }
     file.as_file().sync_all().map_err(store)?;
-    let known = Known {
+    let known = Validators {
         sha256: found.clone(),
         ..answer.known
     };
@@ -402,32 +388,16 @@ impl Pace {
 }
 
 fn too_large(url: &str, options: &Fetching) -> FetchError {
-    FetchError::Failed {
-        url: url.to_owned(),
-        reason: format!("it is larger than {} MiB", options.max_bytes >> 20),
-        passing: false,
-        after: None,
-        help: "raise `max_mib` in `[asndb]` if that is as it should be",
-    }
+    let reason = format!("it is larger than {} MiB", options.max_bytes >> 20);
+    let help = "raise `max_mib` in `[asndb]` if that is as it should be";
+    FetchError::new(url, reason, help)
 }
 
 fn passing(url: &str, reason: String) -> FetchError {
-    FetchError::Failed {
-        url: url.to_owned(),
-        reason,
+    let help = "see whether the server can be reached from this router";
+    FetchError {
         passing: true,
-        after: None,
-        help: "see whether the server can be reached from this router",
-    }
-}
-
-fn lasting(url: &str, reason: impl Into<String>, help: &'static str) -> FetchError {
-    FetchError::Failed {
-        url: url.to_owned(),
-        reason: reason.into(),
-        passing: false,
-        after: None,
-        help,
+        ..FetchError::new(url, reason, help)
     }
 }
 

@@ -4,14 +4,13 @@
 
 use std::ops::Range;
 
-use super::Options;
-use super::country::Country;
-use super::flatten;
+use super::facts::Facts;
 use super::format::Format;
-use super::import::Shared;
 use super::line::{self, Addresses, Fact, Fault, Parsed, Record, RowError, What};
-use super::model::{Row, Source, Vrp};
-use super::range::{Address, CountryRow, exact_len};
+use super::model::{Options, Source};
+use super::range::{Address, exact_len};
+use super::rows::{Located, Rows};
+use super::source::SourceError;
 use super::text::Shape;
 use crate::diagnostic::Diagnostic;
 
@@ -33,109 +32,13 @@ pub(super) const FORMATS: &str = "ASN sources are range CSV (start,end,asn,name)
      MaxMind CSV and MMDB, networks as JSON, pfx2as, riswhoisdump, `prefix asn`, MRT RIBs; others are country lists \
      (start,end,CC), delegated files, as2org, RPKI payloads; plain, gzip, zstd, bzip2 or xz";
 
-/// A block whose country stands in another file.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Located {
-    pub(super) addresses: Addresses,
-    pub(super) location: u32,
-    pub(super) source: u16,
-    pub(super) line: u32,
-}
-
-/// Everything that is about addresses, of one file or of all.
-#[derive(Debug, Default)]
-pub(super) struct Rows {
-    pub(super) v4: Vec<Row<u32>>,
-    pub(super) v6: Vec<Row<u128>>,
-    pub(super) countries_v4: Vec<CountryRow<u32>>,
-    pub(super) countries_v6: Vec<CountryRow<u128>>,
-    pub(super) located: Vec<Located>,
-    pub(super) vrps_v4: Vec<Vrp<u32>>,
-    pub(super) vrps_v6: Vec<Vrp<u128>>,
-}
-
-impl Rows {
-    pub(super) fn len(&self) -> usize {
-        self.v4.len()
-            + self.v6.len()
-            + self.countries_v4.len()
-            + self.countries_v6.len()
-            + self.located.len()
-            + self.vrps_v4.len()
-            + self.vrps_v6.len()
-    }
-
-    pub(super) fn append(&mut self, other: &mut Self) {
-        self.v4.append(&mut other.v4);
-        self.v6.append(&mut other.v6);
-        self.countries_v4.append(&mut other.countries_v4);
-        self.countries_v6.append(&mut other.countries_v6);
-        self.located.append(&mut other.located);
-        self.vrps_v4.append(&mut other.vrps_v4);
-        self.vrps_v6.append(&mut other.vrps_v6);
-    }
-
-    pub(super) fn country(
-        &mut self,
-        addresses: Addresses,
-        country: Country,
-        source: u16,
-        line: u32,
-    ) {
-        match addresses {
-            Addresses::V4(start, end) => self.countries_v4.push(CountryRow {
-                start,
-                end,
-                country,
-                source,
-                line,
-            }),
-            Addresses::V6(start, end) => self.countries_v6.push(CountryRow {
-                start,
-                end,
-                country,
-                source,
-                line,
-            }),
-        }
-    }
-
-    fn origin(&mut self, addresses: Addresses, asn: u32, source: u16, line: u32) {
-        match addresses {
-            Addresses::V4(start, end) => self.v4.push(Row {
-                start,
-                end,
-                asn,
-                source,
-                line,
-            }),
-            Addresses::V6(start, end) => self.v6.push(Row {
-                start,
-                end,
-                asn,
-                source,
-                line,
-            }),
-        }
-    }
-}
-
-pub(super) fn whole_file(file: &str, message: &str, help: &str) -> Diagnostic {
-    Diagnostic {
-        message: message.to_owned(),
-        help: Some(help.to_owned()),
-        file: file.to_owned(),
-        line: 0,
-        column: 0,
-        text: String::new(),
-    }
-}
-
 /// One file while it is read.
 pub(super) struct Gather<'a> {
     pub(super) file: &'a str,
     source: u16,
     pub(super) options: &'a Options,
+    /// What all files say beside their rows.
+    pub(super) facts: &'a mut Facts,
     shape: Shape,
     format: Option<Format>,
     /// Lines or records that should be rows.
@@ -145,7 +48,8 @@ pub(super) struct Gather<'a> {
     defaults: u64,
     /// Prefixes that too few peers see.
     unseen: u64,
-    facts: u64,
+    /// Lines that say something of another kind.
+    other: u64,
     first_fault: Option<Diagnostic>,
     warnings: Vec<Diagnostic>,
     pub(super) cut: Option<(usize, String)>,
@@ -155,11 +59,17 @@ pub(super) struct Gather<'a> {
 }
 
 impl<'a> Gather<'a> {
-    pub(super) fn new(file: &'a str, source: u16, options: &'a Options) -> Self {
+    pub(super) fn new(
+        file: &'a str,
+        source: u16,
+        options: &'a Options,
+        facts: &'a mut Facts,
+    ) -> Self {
         Self {
             file,
             source,
             options,
+            facts,
             shape: Shape::Unknown,
             format: None,
             seen: 0,
@@ -167,7 +77,7 @@ impl<'a> Gather<'a> {
             reversed: 0,
             defaults: 0,
             unseen: 0,
-            facts: 0,
+            other: 0,
             first_fault: None,
             warnings: Vec::new(),
             cut: None,
@@ -182,7 +92,6 @@ impl<'a> Gather<'a> {
         number: usize,
         line: &[u8],
         too_long: bool,
-        shared: &mut Shared,
     ) -> Result<(), Diagnostic> {
         if matches!(line.trim_ascii(), [] | [b'#' | b'%', ..]) {
             return Ok(());
@@ -198,7 +107,7 @@ impl<'a> Gather<'a> {
         }
         let first = self.seen == 1;
         match self.shape.read(line, first) {
-            Ok(Some(record)) => self.record(number, line, record, shared),
+            Ok(Some(record)) => self.record(number, line, record),
             Ok(None) => {
                 self.seen = 0;
                 Ok(())
@@ -227,7 +136,6 @@ impl<'a> Gather<'a> {
         addresses: Addresses,
         what: What<'_>,
         format: Format,
-        shared: &mut Shared,
     ) -> Result<(), Diagnostic> {
         self.seen += 1;
         let parsed = Parsed {
@@ -238,23 +146,16 @@ impl<'a> Gather<'a> {
             third: 0..0,
         };
         let number = usize::try_from(number).unwrap_or(usize::MAX);
-        self.record(number, b"", Record::Row(parsed), shared)
+        self.record(number, b"", Record::Row(parsed))
     }
 
-    fn record(
-        &mut self,
-        number: usize,
-        line: &[u8],
-        record: Record<'_>,
-        shared: &mut Shared,
-    ) -> Result<(), Diagnostic> {
+    fn record(&mut self, number: usize, line: &[u8], record: Record<'_>) -> Result<(), Diagnostic> {
         let row = match record {
             Record::Fact(format, fact) => {
                 self.format.get_or_insert(format);
-                self.facts += u64::from(fact != Fact::Nothing);
-                return shared
-                    .fact(fact)
-                    .map_err(|message| self.at_line(number, message));
+                self.other += u64::from(fact != Fact::Nothing);
+                let taken = self.facts.fact(fact);
+                return taken.map_err(|message| self.at_line(number, message));
             }
             Record::Row(row) => row,
         };
@@ -273,23 +174,23 @@ impl<'a> Gather<'a> {
             let message = format!("it has more than {MAX_ROWS} rows");
             return Err(self.at_line(number, &message));
         }
-        let place = u32::try_from(number).unwrap_or(u32::MAX);
+        let line_number = u32::try_from(number).unwrap_or(u32::MAX);
         let addresses = row.addresses;
-        let source = self.source;
+        let place = (self.source, line_number);
         match row.what {
             What::Origin { asn, country, name } if asn != 0 => {
                 if self.is_default(number, line, &row) {
                     return Ok(());
                 }
-                shared.name(asn, name, country);
-                self.rows.origin(addresses, asn, source, place);
+                self.facts.name(asn, name, country);
+                self.rows.origin(addresses, asn, place);
             }
             What::Origins { ref asns, peers } => {
                 if peers.is_some_and(|peers| peers < self.options.min_peers) {
                     self.unseen += 1;
                 } else if asns.iter().any(|&asn| asn != 0) && !self.is_default(number, line, &row) {
                     for &asn in asns.iter().filter(|&&asn| asn != 0) {
-                        self.rows.origin(addresses, asn, source, place);
+                        self.rows.origin(addresses, asn, place);
                     }
                 }
             }
@@ -299,80 +200,44 @@ impl<'a> Gather<'a> {
                 block,
             } => {
                 if let Some(country) = block {
-                    self.rows.country(addresses, country, source, place);
+                    self.rows.country(addresses, country, place);
                 }
                 if let Some(asn) = asn.filter(|&asn| asn != 0)
                     && !self.is_default(number, line, &row)
                 {
-                    shared.name(asn, name, None);
-                    self.rows.origin(addresses, asn, source, place);
+                    self.facts.name(asn, name, None);
+                    self.rows.origin(addresses, asn, place);
                 }
             }
             What::Country(Some(country)) => {
-                self.rows.country(addresses, country, source, place);
+                self.rows.country(addresses, country, place);
             }
             What::Location(location) => self.rows.located.push(Located {
                 addresses,
                 location,
-                source,
-                line: place,
+                source: place.0,
+                line: place.1,
             }),
-            What::Vrp { asn, max } => self.vrp(number, line, addresses, asn, max),
+            What::Vrp { asn, max } => {
+                if !self.rows.vrp(addresses, asn, max, place) {
+                    let needs = "a longest length between that of its prefix and 32 or 128";
+                    let fault = RowError {
+                        fault: Fault::Shape(Format::VrpCsv, needs),
+                        at: 0..line.len(),
+                    };
+                    self.fault(number, line, &fault);
+                } else if self.options.add_vrps && asn != 0 && !wide(addresses, (8, 16)) {
+                    // Somebody may announce it: that is no announcement, unless it was chosen.
+                    self.rows.origin(addresses, asn, place);
+                }
+            }
             What::Origin { .. } | What::Country(None) | What::Nothing => {}
         }
         Ok(())
     }
 
-    fn vrp(&mut self, number: usize, line: &[u8], addresses: Addresses, asn: u32, max: Option<u8>) {
-        let place = u32::try_from(number).unwrap_or(u32::MAX);
-        let source = self.source;
-        let fits = match addresses {
-            Addresses::V4(start, end) => exact_len(start, end)
-                .map(|len| (len, max.unwrap_or(len)))
-                .filter(|&(len, max)| (len..=32).contains(&max))
-                .map(|(len, max)| {
-                    self.rows.vrps_v4.push(Vrp {
-                        start,
-                        len,
-                        max,
-                        asn,
-                        source,
-                        line: place,
-                    });
-                }),
-            Addresses::V6(start, end) => exact_len(start, end)
-                .map(|len| (len, max.unwrap_or(len)))
-                .filter(|&(len, max)| (len..=128).contains(&max))
-                .map(|(len, max)| {
-                    self.rows.vrps_v6.push(Vrp {
-                        start,
-                        len,
-                        max,
-                        asn,
-                        source,
-                        line: place,
-                    });
-                }),
-        };
-        if fits.is_none() {
-            let fault = RowError {
-                fault: Fault::Shape(
-                    Format::VrpCsv,
-                    "a longest length between that of its prefix and 32 or 128",
-                ),
-                at: 0..line.len(),
-            };
-            self.fault(number, line, &fault);
-            return;
-        }
-        // Somebody may announce it: that is no announcement, unless it was chosen.
-        if self.options.add_vrps && asn != 0 && !wide(addresses, (8, 16)) {
-            self.rows.origin(addresses, asn, source, place);
-        }
-    }
-
     fn at_line(&self, number: usize, message: &str) -> Diagnostic {
-        let mut error = whole_file(
+        let mut error = Diagnostic::of_file(
             self.file,
             message,
             "one row per announced range is expected, not one per address or per path",
@@ -469,7 +334,7 @@ impl<'a> Gather<'a> {
     /// Whether the file as a whole can be a source.
     pub(super) fn judge(&mut self) -> Result<(), Diagnostic> {
         if self.seen == 0 {
-            return Err(whole_file(self.file, "it holds no rows", FORMATS));
+            return Err(Diagnostic::of_file(self.file, "it holds no rows", FORMATS));
         }
         if let Some(mut error) = self.first_fault.take()
             && self.unreadable * 2 > self.seen
@@ -498,9 +363,9 @@ impl<'a> Gather<'a> {
         }
         if self.unseen > 0 {
             let min = self.options.min_peers;
-            return Err(whole_file(
+            return Err(Diagnostic::of_file(
                 self.file,
-                &format!("no prefix is seen by {min} peers"),
+                format!("no prefix is seen by {min} peers"),
                 "lower `min_peers`, or take a collector with more peers",
             ));
         }
@@ -509,7 +374,7 @@ impl<'a> Gather<'a> {
         } else {
             "no row names a network that an ASN announces"
         };
-        Err(whole_file(self.file, what, FORMATS))
+        Err(Diagnostic::of_file(self.file, what, FORMATS))
     }
 
     /// Sorted rows, what is said of the source, and the warnings.
@@ -518,9 +383,9 @@ impl<'a> Gather<'a> {
         let listed = warnings.len() as u64;
         let left_out = self.unreadable + self.defaults;
         if left_out > listed {
-            warnings.push(whole_file(
+            warnings.push(Diagnostic::of_file(
                 self.file,
-                &format!("{} more rows were left out", left_out - listed),
+                format!("{} more rows were left out", left_out - listed),
                 "the first ones are listed",
             ));
         }
@@ -535,44 +400,43 @@ impl<'a> Gather<'a> {
             });
         }
         warnings.append(&mut self.damage);
-        let rows = &mut self.rows;
-        let repeated = flatten::dedup(&mut rows.v4, |row| row.asn)
-            + flatten::dedup(&mut rows.v6, |row| row.asn)
-            + flatten::dedup(&mut rows.countries_v4, |row| row.country)
-            + flatten::dedup(&mut rows.countries_v6, |row| row.country);
-        let used = rows.v4.len()
-            + rows.v6.len()
-            + rows.countries_v4.len()
-            + rows.countries_v6.len()
-            + rows.located.len()
-            + if self.options.add_vrps {
-                0
-            } else {
-                rows.vrps_v4.len() + rows.vrps_v6.len()
-            };
+        let repeated = self.rows.dedup();
+        let mut used = self.rows.len() as u64 + self.other;
+        if self.options.add_vrps {
+            // They are among the origins.
+            used -= self.rows.vrps() as u64;
+        }
         let source = Source {
             file: self.file.to_owned(),
             format: self.format.map_or("", Format::name).to_owned(),
-            rows: used as u64 + self.facts,
+            rows: used,
             skipped: left_out + repeated + self.unseen,
         };
         (self.rows, source, warnings)
     }
 
     fn has_any(&self) -> bool {
-        self.rows.len() > 0 || self.facts > 0
+        self.rows.len() > 0 || self.other > 0
     }
 
-    /// The file ends before its end, as `error` says. Says whether what is before that is
-    /// used all the same.
-    pub(super) fn ends_early(&mut self, error: &Diagnostic) -> bool {
-        let used = self.options.salvage && self.has_any();
-        if used {
-            let mut warning = error.clone();
-            warning.message = format!("{}: {PART}", error.message);
-            self.damage.push(warning);
+    /// The file cannot be read on, as `error` says. Where it is only cut, and the rest is to be
+    /// salvaged, what is before that is used all the same.
+    pub(super) fn ended(&mut self, mut error: Diagnostic, is_cut: bool) -> Result<(), Diagnostic> {
+        if !is_cut || !self.options.salvage || !self.has_any() {
+            return Err(error);
         }
-        used
+        error.message = format!("{}: {PART}", error.message);
+        self.damage.push(error);
+        Ok(())
+    }
+
+    /// What is wrong with the file as a stream, at a line if it has lines.
+    pub(super) fn unreadable(&self, error: &SourceError, line: usize) -> Diagnostic {
+        Diagnostic {
+            line,
+            column: usize::from(line > 0),
+            ..Diagnostic::of_file(self.file, error.to_string(), error.help())
+        }
     }
 
     /// Prefixes that too few peers see.

@@ -11,10 +11,11 @@ use std::collections::HashMap;
 
 use self::data::{Data, Wanted};
 use super::country::Country;
+use super::facts::Facts;
 use super::format::Format;
-use super::gather::{Gather, whole_file};
-use super::import::Shared;
+use super::gather::{FORMATS, Gather};
 use super::line::{self, Addresses, What, as_number};
+use super::source::Input;
 use crate::diagnostic::Diagnostic;
 
 const MARKER: &[u8] = b"\xab\xcd\xefMaxMind.com";
@@ -46,30 +47,6 @@ const COUNTRY: &[&[&str]] = &[
     &["registered_country", "iso_code"],
 ];
 
-/// Why a file cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum MmdbError {
-    #[error("it is a damaged MaxMind DB file: {0}")]
-    Damaged(&'static str),
-    #[error("{}", .0.message)]
-    Refused(Diagnostic),
-}
-
-impl MmdbError {
-    pub(super) fn into_diagnostic(self, file: &str) -> Diagnostic {
-        match self {
-            Self::Refused(diagnostic) => diagnostic,
-            damaged @ Self::Damaged(_) => whole_file(file, &damaged.to_string(), "fetch it again"),
-        }
-    }
-}
-
-impl From<&'static str> for MmdbError {
-    fn from(what: &'static str) -> Self {
-        Self::Damaged(what)
-    }
-}
-
 /// Where the marker of the metadata stands, if it is where it has to be.
 fn marker(bytes: &[u8]) -> Option<usize> {
     let from = bytes.len().saturating_sub(MARKER_WITHIN);
@@ -77,11 +54,6 @@ fn marker(bytes: &[u8]) -> Option<usize> {
         .windows(MARKER.len())
         .rposition(|window| window == MARKER)?;
     Some(from + at)
-}
-
-/// Whether it is one.
-pub(super) fn is_mmdb(bytes: &[u8]) -> bool {
-    marker(bytes).is_some()
 }
 
 /// What a record says.
@@ -92,19 +64,26 @@ struct Said {
 }
 
 /// Reads all networks into `gather`.
-pub(super) fn read(
-    bytes: &[u8],
-    gather: &mut Gather<'_>,
-    shared: &mut Shared,
-) -> Result<(), MmdbError> {
-    let marker = marker(bytes).ok_or("it has no metadata")?;
-    let tree = Tree::of(&bytes[..marker], &bytes[marker + MARKER.len()..])?;
+pub(super) fn read(input: Input, gather: &mut Gather<'_>) -> Result<(), Diagnostic> {
+    let file = gather.file;
+    let bytes = input
+        .whole()
+        .map_err(|error| gather.unreadable(&error, 0))?;
+    let Some(marker) = marker(&bytes) else {
+        let message = "it is binary, and of no format that is known";
+        return Err(Diagnostic::of_file(file, message, FORMATS));
+    };
+    let damaged = |what: &str| {
+        let message = format!("it is a damaged MaxMind DB file: {what}");
+        Diagnostic::of_file(file, message, "fetch it again")
+    };
+    let tree = Tree::of(&bytes[..marker], &bytes[marker + MARKER.len()..]).map_err(damaged)?;
     let mut data = Data::new(&bytes[tree.size() + SEPARATOR..marker]);
     // Many networks share a record.
     let mut known: HashMap<usize, Option<Said>> = HashMap::new();
     let mut number = 0;
     let mut open: Option<(Addresses, u32, u64)> = None;
-    tree.walk(|addresses, place| {
+    tree.walk(damaged, |addresses, place| {
         number += 1;
         let Some(place) = place.filter(|&place| place < data.len()) else {
             gather.damaged(number, "its data is outside of the file");
@@ -113,11 +92,11 @@ pub(super) fn read(
         let said = match known.get(&place) {
             Some(&said) => said,
             None => {
-                let said = said(&mut data, place, shared);
+                let said = said(&mut data, place, gather.facts);
                 if data.is_spent() {
-                    let what =
-                        "its data is entangled: reading it takes longer than its size is worth";
-                    return Err(what.into());
+                    return Err(damaged(
+                        "its data is entangled: reading it takes longer than its size is worth",
+                    ));
                 }
                 known.insert(place, said);
                 said
@@ -129,9 +108,7 @@ pub(super) fn read(
         };
         if let Some(country) = said.country {
             let what = What::Country(Some(country));
-            gather
-                .binary(number, addresses, what, Format::Mmdb, shared)
-                .map_err(MmdbError::Refused)?;
+            gather.binary(number, addresses, what, Format::Mmdb)?;
         }
         let Some(asn) = said.asn else { return Ok(()) };
         // A range of the publisher's source stands here as many networks.
@@ -139,19 +116,15 @@ pub(super) fn read(
             .filter(|(_, same, _)| *same == asn)
             .and_then(|(before, _, first)| Some((joined(before, addresses)?, asn, first)));
         if joint.is_none() {
-            flush(open.take(), gather, shared)?;
+            flush(open.take(), gather)?;
         }
         open = Some(joint.unwrap_or((addresses, asn, number)));
         Ok(())
     })?;
-    flush(open, gather, shared)
+    flush(open, gather)
 }
 
-fn flush(
-    open: Option<(Addresses, u32, u64)>,
-    gather: &mut Gather<'_>,
-    shared: &mut Shared,
-) -> Result<(), MmdbError> {
+fn flush(open: Option<(Addresses, u32, u64)>, gather: &mut Gather<'_>) -> Result<(), Diagnostic> {
     let Some((addresses, asn, number)) = open else {
         return Ok(());
     };
@@ -159,9 +132,7 @@ fn flush(
         asns: vec![asn],
         peers: None,
     };
-    gather
-        .binary(number, addresses, what, Format::Mmdb, shared)
-        .map_err(MmdbError::Refused)
+    gather.binary(number, addresses, what, Format::Mmdb)
 }
 
 /// Networks come in order; neighbours are one.
@@ -178,7 +149,7 @@ fn joined(a: Addresses, b: Addresses) -> Option<Addresses> {
 }
 
 /// `None`: the data is damaged.
-fn said(data: &mut Data<'_>, place: usize, shared: &mut Shared) -> Option<Said> {
+fn said(data: &mut Data<'_>, place: usize, facts: &mut Facts) -> Option<Said> {
     let mut wanted = [Wanted::new(ASN), Wanted::new(NAME), Wanted::new(COUNTRY)];
     data.look(place, &mut wanted)?;
     let [asn, name, country] = &wanted;
@@ -195,7 +166,7 @@ fn said(data: &mut Data<'_>, place: usize, shared: &mut Shared) -> Option<Said> 
         data::Scalar::Text(text) => Some(text),
     });
     if let (Some(asn @ 1..), Some(name)) = (asn, name) {
-        shared.name(asn, name, None);
+        facts.name(asn, name, None);
     }
     Some(Said { asn, country })
 }
@@ -271,8 +242,9 @@ impl<'a> Tree<'a> {
     /// the places in IPv6 that embed IPv4 (6to4, Teredo, mapped): those are passed over.
     fn walk(
         &self,
-        mut each: impl FnMut(Addresses, Option<usize>) -> Result<(), MmdbError>,
-    ) -> Result<(), MmdbError> {
+        damaged: impl Fn(&str) -> Diagnostic,
+        mut each: impl FnMut(Addresses, Option<usize>) -> Result<(), Diagnostic>,
+    ) -> Result<(), Diagnostic> {
         let mut reached = vec![false; self.nodes];
         let ipv4 = self.ipv4();
         let mut stack = vec![Visit {
@@ -292,19 +264,19 @@ impl<'a> Tree<'a> {
             if node > self.nodes {
                 let addresses = self
                     .addresses(prefix, depth)
-                    .ok_or("a network of it is none")?;
+                    .ok_or_else(|| damaged("a network of it is none"))?;
                 each(addresses, (node - self.nodes).checked_sub(SEPARATOR))?;
                 continue;
             }
             if depth >= self.bits {
-                return Err("its tree is deeper than an address is long".into());
+                return Err(damaged("its tree is deeper than an address is long"));
             }
             let embeds = depth <= 96 && prefix != 0 || prefix >> 32 != 0;
             if Some(node) == ipv4 && embeds {
                 continue;
             }
             if std::mem::replace(&mut reached[node], true) {
-                return Err("its tree leads to one node twice".into());
+                return Err(damaged("its tree leads to one node twice"));
             }
             // The lower half comes first.
             for side in [1, 0] {

@@ -2,16 +2,25 @@
 //! block is delegated to.
 //!
 //! Stages, each narrower than the last: [`mod@import`] turns files into rows
-//! (`source` gives bytes whatever the compression; `text` with `line` and `columns`
-//! reads lines, `mmdb`, `mrt` and, by way of `document`, `vrps` and `networks` read the rest;
-//! `gather` takes what they find), `flatten` turns rows that overlap as they like into sorted ranges that do
-//! not, and [`snapshot`] keeps the result on disk so that a start needs no sources.
+//! (`source` gives bytes whatever the compression; `text` with `line`, `columns` and `networks`
+//! reads lines, `mmdb`, `mrt` and, by way of `document`, `json` read the rest;
+//! `gather` takes what they find into `rows` and `facts`, and judges each file as a whole), `flatten`
+//! turns rows that overlap as they like into sorted ranges that do not, and [`snapshot`] keeps the
+//! result on disk so that a start needs no sources. For example, the two rows
+//!
+//! ```text
+//! 203.0.113.0,203.0.113.255,64500,Example
+//! 203.0.113.128,203.0.113.255,64501,Customer
+//! ```
+//!
+//! become two ranges: the first half is of AS64500, the second of AS64501, because the more
+//! specific row wins, as it does in routing.
+//!
 //! [`query`], [`evidence`] and [`orgs`] answer from it; [`diff`] compares two, and
 //! [`gate`] says whether one may replace the other by itself. [`fetch`] brings sources from the network,
 //! [`bundle`] carries a database to where there is none.
 //!
-//! Architecture invariant: nothing here knows of policies beyond the country
-//! code type, nor of BPF.
+//! Architecture invariant: nothing here knows of policies, nor of BPF.
 
 pub mod bundle;
 mod columns;
@@ -19,12 +28,14 @@ mod country;
 pub mod diff;
 mod document;
 pub mod evidence;
+mod facts;
 pub mod fetch;
 mod flatten;
 mod format;
 pub mod gate;
 mod gather;
 pub mod import;
+mod json;
 mod line;
 mod mmdb;
 pub mod model;
@@ -34,12 +45,12 @@ pub mod orgs;
 pub(crate) mod path;
 pub mod query;
 pub(crate) mod range;
+mod rows;
 pub mod snapshot;
 mod source;
 #[cfg(test)]
 mod tests;
 mod text;
-mod vrps;
 
 use std::path::PathBuf;
 
@@ -48,39 +59,12 @@ pub use diff::{Difference, Watched, compare};
 pub use evidence::{Evidence, Rpki};
 pub use gate::{Concern, judge, left_out};
 pub use import::{ImportError, import_with};
-pub use model::{AsnDb, Combine};
-pub use orgs::OrgError;
+pub use model::{AsnDb, Combine, Options};
 pub use query::{Answer, DecidedBy, FamilyInfo, Info};
 pub use range::cidrs;
-pub use snapshot::{SnapshotError, is_snapshot, load, previous_path, save};
+pub use snapshot::{is_snapshot, load, previous_path, save};
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
-
-/// How sources become a database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// What holds where several sources speak of one address.
-    pub combine: Combine,
-    /// Peers of a collector that have to see a prefix, where the source says how
-    /// many do. A RIB asks for no more than half of its own peers.
-    pub min_peers: u32,
-    /// Whether RPKI payloads count as announcements.
-    pub add_vrps: bool,
-    /// Whether what can be read of a damaged file is taken. That it is damaged is then a
-    /// warning, which [`gate::judge`] makes a concern of.
-    pub salvage: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            combine: Combine::Union,
-            min_peers: 10,
-            add_vrps: false,
-            salvage: false,
-        }
-    }
-}
 
 /// As [`import_with`], with the default options.
 ///
@@ -121,16 +105,8 @@ pub fn open_with(
     let Some(snapshot) = asn_files.iter().find(|file| is_snapshot(file)) else {
         return import_with(asn_files, country_files, options);
     };
-    let refused = |message: String, help: &str| {
-        ImportError::from(Diagnostic {
-            message,
-            help: Some(help.to_owned()),
-            file: snapshot.display().to_string(),
-            line: 0,
-            column: 0,
-            text: String::new(),
-        })
-    };
+    let file = snapshot.display().to_string();
+    let refused = |message: String, help: &str| Diagnostic::of_file(&file, message, help).into();
     if asn_files.len() + country_files.len() > 1 {
         return Err(refused(
             "a snapshot cannot be combined with other databases".to_owned(),
@@ -139,6 +115,6 @@ pub fn open_with(
     }
     match load(snapshot) {
         Ok(db) => Ok((db, Diagnostics::default())),
-        Err(error) => Err(refused(error.to_string(), error.help())),
+        Err(problem) => Err(refused(problem.message, &problem.help)),
     }
 }

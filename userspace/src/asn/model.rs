@@ -99,6 +99,32 @@ impl std::str::FromStr for Combine {
     }
 }
 
+/// How sources become a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What holds where several sources speak of one address.
+    pub combine: Combine,
+    /// Peers of a collector that have to see a prefix, where the source says how
+    /// many do. A RIB asks for no more than half of its own peers.
+    pub min_peers: u32,
+    /// Whether RPKI payloads count as announcements.
+    pub add_vrps: bool,
+    /// Whether what can be read of a damaged file is taken. That it is damaged is then a
+    /// warning, which [`super::gate::judge`] makes a concern of.
+    pub salvage: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            combine: Combine::Union,
+            min_peers: 10,
+            add_vrps: false,
+            salvage: false,
+        }
+    }
+}
+
 /// What is known of one ASN.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AsnInfo {

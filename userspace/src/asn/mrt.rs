@@ -12,8 +12,7 @@ use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::format::Format;
-use super::gather::{Gather, whole_file};
-use super::import::Shared;
+use super::gather::Gather;
 use super::line::{Addresses, What};
 use super::path::{Origins, Reader};
 use super::source::{Bytes, SourceError};
@@ -28,42 +27,15 @@ const HEADER: usize = 12;
 /// Longest record that is read: all paths of one prefix.
 const MAX_RECORD: u32 = 16 << 20;
 
-/// Why a RIB cannot be read on.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum MrtError {
-    #[error(transparent)]
-    Source(SourceError),
-    #[error("it ends in the middle of record {0}")]
-    Truncated(u64),
-    #[error("record {number} is said to have {length} bytes")]
-    TooLong { number: u64, length: u32 },
-    #[error("it holds MRT messages (type {0}), not a table")]
-    NoTable(u16),
-    #[error("{}", .0.message)]
-    Refused(Diagnostic),
+/// Why a RIB cannot be read on, and whether the file is good as far as it goes.
+struct Ended {
+    why: Diagnostic,
+    is_cut: bool,
 }
 
-impl MrtError {
-    /// Whether the file is good as far as it goes.
-    pub(super) fn is_cut(&self) -> bool {
-        matches!(
-            self,
-            Self::Truncated(_) | Self::Source(SourceError::Truncated(_))
-        )
-    }
-
-    pub(super) fn into_diagnostic(self, file: &str) -> Diagnostic {
-        let help = match &self {
-            Self::Source(error) => error.help(),
-            Self::Truncated(_) => "the download was cut short: fetch it again",
-            Self::TooLong { .. } => "the file is damaged: fetch it again",
-            Self::NoTable(_) => "take a RIB in TABLE_DUMP_V2 (`rib.*`, `bview.*`), not updates",
-            Self::Refused(_) => "",
-        };
-        match self {
-            Self::Refused(diagnostic) => diagnostic,
-            _ => whole_file(file, &self.to_string(), help),
-        }
+impl From<Diagnostic> for Ended {
+    fn from(why: Diagnostic) -> Self {
+        Self { why, is_cut: false }
     }
 }
 
@@ -84,11 +56,14 @@ pub(super) fn is_mrt(head: &[u8]) -> bool {
 }
 
 /// Reads a table into `gather`.
-pub(super) fn read(
-    mut input: Bytes,
-    gather: &mut Gather<'_>,
-    shared: &mut Shared,
-) -> Result<(), MrtError> {
+pub(super) fn read(mut input: Bytes, gather: &mut Gather<'_>) -> Result<(), Diagnostic> {
+    match records(&mut input, gather) {
+        Ok(()) => Ok(()),
+        Err(Ended { why, is_cut }) => gather.ended(why, is_cut),
+    }
+}
+
+fn records(input: &mut Bytes, gather: &mut Gather<'_>) -> Result<(), Ended> {
     let mut rib = Rib {
         min_peers: gather.options.min_peers,
         seen: Vec::new(),
@@ -98,34 +73,38 @@ pub(super) fn read(
     let mut number = 0;
     loop {
         number += 1;
-        let Some(header) = header(&mut input, number)? else {
+        let Some(header) = header(input, number, gather)? else {
             return Ok(());
         };
         let kind = u16::from_be_bytes([header[4], header[5]]);
         let subtype = u16::from_be_bytes([header[6], header[7]]);
         let length = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
         if length > MAX_RECORD {
-            return Err(MrtError::TooLong { number, length });
+            let message = format!("record {number} is said to have {length} bytes");
+            let help = "the file is damaged: fetch it again";
+            return Err(Diagnostic::of_file(gather.file, message, help).into());
         }
         record.clear();
-        (&mut input)
+        (&mut *input)
             .take(length.into())
             .read_to_end(&mut record)
-            .map_err(|error| source(&input, error))?;
+            .map_err(|error| broken(input, error, gather))?;
         if record.len() < length as usize {
-            return Err(MrtError::Truncated(number));
+            return Err(cut(number, gather));
         }
         if kind != TABLE_DUMP_V2 {
             if number == 1 {
-                return Err(MrtError::NoTable(kind));
+                let message = format!("it holds MRT messages (type {kind}), not a table");
+                let help = "take a RIB in TABLE_DUMP_V2 (`rib.*`, `bview.*`), not updates";
+                return Err(Diagnostic::of_file(gather.file, message, help).into());
             }
             gather.damaged(number, "it is of another type");
             continue;
         }
         let result = match subtype {
             1 => rib.peers(&record),
-            2 | 8 => rib.entry(number, &record, false, subtype == 8, gather, shared)?,
-            4 | 10 => rib.entry(number, &record, true, subtype == 10, gather, shared)?,
+            2 | 8 => rib.entry(number, &record, false, subtype == 8, gather)?,
+            4 | 10 => rib.entry(number, &record, true, subtype == 10, gather)?,
             // Multicast, and families other than IP.
             _ => Ok(()),
         };
@@ -135,24 +114,41 @@ pub(super) fn read(
     }
 }
 
-fn source(input: &Bytes, error: io::Error) -> MrtError {
-    MrtError::Source(input.fault(error))
+fn broken(input: &Bytes, error: io::Error, gather: &Gather<'_>) -> Ended {
+    let error = input.fault(error);
+    Ended {
+        why: gather.unreadable(&error, 0),
+        is_cut: matches!(error, SourceError::Truncated(_)),
+    }
 }
 
-fn header(input: &mut Bytes, number: u64) -> Result<Option<[u8; HEADER]>, MrtError> {
+fn cut(number: u64, gather: &Gather<'_>) -> Ended {
+    let message = format!("it ends in the middle of record {number}");
+    let help = "the download was cut short: fetch it again";
+    Ended {
+        why: Diagnostic::of_file(gather.file, message, help),
+        is_cut: true,
+    }
+}
+
+fn header(
+    input: &mut Bytes,
+    number: u64,
+    gather: &Gather<'_>,
+) -> Result<Option<[u8; HEADER]>, Ended> {
     let mut header = [0; HEADER];
     let mut have = 0;
     while have < HEADER {
         match input.read(&mut header[have..]) {
             Ok(0) if input.is_spent() => {
                 let error = io::Error::from(io::ErrorKind::UnexpectedEof);
-                return Err(source(input, error));
+                return Err(broken(input, error, gather));
             }
             Ok(0) if have == 0 => return Ok(None),
-            Ok(0) => return Err(MrtError::Truncated(number)),
+            Ok(0) => return Err(cut(number, gather)),
             Ok(read) => have += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(source(input, error)),
+            Err(error) => return Err(broken(input, error, gather)),
         }
     }
     Ok(Some(header))
@@ -188,8 +184,7 @@ impl Rib {
         v6: bool,
         path_ids: bool,
         gather: &mut Gather<'_>,
-        shared: &mut Shared,
-    ) -> Result<Result<(), &'static str>, MrtError> {
+    ) -> Result<Result<(), &'static str>, Diagnostic> {
         let addresses = match self.paths(record, v6, path_ids) {
             Ok(addresses) => addresses,
             Err(what) => return Ok(Err(what)),
@@ -206,10 +201,7 @@ impl Rib {
             return Ok(Ok(()));
         }
         let what = What::Origins { asns, peers: None };
-        gather
-            .binary(number, addresses, what, Format::Mrt, shared)
-            .map_err(MrtError::Refused)?;
-        Ok(Ok(()))
+        gather.binary(number, addresses, what, Format::Mrt).map(Ok)
     }
 
     /// Fills `seen`, each pair once, in order.

@@ -1,16 +1,13 @@
-//! Networks as JSON objects, as IPinfo gives them away: in lines, or in one list. The names
+//! A network as a JSON object, as IPinfo gives them away: in lines, or in one list. The names
 //! differ from publisher to publisher; what they mean does not.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::document::{self, DocumentError, Loose};
+use super::document::Loose;
 use super::format::Format;
-use super::gather::Gather;
-use super::import::Shared;
 use super::line::{self, Addresses, Fault, What, as_number, country, printable};
-use super::source::Bytes;
 
 /// One network or range.
 #[derive(Debug, Deserialize)]
@@ -81,27 +78,4 @@ impl NetworkRow {
         )
         .map_err(|error| error.fault)
     }
-}
-
-/// Whether a file begins like a list of objects.
-pub(super) fn is_list(head: &[u8]) -> bool {
-    let inside = document::unmarked(head)
-        .trim_ascii_start()
-        .strip_prefix(b"[");
-    inside.is_some_and(|inside| inside.trim_ascii_start().starts_with(b"{"))
-}
-
-/// Reads all networks of a list into `gather`.
-pub(super) fn read(
-    input: Bytes,
-    gather: &mut Gather<'_>,
-    shared: &mut Shared,
-) -> Result<(), DocumentError> {
-    document::rows(input, "networks", &[], |number, row: NetworkRow| {
-        let Ok((addresses, what)) = row.said(Format::NetworkJson) else {
-            gather.damaged(number, "its network, or its `asn`, is none");
-            return Ok(());
-        };
-        gather.binary(number, addresses, what, Format::NetworkJson, shared)
-    })
 }

@@ -3,67 +3,10 @@
 use strsim::jaro_winkler;
 
 use super::model::{AsnDb, Org};
-use crate::diagnostic::quoted;
+use crate::diagnostic::{Problem, quoted};
 
 /// Candidates that a message names.
 const MAX_NAMED: usize = 5;
-
-/// Why a name is not an organisation.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OrgError {
-    /// No source says which ASN belongs to whom.
-    #[error("no source says which organisations there are")]
-    NoSource,
-    /// Nobody is called so.
-    #[error("there is no organisation {}", quoted(.name))]
-    Unknown {
-        /// The name.
-        name: String,
-        /// Ids and names that look like it, best first.
-        similar: Vec<(String, String)>,
-    },
-    /// Several are called so.
-    #[error("{} organisations are called {}", .found.len(), quoted(.name))]
-    Ambiguous {
-        /// The name.
-        name: String,
-        /// Ids, and how many ASNs each has.
-        found: Vec<(String, usize)>,
-    },
-}
-
-impl OrgError {
-    /// What would cure it.
-    #[must_use]
-    pub fn help(&self) -> String {
-        match self {
-            Self::NoSource => {
-                "add CAIDA's as2org to the sources, or name the ASNs with `asns`".to_owned()
-            }
-            Self::Unknown { similar, .. } if similar.is_empty() => {
-                "search with `kordon lookup NAME`".to_owned()
-            }
-            Self::Unknown { similar, .. } => {
-                let all: Vec<String> = similar
-                    .iter()
-                    .map(|(id, name)| format!("`{name}` (`{id}`)"))
-                    .collect();
-                format!("did you mean {}", all.join(", "))
-            }
-            Self::Ambiguous { found, .. } => {
-                let mut all: Vec<String> = found
-                    .iter()
-                    .take(MAX_NAMED)
-                    .map(|(id, asns)| format!("`{id}` ({asns} ASNs)"))
-                    .collect();
-                if found.len() > MAX_NAMED {
-                    all.push("…".to_owned());
-                }
-                format!("name those that are meant by their ids: {}", all.join(", "))
-            }
-        }
-    }
-}
 
 impl AsnDb {
     /// The organisation with this id, else the only one with this name; in any case.
@@ -71,9 +14,12 @@ impl AsnDb {
     /// # Errors
     ///
     /// There is none, or several have the name.
-    pub fn org(&self, name: &str) -> Result<&Org, OrgError> {
+    pub fn org(&self, name: &str) -> Result<&Org, Problem> {
         if self.orgs.is_empty() {
-            return Err(OrgError::NoSource);
+            return Err(Problem::new(
+                "no source says which organisations there are",
+                "add CAIDA's as2org to the sources, or name the ASNs with `asns`",
+            ));
         }
         let wanted = folded(name);
         if let Some(org) = self.orgs.iter().find(|org| folded(&org.id) == wanted) {
@@ -86,17 +32,27 @@ impl AsnDb {
             .collect();
         match found[..] {
             [only] => Ok(only),
-            [] => Err(OrgError::Unknown {
-                name: name.to_owned(),
-                similar: self.similar(&wanted),
-            }),
-            _ => Err(OrgError::Ambiguous {
-                name: name.to_owned(),
-                found: found
-                    .iter()
-                    .map(|org| (org.id.clone(), org.asns.len()))
-                    .collect(),
-            }),
+            [] => {
+                let similar = self.similar(&wanted);
+                let help = if similar.is_empty() {
+                    "search with `kordon lookup NAME`".to_owned()
+                } else {
+                    format!("did you mean {}", similar.join(", "))
+                };
+                let message = format!("there is no organisation {}", quoted(name));
+                Err(Problem::new(message, help))
+            }
+            _ => {
+                let one = |org: &&Org| format!("`{}` ({} ASNs)", org.id, org.asns.len());
+                let mut all: Vec<String> = found.iter().take(MAX_NAMED).map(one).collect();
+                if found.len() > MAX_NAMED {
+                    all.push("…".to_owned());
+                }
+                Err(Problem::new(
+                    format!("{} organisations are called {}", found.len(), quoted(name)),
+                    format!("name those that are meant by their ids: {}", all.join(", ")),
+                ))
+            }
         }
     }
 
@@ -110,7 +66,7 @@ impl AsnDb {
 
     /// Names that hold the text, those with most ASNs first; else those that are
     /// spelled nearly so.
-    fn similar(&self, wanted: &str) -> Vec<(String, String)> {
+    fn similar(&self, wanted: &str) -> Vec<String> {
         let mut holding: Vec<&Org> = self
             .orgs
             .iter()
@@ -133,7 +89,7 @@ impl AsnDb {
         holding
             .into_iter()
             .take(MAX_NAMED)
-            .map(|org| (org.id.clone(), org.name.clone()))
+            .map(|org| format!("`{}` (`{}`)", org.name, org.id))
             .collect()
     }
 }

@@ -24,7 +24,7 @@ mod sections;
 mod tests;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use memmap2::Mmap;
 
 use super::model::AsnDb;
+use crate::diagnostic::Problem;
 use crate::regular;
 
 /// First bytes of a snapshot.
@@ -39,84 +40,28 @@ pub(super) const MAGIC: &[u8; 8] = b"kordonDB";
 const VERSION: u32 = 2;
 const HEADER: usize = 24;
 
-/// Why a snapshot cannot be written or read.
-#[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
-    /// The operating system refused.
-    #[error("cannot {operation} snapshot `{}`: {error}", path.display())]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What it said.
-        error: io::Error,
-    },
-    /// Something else under this name.
-    #[error("`{}` is not a snapshot of kordon", .0.display())]
-    NotSnapshot(PathBuf),
-    /// Written by another kordon.
-    #[error("snapshot `{}` has version {found}, this kordon reads version {VERSION}", path.display())]
-    Version {
-        /// Which file.
-        path: PathBuf,
-        /// What it says.
-        found: u32,
-    },
-    /// Shorter or longer than it says.
-    #[error("snapshot `{}` has {found} bytes instead of {expected}", path.display())]
-    Length {
-        /// Which file.
-        path: PathBuf,
-        /// By its header.
-        expected: u64,
-        /// By the file system.
-        found: u64,
-    },
-    /// The bytes are not those that were written.
-    #[error("snapshot `{}` is damaged: its checksum is wrong", .0.display())]
-    Checksum(PathBuf),
-    /// The bytes are those that were written, and make no sense.
-    #[error("snapshot `{}` is malformed: {what}", path.display())]
-    Malformed {
-        /// Which file.
-        path: PathBuf,
-        /// What does not fit.
-        what: &'static str,
-    },
-}
-
-impl SnapshotError {
-    /// What would cure it.
-    #[must_use]
-    pub fn help(&self) -> &'static str {
-        match self {
-            Self::Io { .. } => "check the path and its permissions",
-            Self::NotSnapshot(_) => "sources become a snapshot with `kordon asndb import`",
-            _ => "run `kordon asndb import` again, or put back the file that ends in `.previous`",
-        }
+fn io_error<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Problem + 'a {
+    move |error| {
+        let path = path.display();
+        Problem::new(
+            format!("cannot {operation} snapshot `{path}`: {error}"),
+            "check the path and its permissions",
+        )
     }
 }
 
-fn io_error<'a>(
-    operation: &'static str,
-    path: &'a Path,
-) -> impl FnOnce(io::Error) -> SnapshotError + 'a {
-    move |error| SnapshotError::Io {
-        operation,
-        path: path.to_owned(),
-        error,
-    }
+/// Of a file that is not as it was written.
+fn unusable(path: &Path, what: impl std::fmt::Display) -> Problem {
+    Problem::new(
+        format!("snapshot `{}` {what}", path.display()),
+        "run `kordon asndb import` again, or put back the file that ends in `.previous`",
+    )
 }
 
-/// Whether a file begins like a snapshot, whatever its state. Only looks at
-/// regular files: from a pipe the bytes would be gone.
+/// Whether a file begins like a snapshot, whatever its state.
 #[must_use]
 pub fn is_snapshot(path: &Path) -> bool {
-    let mut magic = [0; MAGIC.len()];
-    fs::metadata(path).is_ok_and(|metadata| metadata.is_file())
-        && File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok())
-        && magic == *MAGIC
+    regular::starts_with(path, MAGIC)
 }
 
 /// Whether a file of this name is one that [`save`] did not come to the end of.
@@ -143,8 +88,8 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 ///
 /// # Errors
 ///
-/// [`SnapshotError::Io`]; `path` is unchanged then.
-pub fn save(db: &AsnDb, path: &Path) -> Result<(), SnapshotError> {
+/// When the system refuses; `path` is unchanged then.
+pub fn save(db: &AsnDb, path: &Path) -> Result<(), Problem> {
     static SERIAL: AtomicU64 = AtomicU64::new(0);
     let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
     let temporary = with_suffix(path, &format!(".{}-{serial}.tmp", process::id()));
@@ -156,7 +101,7 @@ pub fn save(db: &AsnDb, path: &Path) -> Result<(), SnapshotError> {
     written
 }
 
-fn replace(bytes: &[u8], path: &Path, temporary: &Path) -> Result<(), SnapshotError> {
+fn replace(bytes: &[u8], path: &Path, temporary: &Path) -> Result<(), Problem> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -179,15 +124,13 @@ fn replace(bytes: &[u8], path: &Path, temporary: &Path) -> Result<(), SnapshotEr
 
 /// Links instead of renaming, so that `path` never disappears. A damaged file must
 /// not take the place of a good older one.
-fn keep_previous(path: &Path, link: &Path) -> Result<(), SnapshotError> {
+fn keep_previous(path: &Path, link: &Path) -> Result<(), Problem> {
     let previous = previous_path(path);
-    match open(path).and_then(Opened::verify) {
+    match regular::map(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error("read", path)(error)),
+        Ok(bytes) if body(&bytes, path).is_err() => return Ok(()),
         Ok(_) => {}
-        Err(SnapshotError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(());
-        }
-        Err(error @ SnapshotError::Io { .. }) => return Err(error),
-        Err(_) => return Ok(()),
     }
     // Some file systems have no hard links.
     fs::hard_link(path, link)
@@ -213,7 +156,7 @@ pub struct Verified(Opened);
 /// # Errors
 ///
 /// When it cannot be opened, or is no file.
-pub fn open(path: &Path) -> Result<Opened, SnapshotError> {
+pub fn open(path: &Path) -> Result<Opened, Problem> {
     let bytes = regular::map(path).map_err(io_error("read", path))?;
     Ok(Opened {
         path: path.to_owned(),
@@ -227,7 +170,7 @@ impl Opened {
     /// # Errors
     ///
     /// When it is not whole, not as it was written, or not of this version.
-    pub fn verify(self) -> Result<Verified, SnapshotError> {
+    pub fn verify(self) -> Result<Verified, Problem> {
         body(&self.bytes, &self.path)?;
         Ok(Verified(self))
     }
@@ -239,7 +182,7 @@ impl Verified {
     /// # Errors
     ///
     /// When what is in it is not what [`save`] writes.
-    pub fn database(self) -> Result<AsnDb, SnapshotError> {
+    pub fn database(self) -> Result<AsnDb, Problem> {
         let Self(Opened { path, bytes }) = self;
         parsed(&bytes[HEADER..], &path)
     }
@@ -250,20 +193,17 @@ impl Verified {
 /// # Errors
 ///
 /// Every way in which it is not exactly what [`save`] of this version wrote.
-pub fn load(path: &Path) -> Result<AsnDb, SnapshotError> {
+pub fn load(path: &Path) -> Result<AsnDb, Problem> {
     open(path)?.verify()?.database()
 }
 
 /// A snapshot that is in memory already.
-pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<AsnDb, SnapshotError> {
+pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<AsnDb, Problem> {
     parsed(body(bytes, path)?, path)
 }
 
-fn parsed(body: &[u8], path: &Path) -> Result<AsnDb, SnapshotError> {
-    sections::read(body).map_err(|what| SnapshotError::Malformed {
-        path: path.to_owned(),
-        what,
-    })
+fn parsed(body: &[u8], path: &Path) -> Result<AsnDb, Problem> {
+    sections::read(body).map_err(|what| unusable(path, format_args!("is malformed: {what}")))
 }
 
 pub(super) fn encode(db: &AsnDb) -> Vec<u8> {
@@ -280,24 +220,27 @@ pub(super) fn encode(db: &AsnDb) -> Vec<u8> {
 }
 
 /// What stands behind the header, when it is intact.
-fn body<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a [u8], SnapshotError> {
+fn body<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a [u8], Problem> {
     if !bytes.starts_with(MAGIC) {
-        return Err(SnapshotError::NotSnapshot(path.to_owned()));
+        return Err(Problem::new(
+            format!("`{}` is not a snapshot of kordon", path.display()),
+            "sources become a snapshot with `kordon asndb import`",
+        ));
     }
     // The version first: another one may check itself in another way.
     if let Some(found) = bytes.get(8..12).and_then(|b| b.first_chunk()) {
         let found = u32::from_le_bytes(*found);
         if found != VERSION {
-            return Err(SnapshotError::Version {
-                path: path.to_owned(),
-                found,
-            });
+            let what = format_args!("has version {found}, this kordon reads version {VERSION}");
+            return Err(unusable(path, what));
         }
     }
-    let length = |expected: u64| SnapshotError::Length {
-        path: path.to_owned(),
-        expected,
-        found: bytes.len() as u64,
+    let length = |expected: u64| {
+        let found = bytes.len();
+        unusable(
+            path,
+            format_args!("has {found} bytes instead of {expected}"),
+        )
     };
     let Some((header, body)) = bytes.split_first_chunk::<HEADER>() else {
         return Err(length(HEADER as u64));
@@ -309,7 +252,7 @@ fn body<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a [u8], SnapshotError> {
         return Err(length(expected.saturating_add(HEADER as u64)));
     }
     if crc != crc32fast::hash(body) {
-        return Err(SnapshotError::Checksum(path.to_owned()));
+        return Err(unusable(path, "is damaged: its checksum is wrong"));
     }
     Ok(body)
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use self::records::{Ended, Packet, Pcap, PcapNg};
-use crate::diagnostic::quoted;
+use crate::diagnostic::{Problem, quoted};
 
 /// LINKTYPE_ETHERNET.
 const ETHERNET: u32 = 1;
@@ -25,70 +25,19 @@ const LARGEST: usize = 14 + 8 * 4 + 40 + 65535;
 
 type Input = Box<dyn Read>;
 
-/// Why there are no more frames.
-#[derive(Debug, thiserror::Error)]
-pub enum CaptureError {
-    /// It cannot be opened or read.
-    #[error("capture {} cannot be read: {source}", quoted(.file))]
-    Io {
-        /// Path as given.
-        file: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Another kind of file.
-    #[error("{} is not a capture: {what}", quoted(.file))]
-    NotCapture {
-        /// Path as given.
-        file: String,
-        /// What it is.
-        what: &'static str,
-    },
-    /// Frames without Ethernet header.
-    #[error("capture {} is not of Ethernet frames (link type {link_type})", quoted(.file))]
-    NotEthernet {
-        /// Path as given.
-        file: String,
-        /// The number in the file.
-        link_type: u32,
-    },
-    /// It ends inside a packet or block.
-    #[error("capture {} ends in the middle of packet {packet}", quoted(.file))]
-    Truncated {
-        /// Path as given.
-        file: String,
-        /// From 1.
-        packet: u64,
-    },
-    /// What it says cannot be.
-    #[error("capture {} is damaged at packet {packet}: {what}", quoted(.file))]
-    Damaged {
-        /// Path as given.
-        file: String,
-        /// From 1.
-        packet: u64,
-        /// What cannot be.
-        what: String,
-    },
+fn unreadable(file: &str, error: &io::Error) -> Problem {
+    Problem::new(
+        format!("capture {} cannot be read: {error}", quoted(file)),
+        "check the path and its permissions",
+    )
 }
 
-impl CaptureError {
-    /// What would cure it.
-    #[must_use]
-    pub fn help(&self) -> &'static str {
-        match self {
-            Self::Io { .. } => "check the path and its permissions",
-            Self::NotCapture { .. } => {
-                "give a pcap or pcapng file, as `tcpdump -w` or Wireshark write them"
-            }
-            Self::NotEthernet { .. } => {
-                "capture on the trunk itself, not on `any`, a tunnel or a wireless monitor"
-            }
-            Self::Truncated { .. } | Self::Damaged { .. } => {
-                "packets before it were judged; capture again, or copy the file whole"
-            }
-        }
-    }
+fn not_ethernet(file: &str, link_type: u32) -> Problem {
+    let file = quoted(file);
+    Problem::new(
+        format!("capture {file} is not of Ethernet frames (link type {link_type})"),
+        "capture on the trunk itself, not on `any`, a tunnel or a wireless monitor",
+    )
 }
 
 /// One frame.
@@ -119,16 +68,12 @@ impl Capture {
     ///
     /// # Errors
     /// When it cannot be read, is no capture, or not of Ethernet.
-    pub fn open(path: &Path) -> Result<Self, CaptureError> {
+    pub fn open(path: &Path) -> Result<Self, Problem> {
         let file = path.display().to_string();
         let input: Input = if path == Path::new("-") {
             Box::new(io::stdin())
         } else {
-            let opened = File::open(path).map_err(|source| CaptureError::Io {
-                file: file.clone(),
-                source,
-            })?;
-            Box::new(opened)
+            Box::new(File::open(path).map_err(|error| unreadable(&file, &error))?)
         };
         Self::read(file, input)
     }
@@ -137,21 +82,20 @@ impl Capture {
     ///
     /// # Errors
     /// As there.
-    pub fn read(file: String, input: Input) -> Result<Self, CaptureError> {
+    pub fn read(file: String, input: Input) -> Result<Self, Problem> {
         let mut input = BufReader::new(input);
         let mut magic = Vec::new();
-        if let Err(source) = input.by_ref().take(4).read_to_end(&mut magic) {
-            return Err(CaptureError::Io { file, source });
+        if let Err(error) = input.by_ref().take(4).read_to_end(&mut magic) {
+            return Err(unreadable(&file, &error));
         }
-        let not_capture = |what| CaptureError::NotCapture {
-            file: file.clone(),
-            what,
+        let not_capture = |what: &str| {
+            Problem::new(
+                format!("{} is not a capture: {what}", quoted(&file)),
+                "give a pcap or pcapng file, as `tcpdump -w` or Wireshark write them",
+            )
         };
         let header = |e: Ended| match e {
-            Ended::Io(source) => CaptureError::Io {
-                file: file.clone(),
-                source,
-            },
+            Ended::Io(error) => unreadable(&file, &error),
             _ => not_capture("its header is damaged"),
         };
         let format = match magic[..] {
@@ -171,7 +115,7 @@ impl Capture {
         if let Format::Pcap(Pcap { link_type, .. }) = format
             && link_type & LINK_TYPE != ETHERNET
         {
-            return Err(CaptureError::NotEthernet { file, link_type });
+            return Err(not_ethernet(&file, link_type));
         }
         Ok(Self {
             file,
@@ -185,34 +129,28 @@ impl Capture {
     ///
     /// # Errors
     /// When the file ends inside a packet, is damaged, or the packet is not Ethernet.
-    pub fn next_frame(&mut self) -> Result<Option<Captured>, CaptureError> {
+    pub fn next_frame(&mut self) -> Result<Option<Captured>, Problem> {
         let found = match &mut self.format {
             Format::Pcap(pcap) => pcap.next(&mut self.input),
             Format::PcapNg(pcapng) => pcapng.next(&mut self.input),
         };
-        let (file, packet) = (|| self.file.clone(), self.packets + 1);
-        let found = found.map_err(|e| match e {
-            Ended::Io(source) => CaptureError::Io {
-                file: file(),
-                source,
-            },
-            Ended::Truncated => CaptureError::Truncated {
-                file: file(),
-                packet,
-            },
-            Ended::Damaged(what) => CaptureError::Damaged {
-                file: file(),
-                packet,
-                what,
-            },
+        let packet = self.packets + 1;
+        let found = found.map_err(|ended| {
+            let file = quoted(&self.file);
+            let message = match ended {
+                Ended::Io(error) => return unreadable(&self.file, &error),
+                Ended::Truncated => format!("capture {file} ends in the middle of packet {packet}"),
+                Ended::Damaged(what) => {
+                    format!("capture {file} is damaged at packet {packet}: {what}")
+                }
+            };
+            let help = "packets before it were judged; capture again, or copy the file whole";
+            Problem::new(message, help)
         })?;
         let Some(found) = found else { return Ok(None) };
         self.packets = packet;
         if found.link_type & LINK_TYPE != ETHERNET {
-            return Err(CaptureError::NotEthernet {
-                file: file(),
-                link_type: found.link_type,
-            });
+            return Err(not_ethernet(&self.file, found.link_type));
         }
         Ok(Some(captured(found)))
     }

@@ -62,10 +62,9 @@ pub(super) fn asndb(command: Asndb, output: &mut Output) -> Result<(), Failure> 
                 arguments.databases.open()?
             } else {
                 let snapshot = daemon::snapshot_path(&arguments.instance.resolve()?.state_dir);
-                asn::load(&snapshot).map_err(|e| Failure::new(e.to_string(), e.help()))?
+                asn::load(&snapshot)?
             };
-            let key = asn::bundle::export(&db, &arguments.file, &arguments.key)
-                .map_err(|e| Failure::new(e.to_string(), e.help()))?;
+            let key = asn::bundle::export(&db, &arguments.file, &arguments.key)?;
             let value =
                 json!({ "bundle": arguments.file.display().to_string(), "key": key.to_string() });
             Ok(output.answer(&value, |_| {
@@ -73,8 +72,7 @@ pub(super) fn asndb(command: Asndb, output: &mut Output) -> Result<(), Failure> 
             })?)
         }
         Asndb::Keygen(arguments) => {
-            let key = asn::bundle::keygen(&arguments.file)
-                .map_err(|e| Failure::new(e.to_string(), e.help()))?;
+            let key = asn::bundle::keygen(&arguments.file)?;
             let value =
                 json!({ "secret": arguments.file.display().to_string(), "key": key.to_string() });
             Ok(output.answer(&value, |_| format!("{key}\n"))?)
@@ -114,7 +112,7 @@ fn info(arguments: &AsndbInfo) -> Result<Value, Failure> {
             }
         }
     }
-    let db = asn::load(&snapshot).map_err(|e| Failure::new(e.to_string(), e.help()))?;
+    let db = asn::load(&snapshot)?;
     Ok(json!(db.info()))
 }
 
@@ -335,7 +333,7 @@ fn read(
 }
 
 fn write(db: &AsnDb, snapshot: &Path) -> Result<Value, Failure> {
-    asn::save(db, snapshot).map_err(|e| Failure::new(e.to_string(), e.help()))?;
+    asn::save(db, snapshot)?;
     let mut value = json!(db.info());
     value["snapshot"] = json!(snapshot.display().to_string());
     Ok(value)

@@ -9,9 +9,8 @@ use super::colour;
 use crate::{
     asn::ImportError,
     control::client::ClientError,
-    diagnostic::{Diagnostics, printable_lines},
-    judge::QueryError,
-    policy::{Bundle, TargetError},
+    diagnostic::{Diagnostics, Problem, printable_lines},
+    policy::Bundle,
 };
 
 /// It was refused, is wrong, or failed.
@@ -186,14 +185,8 @@ impl From<ImportError> for Failure {
     }
 }
 
-impl From<QueryError> for Failure {
-    fn from(error: QueryError) -> Self {
-        Self::usage(error.message, error.help)
-    }
-}
-
-impl From<TargetError> for Failure {
-    fn from(error: TargetError) -> Self {
+impl From<Problem> for Failure {
+    fn from(error: Problem) -> Self {
         Self::new(error.message, error.help)
     }
 }

@@ -56,7 +56,7 @@ impl Databases {
 
 /// The policy, with nothing said where nothing is wrong.
 pub(super) fn load_policy(path: &std::path::Path, db: &AsnDb) -> Result<Policy, Failure> {
-    let bundle = Bundle::read(path).map_err(|e| Diagnostics::from(Diagnostic::from(e)))?;
+    let bundle = Bundle::read(path).map_err(Diagnostics::from)?;
     let (policy, mut found) = policy::parse(&bundle, &Overlay::default(), &Context::now(Some(db)));
     policy.ok_or_else(|| {
         found.warnings.clear();
@@ -103,7 +103,7 @@ pub(super) fn check(arguments: &Check, output: &mut Output) -> Result<(), Failur
             Some(bundle)
         }
         Err(e) => {
-            found.errors.push(e.into());
+            found.errors.push(e);
             None
         }
     };

@@ -20,7 +20,7 @@ use crate::{
     },
     daemon,
     datapath::kernel::Datapath,
-    diagnostic::{Diagnostic, Diagnostics},
+    diagnostic::Diagnostics,
     policy::Bundle,
 };
 
@@ -77,7 +77,7 @@ pub(super) fn apply(arguments: Apply, output: &mut Output) -> Result<(), Failure
     let path = arguments.policy.map_or_else(|| instance.policy(), Ok)?;
     // The daemon may be in another folder, and `status` shows it to other people.
     let path = std::path::absolute(&path)?;
-    let bundle = Bundle::read(&path).map_err(|e| Diagnostics::from(Diagnostic::from(e)))?;
+    let bundle = Bundle::read(&path).map_err(Diagnostics::from)?;
     let request = Request::Apply {
         path: bundle.file.clone(),
         files: files(&bundle)?,

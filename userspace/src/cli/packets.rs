@@ -15,8 +15,8 @@ use crate::{
     capture::Capture,
     config,
     control::{client, protocol::Request},
-    diagnostic::quoted,
-    judge::{self, ExplainQuery, Judge, QueryError, Router, Row},
+    diagnostic::{Problem, quoted},
+    judge::{self, ExplainQuery, Judge, Router, Row},
     policy::{Policy, model::Set},
 };
 
@@ -29,7 +29,8 @@ impl Offline {
             (None, _) => Vec::new(),
         };
         Ok(Router {
-            ports: judge::ports(&configured, Some(policy), self.interface.as_deref())?,
+            ports: judge::ports(&configured, Some(policy), self.interface.as_deref())
+                .map_err(wrong)?,
             addresses: self.router_addr.clone(),
             connected: Router::connected_everywhere(policy, &self.connected),
         })
@@ -58,8 +59,8 @@ fn warn_without_database(databases: &Databases, policy: &Policy) {
 
 /// What to do where the kernel says no.
 fn kernel(error: anyhow::Error) -> Failure {
-    let error = match error.downcast::<QueryError>() {
-        Ok(error) => return error.into(),
+    let error = match error.downcast::<Problem>() {
+        Ok(problem) => return wrong(problem),
         Err(error) => error,
     };
     let failure = Failure::from_error(&error);
@@ -79,7 +80,7 @@ pub(super) fn explain(arguments: Explain, output: &mut Output) -> Result<(), Fai
         dport: arguments.dport,
     };
     // Wrong words are wrong usage, whoever is asked.
-    query.frame()?;
+    query.frame().map_err(wrong)?;
     let value = match &arguments.policy {
         Some(path) => {
             let db = arguments.databases.open()?;
@@ -114,7 +115,7 @@ struct Line<'a> {
 
 pub(super) fn replay(arguments: &Replay, output: &mut Output) -> Result<(), Failure> {
     // The capture first: it is what is mistyped most, and read at no cost.
-    let mut capture = Capture::open(&arguments.capture).map_err(failed)?;
+    let mut capture = Capture::open(&arguments.capture)?;
     let db = arguments.databases.open()?;
     let policy = load_policy(&arguments.policy, &db)?;
     warn_without_database(&arguments.databases, &policy);
@@ -129,7 +130,7 @@ pub(super) fn replay(arguments: &Replay, output: &mut Output) -> Result<(), Fail
         let frame = match capture.next_frame() {
             Ok(Some(frame)) => frame,
             Ok(None) => break Ok(()),
-            Err(e) => break Err(failed(e)),
+            Err(problem) => break Err(problem.into()),
         };
         packet += 1;
         cut += u64::from(frame.cut);
@@ -157,14 +158,15 @@ pub(super) fn replay(arguments: &Replay, output: &mut Output) -> Result<(), Fail
 }
 
 fn of_packet(packet: u64, error: anyhow::Error) -> Failure {
-    match error.downcast::<QueryError>() {
-        Ok(QueryError { message, help }) => {
+    match error.downcast::<Problem>() {
+        Ok(Problem { message, help }) => {
             Failure::usage(format!("packet {packet}: {message}"), help)
         }
         Err(e) => Failure::from_error(&e.context(format!("packet {packet}"))),
     }
 }
 
-fn failed(error: crate::capture::CaptureError) -> Failure {
-    Failure::new(error.to_string(), error.help())
+/// What was asked cannot be answered as it is.
+fn wrong(Problem { message, help }: Problem) -> Failure {
+    Failure::usage(message, help)
 }

@@ -115,9 +115,7 @@ impl Reader<'_, '_> {
         {
             match proxy::check(proxy) {
                 Ok(()) => fetching.proxy = Some(proxy.to_owned()),
-                Err(e) => self
-                    .report
-                    .error(&value.span(), e.to_string(), proxy::EXAMPLE),
+                Err(problem) => self.report.problem(&value.span(), problem),
             }
         }
         if let Some(time) = self.time(table, "timeout", Duration::from_secs(600)) {

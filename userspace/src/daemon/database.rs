@@ -16,7 +16,7 @@ use crate::{
     asn::{self, AsnDb, Country, Info},
     bmp::feed::Feed,
     config::Config,
-    diagnostic::quoted,
+    diagnostic::{Problem, quoted},
 };
 
 /// A database, and what it is known by.
@@ -186,7 +186,7 @@ pub(super) fn find(state: &StateDir, config: &Config) -> Found {
                 };
             }
             Err(e) => {
-                tracing::error!("{e} ({})", e.help());
+                tracing::error!("{e} ({})", e.help);
                 refused.push(e.to_string());
             }
         }
@@ -215,7 +215,7 @@ pub(super) fn find(state: &StateDir, config: &Config) -> Found {
 }
 
 /// Reads a snapshot; what takes how long is logged.
-fn load(path: &Path) -> Result<Database, asn::SnapshotError> {
+fn load(path: &Path) -> Result<Database, Problem> {
     let start = Instant::now();
     let opened = asn::snapshot::open(path)?;
     let mapped = start.elapsed();

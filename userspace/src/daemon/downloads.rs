@@ -9,7 +9,7 @@ use super::{fetched::Slot, held::Origin, refusal::Refusal, state::StateError};
 use crate::{
     asn::{
         Concern,
-        fetch::{FetchError, Fetched, Known, Mismatch, Progress, Remote, fetch},
+        fetch::{FetchError, Fetched, Mismatch, Progress, Remote, Validators, fetch},
         gate::Kind,
     },
     config::Config,
@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct Download {
     pub(super) slot: Slot,
     /// `None`: what is there stays.
-    pub(super) file: Option<(NamedTempFile, Known)>,
+    pub(super) file: Option<(NamedTempFile, Validators)>,
     /// The server calls it older than what is there.
     older: Option<Concern>,
     /// It is not what its publisher means.
@@ -145,8 +145,8 @@ pub(super) fn until_due(slot: &Slot, remote: &Remote) -> Duration {
 
 /// Another file than before, which the server says is from before it: one of several
 /// servers under one name has not been updated, or a backup came back.
-fn older_edition(url: &str, before: &Known, now: &Known) -> Option<Concern> {
-    let date = |known: &Known| rfc2822::parse(known.last_modified.as_deref()?).ok();
+fn older_edition(url: &str, before: &Validators, now: &Validators) -> Option<Concern> {
+    let date = |known: &Validators| rfc2822::parse(known.last_modified.as_deref()?).ok();
     let (before_at, now_at) = (date(before)?, date(now)?);
     (before.sha256 != now.sha256 && now_at < before_at).then(|| Concern {
         kind: Kind::Older,

@@ -23,7 +23,7 @@ use super::{
     state::{Prepared, StateError},
 };
 use crate::{
-    asn::fetch::{Known, Remote, sha256, shown},
+    asn::fetch::{Remote, Validators, sha256, shown},
     regular,
 };
 
@@ -32,7 +32,7 @@ use crate::{
 struct Stored {
     /// Where it is from, for people.
     url: String,
-    known: Known,
+    known: Validators,
     /// When the server was asked last, and answered.
     checked: Timestamp,
 }
@@ -86,7 +86,7 @@ impl Slot {
     }
 
     /// What the server calls the file, if that is here and whole.
-    pub(super) fn known(&self) -> Option<Known> {
+    pub(super) fn known(&self) -> Option<Validators> {
         let known = self.stored(".json")?.known;
         (sha256(&self.path).ok()? == known.sha256).then_some(known)
     }
@@ -96,7 +96,7 @@ impl Slot {
         Some(self.stored(".json")?.checked)
     }
 
-    fn write(&self, ending: &str, known: Known) -> Result<(), StateError> {
+    fn write(&self, ending: &str, known: Validators) -> Result<(), StateError> {
         let stored = Stored {
             url: self.url.clone(),
             known,
@@ -107,18 +107,18 @@ impl Slot {
     }
 
     /// The server has nothing newer.
-    pub(super) fn confirm(&self, known: Known) -> Result<(), StateError> {
+    pub(super) fn confirm(&self, known: Validators) -> Result<(), StateError> {
         self.write(".json", known)
     }
 
     /// A file takes the place of the one before.
-    pub(super) fn keep(&self, file: NamedTempFile, known: Known) -> Result<(), StateError> {
+    pub(super) fn keep(&self, file: NamedTempFile, known: Validators) -> Result<(), StateError> {
         Prepared::of(file, &self.path).commit()?;
         self.write(".json", known)
     }
 
     /// A file waits until the update that it is part of is accepted.
-    pub(super) fn hold(&self, file: NamedTempFile, known: Known) -> Result<(), StateError> {
+    pub(super) fn hold(&self, file: NamedTempFile, known: Validators) -> Result<(), StateError> {
         Prepared::of(file, &self.beside(".held")).commit()?;
         self.write(".held.json", known)
     }

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     asn::{
         self, AsnDb, Concern,
-        fetch::{Known, sha256},
+        fetch::{Validators, sha256},
         gate::Kind,
     },
     diagnostic::{Diagnostics, quoted},
@@ -63,7 +63,7 @@ impl Origin {
         self
     }
 
-    pub(super) fn of_fetched(url: &str, known: Option<&Known>) -> Self {
+    pub(super) fn of_fetched(url: &str, known: Option<&Validators>) -> Self {
         // Of a path it is no date.
         let date = known.and_then(|known| known.last_modified.clone());
         Self {

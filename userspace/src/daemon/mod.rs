@@ -427,7 +427,7 @@ async fn after_start(owner: Owner, later: Later) {
                 if let Err(e) = crate::asn::save(&core.database.db, &core.state.snapshot())
                     && !core.state.is_said()
                 {
-                    tracing::error!("{e} ({})", e.help());
+                    tracing::error!("{e} ({})", e.help);
                 }
             };
             let _ = owner.ask("the snapshot", save);

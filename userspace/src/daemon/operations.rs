@@ -21,11 +21,8 @@ use crate::{
         protocol::{Change, PolicyFile, Request},
     },
     datapath::kernel::Datapath,
-    diagnostic::{Diagnostic, Diagnostics, did_you_mean, quoted},
-    policy::{
-        Bundle, Context, Overlay, OverlayAction, OverlayEntry, OverlayTarget, Policy, TargetError,
-        parse,
-    },
+    diagnostic::{Diagnostic, Diagnostics, Problem, did_you_mean, quoted},
+    policy::{Bundle, Context, Overlay, OverlayAction, OverlayEntry, OverlayTarget, Policy, parse},
 };
 
 /// A policy on trial is confirmed within a day, or it was forgotten.
@@ -521,7 +518,7 @@ impl From<StateError> for Refusal {
     }
 }
 
-fn wrong_target(TargetError { message, help }: TargetError) -> Refusal {
+fn wrong_target(Problem { message, help }: Problem) -> Refusal {
     Refusal::new(message, help)
 }
 

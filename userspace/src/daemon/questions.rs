@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     control::{protocol::Request, server::Call},
-    judge::{Engine, ExplainQuery, QueryError, Router, explain, ports},
+    diagnostic::Problem,
+    judge::{Engine, ExplainQuery, Router, explain, ports},
     lookup::{LIMIT, MAX_LIMIT, lookup},
 };
 
@@ -116,11 +117,11 @@ fn explained(view: &View, query: &ExplainQuery) -> Result<Value, Refusal> {
         connected: environment.connected.clone(),
     };
     let db = view.database.effective();
-    let mut answer = explain(policy, db, &router, query, Engine::Kernel).map_err(|e| {
-        match e.downcast::<QueryError>() {
-            Ok(error) => Refusal::new(error.message, error.help),
-            Err(e) => Refusal::from_error(format!("{e:#}")),
-        }
+    let mut answer = explain(policy, db, &router, query, Engine::Kernel).map_err(|e| match e
+        .downcast::<Problem>()
+    {
+        Ok(error) => Refusal::new(error.message, error.help),
+        Err(e) => Refusal::from_error(format!("{e:#}")),
     })?;
     let judged = answer["judged"].as_str().and_then(|a| a.parse().ok());
     if let Some(bgp) = &view.bgp {

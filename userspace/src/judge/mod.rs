@@ -20,12 +20,7 @@ use kordon_ebpf::{
 };
 use serde::Serialize;
 
-pub use self::{
-    explain::explain,
-    image::Image,
-    ports::ports,
-    query::{ExplainQuery, QueryError},
-};
+pub use self::{explain::explain, image::Image, ports::ports, query::ExplainQuery};
 use crate::{
     asn::model::AsnDb,
     compile::{
@@ -33,7 +28,7 @@ use crate::{
         generation::{Environment, PortSpec},
     },
     datapath::probe::Prober,
-    diagnostic::quoted,
+    diagnostic::{Problem, quoted},
     policy::model::Policy,
 };
 
@@ -203,7 +198,7 @@ impl<'a> Judge<'a> {
     ///
     /// # Errors
     /// When the kernel cannot run it, or says something else than the library, and when its
-    /// verdict depends on which of several interfaces it arrived on ([`QueryError`]).
+    /// verdict depends on which of several interfaces it arrived on ([`Problem`]).
     pub fn row(&mut self, frame: &[u8]) -> anyhow::Result<(Row, Trace)> {
         let first = self.row_on(0, frame)?;
         let mut rows = vec![first.0.clone()];
@@ -222,8 +217,8 @@ impl<'a> Judge<'a> {
         });
         let words: Vec<String> = words.collect();
         let message = format!("the verdict depends on the interface; {}", words.join(", "));
-        let help = "`--interface NAME` says which one is meant".to_owned();
-        Err(QueryError { message, help }.into())
+        let help = "`--interface NAME` says which one is meant";
+        Err(Problem::new(message, help).into())
     }
 
     fn row_on(&mut self, port: u32, frame: &[u8]) -> anyhow::Result<(Row, Trace)> {

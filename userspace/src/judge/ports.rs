@@ -1,11 +1,10 @@
 //! Which interfaces a packet may have come in on. Zones and `unknown_vlans` depend on it, so
 //! a verdict that leaves it open is one only where all of them agree.
 
-use super::QueryError;
 use crate::{
     compile::generation::PortSpec,
     config::{Interface, meant},
-    diagnostic::quoted,
+    diagnostic::{Problem, quoted},
     policy::Policy,
 };
 
@@ -20,7 +19,7 @@ pub fn ports(
     configured: &[Interface],
     offline: Option<&Policy>,
     wanted: Option<&str>,
-) -> Result<Vec<PortSpec>, QueryError> {
+) -> Result<Vec<PortSpec>, Problem> {
     let port = |interface: &Interface| PortSpec {
         logical: interface.name.clone(),
         drop_unknown: interface.drop_unknown,
@@ -60,10 +59,8 @@ pub fn ports(
             if offline.is_some() && configured.is_empty() {
                 help.push_str("; `--config FILE` names a `kordon.toml` that has others");
             }
-            Err(QueryError {
-                message: format!("there is no interface {}", quoted(wanted)),
-                help,
-            })
+            let message = format!("there is no interface {}", quoted(wanted));
+            Err(Problem::new(message, help))
         }
     }
 }

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::ports::word;
-use crate::{compile::generation::PortSpec, diagnostic::quoted};
+use crate::{
+    compile::generation::PortSpec,
+    diagnostic::{Problem, quoted},
+};
 
 /// A packet in an administrator's words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,21 +27,8 @@ pub struct ExplainQuery {
     pub dport: Option<u16>,
 }
 
-/// A query that is no packet.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct QueryError {
-    /// What is wrong.
-    pub message: String,
-    /// What would cure it.
-    pub help: String,
-}
-
-fn wrong<T>(message: impl Into<String>, help: &'static str) -> Result<T, QueryError> {
-    Err(QueryError {
-        message: message.into(),
-        help: help.to_owned(),
-    })
+fn wrong<T>(message: impl Into<String>, help: &'static str) -> Result<T, Problem> {
+    Err(Problem::new(message, help))
 }
 
 /// For experiments (RFC 3692): a protocol that no rule and no header chain means.
@@ -56,7 +46,7 @@ impl ExplainQuery {
     ///
     /// # Errors
     /// When `vlan` is not one or two VIDs.
-    pub fn tags(&self) -> Result<Vec<u16>, QueryError> {
+    pub fn tags(&self) -> Result<Vec<u16>, Problem> {
         let Some(vlan) = self.vlan.as_deref().filter(|vlan| *vlan != "untagged") else {
             return Ok(Vec::new());
         };
@@ -78,7 +68,7 @@ impl ExplainQuery {
     /// # Errors
     /// When `proto` is no protocol that a packet can end with, or one without
     /// ports goes with `dport`.
-    pub fn protocol(&self) -> Result<u8, QueryError> {
+    pub fn protocol(&self) -> Result<u8, Problem> {
         let v6 = self.dst.is_ipv6();
         let number = match self.proto.as_deref() {
             None if self.dport.is_some() => 6,
@@ -122,7 +112,7 @@ impl ExplainQuery {
     ///
     /// # Errors
     /// When no packet is like that.
-    pub fn frame(&self) -> Result<Vec<u8>, QueryError> {
+    pub fn frame(&self) -> Result<Vec<u8>, Problem> {
         let tags = self.tags()?;
         let proto = self.protocol()?;
         let mut frame = vec![0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2];

@@ -38,55 +38,6 @@ pub struct ListFile {
     pub content: Result<String, String>,
 }
 
-/// Why a policy could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The system said no.
-    #[error("policy {} cannot be read: {source}", quoted(.file))]
-    Io {
-        /// Path as given.
-        file: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Larger than [`MAX_FILE`].
-    #[error("policy {} is larger than {} MiB", quoted(.file), MAX_FILE >> 20)]
-    TooLarge {
-        /// Path as given.
-        file: String,
-    },
-    /// TOML is UTF-8.
-    #[error("policy {} is not UTF-8 in line {line}", quoted(.file))]
-    NotUtf8 {
-        /// Path as given.
-        file: String,
-        /// From 1.
-        line: usize,
-    },
-}
-
-impl From<ReadError> for Diagnostic {
-    fn from(error: ReadError) -> Self {
-        let (file, help) = match &error {
-            ReadError::Io { file, source } => (
-                file,
-                match source.kind() {
-                    io::ErrorKind::NotFound => "check the path",
-                    io::ErrorKind::PermissionDenied => {
-                        "check the permissions of the file and of its folders"
-                    }
-                    io::ErrorKind::IsADirectory => "name the policy file inside the folder",
-                    io::ErrorKind::InvalidInput => "write the policy into a file",
-                    _ => "check the path and the file system",
-                },
-            ),
-            ReadError::TooLarge { file } => (file, "check the path"),
-            ReadError::NotUtf8 { file, .. } => (file, "save the file as UTF-8"),
-        };
-        Self::of_file(file, error.to_string(), help)
-    }
-}
-
 impl Bundle {
     /// A policy without list files, from memory.
     #[must_use]
@@ -104,19 +55,34 @@ impl Bundle {
     /// # Errors
     ///
     /// When the policy itself cannot be read.
-    pub fn read(path: &Path) -> Result<Self, ReadError> {
+    pub fn read(path: &Path) -> Result<Self, Diagnostic> {
         let file = path.display().to_string();
-        let bytes = match read_file(path) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return Err(ReadError::TooLarge { file }),
-            Err(source) => return Err(ReadError::Io { file, source }),
+        let failed = |what: String, help: &str| {
+            Diagnostic::of_file(&file, format!("policy {} {what}", quoted(&file)), help)
         };
+        let bytes = read_file(path).map_err(|error| {
+            let help = match error.kind() {
+                io::ErrorKind::NotFound => "check the path",
+                io::ErrorKind::PermissionDenied => {
+                    "check the permissions of the file and of its folders"
+                }
+                io::ErrorKind::IsADirectory => "name the policy file inside the folder",
+                io::ErrorKind::InvalidInput => "write the policy into a file",
+                _ => "check the path and the file system",
+            };
+            failed(format!("cannot be read: {error}"), help)
+        })?;
+        let bytes = bytes.ok_or_else(|| {
+            let what = format!("is larger than {} MiB", MAX_FILE >> 20);
+            failed(what, "check the path")
+        })?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            ReadError::NotUtf8 {
-                file: file.clone(),
-                line: before.iter().filter(|byte| **byte == b'\n').count() + 1,
-            }
+            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+            failed(
+                format!("is not UTF-8 in line {line}"),
+                "save the file as UTF-8",
+            )
         })?;
         let lists = named_files(&text)
             .into_iter()

@@ -8,10 +8,9 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::text::Problem;
 use super::values::{self, AsnOrPrefix};
 use crate::asn;
-use crate::diagnostic::quoted;
+use crate::diagnostic::{Problem, quoted};
 
 /// What a line says.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 
 use super::entries;
-use super::text::{Problem, Report};
-use crate::diagnostic::Diagnostics;
+use super::text::Report;
+use crate::diagnostic::{Diagnostics, Problem};
 
 /// Bad lines that are told one by one: a file that is something else
 /// altogether should not fill the screen and the socket.

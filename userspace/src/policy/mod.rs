@@ -31,12 +31,12 @@ use ipnet::Ipv6Net;
 use jiff::Timestamp;
 use kordon_ebpf::layout::MAX_NAT64;
 
-pub use bundle::{Bundle, ListFile, MAX_FILE, ReadError};
+pub use bundle::{Bundle, ListFile, MAX_FILE};
 pub use hash::{canonical_text, policy_hash};
 pub use model::Policy;
 pub(crate) use values::network;
 
-pub use overlay::{Overlay, OverlayAction, OverlayEntry, OverlayError, OverlayTarget, TargetError};
+pub use overlay::{Overlay, OverlayAction, OverlayEntry, OverlayError, OverlayTarget};
 
 use self::rules::{Names, RulePlaces};
 use self::sets::SetPlaces;
@@ -76,7 +76,7 @@ pub fn load(
 ) -> (Option<Policy>, Diagnostics) {
     match Bundle::read(path) {
         Ok(bundle) => parse(&bundle, overlay, context),
-        Err(error) => (None, Diagnostic::from(error).into()),
+        Err(error) => (None, error.into()),
     }
 }
 

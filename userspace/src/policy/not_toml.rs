@@ -1,9 +1,8 @@
 //! What people write who have not written TOML before, and what they mean by it. The
 //! parser says what it expected, which is no cure for who does not know its words.
 
-use super::text::Problem;
 use super::values;
-use crate::diagnostic::quoted;
+use crate::diagnostic::{Problem, quoted};
 
 /// Quotes that word processors and chats make of straight ones.
 const CURLY: [char; 8] = [

@@ -15,10 +15,10 @@ use toml::de::DeTable;
 
 use super::model::{Policy, Rule, Set, Target};
 use super::rules::zone_id;
-use super::text::{Problem, Report, Value};
+use super::text::{Report, Value};
 use super::values::{self, AsnOrPrefix};
 use crate::asn::Country;
-use crate::diagnostic::{Diagnostic, Diagnostics, quoted};
+use crate::diagnostic::{Diagnostic, Diagnostics, Problem, quoted};
 
 /// How the names of overlay rules start; rules of the file cannot.
 pub(super) const PREFIXES: [&str; 2] = ["block ", "allow "];
@@ -64,30 +64,11 @@ impl fmt::Display for OverlayTarget {
     }
 }
 
-/// A text that is no target.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct TargetError {
-    /// What is wrong.
-    pub message: String,
-    /// What would cure it.
-    pub help: String,
-}
-
-impl From<Problem> for TargetError {
-    fn from(problem: Problem) -> Self {
-        Self {
-            message: problem.message,
-            help: problem.help,
-        }
-    }
-}
-
 impl FromStr for OverlayTarget {
-    type Err = TargetError;
+    type Err = Problem;
 
     /// `AS64500`, `RU`, `203.0.113.0/24` or an address.
-    fn from_str(text: &str) -> Result<Self, TargetError> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         if text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_alphabetic()) {
             return Ok(Self::Country(values::country(text)?));
         }
@@ -96,16 +77,15 @@ impl FromStr for OverlayTarget {
             Ok(AsnOrPrefix::Asns(asns)) if asns.start() == asns.end() => {
                 Ok(Self::Asn(*asns.start()))
             }
-            Ok(AsnOrPrefix::Asns(_)) => Err(TargetError {
-                message: format!("{} is more than one ASN", quoted(text)),
-                help: "name one at a time, or a set in the policy".to_owned(),
-            }),
-            Err(problem) if text.bytes().any(|byte| byte.is_ascii_digit()) => Err(problem.into()),
-            Err(_) => Err(TargetError {
-                message: format!("{} is not a target", quoted(text)),
-                help: "a target is an ASN (`AS64500`), a country (`RU`) or a prefix (`203.0.113.0/24`)"
-                    .to_owned(),
-            }),
+            Ok(AsnOrPrefix::Asns(_)) => Err(Problem::new(
+                format!("{} is more than one ASN", quoted(text)),
+                "name one at a time, or a set in the policy",
+            )),
+            Err(problem) if text.bytes().any(|byte| byte.is_ascii_digit()) => Err(problem),
+            Err(_) => Err(Problem::new(
+                format!("{} is not a target", quoted(text)),
+                "a target is an ASN (`AS64500`), a country (`RU`) or a prefix (`203.0.113.0/24`)",
+            )),
         }
     }
 }
@@ -416,8 +396,8 @@ fn read_entry(
         let text = report.string(v, "`target` of an entry", "`target = \"AS64500\"`")?;
         match text.parse() {
             Ok(target) => Some(target),
-            Err(TargetError { message, help }) => {
-                report.error(&v.span(), message, help);
+            Err(problem) => {
+                report.problem(&v.span(), problem);
                 None
             }
         }

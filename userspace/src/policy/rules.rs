@@ -8,10 +8,10 @@ use toml::de::{DeTable, DeValue};
 use super::model::{Proto, Rule, Target, ZoneId};
 use super::overlay;
 use super::sets::unknown_set;
-use super::text::{Problem, Report, Span, Value};
+use super::text::{Report, Span, Value};
 use super::values;
 use super::zones::{ACTION_SYNONYMS, refuse_empty};
-use crate::diagnostic::{did_you_mean, quoted};
+use crate::diagnostic::{Problem, did_you_mean, quoted};
 
 const KEYS: [&str; 8] = [
     "name", "from", "to", "proto", "ports", "action", "note", "until",

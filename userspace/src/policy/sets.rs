@@ -10,8 +10,8 @@ use super::lists;
 use super::model::{OrgAsns, Set};
 use super::text::{Report, Span, Value};
 use super::values::{self, AsnOrPrefix};
+use crate::asn::AsnDb;
 use crate::asn::Country;
-use crate::asn::{AsnDb, OrgError};
 use crate::diagnostic::{Diagnostics, did_you_mean, quoted};
 
 const KEYS: [&str; 7] = [
@@ -173,13 +173,13 @@ impl Reader<'_, '_> {
             let unknown = self
                 .db
                 .is_none_or(|db| db.sources.is_empty() && db.origins.is_empty());
-            let found = self
-                .db
-                .map(|db| db.org(name))
-                .unwrap_or(Err(OrgError::NoSource));
-            let asns = match found {
-                Ok(org) => org.asns.clone(),
-                Err(_) if unknown => {
+            let asns = match self.db.map(|db| db.org(name)) {
+                Some(Ok(org)) => org.asns.clone(),
+                Some(Err(problem)) if !unknown => {
+                    self.report.problem(&span, problem);
+                    continue;
+                }
+                _ => {
                     self.report.warning(
                         &span,
                         format!(
@@ -189,10 +189,6 @@ impl Reader<'_, '_> {
                         "give an ASN database, with CAIDA's as2org among its sources",
                     );
                     Vec::new()
-                }
-                Err(error) => {
-                    self.report.error(&span, error.to_string(), error.help());
-                    continue;
                 }
             };
             orgs.push(OrgAsns {

@@ -10,28 +10,12 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::not_toml;
-use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean, quoted};
+use crate::diagnostic::{Diagnostic, Diagnostics, Problem, did_you_mean, quoted};
 
 /// A byte range of the text.
 pub(crate) type Span = Range<usize>;
 /// A value and where it stands.
 pub(crate) type Value<'i> = Spanned<DeValue<'i>>;
-
-/// What is wrong with one scalar, before anybody knows where it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
-    pub(crate) message: String,
-    pub(crate) help: String,
-}
-
-impl Problem {
-    pub(crate) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            help: help.into(),
-        }
-    }
-}
 
 /// Collects what is wrong with one text.
 pub(crate) struct Report<'a> {

@@ -8,9 +8,8 @@ use std::ops::RangeInclusive;
 use ipnet::{IpNet, Ipv6Net};
 
 use super::model::VlanMatch;
-use super::text::Problem;
 use crate::asn::Country;
-use crate::diagnostic::quoted;
+use crate::diagnostic::{Problem, quoted};
 
 /// An address, or a network in the notation with a length. Zeros in front are refused
 /// everywhere: some read `010` as eight, and a rule that means two things means none.

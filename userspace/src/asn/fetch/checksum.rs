@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::http::open;
-use super::{FetchError, Fetching, Remote, hex, lasting, passing, shown};
+use super::{FetchError, Fetching, Remote, hex, passing, shown};
 
 /// Longest answer to a question for a checksum, bytes.
 const LONGEST: u64 = 1 << 20;
@@ -49,7 +49,7 @@ pub(super) fn published_for(
     let segments = remote.url.path_segments();
     let file = segments.and_then(Iterator::last).unwrap_or_default();
     published(&text, file).ok_or_else(|| {
-        lasting(
+        FetchError::new(
             &name,
             "it holds no SHA-256 for the file",
             "64 hexadecimal digits are expected, or lines of `sha256sum` that name the file",

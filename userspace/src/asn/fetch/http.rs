@@ -15,7 +15,7 @@ use ureq::{Agent, Body};
 use url::Url;
 
 use super::proxy::{AtProxy, EXAMPLE, Proxies, WholeAddress, authorization, forwards};
-use super::{FetchError, Fetching, Header, Known, Remote, lasting, passing, shown};
+use super::{FetchError, Fetching, Header, Remote, Validators, passing, shown};
 
 /// Steps from one address to another.
 const MAX_REDIRECTS: usize = 5;
@@ -25,21 +25,21 @@ const USER_AGENT: &str = concat!("kordon/", env!("CARGO_PKG_VERSION"), " (ASN da
 pub(super) struct Stream {
     pub(super) body: Box<dyn Read>,
     pub(super) length: Option<u64>,
-    pub(super) known: Known,
+    pub(super) known: Validators,
 }
 
 /// Asks for an address, of a source or of its checksum. `None`: it is what is known.
 pub(super) fn open(
     url: &Url,
     of: &Remote,
-    known: Option<&Known>,
+    known: Option<&Validators>,
     options: &Fetching,
 ) -> Result<Option<Stream>, FetchError> {
     if url.scheme() == "file" {
         return open_path(url, known);
     }
     let proxies = Proxies::of(options.proxy.as_deref(), |name| std::env::var(name).ok())
-        .map_err(|e| lasting(&shown(url), e.to_string(), EXAMPLE))?;
+        .map_err(|problem| FetchError::new(&shown(url), problem.message, EXAMPLE))?;
     let mut at = url.clone();
     for _ in 0..=MAX_REDIRECTS {
         let name = shown(&at);
@@ -50,7 +50,7 @@ pub(super) fn open(
         }
     }
     let reason = format!("more than {MAX_REDIRECTS} redirects");
-    Err(lasting(&shown(url), reason, "check the address"))
+    Err(FetchError::new(&shown(url), reason, "check the address"))
 }
 
 /// Where an answer leads.
@@ -60,7 +60,7 @@ fn next(at: &Url, answer: &Response<Body>) -> Result<Option<Url>, FetchError> {
     }
     let name = shown(at);
     let location = field(answer, header::LOCATION).and_then(|text| at.join(&text).ok());
-    let refused = |reason: String| Err(lasting(&name, reason, "check the address"));
+    let refused = |reason: String| Err(FetchError::new(&name, reason, "check the address"));
     match location {
         None => refused("a redirect leads nowhere".to_owned()),
         Some(next) if next.scheme() == "https" => Ok(Some(next)),
@@ -75,7 +75,7 @@ fn next(at: &Url, answer: &Response<Body>) -> Result<Option<Url>, FetchError> {
 fn ask(
     url: &Url,
     of: &Remote,
-    known: Option<&Known>,
+    known: Option<&Validators>,
     proxies: &Proxies,
     options: &Fetching,
 ) -> Result<Response<Body>, FetchError> {
@@ -130,7 +130,7 @@ fn field(answer: &Response<Body>, name: header::HeaderName) -> Option<String> {
 fn stream(
     name: &str,
     answer: Response<Body>,
-    known: Option<&Known>,
+    known: Option<&Validators>,
 ) -> Result<Option<Stream>, FetchError> {
     let status = answer.status();
     if status == StatusCode::NOT_MODIFIED && known.is_some() {
@@ -151,10 +151,10 @@ fn stream(
             });
         }
         let help = "check the address, and the key in it if there is one";
-        return Err(lasting(name, reason, help));
+        return Err(FetchError::new(name, reason, help));
     }
     let length = field(&answer, header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
-    let known = Known {
+    let known = Validators {
         etag: field(&answer, header::ETAG),
         last_modified: field(&answer, header::LAST_MODIFIED),
         sha256: String::new(),
@@ -181,13 +181,14 @@ fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     Duration::try_from(until.duration_since(now)).ok()
 }
 
-fn open_path(url: &Url, known: Option<&Known>) -> Result<Option<Stream>, FetchError> {
+fn open_path(url: &Url, known: Option<&Validators>) -> Result<Option<Stream>, FetchError> {
     let name = shown(url);
     let path = url.to_file_path().map_err(|()| {
         let help = "write it like `file:///var/lib/lists/asn.csv`";
-        lasting(&name, "it is no path of this machine", help)
+        FetchError::new(&name, "it is no path of this machine", help)
     })?;
-    let said = |e: io::Error| lasting(&name, e.to_string(), "check the path and its permissions");
+    let said =
+        |e: io::Error| FetchError::new(&name, e.to_string(), "check the path and its permissions");
     let file = crate::regular::open(&path).map_err(said)?;
     let metadata = file.metadata().map_err(said)?;
     let changed = metadata.modified().ok();
@@ -206,9 +207,9 @@ fn open_path(url: &Url, known: Option<&Known>) -> Result<Option<Stream>, FetchEr
     Ok(Some(Stream {
         body: Box::new(file),
         length: Some(metadata.len()),
-        known: Known {
+        known: Validators {
             last_modified: changed,
-            ..Known::default()
+            ..Validators::default()
         },
     }))
 }
@@ -219,7 +220,7 @@ fn tls(url: &str, options: &Fetching) -> Result<TlsConfig, FetchError> {
         let help = "`ca` in `[asndb]` names a file with certificates in PEM";
         let name = path.display();
         let bytes = std::fs::read(path)
-            .map_err(|e| lasting(url, format!("cannot read `{name}`: {e}"), help))?;
+            .map_err(|e| FetchError::new(url, format!("cannot read `{name}`: {e}"), help))?;
         let certificates: Vec<Certificate<'static>> = parse_pem(&bytes)
             .filter_map(|item| match item {
                 Ok(PemItem::Certificate(certificate)) => Some(certificate),
@@ -227,7 +228,11 @@ fn tls(url: &str, options: &Fetching) -> Result<TlsConfig, FetchError> {
             })
             .collect();
         if certificates.is_empty() {
-            return Err(lasting(url, format!("`{name}` holds no certificate"), help));
+            return Err(FetchError::new(
+                url,
+                format!("`{name}` holds no certificate"),
+                help,
+            ));
         }
         tls = tls.root_certs(RootCerts::new_with_certs(&certificates));
     }
@@ -246,14 +251,14 @@ fn failed(url: &str, error: &ureq::Error) -> FetchError {
         E::Io(e) if distrusted(e) => not_trusted(url, error),
         E::Rustls(_) | E::Tls(_) | E::Pem(_) => not_trusted(url, error),
         E::BadUri(_) | E::Http(_) | E::InvalidProxyUrl => {
-            lasting(url, error.to_string(), "check the address")
+            FetchError::new(url, error.to_string(), "check the address")
         }
         _ => passing(url, error.to_string()),
     }
 }
 
 fn not_trusted(url: &str, error: &ureq::Error) -> FetchError {
-    lasting(
+    FetchError::new(
         url,
         format!("the server is not trusted: {error}"),
         "check the router's clock; `ca` in `[asndb]` names certificates of your own",

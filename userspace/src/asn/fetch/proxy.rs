@@ -15,30 +15,24 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTi
 use ureq::{Proxy, ProxyProtocol};
 use url::{Host, Url};
 
+use crate::diagnostic::Problem;
+
 /// How a proxy is written.
-pub const EXAMPLE: &str = "write it like `http://proxy.example:3128` or `socks5h://127.0.0.1:1080`";
+pub(super) const EXAMPLE: &str =
+    "write it like `http://proxy.example:3128` or `socks5h://127.0.0.1:1080`";
 
-/// A proxy cannot be used as it is written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{place}` is no address of a proxy")]
-pub struct Unusable {
-    /// Where it is written: `proxy`, or a variable. What is written may hold a password.
-    place: String,
-}
-
-/// Checks the address of a proxy.
+/// Checks the address of a proxy, as it is in the configuration under `proxy`.
 ///
 /// # Errors
 ///
 /// When it cannot be one.
-pub fn check(text: &str) -> Result<(), Unusable> {
+pub fn check(text: &str) -> Result<(), Problem> {
     parse("proxy", text).map(drop)
 }
 
-fn parse(place: &str, text: &str) -> Result<Proxy, Unusable> {
-    let unusable = || Unusable {
-        place: place.to_owned(),
-    };
+fn parse(place: &str, text: &str) -> Result<Proxy, Problem> {
+    // What is written may hold a password.
+    let unusable = || Problem::new(format!("`{place}` is no address of a proxy"), EXAMPLE);
     let with_scheme = if text.contains("://") {
         text.to_owned()
     } else {
@@ -67,7 +61,7 @@ impl Proxies {
     pub(super) fn of(
         configured: Option<&str>,
         variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, Unusable> {
+    ) -> Result<Self, Problem> {
         let find = |name: &str| {
             [name.to_owned(), name.to_ascii_uppercase()]
                 .into_iter()
@@ -266,7 +260,7 @@ impl<In: Transport> Transport for Whole<In> {
 mod tests {
     use super::*;
 
-    fn of(configured: Option<&str>, variables: &[(&str, &str)]) -> Result<Proxies, Unusable> {
+    fn of(configured: Option<&str>, variables: &[(&str, &str)]) -> Result<Proxies, Problem> {
         Proxies::of(configured, |name| {
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| (*value).to_owned())

@@ -36,7 +36,7 @@ fn paths_are_sources_too() {
         user_agent: None,
         headers: Vec::new(),
     };
-    let get = |known: Option<&Known>| {
+    let get = |known: Option<&Validators>| {
         let options = Fetching::default();
         fetch(
             &remote,

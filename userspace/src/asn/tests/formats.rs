@@ -228,23 +228,24 @@ fn registries_and_organisations() {
         let error = db.org("Level 3").unwrap_err();
         assert_eq!(error.to_string(), "there is no organisation `Level 3`");
         assert_eq!(
-            error.help(),
+            error.help,
             "did you mean `Level 3 Communications, Inc.` (`LVLT-ARIN`)"
         );
         let error = db.org("LVLT-ARlN").unwrap_err();
-        assert!(error.help().contains("LVLT-ARIN"), "{}", error.help());
+        assert!(error.help.contains("LVLT-ARIN"), "{}", error.help);
     }
     let twins = "A-1|20260101|Twin|NO|RIPE\nA-2|20260101|twin|SE|RIPE\n1|20260101|X|A-1||RIPE\n\
                  2|20260101|X|A-2||RIPE\n3|20260101|X|A-2||RIPE\n";
     let error = super::db(&[twins], &[]).org("Twin").unwrap_err();
     assert_eq!(error.to_string(), "2 organisations are called `Twin`");
     assert_eq!(
-        error.help(),
+        error.help,
         "name those that are meant by their ids: `A-1` (1 ASNs), `A-2` (2 ASNs)"
     );
+    let error = super::db(&[TABLE_TXT], &[]).org("x").unwrap_err();
     assert_eq!(
-        super::db(&[TABLE_TXT], &[]).org("x"),
-        Err(OrgError::NoSource)
+        error.message,
+        "no source says which organisations there are"
     );
 }
 

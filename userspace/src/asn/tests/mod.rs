@@ -1,6 +1,7 @@
 //! Tests of the whole module: files in, answers out.
 
 mod formats;
+mod gate;
 mod hostile;
 mod properties;
 mod real;

@@ -62,7 +62,7 @@ fn cut_or_changed_anywhere_it_is_refused() {
             .ends_with("has version 9, this kordon reads version 2"),
         "{error}"
     );
-    assert!(error.help().contains("asndb import"));
+    assert!(error.help.contains("asndb import"));
 }
 
 #[test]

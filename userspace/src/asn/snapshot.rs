@@ -90,36 +90,64 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 ///
 /// When the system refuses; `path` is unchanged then.
 pub fn save(db: &AsnDb, path: &Path) -> Result<(), Problem> {
-    static SERIAL: AtomicU64 = AtomicU64::new(0);
-    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-    let temporary = with_suffix(path, &format!(".{}-{serial}.tmp", process::id()));
-    let written = replace(&encode(db), path, &temporary);
-    if written.is_err() {
-        // The error to report is the first one; the file may not even exist.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    Unnamed::write(db, path)?.commit()
 }
 
-fn replace(bytes: &[u8], path: &Path, temporary: &Path) -> Result<(), Problem> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(temporary)
-        .map_err(io_error("create", temporary))?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(io_error("write", temporary))?;
-    keep_previous(path, &with_suffix(temporary, ".old"))?;
-    fs::rename(temporary, path).map_err(io_error("replace", path))?;
-    // Without this the rename itself may be lost with the power.
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(io_error("sync the folder of", path))
+/// A snapshot that is written and synced, and lacks nothing but its name; removed when dropped.
+#[derive(Debug)]
+pub struct Unnamed {
+    path: PathBuf,
+    temporary: PathBuf,
+}
+
+impl Drop for Unnamed {
+    fn drop(&mut self) {
+        // It may not even exist.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+impl Unnamed {
+    /// Writes what is to be at `path`.
+    ///
+    /// # Errors
+    /// Errors of the file system.
+    pub fn write(db: &AsnDb, path: &Path) -> Result<Self, Problem> {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let unnamed = Self {
+            path: path.to_owned(),
+            temporary: with_suffix(path, &format!(".{}-{serial}.tmp", process::id())),
+        };
+        let temporary = &unnamed.temporary;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(temporary)
+            .map_err(io_error("create", temporary))?;
+        file.write_all(&encode(db))
+            .and_then(|()| file.sync_all())
+            .map_err(io_error("write", temporary))?;
+        Ok(unnamed)
+    }
+
+    /// Gives it its name; what had it is the previous one.
+    ///
+    /// # Errors
+    /// Errors of the file system.
+    pub fn commit(self) -> Result<(), Problem> {
+        let (path, temporary) = (&self.path, &self.temporary);
+        keep_previous(path, &with_suffix(temporary, ".old"))?;
+        fs::rename(temporary, path).map_err(io_error("replace", path))?;
+        // Without this the rename itself may be lost with the power.
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(io_error("sync the folder of", path))
+    }
 }
 
 /// Links instead of renaming, so that `path` never disappears. A damaged file must

@@ -105,6 +105,33 @@ impl AllDirty {
     }
 }
 
+/// What was in effect of a feed at some moment.
+#[derive(Clone, Debug)]
+pub struct InEffect {
+    stakes: Stakes,
+    v4: Layers<u32>,
+    v6: Layers<u128>,
+    sets: Sets,
+}
+
+impl InEffect {
+    /// The imported database with all of it over it.
+    #[must_use]
+    pub fn overlaid(&self, imported: &AsnDb) -> AsnDb {
+        let meaning = Meaning {
+            sets: &self.sets,
+            stakes: &self.stakes,
+        };
+        combine::overlaid(imported, &self.v4, &self.v6, meaning)
+    }
+
+    /// Whether that is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Feed {
@@ -392,6 +419,17 @@ impl Feed {
         self.revision
     }
 
+    /// What is in effect, for whoever looks at it while the feed goes on.
+    #[must_use]
+    pub fn in_effect(&self) -> InEffect {
+        InEffect {
+            stakes: self.stakes.clone(),
+            v4: self.v4.clone(),
+            v6: self.v6.clone(),
+            sets: self.sets.clone(),
+        }
+    }
+
     /// The imported database with all that is in effect over it.
     #[must_use]
     pub fn overlaid(&self, imported: &AsnDb) -> AsnDb {
@@ -421,9 +459,7 @@ impl Feed {
     /// Whether nothing is in effect.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let (v4, v6) = (&self.v4, &self.v6);
-        let v4 = v4.accepted.entries.is_empty() && v4.said.entries.is_empty();
-        v4 && v6.accepted.entries.is_empty() && v6.said.entries.is_empty()
+        self.v4.is_empty() && self.v6.is_empty()
     }
 
     /// What has come.

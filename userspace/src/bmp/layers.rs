@@ -28,6 +28,13 @@ impl<A> Default for Layers<A> {
     }
 }
 
+impl<A> Layers<A> {
+    /// Whether nothing is in effect.
+    pub(super) fn is_empty(&self) -> bool {
+        self.accepted.entries.is_empty() && self.said.entries.is_empty()
+    }
+}
+
 /// Prefixes that have changed, by the kind of the tables that they changed in: what a
 /// router accepted is not decided again because of what it refused.
 #[derive(Clone, Debug)]

@@ -2,12 +2,11 @@
 //! terminal, whatever names and notes are in it; and a log that cannot be written
 //! ends nothing.
 
+use crate::diagnostic::printable;
 use std::{
     io::{self, Write},
     time::{Duration, Instant},
 };
-
-use crate::diagnostic::printable;
 
 /// Starts it, unless whoever called has set one up. `debug`: with all that the verifier
 /// says of a program that it does not take.

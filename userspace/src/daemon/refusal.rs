@@ -1,5 +1,4 @@
 //! Why an operation was not done.
-
 use crate::{
     control::protocol::Answer,
     diagnostic::{Diagnostic, Diagnostics},
@@ -64,6 +63,12 @@ impl Refusal {
             words.push_str(help);
         }
         words
+    }
+}
+
+impl From<Diagnostic> for Refusal {
+    fn from(error: Diagnostic) -> Self {
+        Self::found("the request", error.into())
     }
 }
 

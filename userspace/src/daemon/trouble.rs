@@ -5,9 +5,8 @@
 //! worth more than what could be made of the rest, and it is *kept*: nothing takes its
 //! place but what an administrator asks for.
 
+use super::refusal::Refusal;
 use std::collections::BTreeMap;
-
-use super::{core::Core, refusal::Refusal};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +40,7 @@ impl Cause {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Troubles {
     all: BTreeMap<Cause, String>,
     /// What is in the kernel stays although something is in doubt.
@@ -133,26 +132,6 @@ impl Troubles {
         self.kept = false;
         if these.contains(&Cause::Policy) {
             self.clear(Cause::Policy);
-        }
-    }
-}
-
-impl Core {
-    /// What goes by itself: looks whether it has.
-    pub(super) fn review(&mut self) {
-        if self.troubles.has(Cause::Overlay)
-            && !self.troubles.is_kept()
-            && self.aside
-            && !self.state.overlay_aside().exists()
-        {
-            self.troubles.clear(Cause::Overlay);
-        }
-        let Some(bgp) = &self.bgp else { return };
-        if self.troubles.has(Cause::Routes) && !self.troubles.is_kept() && bgp.is_known_again() {
-            self.troubles.clear(Cause::Routes);
-        }
-        if !self.troubles.has(Cause::Routes) {
-            bgp.found();
         }
     }
 }

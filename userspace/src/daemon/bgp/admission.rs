@@ -6,12 +6,15 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     os::fd::AsFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use nix::{ifaddrs::getifaddrs, sys::stat::fstat, unistd::User};
 
-use super::owner::{self, Owner};
+use super::{
+    lock,
+    owner::{self, Owner},
+};
 use crate::config::{self, BMP_USERS};
 
 /// Sessions at a time.
@@ -162,19 +165,13 @@ impl Drop for Place {
     }
 }
 
-/// Numbers are put in whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 
+    use super::*;
     use nix::sys::socket::{setsockopt, sockopt};
     use nix::unistd::getuid;
-
-    use super::*;
 
     fn config(users: Option<&[&str]>, peers: &[&str]) -> config::Bmp {
         let second = std::time::Duration::from_secs(1);

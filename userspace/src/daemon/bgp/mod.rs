@@ -2,7 +2,7 @@
 //! goes into the kernel's table.
 //!
 //! Sessions only ever hold the feed's lock, and shortly; the core has one job for all changes
-//! that have come meanwhile. A session that sends what cannot be read is closed,
+//! that have come meanwhile (`core::routes`). A session that sends what cannot be read is closed,
 //! and what it brought before stays.
 //!
 //! [`admission`] says who may connect ([`owner`]: whose socket it is), [`sessions`] reads
@@ -16,38 +16,34 @@ mod sessions;
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use tokio::{
-    sync::Notify,
-    task::spawn_blocking,
-    time::{sleep, timeout},
-};
+use serde_json::Value;
+use tokio::{sync::Notify, task::spawn_blocking, time::sleep};
 
 use self::admission::Users;
 pub(super) use self::report::in_words;
+
 use super::{
-    core::Core,
-    database::Database,
-    journal::By,
     log::Repeated,
-    owner::Owner as CoreOwner,
+    refusal::Refusal,
     state::{Prepared, StateDir},
 };
 use crate::{
     asn::AsnDb,
     bmp::{
-        feed::{Feed, Settings},
+        feed::{Feed, InEffect, Settings},
         overlay::{Change, Stakes},
         rib::Moment,
     },
     config,
     diagnostic::quoted,
+    metrics,
 };
 
 /// What there is is kept on disk so often, if it has changed.
@@ -55,10 +51,23 @@ const KEEP: Duration = Duration::from_secs(30);
 /// Changes that no rule asks about come into the kernel so often: only whose packets are
 /// said to be depends on them, and a new table costs more than they are worth.
 const LAZY: Duration = Duration::from_secs(5);
-/// Changes of routes are a line of the history so often.
-const NOTED: Duration = Duration::from_secs(24 * 3600);
 /// Time brings something at most this much later.
-const TICK: Duration = Duration::from_secs(1);
+pub(super) const TICK: Duration = Duration::from_secs(1);
+
+/// Whoever only looks at the feed tries so often, and waits so long in between.
+const LOOKS: u32 = 25;
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Live BGP is being worked on, and nobody waits for that who only asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("routes of live BGP are being taken in just now")]
+pub(super) struct Busy;
+
+impl From<Busy> for Refusal {
+    fn from(busy: Busy) -> Self {
+        Self::new(busy.to_string(), "ask again in a moment")
+    }
+}
 
 /// Changes that are not in the kernel yet.
 #[derive(Debug, Default)]
@@ -82,7 +91,7 @@ pub(super) struct Bgp {
     /// Connections that were turned away.
     refused: Arc<AtomicU64>,
     /// Something has come.
-    news: Arc<Notify>,
+    pub(super) news: Arc<Notify>,
     /// Changes have not come to the kernel.
     behind: Arc<AtomicBool>,
     failures: Arc<AtomicU64>,
@@ -97,17 +106,21 @@ pub(super) struct Bgp {
     took: Arc<AtomicU64>,
     /// Changes that came into the table in place.
     pub(super) in_place: Arc<AtomicU64>,
+    /// What came due since somebody began to make a table ahead; `None`: nobody does.
+    missed: Arc<Mutex<Option<Vec<Change>>>>,
+    /// What readers were told last.
+    told: Arc<Mutex<(Value, metrics::Bgp)>>,
 }
 
 impl Bgp {
-    pub(super) fn new(config: &config::Bmp, database: &Database) -> Self {
+    pub(super) fn new(config: &config::Bmp, imported: &Arc<AsnDb>) -> Self {
         let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         let settings = Settings {
             hold: seconds(config.hold),
             stale_after: seconds(config.stale_after),
             forget_after: seconds(config.forget_after),
         };
-        let feed = Feed::new(settings, Stakes::default(), Arc::clone(&database.db));
+        let feed = Feed::new(settings, Stakes::default(), Arc::clone(imported));
         Self {
             config: config.clone(),
             feed: Arc::new(Mutex::new(feed)),
@@ -123,6 +136,8 @@ impl Bgp {
             lost: Arc::default(),
             took: Arc::default(),
             in_place: Arc::default(),
+            missed: Arc::default(),
+            told: Arc::default(),
         }
     }
 
@@ -164,7 +179,7 @@ impl Bgp {
 
     /// Keeps it for the next daemon, unless nothing has come since, or this is less than
     /// what is lost.
-    fn keep(&self, path: &Path) {
+    pub(super) fn keep(&self, path: &Path) {
         if self.lost.load(Ordering::Relaxed) {
             return;
         }
@@ -191,31 +206,90 @@ impl Bgp {
     }
 
     fn unkept(&self) -> MutexGuard<'_, Repeated> {
-        self.unkept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.unkept)
+    }
+
+    /// What is in effect.
+    pub(super) fn in_effect(&self) -> InEffect {
+        self.feed().in_effect()
+    }
+
+    /// The feed, for whoever only looks: where somebody works on it for longer than a moment,
+    /// that is the answer.
+    pub(super) fn glance(&self) -> Result<MutexGuard<'_, Feed>, Busy> {
+        for _ in 0..LOOKS {
+            match self.feed.try_lock() {
+                Ok(feed) => return Ok(feed),
+                Err(TryLockError::Poisoned(feed)) => return Ok(feed.into_inner()),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK),
+            }
+        }
+        Err(Busy)
     }
 
     /// Whatever panicked with it: routes are replaced one by one.
     pub(super) fn feed(&self) -> MutexGuard<'_, Feed> {
-        self.feed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.feed)
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pending)
+    }
+
+    /// The policy or the database is another one.
+    pub(super) fn ground(&self, stakes: Stakes, db: &Arc<AsnDb>) {
+        if self.feed().ground(stakes, Arc::clone(db)) {
+            self.pending().urgent = true;
+            self.news.notify_one();
+        }
+    }
+
+    /// What is to come into the kernel now; `all`: also what does not hurry. `None`: nothing.
+    pub(super) fn due(&self, all: bool) -> Option<Vec<Change>> {
+        let mut pending = self.pending();
+        let new = self.feed().settle(self.now());
+        pending.urgent |= new.iter().any(|change| change.urgent);
+        pending.changes.extend(new);
+        let waits =
+            !all && !pending.urgent && pending.last.is_some_and(|last| last.elapsed() < LAZY);
+        if !self.is_behind() && (pending.changes.is_empty() || waits) {
+            return None;
+        }
+        pending.urgent = false;
+        pending.last = Some(Instant::now());
+        let changes = std::mem::take(&mut pending.changes);
+        if let Some(missed) = &mut *lock(&self.missed) {
+            missed.extend_from_slice(&changes);
+        }
+        Some(changes)
+    }
+
+    /// From now on what comes due is missed by a table that somebody makes ahead.
+    pub(super) fn note_missed(&self) {
+        *lock(&self.missed) = Some(Vec::new());
+    }
+
+    /// What was missed by it, until now.
+    pub(super) fn missed(&self) -> Option<Vec<Change>> {
+        lock(&self.missed).take()
+    }
+
+    /// What was due is in the kernel.
+    pub(super) fn caught_up(&self, took: Duration) {
+        self.behind.store(false, Ordering::Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.took.store(micros.max(1), Ordering::Relaxed);
+    }
+
+    /// What was due is not; whether that is news.
+    pub(super) fn fell_behind(&self) -> bool {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        !self.behind.swap(true, Ordering::Relaxed)
     }
 
     /// Whether the kernel lacks something that is in effect.
     pub(super) fn is_behind(&self) -> bool {
         self.behind.load(Ordering::Relaxed)
-    }
-
-    /// What is in effect, over a database.
-    pub(super) fn overlaid(&self, db: &AsnDb) -> AsnDb {
-        self.feed().overlaid(db)
-    }
-
-    /// A database with what is in effect over it.
-    pub(super) fn over(&self, database: Database) -> Database {
-        database.under(&self.feed())
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -228,159 +302,17 @@ impl Bgp {
     }
 }
 
-/// Changes that are in effect and not in the history yet.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    changes: u64,
-    /// Those that a verdict depends on.
-    of_rules: u64,
-    /// When the first of them took effect.
-    since: Option<Timestamp>,
-    /// When others came into the history last.
-    noted: Option<Instant>,
+/// What is behind them is replaced whole, or as a number.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Core {
-    /// The policy or the database is another one.
-    pub(super) fn tell_bgp(&self) {
-        let (Some(bgp), Some(live)) = (&self.bgp, &self.live) else {
-            return;
-        };
-        let stakes = Stakes::of(&live.policy, &self.database.db);
-        if bgp.feed().ground(stakes, Arc::clone(&self.database.db)) {
-            bgp.pending().urgent = true;
-            bgp.news.notify_one();
-        }
-    }
-
-    /// A database as it is with what is in effect over it.
-    pub(super) fn with_bgp(&self, database: Database) -> Database {
-        match &self.bgp {
-            Some(bgp) => bgp.over(database),
-            None => database,
-        }
-    }
-
-    /// Keeps what live BGP has: the daemon ends.
-    pub(super) fn keep_bgp(&mut self) {
-        if let Some(bgp) = &self.bgp {
-            bgp.keep(&self.state.bgp());
-        }
-        self.note_tally();
-    }
-
-    /// Takes down that changes of live BGP are in effect: the next start has to find them,
-    /// and the history names them.
-    fn note_bgp(&mut self, changes: &[Change], bgp: &Bgp) {
-        if !self.current.routes && !bgp.feed().is_empty() {
-            self.current.routes = true;
-            self.save();
-            bgp.keep(&self.state.bgp());
-        }
-        let tally = &mut self.tally;
-        tally.changes += changes.len() as u64;
-        tally.of_rules += changes.iter().filter(|change| change.urgent).count() as u64;
-        tally.since = tally.since.or_else(|| Some(Timestamp::now()));
-        if tally.noted.is_none_or(|noted| noted.elapsed() >= NOTED) {
-            self.note_tally();
-        }
-    }
-
-    /// Not each route: they are too many for a history.
-    fn note_tally(&mut self) {
-        let Tally {
-            changes,
-            of_rules,
-            since: Some(since),
-            ..
-        } = std::mem::take(&mut self.tally)
-        else {
-            return;
-        };
-        self.tally.noted = Some(Instant::now());
-        if changes > 0 {
-            let what = format!(
-                "live BGP: changes of routes in effect: {changes}, of what rules name: \
-                 {of_rules}, since {since:.0}"
-            );
-            self.note(&By::daemon(&what), self.live_hash());
-        }
-    }
-
-    /// Brings what has come into the kernel; `all`: also what does not hurry.
-    pub(super) fn catch_up(&mut self, all: bool) {
-        let Some(bgp) = self.bgp.clone() else { return };
-        if self.detached || self.live.is_none() {
-            return;
-        }
-        let start = Instant::now();
-        let mut pending = bgp.pending();
-        let new = bgp.feed().settle(bgp.now());
-        pending.urgent |= new.iter().any(|change| change.urgent);
-        pending.changes.extend(new);
-        let behind = bgp.behind.load(Ordering::Relaxed);
-        let waits =
-            !all && !pending.urgent && pending.last.is_some_and(|last| last.elapsed() < LAZY);
-        if !behind && (pending.changes.is_empty() || waits) {
-            return;
-        }
-        let changes = std::mem::take(&mut pending.changes);
-        pending.urgent = false;
-        pending.last = Some(start);
-        // The change asks for it as well.
-        drop(pending);
-        // A panic leaves the table behind as well.
-        let unfinished = Unfinished(&bgp.behind);
-        let followed = self.follow(&changes, &bgp);
-        drop(unfinished);
-        match followed {
-            Ok(()) => {
-                self.note_bgp(&changes, &bgp);
-                bgp.behind.store(false, Ordering::Relaxed);
-                let took = start.elapsed();
-                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-                bgp.took.store(micros.max(1), Ordering::Relaxed);
-                tracing::debug!(changes = changes.len(), ?took, "live BGP");
-            }
-            Err(e) => {
-                bgp.failures.fetch_add(1, Ordering::Relaxed);
-                if !bgp.behind.swap(true, Ordering::Relaxed) {
-                    tracing::error!(
-                        "what BGP says now is not enforced yet, and is tried again: {}",
-                        e.in_words()
-                    );
-                }
-            }
-        }
-    }
-}
-
-/// Says that changes have not come to the kernel where they were lost in a panic.
-struct Unfinished<'a>(&'a AtomicBool);
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Accepts sessions and follows what they say. It is kept at `path`.
-pub(super) async fn serve(owner: CoreOwner, bgp: Bgp, path: PathBuf) {
+/// Accepts sessions, and keeps what they say at `path`.
+pub(super) async fn serve(bgp: Bgp, path: PathBuf) {
     let users = bgp.clone();
     // Nobody is turned away because it is not known yet who may come.
     let _ = spawn_blocking(move || users.users.look_up(&users.config)).await;
-    tokio::spawn(sessions::accept(bgp.clone()));
-    tokio::spawn(keep(bgp.clone(), path));
-    loop {
-        let _ = timeout(TICK, bgp.news.notified()).await;
-        let start = Instant::now();
-        // One that panicked has been reported.
-        let _ = owner.request("live BGP", |core| core.catch_up(false)).await;
-        // What comes meanwhile is one change, and others have their turn.
-        sleep((start.elapsed() / 4).min(TICK)).await;
-    }
+    tokio::join!(sessions::accept(bgp.clone()), keep(bgp, path));
 }
 
 /// A daemon that is killed has it, too, but for the last moments.

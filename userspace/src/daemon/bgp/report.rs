@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::atomic::Ordering, time::Duration};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Bgp;
+use super::{Bgp, Busy, lock};
 use crate::{
     bmp::{found::Wait, message::LOC_RIB, rib::Table},
     metrics,
@@ -16,9 +16,9 @@ const SHOWN: usize = 50;
 
 impl Bgp {
     /// What there is around an address.
-    pub(in crate::daemon) fn at(&self, address: IpAddr) -> Value {
+    pub(crate) fn at(&self, address: IpAddr) -> Result<Value, Busy> {
         let now = self.now();
-        let feed = self.feed();
+        let feed = self.glance()?;
         let (found, wait) = feed.at(address, now);
         let tightened = feed.tightened(address);
         drop(feed);
@@ -30,7 +30,7 @@ impl Bgp {
                 "peers": said.peers,
             })
         });
-        json!({
+        Ok(json!({
             "prefix": found.as_ref().map(|found| found.prefix),
             "origins": found.as_ref().map(|found| &found.origins),
             "since": found.as_ref().map(|found| moment(found.since)),
@@ -38,13 +38,15 @@ impl Bgp {
             "stale": found.as_ref().is_some_and(|found| found.stale),
             "waiting": wait.map(|wait| waiting(&wait)),
             "pre_policy": before_filters,
-        })
+        }))
     }
 
-    /// For `status`.
-    pub(in crate::daemon) fn status(&self) -> Value {
+    /// For `status`; while the feed is busy, what it was a moment ago.
+    pub(crate) fn status(&self) -> Value {
         let now = self.now();
-        let feed = self.feed();
+        let Ok(feed) = self.glance() else {
+            return lock(&self.told).0.clone();
+        };
         let sessions: Vec<Value> = feed
             .sessions()
             .iter()
@@ -75,7 +77,7 @@ impl Bgp {
             .collect();
         let (v4, v6) = feed.prefixes();
         let waits: Vec<Value> = feed.waits(now, SHOWN).iter().map(waiting).collect();
-        json!({
+        let status = json!({
             "listen": self.config.listen,
             "sessions": sessions,
             "peers": peers,
@@ -85,12 +87,16 @@ impl Bgp {
             "waits": waits,
             "behind": self.is_behind(),
             "in_place": self.in_place.load(Ordering::Relaxed),
-        })
+        });
+        lock(&self.told).0.clone_from(&status);
+        status
     }
 
-    /// For the metrics.
-    pub(in crate::daemon) fn snapshot(&self) -> metrics::Bgp {
-        let feed = self.feed();
+    /// For the metrics, likewise.
+    pub(crate) fn snapshot(&self) -> metrics::Bgp {
+        let Ok(feed) = self.glance() else {
+            return lock(&self.told).1.clone();
+        };
         let (mut peers, mut routes) = ([("up", 0), ("down", 0), ("stale", 0)], (0, 0));
         for (table, v4, v6) in feed.tables() {
             routes = (routes.0 + v4, routes.1 + v6);
@@ -100,7 +106,7 @@ impl Bgp {
             }
         }
         let took = self.took.load(Ordering::Relaxed);
-        metrics::Bgp {
+        let snapshot = metrics::Bgp {
             sessions: feed.sessions().len(),
             peers,
             routes,
@@ -111,7 +117,9 @@ impl Bgp {
             apply: (took > 0).then(|| Duration::from_micros(took)),
             failures: self.failures.load(Ordering::Relaxed),
             in_place: self.in_place.load(Ordering::Relaxed),
-        }
+        };
+        lock(&self.told).1.clone_from(&snapshot);
+        snapshot
     }
 }
 
@@ -146,7 +154,7 @@ fn waiting(wait: &Wait) -> Value {
 }
 
 /// What [`Bgp::at`] found, as sentences.
-pub(in crate::daemon) fn in_words(live: &Value) -> impl Iterator<Item = String> {
+pub(crate) fn in_words(live: &Value) -> impl Iterator<Item = String> {
     let names = |asns: &Value| {
         let asns: Vec<String> = asns
             .as_array()

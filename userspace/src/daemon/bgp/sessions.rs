@@ -17,16 +17,18 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{
-    Bgp, TICK,
-    admission::{self, Refused, Room},
-};
 use crate::{
     bmp::{
         feed::FeedError,
         message::{MAX_MESSAGE, Message, Peer},
     },
-    daemon::log::Repeated,
+    daemon::{
+        bgp::{
+            Bgp, TICK,
+            admission::{self, Refused, Room},
+        },
+        log::Repeated,
+    },
 };
 
 /// Read at a time; between two reads others have their turn.

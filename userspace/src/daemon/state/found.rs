@@ -4,15 +4,19 @@ use std::{fs, io, path::Path};
 
 use serde_json::{Value, json};
 
-use super::{Current, Record, StateDir, StateError, Whole, current_path, failed, sealed};
-use crate::{diagnostic::quoted, policy::Overlay, regular};
+use crate::{
+    daemon::state::{Current, Record, StateDir, StateError, Whole, current_path, failed, sealed},
+    diagnostic::quoted,
+    policy::Overlay,
+    regular,
+};
 
 const MISSING: &str = "it is missing";
 
 /// A file that is not as it was written.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {why}", quoted(.path))]
-pub(in crate::daemon) struct Damage {
+pub(crate) struct Damage {
     path: String,
     why: String,
 }
@@ -28,17 +32,17 @@ impl Damage {
 
 /// What is known of what was live.
 #[derive(Debug, Default)]
-pub(in crate::daemon) struct Loaded {
-    pub(in crate::daemon) current: Current,
+pub(crate) struct Loaded {
+    pub(crate) current: Current,
     /// `None`: there was none, or it is lost.
-    pub(in crate::daemon) record: Option<Record>,
-    pub(in crate::daemon) overlay: Overlay,
+    pub(crate) record: Option<Record>,
+    pub(crate) overlay: Overlay,
     /// Why the policy that was live is not known.
-    pub(in crate::daemon) policy_lost: Option<Damage>,
+    pub(crate) policy_lost: Option<Damage>,
     /// Why what `block` and `allow` added is not known.
-    pub(in crate::daemon) overlay_lost: Option<Damage>,
+    pub(crate) overlay_lost: Option<Damage>,
     /// Files that cannot be read, of which there is another copy.
-    pub(in crate::daemon) repaired: Vec<Damage>,
+    pub(crate) repaired: Vec<Damage>,
 }
 
 /// All of a file that was sealed. `None`: there is none.
@@ -68,7 +72,7 @@ pub(crate) fn recorded(state_dir: &Path) -> Option<Value> {
 
 impl StateDir {
     /// What was live last.
-    pub(in crate::daemon) fn load(&self) -> Loaded {
+    pub(crate) fn load(&self) -> Loaded {
         let path = self.current();
         let whole = read(&path).and_then(|bytes| {
             let read = |bytes: Vec<u8>| sealed::read_json::<Whole<'_>>(&bytes);
@@ -177,13 +181,13 @@ impl StateDir {
 
     /// Keeps an overlay that cannot be read for whoever mends it: the next `block` writes
     /// the file anew.
-    pub(in crate::daemon) fn set_overlay_aside(&self) -> Result<(), StateError> {
+    pub(crate) fn set_overlay_aside(&self) -> Result<(), StateError> {
         set_aside(&self.overlay(), &self.overlay_aside())
     }
 
     /// As [`Self::set_overlay_aside`], where another policy took the place of the one that
     /// was live.
-    pub(in crate::daemon) fn set_policy_aside(&self) -> Result<(), StateError> {
+    pub(crate) fn set_policy_aside(&self) -> Result<(), StateError> {
         set_aside(&self.current(), &self.policy_aside())
     }
 }

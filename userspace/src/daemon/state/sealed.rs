@@ -4,10 +4,9 @@
 //!
 //! JSON stays JSON (one value in each line), and TOML stays TOML.
 
+use crate::asn::fetch::hex;
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
-
-use super::super::operations::hex;
 
 /// How the last line looks.
 #[derive(Clone, Copy, Debug)]

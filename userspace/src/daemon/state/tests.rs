@@ -1,6 +1,5 @@
 //! State that comes back, and state that is damaged.
-
-use super::*;
+use crate::daemon::state::*;
 
 fn record(number: u64) -> Record {
     Record {
@@ -174,4 +173,20 @@ fn a_folder_that_cannot_be_used_stops_nothing() {
     fs::remove_file(&root).unwrap();
     commit(&state, 1);
     assert_eq!(state.load().record, Some(record(1)));
+}
+
+#[test]
+fn another_folder_in_its_place_is_locked_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("state");
+    let state = StateDir::open(&root).unwrap();
+    assert!(StateDir::open(&root).is_err());
+    fs::remove_dir_all(&root).unwrap();
+    state.take().unwrap();
+    fs::create_dir(&root).unwrap();
+    state.take().unwrap();
+    let other = StateDir::open(&root).unwrap_err().to_string();
+    assert!(other.contains("another daemon uses"), "{other}");
+    // Only what has the lock is told.
+    state.take().unwrap();
 }

@@ -1,0 +1,119 @@
+//! Everything that can change, in one place: what is enforced, what is on disk, the database and
+//! the links. The parts are types of their own; here is what ties them together.
+//!
+//! It blocks, for files and for the verifier. Only the thread that owns it
+//! ([`owner`](super::owner)) waits for it.
+//!
+//! - [`change`]: all changes of rules go through it: compile, prove, keep on disk, swap.
+//! - [`operations`], [`entries`], [`database`]: what can be asked for: policies, `block` and
+//!   `allow`, another database; [`asks`]: and what is asked back first.
+//! - [`enforced`]: what is in the kernel; [`in_place`]: prefixes of the live table, changed where
+//!   they are; [`routes`]: what live BGP changes.
+//! - [`start`], [`restore`]: from nothing to enforcing; [`time`]: what time brings.
+//! - [`trace`]: what programs log where they are asked to.
+
+mod asks;
+mod change;
+mod database;
+#[cfg(test)]
+pub(super) mod delay;
+pub(super) mod enforced;
+mod entries;
+mod in_place;
+mod operations;
+mod restore;
+mod routes;
+mod start;
+mod time;
+mod trace;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+pub(super) use self::{database::Ready, start::Later};
+use self::{enforced::Enforced, routes::Tally, trace::Traces};
+use super::{
+    bgp::Bgp,
+    by::By,
+    links::Links,
+    log::Repeated,
+    state::{
+        journal::{Entry, Journal},
+        kept::Kept,
+    },
+    status::{Applies, View},
+    trouble::Troubles,
+    updates::Updates,
+};
+use crate::config::Config;
+
+/// See the module.
+pub(super) struct Core {
+    pub(super) config: Arc<Config>,
+    /// What is in the kernel.
+    pub(super) enforced: Enforced,
+    /// What is on disk of it.
+    pub(super) kept: Kept,
+    /// The ASN database, and how its updates went.
+    pub(super) updates: Updates,
+    /// Live BGP; `None`: not configured.
+    pub(super) bgp: Option<Bgp>,
+    /// What it has changed, for the history.
+    tally: Tally,
+    /// Interfaces, and what else there is of the router.
+    pub(super) links: Links,
+    /// What is wrong, beside interfaces: reasons for not enforcing.
+    pub(super) troubles: Troubles,
+    /// Who changed what.
+    pub(super) journal: Journal,
+    applies: Applies,
+    /// Why what is live cannot be made whole.
+    unfinished: Repeated,
+    /// Why the last reload changed nothing, until something is applied.
+    reload_refused: Option<String>,
+    started_at: Timestamp,
+    pub(super) detached: bool,
+    /// `None`: the programs log nothing.
+    traces: Option<Traces>,
+    /// Something that time brought failed: try again then.
+    pub(super) retry_at: Option<Timestamp>,
+}
+
+impl Core {
+    /// What readers get until the next job is done.
+    pub(super) fn view(&self) -> View {
+        let (links, datapath) = (&self.links, &self.enforced.datapath);
+        let mut notices = links.notices(datapath, self.config.silent_after);
+        notices.extend(self.reload_refused.clone());
+        View {
+            config: Arc::clone(&self.config),
+            reader: datapath.reader(),
+            generation: datapath.live().map(|live| live.number),
+            live: self.enforced.live.clone(),
+            wrong: self.enforced.wrong.clone(),
+            kept: self.kept.clone(),
+            updates: self.updates.clone(),
+            bgp: self.bgp.clone(),
+            links: links.clone(),
+            troubles: self.troubles.clone(),
+            notices,
+            changes: self.journal.view(),
+            applies: self.applies,
+            started_at: self.started_at,
+        }
+    }
+
+    /// Takes a change down that is live, also with the policy that it was made over.
+    fn note(&mut self, by: &By, old: Option<String>) {
+        if self.kept.is_called(self.enforced.hash()) {
+            self.kept.save();
+        }
+        self.journal.note(Entry {
+            old,
+            new: self.enforced.hash(),
+            policy: self.kept.number(),
+            ..Entry::new(by)
+        });
+    }
+}

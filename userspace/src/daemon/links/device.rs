@@ -1,0 +1,334 @@
+//! One configured interface: its program is attached after the first rules are live, and again
+//! whenever the device comes back; and it is watched whether the program is shown what the
+//! interface receives.
+
+use std::time::{Duration, Instant};
+
+use kordon_ebpf::seen::{KINDS, Kind};
+
+use super::watch::{Blind, SPAN, Watch};
+use crate::{
+    config::{Interface, mode_word},
+    datapath::{
+        Attached, DatapathError,
+        guard::Hook,
+        interface::{self, Kind as Made},
+        kernel::Datapath,
+    },
+};
+
+/// What is tried to attach a guard.
+const HOOKS: [Hook; 2] = [Hook::Tcx, Hook::Clsact];
+
+/// A configured interface and how it is doing.
+#[derive(Clone, Debug)]
+pub(crate) struct Device {
+    pub(crate) config: Interface,
+    pub(crate) attached: Option<Attached>,
+    /// The number of its interface.
+    index: Option<u32>,
+    /// How it was attached, and where, before it was not.
+    before: Option<(Attached, u32)>,
+    /// How its guard is attached; `None`: it is not, or not wanted.
+    pub(crate) hook: Option<Hook>,
+    /// Why it is not attached, or cannot see tags.
+    pub(crate) problem: Option<String>,
+    /// What is hidden from its program.
+    pub(crate) blind: Option<String>,
+    /// What its device is called now, where that is something else.
+    pub(crate) renamed: Option<String>,
+    pub(crate) watch: Watch,
+    /// How often an offload had to be switched off.
+    pub(crate) switched_off: u64,
+    /// What its program had passed a little before a reading.
+    pub(super) earlier: [u64; KINDS],
+    /// How often its program was attached anew because it was not called.
+    renewed: u32,
+    /// How many packets zones had at the last look.
+    judged: Option<u64>,
+    /// After a failure that was costly: when it is worth another one, and how long was waited.
+    pause: Option<(Instant, Duration)>,
+}
+
+/// The first pause, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
+
+impl Device {
+    pub(crate) fn new(config: Interface) -> Self {
+        Self {
+            config,
+            attached: None,
+            index: None,
+            before: None,
+            hook: None,
+            problem: None,
+            blind: None,
+            renamed: None,
+            watch: Watch::default(),
+            switched_off: 0,
+            earlier: [0; KINDS],
+            renewed: 0,
+            judged: None,
+            pause: None,
+        }
+    }
+
+    /// Attaches program and guard unless they are; says so when something changed.
+    pub(super) fn tend(&mut self, datapath: &mut Datapath, port: u32) {
+        // What is gone now is another failure, or none.
+        let is_lost = self.attached.is_some() && datapath.attached(&self.config.device).is_none();
+        if !is_lost && self.pause.is_some_and(|(until, _)| Instant::now() < until) {
+            return;
+        }
+        let problem = self.try_to_tend(datapath, port).err();
+        let costly = problem.as_ref().is_some_and(DatapathError::is_costly);
+        self.pause = costly.then(|| {
+            let (first, longest) = PAUSES;
+            let pause = self.pause.map_or(first, |(_, last)| longest.min(last * 2));
+            (Instant::now() + pause, pause)
+        });
+        let problem = problem.map(|e| e.to_string());
+        // Said once, not once a second.
+        if problem != self.problem {
+            match &problem {
+                Some(problem) => tracing::error!("{problem}"),
+                None => tracing::info!("`{}` is in order again", self.config.device),
+            }
+        }
+        self.problem = problem;
+    }
+
+    fn try_to_tend(&mut self, datapath: &mut Datapath, port: u32) -> Result<(), DatapathError> {
+        let Interface {
+            device,
+            name,
+            mode,
+            manage_offload,
+            ..
+        } = &self.config.clone();
+        let now = datapath.attached(device);
+        let how = match now {
+            Some(how) => how,
+            None => {
+                let found = datapath.find(device)?.map(|found| found.index);
+                if let Some(how) = self.attached.take() {
+                    match found {
+                        Some(_) => tracing::warn!("somebody took the program off `{device}`"),
+                        None => tracing::warn!("`{device}` went away"),
+                    }
+                    self.before = self.index.map(|index| (how, index));
+                }
+                // Where another interface has the name, its counters are another's, too.
+                let before = self.before.filter(|(_, index)| found == Some(*index));
+                let before = before.map(|(how, _)| how);
+                // The guard goes on counting what goes past meanwhile.
+                self.count_missed(datapath, before);
+                self.blind = None;
+                self.hook = None;
+                let how = datapath.attach(device, port, *mode, *manage_offload)?;
+                tracing::info!("attached to `{device}` in {} mode", how.as_str());
+                self.count_missed(datapath, before.filter(|before| *before == how));
+                self.before = None;
+                self.watch.reset();
+                how
+            }
+        };
+        self.attached = Some(how);
+        let Some(found) = datapath.find(device)? else {
+            // The next look finds it gone.
+            return Ok(());
+        };
+        self.index = Some(found.index);
+        // One that is found by its name has it, be it an alternative one.
+        let by_name = interface::query(device)?;
+        let renamed = by_name
+            .is_none_or(|by_name| by_name.index != found.index)
+            .then(|| found.name.clone());
+        if let Some(renamed) = &renamed
+            && self.renamed.as_ref() != Some(renamed)
+        {
+            tracing::warn!("`{device}` is called `{renamed}` now");
+        }
+        self.renamed = renamed;
+        if datapath.examine(&found, how, *manage_offload)? {
+            self.switched_off += 1;
+        }
+        if self.config.guard {
+            let hook = datapath.guard(device, &found, name, &HOOKS);
+            self.hook = hook.as_ref().ok().copied();
+            hook?;
+        } else {
+            datapath.unguard(device)?;
+        }
+        mode.check(device, how)
+    }
+
+    /// Counts what went past while nobody needs to be told: the program is off, or just came
+    /// back in the mode that it had. `None`: nobody knows.
+    fn count_missed(&mut self, datapath: &Datapath, how: Option<Attached>) {
+        let Some(how) = how.filter(|_| self.config.guard) else {
+            return;
+        };
+        match datapath.seen(&self.config.name, how) {
+            Ok(Some(seen)) => self.watch.look(&self.earlier, &seen),
+            Ok(None) => {}
+            Err(e) => tracing::debug!("{e}"),
+        }
+    }
+
+    /// Whether the next cure is one with a gap.
+    pub(super) fn may_be_detached(&self) -> bool {
+        self.renewed == 1 && self.blind.is_some()
+    }
+
+    /// The mode that its program is attached in; else the one that is asked for.
+    pub(crate) fn mode(&self, attached: Option<Attached>) -> &'static str {
+        attached.map_or(mode_word(self.config.mode), Attached::as_str)
+    }
+
+    /// Whether the program there is shown what arrives, as far as is known.
+    pub(crate) fn sees(&self) -> bool {
+        self.problem.is_none() && self.blind.is_none()
+    }
+
+    /// Compares what the program has passed with what the guard has seen. `judged`: how many
+    /// packets zones had, where that matters.
+    pub(super) fn look(&mut self, datapath: &mut Datapath, port: u32, judged: Option<u64>) {
+        let judges_none = judged.is_some() && judged == self.judged;
+        self.judged = judged;
+        let name = &self.config.name;
+        let (Some(how), Some(_)) = (self.attached, self.hook) else {
+            return;
+        };
+        let seen = match datapath.seen(name, how) {
+            Ok(Some(seen)) => seen,
+            Ok(None) => return,
+            Err(e) => {
+                let blind = Some(format!(
+                    "whether all is shown to the program on `{}` is not known: {e}",
+                    self.config.device
+                ));
+                if blind != self.blind
+                    && let Some(blind) = &blind
+                {
+                    tracing::error!("{blind}");
+                }
+                self.blind = blind;
+                return;
+            }
+        };
+        let lost = self.watch.loses();
+        self.watch.look(&self.earlier, &seen);
+        if let (None, Some(frames)) = (lost, self.watch.loses()) {
+            let device = self.renamed.as_ref().unwrap_or(&self.config.device);
+            tracing::warn!("{}", loss(device, frames));
+        }
+        let found = self.watch.found();
+        // It has been said, and is still so: loading a program takes a while.
+        if found == Some(Blind::Uncalled) && self.watch.still && self.blind.is_some() {
+            self.renew(datapath, port, judges_none);
+        }
+        let blind = found.map(|blind| self.words(datapath, blind));
+        if blind != self.blind {
+            match &blind {
+                Some(blind) => tracing::error!("{blind}"),
+                None => tracing::info!(
+                    "the program on `{}` is shown all that arrives again",
+                    self.config.device
+                ),
+            }
+        }
+        if blind.is_none() {
+            self.renewed = 0;
+        }
+        self.blind = blind;
+    }
+
+    /// Some drivers forget their program when an interface goes down and up: giving it to
+    /// them again cures that, in place; if not, and while there is nothing to lose, by a new
+    /// link. `judges_none`: no packet of a zone came meanwhile, not even one to drop.
+    fn renew(&mut self, datapath: &mut Datapath, port: u32, judges_none: bool) {
+        let Interface {
+            device,
+            mode,
+            manage_offload,
+            ..
+        } = &self.config;
+        let link = match self.renewed {
+            0 => false,
+            1 if self.watch.stands_still && judges_none => true,
+            _ => return,
+        };
+        self.renewed += 1;
+        tracing::warn!(
+            "the program on `{device}` is not called for what arrives there: attaching it anew"
+        );
+        match datapath.renew(device, port, *mode, *manage_offload, link) {
+            Ok(how) => {
+                let before = self.attached.filter(|before| *before == how);
+                self.count_missed(datapath, before);
+            }
+            Err(e) => tracing::error!("{e}"),
+        }
+        // What went past it meanwhile says nothing about the cure.
+        self.watch.begin();
+    }
+
+    /// What is hidden, why, and what helps.
+    fn words(&self, datapath: &Datapath, blind: Blind) -> String {
+        let device = self.renamed.as_ref().unwrap_or(&self.config.device);
+        let kind = match blind {
+            Blind::Uncalled => {
+                let what = format!(
+                    "frames get past the program on `{device}`, which is not called for them"
+                );
+                return if self.renewed == 0 {
+                    format!("{what}; it is attached anew")
+                } else {
+                    format!(
+                        "{what}, and attaching it anew did not help: `ip link set dev {device} \
+                         down`, then `up`, or `mode = \"generic\"` for it may; `tc filter show` on \
+                         other interfaces shows what redirects frames into it"
+                    )
+                };
+            }
+            Blind::Hidden(kind) => kind,
+        };
+        let tags = match kind {
+            Kind::Stacked => "the outer of several VLAN tags".to_owned(),
+            kind => format!("VLAN tags ({})", kind.as_str()),
+        };
+        let found = datapath.find(&self.config.device).ok().flatten();
+        let cure = match found {
+            Some(found) if found.kind == Made::Veth => {
+                let peer = found
+                    .below
+                    .and_then(|index| interface::query_index(index).ok()?);
+                let (peer, place) = match &peer {
+                    Some(peer) => (peer.name.as_str(), ""),
+                    None => ("DEVICE", ", DEVICE being its name, in its namespace"),
+                };
+                format!(
+                    "the other end of this veth keeps them beside the frame; run \
+                     `ethtool -K {peer} txvlan off tx-vlan-stag-hw-insert off` there{place}"
+                )
+            }
+            _ => format!(
+                "the driver keeps them beside the frame; run \
+                 `ethtool -K {device} rxvlan off rx-vlan-stag-hw-parse off`, or police another \
+                 interface"
+            ),
+        };
+        format!("{tags} are hidden from the program on `{device}`: {cure}")
+    }
+}
+
+/// Frames that are lost behind the program.
+pub(super) fn loss(device: &str, frames: u64) -> String {
+    format!(
+        "frames that the program on `{device}` lets through do not reach the stack ({frames} in \
+         the last {SPAN} seconds): as many that got past it would not be noticed; look for what takes \
+         them away in between (`ip -s link show {device}`, `/proc/net/softnet_stat`, the other \
+         ports of a bond)"
+    )
+}

@@ -1,0 +1,184 @@
+//! Why less may be enforced than was asked for, of all that is known: `status` says
+//! *enforcing* where there is no reason for anything else.
+
+use std::time::{Duration, Instant};
+
+use super::{Busy, View};
+use crate::{
+    daemon::{bgp::Bgp, meant::wide_entries},
+    policy::model::{Policy, Rule, Set, Sources, Target},
+};
+
+/// How old what is said of interfaces may be until that is something to look at, and until it
+/// is no longer known.
+const OLD: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
+
+impl View {
+    /// Why not everything that the policy asks for is enforced; empty: it is. `busy`: what
+    /// keeps the core.
+    pub(crate) fn reasons(&self, busy: Option<&Busy>) -> Vec<String> {
+        let mut reasons = self.troubles.reasons();
+        reasons.extend(self.kept.torn.words().map(str::to_owned));
+        reasons.extend(self.wrong.as_ref().map(|why| {
+            format!("what is live does not judge as it should, and could not be replaced: {why}")
+        }));
+        let nothing_is_wrong = reasons.is_empty();
+        if self.updates.database.is_lost() {
+            reasons.push(format!(
+                "the ASN database is lost: {}; `kordon asndb update` or `kordon asndb import` \
+                 brings another one",
+                self.updates.refused.join("; ")
+            ));
+        }
+        // Where something is wrong that is why.
+        if self.live.is_none() && nothing_is_wrong {
+            reasons.push("no policy is live".to_owned());
+        }
+        if self.links.devices.is_empty() {
+            reasons.push("no interface is configured".to_owned());
+        }
+        for device in &self.links.devices {
+            let is_attached = self.reader.attached(&device.config.device).is_some();
+            if device.problem.is_none() && !is_attached {
+                reasons.push(format!("`{}` is not attached", device.config.device));
+            }
+            reasons.extend(device.problem.clone());
+            reasons.extend(device.blind.clone());
+        }
+        if let Some(live) = &self.live {
+            reasons.extend(self.unknown_interfaces(&live.policy));
+        }
+        reasons.extend(self.nothing_to_enforce());
+        reasons.extend(self.nothing_to_go_by());
+        reasons.extend(self.old(OLD.1, busy));
+        reasons
+    }
+
+    /// What somebody should look at, although all is enforced.
+    pub(crate) fn notices(&self, busy: Option<&Busy>) -> Vec<String> {
+        let mut notices = self.notices.clone();
+        if self.old(OLD.1, busy).is_none() {
+            notices.extend(self.old(OLD.0, busy));
+        }
+        notices
+    }
+
+    /// What is under way for so long that nobody looks after interfaces.
+    fn old(&self, limit: Duration, busy: Option<&Busy>) -> Option<String> {
+        let age = Instant::now().duration_since(self.links.looked);
+        (age >= limit).then(|| {
+            let what = busy.map_or_else(String::new, |busy| {
+                let seconds = busy.since.elapsed().as_secs();
+                format!(": {} has been under way for {seconds} s", busy.what)
+            });
+            format!(
+                "whether interfaces are in order was looked at {} s ago, since the daemon is \
+                 busy{what}; programs that are attached go on dropping meanwhile",
+                age.as_secs()
+            )
+        })
+    }
+
+    /// What is live and enforces next to nothing: reasons for not enforcing.
+    fn nothing_to_enforce(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if let Some(live) = &self.live
+            && live.policy.zones.is_empty()
+        {
+            reasons.push("the policy has no zone; `kordon apply` one that has".to_owned());
+        }
+        reasons.extend(wide_entries(&self.kept.overlay));
+        reasons
+    }
+
+    /// What the live policy asks of a database or of the router that is not known:
+    /// its rules would match nothing, in silence.
+    fn nothing_to_go_by(&self) -> Vec<String> {
+        let Some(live) = &self.live else {
+            return Vec::new();
+        };
+        let mut reasons: Vec<String> = self.unknown_to_database(&live.policy).into_iter().collect();
+        let connected = live
+            .policy
+            .zones
+            .iter()
+            .find(|z| z.sources == Sources::Connected);
+        if let Some(zone) = connected
+            && self.links.facts.is_none()
+        {
+            reasons.push(format!(
+                "the router's prefixes are not known, so sources in zone `{}` are not checked",
+                zone.name
+            ));
+        }
+        let router = |rule: &&Rule| rule.to.contains(&Target::Router);
+        if let Some(rule) = live.policy.rules.iter().find(router)
+            && self.links.facts.is_none()
+        {
+            reasons.push(format!(
+                "the router's addresses are not known, so rule `{}` on `router` matches none",
+                rule.name
+            ));
+        }
+        if self.bgp.as_ref().is_some_and(Bgp::is_behind) {
+            reasons.push(
+                "what BGP says now is not in the kernel yet, and is tried again: see the log"
+                    .to_owned(),
+            );
+        }
+        reasons
+    }
+
+    /// The first set that names what no source of the database could tell.
+    fn unknown_to_database(&self, policy: &Policy) -> Option<String> {
+        let by_asn = |set: &&Set| {
+            !(set.asns.is_empty() && set.orgs.is_empty() && set.asn_countries.is_empty())
+        };
+        let by_country = |set: &&Set| !set.countries.is_empty();
+        let first = |by: &dyn Fn(&&Set) -> bool| policy.sets.iter().find(by).map(|s| &s.name);
+        let db = &self.updates.database.db;
+        let has_no_origins = self.updates.database.has_no_origins();
+        if db.sources.is_empty() && has_no_origins {
+            return first(&|set| by_asn(set) || by_country(set)).map(|name| {
+                format!(
+                    "the ASN database is empty, so set `{name}` has no ASN and no country; \
+                     `kordon asndb import` fills it"
+                )
+            });
+        }
+        let origins = has_no_origins.then(|| first(&by_asn)).flatten();
+        let origins = origins.map(|name| {
+            format!(
+                "no source of the ASN database says which ASN announces a prefix, so set \
+                 `{name}` has no network; `kordon asndb import` takes one that does"
+            )
+        });
+        origins.or_else(|| {
+            let none = !db.has_country_blocks();
+            none.then(|| first(&by_country)).flatten().map(|name| {
+                format!(
+                    "no source of the ASN database has address blocks of countries, so set `{name}` \
+                     has none; add `countries` to `[asndb]` in `kordon.toml` and restart the daemon, \
+                     or use `asn_countries` in the policy"
+                )
+            })
+        })
+    }
+
+    /// Interfaces that a policy names and the configuration does not have.
+    fn unknown_interfaces(&self, policy: &Policy) -> Vec<String> {
+        let mut unknown = Vec::new();
+        for zone in &policy.zones {
+            for name in &zone.interfaces {
+                let known = self.links.devices.iter().any(|d| d.config.name == *name);
+                if !known {
+                    unknown.push(format!(
+                        "zone `{}` is on interface `{name}`, which the configuration does not have",
+                        zone.name
+                    ));
+                }
+            }
+        }
+        unknown
+    }
+}

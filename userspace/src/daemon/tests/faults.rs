@@ -1,0 +1,143 @@
+//! Changes of the daemon that fail at each of their steps: all is old or all is new, in the
+//! kernel and on disk, `status` says so, and the next change works.
+
+use std::sync::atomic::Ordering;
+
+use kordon_ebpf::layout::Action;
+use serde_json::Value;
+
+use super::{House, POLICY, by, import};
+use crate::{
+    daemon::{core::Core, refusal::Refusal},
+    datapath::{
+        faults::{Step, with},
+        publish::tests::{BAD, GOOD},
+    },
+    policy::{Bundle, Overlay},
+};
+
+fn apply(core: &mut Core, text: &str) -> Result<Value, Refusal> {
+    core.apply(Bundle::from_text("policy.toml", text), None, &by())
+}
+
+fn block(core: &mut Core) -> Result<Value, Refusal> {
+    let entry = "[[entry]]\naction = \"block\"\ntarget = \"AS64501\"\nzone = \"cameras\"\n\
+                 added = 2026-01-01T00:00:00Z\n";
+    core.set_overlay(Overlay::parse("overlay.toml", entry).unwrap(), &by())
+}
+
+type Change = fn(&mut Core) -> Result<Value, Refusal>;
+
+#[test]
+fn a_change_is_whole_in_the_kernel_and_on_disk() {
+    let changes: [(&str, Change, &[Step]); 3] = [
+        (
+            "apply",
+            |core| apply(core, &POLICY.replace("[64500]", "[64500, 64501]")),
+            &[Step::Directory, Step::Pin, Step::Swap, Step::Keep],
+        ),
+        (
+            "block",
+            block,
+            &[Step::Directory, Step::Pin, Step::Swap, Step::Keep],
+        ),
+        (
+            "import",
+            import,
+            &[Step::Table, Step::Pin, Step::Place, Step::Swap],
+        ),
+    ];
+    for (name, change, steps) in changes {
+        let mut house = House::new();
+        let (kept, live) = (house.kept(), house.core.enforced.datapath.live());
+        assert_eq!(
+            [BAD, GOOD].map(|to| house.judges(to)),
+            [Action::Drop, Action::Pass]
+        );
+        for step in steps {
+            let (refused, met) = with(&[*step], || change(&mut house.core));
+            assert!(met && refused.is_err(), "{name}, {step:?}: {refused:?}");
+            assert_eq!(
+                house.core.enforced.datapath.live(),
+                live,
+                "{name}, {step:?}"
+            );
+            assert!(
+                house.kept() == kept,
+                "{name}, {step:?}: the disk has changed"
+            );
+            assert_eq!(house.judges(GOOD), Action::Pass, "{name}, {step:?}");
+            assert_eq!(house.reasons(), Vec::<String>::new(), "{name}, {step:?}");
+        }
+        // What cannot be taken back is said, until it is true again.
+        let (refused, _) = with(&[Step::Swap, Step::Restore], || change(&mut house.core));
+        assert!(refused.is_err(), "{name}");
+        assert_eq!(house.core.enforced.datapath.live(), live, "{name}");
+        assert_eq!(house.judges(GOOD), Action::Pass, "{name}");
+        let reasons = house.reasons();
+        assert!(
+            reasons[0].contains("a start would make it"),
+            "{name}: {reasons:?}"
+        );
+        change(&mut house.core).unwrap();
+        assert_eq!(house.judges(GOOD), Action::Drop, "{name}");
+        assert_eq!(house.reasons(), Vec::<String>::new(), "{name}");
+        assert!(house.kept() != kept, "{name}");
+        // A start finds what is live.
+        let now = house.core.enforced.datapath.live();
+        let house = house.restart(|_| ());
+        assert_eq!(house.core.enforced.datapath.live(), now, "{name}");
+    }
+}
+
+#[test]
+fn live_bgp_is_never_half_true() {
+    let mut house = House::new();
+    house.announce("203.0.113.10/32", 64500);
+    house.core.catch_up(true);
+    assert_eq!(house.judges("203.0.113.10"), Action::Drop);
+    let in_place = |house: &House| {
+        let bgp = house.core.bgp.as_ref().unwrap();
+        bgp.in_place.load(Ordering::Relaxed)
+    };
+    assert_eq!(in_place(&house), 1);
+    // By another way, then.
+    for (n, step) in [(11, Step::Amend), (12, Step::Ask), (13, Step::Classes)] {
+        let address = format!("203.0.113.{n}");
+        house.announce(&format!("{address}/32"), 64500);
+        if step == Step::Classes {
+            house.announce("203.0.113.128/25", 64777);
+        }
+        let (_, met) = with(&[step], || house.core.catch_up(true));
+        assert!(met, "{step:?}");
+        assert_eq!(house.judges(&address), Action::Drop, "{step:?}");
+        assert_eq!(house.reasons(), Vec::<String>::new(), "{step:?}");
+        assert_eq!(in_place(&house), 1, "{step:?}");
+    }
+    // By none: it is old, and it is said.
+    house.announce("203.0.113.14/32", 64500);
+    let ((), met) = with(&[Step::Amend, Step::Swap], || house.core.catch_up(true));
+    assert!(met);
+    assert_eq!(house.judges("203.0.113.14"), Action::Pass);
+    assert_eq!(house.status()["bgp"]["behind"], true);
+    house.core.catch_up(true);
+    assert_eq!(house.judges("203.0.113.14"), Action::Drop);
+    assert_eq!(house.status()["bgp"]["behind"], false);
+    // It is in the table, and nobody says that it is right.
+    house.announce("203.0.113.15/32", 64500);
+    let ((), met) = with(&[Step::Ask, Step::Swap], || house.core.catch_up(true));
+    assert!(met);
+    let reasons = house.reasons();
+    assert!(reasons[0].contains("does not judge"), "{reasons:?}");
+    assert!(!house.core.enforced.datapath.live().unwrap().planes);
+    house.core.tick();
+    house.core.catch_up(true);
+    assert_eq!(house.judges("203.0.113.15"), Action::Drop);
+    assert_eq!(house.reasons(), Vec::<String>::new());
+    assert!(house.core.enforced.datapath.live().unwrap().planes);
+    // And in place again.
+    house.announce("203.0.113.16/32", 64500);
+    house.core.catch_up(true);
+    assert_eq!(house.judges("203.0.113.16"), Action::Drop);
+    assert_eq!(in_place(&house), 2);
+}

@@ -61,6 +61,33 @@ impl Meaning<'_> {
     }
 }
 
+/// What was in effect of a feed at some moment.
+#[derive(Clone, Debug)]
+pub struct InEffect {
+    pub(super) stakes: Stakes,
+    pub(super) v4: Layers<u32>,
+    pub(super) v6: Layers<u128>,
+    pub(super) sets: Sets,
+}
+
+impl InEffect {
+    /// The imported database with all of it over it.
+    #[must_use]
+    pub fn overlaid(&self, imported: &AsnDb) -> AsnDb {
+        let meaning = Meaning {
+            sets: &self.sets,
+            stakes: &self.stakes,
+        };
+        overlaid(imported, &self.v4, &self.v6, meaning)
+    }
+
+    /// Whether that is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+}
+
 /// The database as it is with all layers over it.
 pub(super) fn overlaid(
     db: &AsnDb,

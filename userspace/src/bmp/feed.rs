@@ -3,6 +3,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+pub use super::combine::InEffect;
 use super::{
     combine::{self, Meaning},
     layers::{Dirty, Layers, changed_meaning, decide},
@@ -101,33 +102,6 @@ impl AllDirty {
     }
 
     fn is_empty(&self) -> bool {
-        self.v4.is_empty() && self.v6.is_empty()
-    }
-}
-
-/// What was in effect of a feed at some moment.
-#[derive(Clone, Debug)]
-pub struct InEffect {
-    stakes: Stakes,
-    v4: Layers<u32>,
-    v6: Layers<u128>,
-    sets: Sets,
-}
-
-impl InEffect {
-    /// The imported database with all of it over it.
-    #[must_use]
-    pub fn overlaid(&self, imported: &AsnDb) -> AsnDb {
-        let meaning = Meaning {
-            sets: &self.sets,
-            stakes: &self.stakes,
-        };
-        combine::overlaid(imported, &self.v4, &self.v6, meaning)
-    }
-
-    /// Whether that is nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
     }
 }

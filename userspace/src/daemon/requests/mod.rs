@@ -20,8 +20,45 @@ use crate::{
     policy,
 };
 
-/// Does what was asked, with the core or beside it.
-pub(super) fn perform(owner: &Owner, call: Call) -> Result<Value, Refusal> {
+/// Does what was asked, with the core or beside it. What waits for the core takes no thread.
+pub(super) async fn answer(owner: Owner, turns: &Turns, call: Call) -> Result<Value, Refusal> {
+    if !is_beside(&call.request) {
+        let Call { request, peer, .. } = call;
+        let what = format!("`{}` of {peer}", request.command());
+        let work = move |core: &mut Core| core.perform(request, &peer);
+        return owner.request(&what, work).await?;
+    }
+    let turn = turns.of(&call.request, &call.peer).await;
+    let job = spawn_blocking(move || {
+        let _turn = turn;
+        beside(&owner, call)
+    });
+    job.await.unwrap_or_else(|e| {
+        Err(Refusal::new(
+            format!("the operation failed inside the daemon: {e}"),
+            "its log says more; restarting it changes nothing that is enforced",
+        ))
+    })
+}
+
+/// Whether it needs no core, or not all the time.
+const fn is_beside(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Status
+            | Request::History
+            | Request::AsndbInfo
+            | Request::Explain(_)
+            | Request::Lookup { .. }
+            | Request::AsndbImport { .. }
+            | Request::AsndbUpdate { .. }
+            | Request::AsndbProgress
+            | Request::AsndbDiff { .. }
+    )
+}
+
+/// Does what needs no core, or not all the time.
+fn beside(owner: &Owner, call: Call) -> Result<Value, Refusal> {
     let Call {
         request,
         peer,

@@ -15,9 +15,7 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Modules whose parts still know each other in a circle. It only gets shorter.
-const STILL_IN_CIRCLES: [&str; 6] = [
-    "cli", "config", "datapath", "judge", "policy", "prove",
-];
+const STILL_IN_CIRCLES: [&str; 6] = ["cli", "config", "datapath", "judge", "policy", "prove"];
 
 /// Files that are still longer than [`LONGEST`]. It only gets shorter.
 const STILL_TOO_LONG: [&str; 14] = [

@@ -14,7 +14,6 @@ use super::{by::By, core::Core, owner::Owner, refusal::Refusal, status::View};
 use crate::{
     control::{protocol::Request, server::Call},
     diagnostic::Problem,
-    diagnostic::Problem,
     judge::{Engine, ExplainQuery, Router, explain, ports},
     lookup::{LIMIT, MAX_LIMIT, lookup},
     policy,
@@ -149,11 +148,11 @@ fn explained(view: &View, query: &ExplainQuery) -> Result<Value, Refusal> {
     };
     let db = view.updates.database.glance()?;
     let mut answer =
-        explain(&live.policy, &db, &router, query, Engine::Kernel).map_err(|e| match e
-            .downcast::<Problem>()
-        {
-            Ok(error) => Refusal::new(error.message, error.help),
-            Err(e) => Refusal::from_error(format!("{e:#}")),
+        explain(&live.policy, &db, &router, query, Engine::Kernel).map_err(|e| {
+            match e.downcast::<Problem>() {
+                Ok(error) => Refusal::new(error.message, error.help),
+                Err(e) => Refusal::from_error(format!("{e:#}")),
+            }
         })?;
     let judged = answer["judged"].as_str().and_then(|a| a.parse().ok());
     if let Some(bgp) = &view.bgp {

@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::{
-    asn::fetch::{Validators, Remote, hex, sha256, shown},
+    asn::fetch::{Remote, Validators, hex, sha256, shown},
     daemon::state::{Prepared, StateError},
     regular,
 };

@@ -11,6 +11,8 @@
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 use super::format::Format;
 use super::gather::Gather;
 use super::line::{Addresses, What};
@@ -228,8 +230,10 @@ impl Rib {
                 address[0], address[1], address[2], address[3],
             ))
         };
-        let addresses =
-            Addresses::of_net(address, len).ok_or("its prefix is too long or has host bits")?;
+        // What is behind the prefix is to be ignored (RFC 6396, 4.3.2, and RFC 4271, 4.3).
+        let net = IpNet::new(address, len).map(|net| net.network());
+        let addresses = net.ok().and_then(|net| Addresses::of_net(net, len));
+        let addresses = addresses.ok_or("its prefix is too long")?;
         let count = left.u16()?;
         self.seen.clear();
         for _ in 0..count {

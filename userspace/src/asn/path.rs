@@ -11,7 +11,7 @@ const AS_TRANS: u32 = 23456;
 
 /// How many octets an ASN has in a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Width {
+pub enum Width {
     /// Of a speaker that knows no others (RFC 4271).
     Two,
     /// RFC 6793.
@@ -46,9 +46,10 @@ impl Origins {
     /// What is wrong with them.
     pub(crate) fn read(&mut self, attributes: &[u8]) -> Result<(), &'static str> {
         self.clear();
-        let mut left = Reader(attributes);
+        let (mut left, mut found) = (Reader(attributes), false);
         while let Some((kind, value)) = left.attribute()? {
-            if kind == 2 {
+            // Of two the first counts (RFC 7606, 3, g).
+            if kind == 2 && !std::mem::replace(&mut found, true) {
                 self.as_path(value, Width::Four)?;
             }
         }

@@ -3,7 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::asn::path::{Reader, Width};
+use crate::asn::path::Reader;
+pub use crate::asn::path::Width;
 
 /// Longest message that is read: a Peer Up holds two OPENs, and each may have 64 KiB
 /// (RFC 8654).
@@ -82,7 +83,7 @@ pub struct PeerHeader {
     /// What the router sends, not what it has (RFC 8671).
     pub adj_rib_out: bool,
     /// Octets of an ASN in its paths.
-    pub(crate) width: Width,
+    pub width: Width,
     /// Its AS.
     pub asn: u32,
 }

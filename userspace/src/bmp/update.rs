@@ -21,25 +21,25 @@ use crate::asn::path::{Origins, Reader, Width};
 use crate::asn::range::{Address, host_mask};
 
 /// A prefix and its path identifier, 0 where there is none.
-pub(super) type Key<A> = (A, u8, u32);
+pub type Key<A> = (A, u8, u32);
 
 /// What one UPDATE changes. Kept between messages, so that reading allocates nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
     /// IPv4 prefixes that are gone.
-    pub(super) gone_v4: Vec<Key<u32>>,
+    pub gone_v4: Vec<Key<u32>>,
     /// IPv6 prefixes that are gone.
-    pub(super) gone_v6: Vec<Key<u128>>,
+    pub gone_v6: Vec<Key<u128>>,
     /// IPv4 prefixes that `origins` announces.
-    pub(super) here_v4: Vec<Key<u32>>,
+    pub here_v4: Vec<Key<u32>>,
     /// IPv6 prefixes that `origins` announces.
-    pub(super) here_v6: Vec<Key<u128>>,
+    pub here_v6: Vec<Key<u128>>,
     /// Sorted, each once. Empty: nobody that can be named.
-    pub(super) origins: Vec<u32>,
+    pub origins: Vec<u32>,
     /// The peer has sent all it has (End-of-RIB, RFC 4724).
-    pub(super) end: Option<Family>,
+    pub end: Option<Family>,
     /// Routes that are not for unicast, or too short to be anything but a default.
-    pub(super) ignored: u64,
+    pub ignored: u64,
     path: Origins,
     has_path: bool,
 }
@@ -48,7 +48,7 @@ pub struct Update {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Session {
     /// Octets of an ASN in a path.
-    pub(crate) width: Width,
+    pub width: Width,
     /// Which routes have path identifiers.
     pub add_path: AddPath,
     /// The peer's AS: the origin of what has an empty path.

@@ -55,7 +55,7 @@ fn a_million_routes() -> Result<()> {
     let read = start.elapsed();
     let rib = resident()? - before;
     let start = Instant::now();
-    let changes = feed.settle(Moment { steady: 2, ..now });
+    let changes = feed.decide(Moment { steady: 2, ..now });
     let settled = start.elapsed();
     ensure!(
         changes.len() == ROUTES as usize,
@@ -85,7 +85,7 @@ fn a_million_routes() -> Result<()> {
     // One more changes one thing.
     take(&mut feed, &route(ROUTES, 5)?)?;
     let start = Instant::now();
-    let changes = feed.settle(Moment { steady: 2, ..now });
+    let changes = feed.decide(Moment { steady: 2, ..now });
     println!("one more is decided on in {:?}", start.elapsed());
     ensure!(changes.len() == 1);
     Ok(())

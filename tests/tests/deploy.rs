@@ -10,7 +10,7 @@ use std::{
 
 use kordon::{
     config,
-    policy::{self, Context, Overlay},
+    policy::{Bundle, Context, Overlay, parse},
 };
 
 fn deploy(name: &str) -> PathBuf {
@@ -132,6 +132,7 @@ fn examples_are_good() {
     let url = remotes[0].url.as_str();
     assert_eq!(url, "https://iptoasn.com/data/ip2asn-combined.tsv.gz");
     let path = deploy("etc/policy.toml");
-    let (policy, found) = policy::load(&path, &Overlay::default(), &Context::now(None));
+    let bundle = Bundle::read(&path).unwrap();
+    let (policy, found) = parse(&bundle, &Overlay::default(), &Context::now(None));
     assert!(policy.is_some() && found.warnings.is_empty(), "{found:?}");
 }

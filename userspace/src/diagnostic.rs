@@ -200,8 +200,9 @@ impl Diagnostics {
 /// Whether a character could drive a terminal, begin another line of a log, or make
 /// text look like another: control characters, line separators, and those that turn
 /// the direction of writing (Unicode Standard Annex 9).
-fn is_harmful(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+pub(crate) fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A part of a source for an excerpt: as wide as it was, so that the underline fits.
@@ -245,20 +246,9 @@ pub fn printable_lines(text: &str) -> String {
 #[must_use]
 pub fn quoted(text: &str) -> String {
     const LONGEST: usize = 80;
-    let mut out = String::from("`");
-    for (count, c) in text.chars().enumerate() {
-        if count == LONGEST {
-            out.push('…');
-            break;
-        }
-        if is_harmful(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out.push('`');
-    out
+    let end = text.char_indices().nth(LONGEST).map(|(at, _)| at);
+    let more = if end.is_some() { "…" } else { "" };
+    format!("`{}{more}`", printable(&text[..end.unwrap_or(text.len())]))
 }
 
 /// The candidate that was most likely meant.

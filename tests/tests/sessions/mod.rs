@@ -147,7 +147,7 @@ fn bmp_sessions() {
                     left = &left[length..];
                     second += 1;
                     if second.is_multiple_of(3) {
-                        feed.settle(at(second));
+                        feed.decide(at(second));
                     }
                 }
                 Ok(None) => break,
@@ -158,10 +158,10 @@ fn bmp_sessions() {
                 }
             }
         }
-        feed.settle(at(second + 3));
+        feed.decide(at(second + 3));
         // What has waited takes effect, what nobody says any more goes.
         for later in [60, 400, 800] {
-            feed.settle(at(second + later));
+            feed.decide(at(second + later));
         }
         let whole = feed.overlaid(&db);
         check_database(&whole);
@@ -203,7 +203,7 @@ fn bmp_kept() {
             feed.message(session, &message, at(1)).unwrap();
             left = &left[length..];
         }
-        feed.settle(at(9));
+        feed.decide(at(9));
         feed.to_bytes()
     });
     campaign(Corpus::new(seeds, [], 64 << 10), |input| {
@@ -217,7 +217,7 @@ fn bmp_kept() {
         match restored(&db, &input) {
             Ok(mut feed) => {
                 for second in [10, 80, 800] {
-                    feed.settle(at(second));
+                    feed.decide(at(second));
                 }
                 check_database(&feed.overlaid(&db));
                 format!("good {:?} {}", feed.prefixes(), feed.waiting())

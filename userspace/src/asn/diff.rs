@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::country::Country;
-use super::model::{AsnDb, CountryRange, OriginRange};
+use super::model::AsnDb;
 use super::range::{Address, prefix_count, push_cidrs};
 
 /// Who is looked at: what the sets of a policy name.
@@ -162,14 +162,8 @@ fn change(
         loss(&old.v6, &new.v6, &lost_v6),
     );
     let moved = |v4: &[(u32, u32)], v6: &[(u128, u128)], there: &AsnDb| {
-        let mut nets = Vec::new();
-        for &(start, end) in v4 {
-            push_cidrs(start, end, &mut nets);
-        }
-        for &(start, end) in v6 {
-            push_cidrs(start, end, &mut nets);
-        }
-        let moved = nets.into_iter().map(|prefix| Moved {
+        let nets = nets(v4).into_iter().chain(nets(v6));
+        let moved = nets.map(|prefix| Moved {
             others: there.origins_at(prefix.network()).to_vec(),
             prefix,
         });
@@ -228,18 +222,10 @@ fn damaged<A: Address>(ranges: &[(A, A)], lost: &[(A, A)]) -> u64 {
     if lost.is_empty() {
         return 0;
     }
-    let mut nets = Vec::new();
-    for &(start, end) in ranges {
-        push_cidrs(start, end, &mut nets);
-    }
-    let mut holes = Vec::new();
-    for &(start, end) in lost {
-        push_cidrs(start, end, &mut holes);
-    }
     // Both in order; prefixes nest or are apart.
-    let mut holes = holes.into_iter().peekable();
+    let mut holes = nets(lost).into_iter().peekable();
     let mut count = 0;
-    for net in nets {
+    for net in nets(ranges) {
         let mut hit = false;
         while let Some(hole) = holes.peek() {
             if hole.network() > net.broadcast() {
@@ -293,58 +279,37 @@ fn spaces(db: &AsnDb, watched: &Watched) -> HashMap<Subject, Space> {
         .iter()
         .map(|origins| subjects_of(db, origins, watched, &orgs))
         .collect();
+    let of_origins = |id: u32| of_set.get(id as usize).map_or(&[][..], Vec::as_slice);
+    let countries: Vec<_> = watched
+        .countries
+        .iter()
+        .map(|c| Subject::Country(*c))
+        .collect();
+    let of_country = |country: Country| {
+        let at = watched.countries.iter().position(|c| *c == country);
+        at.map_or(&[][..], |at| &countries[at..=at])
+    };
     let mut spaces: HashMap<Subject, Space> = HashMap::new();
-    let subjects = |id: u32| of_set.get(id as usize).map_or(&[][..], Vec::as_slice);
-    for &OriginRange {
-        start,
-        end,
-        origins,
-    } in &db.v4
-    {
-        for subject in subjects(origins) {
-            add(
-                &mut spaces.entry(subject.clone()).or_default().v4,
-                start,
-                end,
-            );
-        }
-    }
-    for &OriginRange {
-        start,
-        end,
-        origins,
-    } in &db.v6
-    {
-        for subject in subjects(origins) {
-            add(
-                &mut spaces.entry(subject.clone()).or_default().v6,
-                start,
-                end,
-            );
-        }
-    }
-    for &CountryRange {
-        start,
-        end,
-        country,
-    } in &db.countries_v4
-    {
-        if watched.countries.contains(&country) {
-            let space = spaces.entry(Subject::Country(country)).or_default();
-            add(&mut space.v4, start, end);
-        }
-    }
-    for &CountryRange {
-        start,
-        end,
-        country,
-    } in &db.countries_v6
-    {
-        if watched.countries.contains(&country) {
-            let space = spaces.entry(Subject::Country(country)).or_default();
-            add(&mut space.v6, start, end);
-        }
-    }
+    let v4 = db
+        .v4
+        .iter()
+        .map(|r| (r.start, r.end, of_origins(r.origins)));
+    add(&mut spaces, v4, |space| &mut space.v4);
+    let v6 = db
+        .v6
+        .iter()
+        .map(|r| (r.start, r.end, of_origins(r.origins)));
+    add(&mut spaces, v6, |space| &mut space.v6);
+    let v4 = db
+        .countries_v4
+        .iter()
+        .map(|r| (r.start, r.end, of_country(r.country)));
+    add(&mut spaces, v4, |space| &mut space.v4);
+    let v6 = db
+        .countries_v6
+        .iter()
+        .map(|r| (r.start, r.end, of_country(r.country)));
+    add(&mut spaces, v6, |space| &mut space.v6);
     spaces
 }
 
@@ -376,12 +341,29 @@ fn subjects_of(
     subjects
 }
 
-/// Adds a range behind all others, joined to its neighbour.
-fn add<A: Address>(ranges: &mut Vec<(A, A)>, start: A, end: A) {
-    match ranges.last_mut() {
-        Some(last) if last.1.next() == Some(start) => last.1 = end,
-        _ => ranges.push((start, end)),
+/// Adds ranges to the spaces of their subjects, behind all others there, joined to neighbours.
+fn add<'s, A: Address>(
+    spaces: &mut HashMap<Subject, Space>,
+    ranges: impl Iterator<Item = (A, A, &'s [Subject])>,
+    family: impl Fn(&mut Space) -> &mut Vec<(A, A)>,
+) {
+    for (start, end, subjects) in ranges {
+        for subject in subjects {
+            let space = family(spaces.entry(subject.clone()).or_default());
+            match space.last_mut() {
+                Some(last) if last.1.next() == Some(start) => last.1 = end,
+                _ => space.push((start, end)),
+            }
+        }
     }
+}
+
+fn nets<A: Address>(ranges: &[(A, A)]) -> Vec<IpNet> {
+    let mut nets = Vec::new();
+    for &(start, end) in ranges {
+        push_cidrs(start, end, &mut nets);
+    }
+    nets
 }
 
 #[cfg(test)]

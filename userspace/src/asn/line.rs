@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use super::country::Country;
 use super::format::Format;
+use crate::diagnostic::is_harmful;
 
 /// Addresses of a row; v4-mapped ones are IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +146,7 @@ pub(super) fn printable(bytes: &[u8]) -> String {
         .take(MAX)
         // A tab is what separates the fields of half of all sources.
         .map(|c| {
-            if c != '\t' && unprintable(c) {
+            if c != '\t' && is_harmful(c) {
                 '\u{fffd}'
             } else {
                 c
@@ -156,13 +157,6 @@ pub(super) fn printable(bytes: &[u8]) -> String {
         out.push('…');
     }
     out
-}
-
-/// Control characters, and those that turn the writing direction: they could make
-/// a terminal show something else than what is there.
-fn unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A name as it is kept: unquoted, printable, at most 200 characters; empty where
@@ -189,7 +183,7 @@ pub(super) fn clean_name(raw: &[u8]) -> String {
     let clean: String = unquoted
         .chars()
         .take(MAX)
-        .map(|c| if unprintable(c) { ' ' } else { c })
+        .map(|c| if is_harmful(c) { ' ' } else { c })
         .collect();
     match clean.trim() {
         "None" | "Not routed" | "-" => String::new(),

@@ -60,7 +60,7 @@ pub use evidence::{Evidence, Rpki};
 pub use gate::{Concern, judge, left_out};
 pub use import::{ImportError, import_with};
 pub use model::{AsnDb, Combine, Options};
-pub use query::{Answer, DecidedBy, FamilyInfo, Info};
+pub use query::{Answer, FamilyInfo, Info};
 pub use range::cidrs;
 pub use snapshot::{is_snapshot, load, previous_path, save};
 
@@ -76,18 +76,6 @@ pub fn import(
     country_files: &[PathBuf],
 ) -> Result<(AsnDb, Diagnostics), ImportError> {
     import_with(asn_files, country_files, &Options::default())
-}
-
-/// As [`open_with`], with the default options.
-///
-/// # Errors
-///
-/// As [`open_with`].
-pub fn open(
-    asn_files: &[PathBuf],
-    country_files: &[PathBuf],
-) -> Result<(AsnDb, Diagnostics), ImportError> {
-    open_with(asn_files, country_files, &Options::default())
 }
 
 /// Whatever the administrator has at hand: one snapshot, or any number of

@@ -23,20 +23,6 @@ pub struct Answer {
     /// Of the address block, else of the registration of `asn`.
     #[serde(serialize_with = "as_code")]
     pub country: Option<Country>,
-    /// The row that decided.
-    #[serde(skip)]
-    pub decided_by: Option<DecidedBy>,
-}
-
-/// A row of a source, for explaining.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DecidedBy {
-    /// Path of the source as given at the import.
-    pub file: String,
-    /// Line there, from 1.
-    pub line: u32,
-    /// The origin that it names.
-    pub asn: u32,
 }
 
 #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
@@ -131,11 +117,10 @@ impl AsnDb {
         let origins = self.origins_at(addr).to_vec();
         let asn = origins.first().copied();
         let info = asn.and_then(|asn| self.asn_info(asn));
-        let row = match addr {
-            IpAddr::V4(addr) => self.deciding(&self.rows_v4, addr.into()),
-            IpAddr::V6(addr) => self.deciding(&self.rows_v6, addr.into()),
+        let prefix = match addr {
+            IpAddr::V4(addr) => deciding(&self.rows_v4, addr.into()),
+            IpAddr::V6(addr) => deciding(&self.rows_v6, addr.into()),
         };
-        let (prefix, decided_by) = row.unzip();
         Answer {
             prefix,
             asn,
@@ -146,23 +131,7 @@ impl AsnDb {
             country: self
                 .block_country(addr)
                 .or_else(|| info.and_then(|info| info.country)),
-            decided_by,
         }
-    }
-
-    fn deciding<A: Address>(&self, rows: &[Row<A>], addr: A) -> Option<(IpNet, DecidedBy)> {
-        let row = rows
-            .chunk_by(|a, b| a.source == b.source)
-            .find_map(|rows| most_specific(rows, addr))?;
-        let decided_by = DecidedBy {
-            file: self
-                .sources
-                .get(usize::from(row.source))
-                .map_or_else(String::new, |source| source.file.clone()),
-            line: row.line,
-            asn: row.asn,
-        };
-        Some((largest_around(addr, row.start, row.end), decided_by))
     }
 
     /// What an ASN announces, alone or with others, as the fewest prefixes; IPv4
@@ -287,6 +256,13 @@ fn country_in<A: Address>(ranges: &[CountryRange<A>], addr: A) -> Option<Country
     let after = ranges.partition_point(|range| range.start <= addr);
     let range = ranges.get(after.checked_sub(1)?)?;
     (addr <= range.end).then_some(range.country)
+}
+
+/// The largest prefix around an address inside the row that decides there.
+fn deciding<A: Address>(rows: &[Row<A>], addr: A) -> Option<IpNet> {
+    let mut sources = rows.chunk_by(|a, b| a.source == b.source);
+    let row = sources.find_map(|rows| most_specific(rows, addr))?;
+    Some(largest_around(addr, row.start, row.end))
 }
 
 /// The smallest row over an address, of one source; among equals the lowest ASN,

@@ -1,7 +1,7 @@
 //! Arithmetic on address ranges, once for both families, and the sweep that
 //! turns overlapping rows into ranges that do not overlap.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -18,6 +18,11 @@ pub(crate) trait Address: Copy + Ord + std::hash::Hash + std::fmt::Debug {
     fn narrow(wide: u128) -> Self;
     /// The prefix of length `len` that `self` is in; `len` at most [`Self::BITS`].
     fn net(self, len: u8) -> IpNet;
+
+    /// As the standard library has it.
+    fn ip(self) -> IpAddr {
+        self.net(Self::BITS).addr()
+    }
 
     /// The address after this one.
     fn next(self) -> Option<Self> {
@@ -124,19 +129,38 @@ pub(super) fn push_cidrs<A: Address>(start: A, end: A, out: &mut Vec<IpNet>) {
 
 /// The fewest prefixes that make up a range, both ends inclusive, in order.
 /// Ends of different families, or in the wrong order, have none.
-pub fn cidrs(start: std::net::IpAddr, end: std::net::IpAddr) -> Vec<IpNet> {
-    use std::net::IpAddr::{V4, V6};
+pub fn cidrs(start: IpAddr, end: IpAddr) -> Vec<IpNet> {
     let mut out = Vec::new();
     match (start, end) {
-        (V4(start), V4(end)) if start <= end => {
+        (IpAddr::V4(start), IpAddr::V4(end)) if start <= end => {
             push_cidrs(u32::from(start), u32::from(end), &mut out);
         }
-        (V6(start), V6(end)) if start <= end => {
+        (IpAddr::V6(start), IpAddr::V6(end)) if start <= end => {
             push_cidrs(u128::from(start), u128::from(end), &mut out);
         }
         _ => {}
     }
     out
+}
+
+/// Sorts inclusive ranges and joins those that overlap or touch.
+pub(crate) fn merged<A: Address>(mut ranges: Vec<(A, A)>) -> Vec<(A, A)> {
+    ranges.retain(|(first, last)| first <= last);
+    ranges.sort_unstable();
+    ranges.dedup_by(|later, earlier| {
+        let joins = earlier.1.next().is_none_or(|next| later.0 <= next);
+        if joins {
+            earlier.1 = earlier.1.max(later.1);
+        }
+        joins
+    });
+    ranges
+}
+
+/// Whether ranges that are [`merged`] have this address, or ASN.
+pub(crate) fn within<A: Address>(ranges: &[(A, A)], address: A) -> bool {
+    let after = ranges.partition_point(|&(first, _)| first <= address);
+    after > 0 && ranges[after - 1].1 >= address
 }
 
 /// A row of a country source.

@@ -9,7 +9,7 @@ use super::{
     layers::{Dirty, Layers, changed_meaning, decide},
     message::{Malformed, Message},
     overlay::{Change, Ground, Layer, Stakes},
-    rib::{MAX_PEERS, Memory, Moment, Rib, Table, Touched},
+    rib::{MAX_PEERS, Memory, Moment, PeerTable, Rib, Touched},
     sets::Sets,
     update::Update,
 };
@@ -312,7 +312,7 @@ impl Feed {
         }
     }
 
-    /// Whether [`Self::settle`] has something to do now.
+    /// Whether [`Self::decide`] has something to do now.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         self.begun || !self.dirty.is_empty() || !self.anew.is_empty()
@@ -320,7 +320,7 @@ impl Feed {
 
     /// Decides on all that has come, and on what has waited long enough: what is to be in
     /// effect from now on.
-    pub fn settle(&mut self, now: Moment) -> Vec<Change> {
+    pub fn decide(&mut self, now: Moment) -> Vec<Change> {
         self.end_beginnings(now);
         let memory = Memory {
             stale_after: self.settings.stale_after,
@@ -346,7 +346,7 @@ impl Feed {
         };
         let waiting = self.waiting();
         let tables = &self.rib.tables;
-        let accepted: Vec<bool> = tables.iter().map(Table::is_accepted).collect();
+        let accepted: Vec<bool> = tables.iter().map(PeerTable::is_accepted).collect();
         let mut changes = std::mem::take(&mut self.anew);
         let dirty = std::mem::take(&mut self.dirty);
         let sets = &mut self.sets;
@@ -449,7 +449,7 @@ impl Feed {
     }
 
     /// Tables of peers, with their routes in IPv4 and IPv6.
-    pub fn tables(&self) -> impl Iterator<Item = (&Table, usize, usize)> {
+    pub fn tables(&self) -> impl Iterator<Item = (&PeerTable, usize, usize)> {
         let all = self.rib.tables.iter().enumerate();
         all.map(|(number, table)| (table, self.rib.v4.of(number), self.rib.v6.of(number)))
     }

@@ -11,12 +11,12 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::feed::Feed;
 use super::layers::Layers;
-use super::message::Peer;
+use super::message::{Peer, PeerHeader};
 use super::overlay::{Entry, Layer, Stakes};
 use super::rib::{MAX_PEERS, Moment, Rib};
 use super::routes::Routes;
 use super::sets::Sets;
-use crate::asn::path::Reader;
+use crate::asn::path::{Reader, Width};
 use crate::asn::range::{Address, host_mask};
 
 const MAGIC: &[u8; 8] = b"kordbgp2";
@@ -102,7 +102,14 @@ impl Feed {
                 distinguisher,
                 address,
             };
-            rib.restored(router, peer, left.u32()?, post_policy != 0, now);
+            let header = PeerHeader {
+                peer,
+                post_policy: post_policy != 0,
+                adj_rib_out: false,
+                width: Width::default(),
+                asn: left.u32()?,
+            };
+            rib.restored(router, &header, now);
             read_routes(&mut left, &mut rib.v4, index, &known, &mut sets)?;
             read_routes(&mut left, &mut rib.v6, index, &known, &mut sets)?;
         }

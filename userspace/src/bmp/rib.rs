@@ -22,7 +22,7 @@ pub struct Moment {
 
 /// One table of one peer of one router.
 #[derive(Clone, Debug)]
-pub struct Table {
+pub struct PeerTable {
     /// The router that tells of it.
     pub router: IpAddr,
     /// Whose.
@@ -46,7 +46,23 @@ pub struct Table {
     pub(super) heard: Moment,
 }
 
-impl Table {
+impl PeerTable {
+    fn new(router: IpAddr, header: &PeerHeader, add_path: AddPath, now: Moment) -> Self {
+        Self {
+            router,
+            peer: header.peer,
+            asn: header.asn,
+            post_policy: header.post_policy,
+            since: now,
+            up: true,
+            stale: false,
+            add_path,
+            syncing: [true; 2],
+            first: true,
+            heard: now,
+        }
+    }
+
     /// Whether it may have more than it has sent so far.
     #[must_use]
     pub fn is_syncing(&self) -> bool {
@@ -86,7 +102,7 @@ pub(super) struct Touched {
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rib {
-    pub(super) tables: Vec<Table>,
+    pub(super) tables: Vec<PeerTable>,
     /// Path identifiers of peers that are up: Peer Up does not say which tables there
     /// will be.
     opened: HashMap<(IpAddr, Peer), AddPath>,
@@ -122,7 +138,7 @@ impl Rib {
         sets: &mut Sets,
         touched: &mut Touched,
     ) -> Option<usize> {
-        let is = |table: &Table| {
+        let is = |table: &PeerTable| {
             (table.router, table.peer, table.post_policy)
                 == (router, header.peer, header.post_policy)
         };
@@ -139,43 +155,21 @@ impl Rib {
             self.forget(oldest, sets, touched);
         }
         let add_path = self.opened.get(&(router, header.peer)).copied();
-        self.tables.push(Table {
+        self.tables.push(PeerTable::new(
             router,
-            peer: header.peer,
-            asn: header.asn,
-            post_policy: header.post_policy,
-            since: now,
-            up: true,
-            stale: false,
-            add_path: add_path.unwrap_or_default(),
-            syncing: [true; 2],
-            first: true,
-            heard: now,
-        });
+            header,
+            add_path.unwrap_or_default(),
+            now,
+        ));
         Some(self.tables.len() - 1)
     }
 
-    /// A table of an earlier daemon.
-    pub(super) fn restored(
-        &mut self,
-        router: IpAddr,
-        peer: Peer,
-        asn: u32,
-        post_policy: bool,
-        now: Moment,
-    ) {
-        self.tables.push(Table {
-            router,
-            peer,
-            asn,
-            post_policy,
-            since: now,
+    /// A table of an earlier daemon: nothing is heard of it now.
+    pub(super) fn restored(&mut self, router: IpAddr, header: &PeerHeader, now: Moment) {
+        self.tables.push(PeerTable {
             up: false,
-            stale: false,
-            add_path: AddPath::default(),
-            syncing: [true; 2],
             first: false,
-            heard: now,
+            ..PeerTable::new(router, header, AddPath::default(), now)
         });
     }
 

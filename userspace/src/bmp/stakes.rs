@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::asn::AsnDb;
-use crate::compile::partition::asns_of;
+use crate::asn::range::{merged, within};
 use crate::policy::Policy;
 use crate::policy::model::Target;
 use kordon_ebpf::layout::Action;
@@ -48,14 +48,7 @@ impl Stakes {
         }
         let of = |ids: BTreeSet<usize>| {
             let sets = ids.into_iter().filter_map(|id| policy.sets.get(id));
-            let mut ranges: Vec<_> = sets.flat_map(|set| asns_of(set, db)).collect();
-            ranges.sort_unstable();
-            ranges.dedup_by(|next, last| {
-                let joins = next.0 <= last.1;
-                last.1 = last.1.max(if joins { next.1 } else { last.1 });
-                joins
-            });
-            ranges
+            merged(sets.flat_map(|set| set.origins(db)).collect())
         };
         stakes.drops = of(drops);
         stakes.passes = of(passes);
@@ -82,9 +75,4 @@ impl Stakes {
     pub(super) fn tightens(&self, asn: u32) -> bool {
         self.drops(asn) && !self.passes(asn)
     }
-}
-
-fn within(ranges: &[(u32, u32)], asn: u32) -> bool {
-    let after = ranges.partition_point(|&(first, _)| first <= asn);
-    after > 0 && ranges[after - 1].1 >= asn
 }

@@ -221,18 +221,16 @@ impl PcapNg {
                 continue;
             }
             let body = self.body(length)?;
+            let mut block = Body::new(input, body);
             let packet = match self.order.u32(kind) {
                 INTERFACE => {
-                    let mut block = Body::new(input, body);
                     let [link_type, _] = block.halves(self.order)?;
                     let snap = block.word(self.order)?;
                     self.interfaces.push(Interface { link_type, snap });
-                    block.skip_rest()?;
                     None
                 }
                 ENHANCED_PACKET | PACKET => {
                     let old = self.order.u32(kind) == PACKET;
-                    let mut block = Body::new(input, body);
                     let interface = match old {
                         true => block.halves(self.order)?[0].into(),
                         false => block.word(self.order)?,
@@ -243,11 +241,9 @@ impl PcapNg {
                     let kept = block.word(self.order)?;
                     let length = block.word(self.order)?;
                     let data = block.data(kept)?;
-                    block.skip_rest()?;
                     Some((interface, data, length))
                 }
                 SIMPLE_PACKET => {
-                    let mut block = Body::new(input, body);
                     let length = block.word(self.order)?;
                     // What was kept is not said, only how much at most: the rest is padding.
                     let snap = match self.interfaces.first() {
@@ -256,14 +252,11 @@ impl PcapNg {
                     };
                     let kept = length.min(snap).min(block.left);
                     let data = block.data(kept)?;
-                    block.skip_rest()?;
                     Some((0, data, length))
                 }
-                _ => {
-                    skip(input, body)?;
-                    None
-                }
+                _ => None,
             };
+            block.skip_rest()?;
             self.end(length, input)?;
             let Some((interface, data, length)) = packet else {
                 continue;

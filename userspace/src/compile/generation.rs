@@ -1,6 +1,10 @@
 //! Rules to verdict words: classes that no rule tells apart become groups, and
 //! for each zone and group the rules are evaluated here, once, as far as they do
 //! not depend on protocol and ports.
+//!
+//! For example, two rules that drop the sets `hostile` and `ads` make four kinds of class (in
+//! none, in one, in the other, in both). A zone that only the first rule is for says the same of
+//! two and two of them; if all zones do, these are one group.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,27 +14,29 @@ use std::{
 
 use ipnet::IpNet;
 use kordon_ebpf::layout::{
-    ASN_PAGE, Action, FIXED_SLOTS, GROUP_BITS, Generation, LAYOUT_VERSION, MAX_ASN_PAGES,
-    MAX_GROUPS, MAX_NAT64, MAX_ORDINALS, MAX_PORTS, MAX_SOURCES, MAX_STEPS, MAX_VERDICTS,
-    MAX_VID_TABLES, MAX_WALK, MAX_ZONE_SOURCES, MAX_ZONES, Nat64, PAIR_PROBES, PAIR_SLOTS, Pair,
-    Port, Prefix, Reason, STEP_DEFAULT, STEP_ICMP, STEP_PORTS, STEP_PROTO, Step, TUNNEL_INSPECT,
-    VERDICT_ACTION_SHIFT, VERDICT_ROUTER, VERDICT_SPOOFED, VERDICT_STEPS, VID_HAS_PAIRS,
-    ZONE_PPPOE, ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED, Zone, pair_hash, pair_key,
-    setting_shift,
+    Action, FIXED_SLOTS, Generation, LAYOUT_VERSION, MAX_GROUPS, MAX_NAT64, MAX_PORTS, MAX_SOURCES,
+    MAX_STEPS, MAX_VERDICTS, MAX_WALK, MAX_ZONE_SOURCES, MAX_ZONES, Nat64, Prefix, Reason,
+    TUNNEL_INSPECT, ZONE_PPPOE, ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED, Zone, setting_shift,
 };
 
 use super::{
     directory::{Directory, DirectoryError},
-    partition::{ClassKey, Partition, PartitionError, Question},
+    partition::{Partition, PartitionError, Question},
 };
 use crate::{
     asn::model::AsnDb,
-    policy::model::{self, Policy, Proto, Rule, Sources, Target, Tunnels, VlanMatch},
+    policy::model::{self, Policy, Sources, Target, Tunnels},
 };
 
+mod counted;
 mod grouping;
+mod vlans;
+mod walks;
 
+use counted::{count_asns, may_audit};
 pub use grouping::{Grouping, NewClasses};
+use vlans::set_vlans;
+use walks::{Evaluated, Walks, evaluate};
 
 /// One policed interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -301,140 +307,6 @@ impl Columns {
     }
 }
 
-/// The ordinal of ASNs without a counter of their own.
-const NO_ORDINAL: u32 = MAX_ORDINALS - 1;
-
-fn first_origin(partition: &Partition, key: &ClassKey) -> Option<u32> {
-    let origins = partition.origins.get(key.origins?)?;
-    origins.first().copied()
-}
-
-fn may_audit(policy: &Policy, zone: usize) -> bool {
-    let mut rules = policy.rules.iter();
-    rules.any(|rule| rule.action == Action::Audit && rule.from.contains(&zone))
-}
-
-#[derive(Default)]
-struct Walks {
-    steps: Vec<Step>,
-    known: HashMap<Vec<Step4>, u32>,
-}
-
-/// A step as something that can be hashed.
-type Step4 = (u8, u8, u8, u16, u16, u32);
-
-struct Evaluated {
-    word: u32,
-    /// The strictest that any packet can get here.
-    strictest: Action,
-}
-
-/// All rules of a zone on one group.
-fn evaluate(
-    policy: &Policy,
-    zone: usize,
-    zone_slots: u32,
-    sample: &Sample,
-    directory: &mut Directory,
-    walks: &mut Walks,
-) -> Result<Evaluated, GenerationError> {
-    let settings = &policy.zones[zone];
-    let mut steps = Vec::new();
-    let mut decided = false;
-    let mut source: Option<bool> = None;
-    for rule in policy.rules.iter().filter(|rule| rule.from.contains(&zone)) {
-        if !rule.to.iter().any(|target| sample.is_in(*target)) {
-            continue;
-        }
-        let conditional = rule.proto.is_some() || !rule.ports.is_empty();
-        if !conditional && rule.action != Action::Audit && source.is_none() {
-            let named = |target: &Target| matches!(target, Target::Set(_)) && sample.is_in(*target);
-            source = Some(rule.action == Action::Drop && rule.to.iter().any(named));
-        }
-        if decided {
-            // Only the question about sources is still open.
-            continue;
-        }
-        let slot = directory.rule(&settings.name, &rule.name)? + rule.action as u32;
-        push_steps(rule, slot, &mut steps);
-        decided = !conditional && rule.action != Action::Audit;
-    }
-    if !decided {
-        steps.push(Step {
-            flags: STEP_DEFAULT,
-            action: settings.default as u8,
-            slot: zone_slots + Reason::Default.fixed_slot(settings.default),
-            ..Step::default()
-        });
-    }
-    let strictest = steps.iter().map(|step| step.action).max().unwrap_or(2);
-    let conditions = STEP_PROTO | STEP_ICMP | STEP_PORTS;
-    let mut word = if steps.iter().all(|step| step.flags & conditions == 0) {
-        let last = steps[steps.len() - 1];
-        let audit = steps.iter().find(|step| step.action == Action::Audit as u8);
-        let shown = match audit {
-            Some(audit) if last.action == Action::Pass as u8 => *audit,
-            _ => last,
-        };
-        u32::from(shown.action) << VERDICT_ACTION_SHIFT | shown.slot
-    } else {
-        if steps.len() > MAX_WALK {
-            return Err(GenerationError::WalkTooLong {
-                zone: settings.name.clone(),
-                needed: steps.len(),
-            });
-        }
-        let key: Vec<Step4> = steps
-            .iter()
-            .map(|s| (s.flags, s.proto, s.action, s.port_low, s.port_high, s.slot))
-            .collect();
-        let first = *walks.known.entry(key).or_insert_with(|| {
-            let first = walks.steps.len() as u32;
-            walks.steps.extend(&steps);
-            first
-        });
-        VERDICT_STEPS | first
-    };
-    if source == Some(true) {
-        word |= VERDICT_SPOOFED;
-    }
-    if sample.is_router {
-        word |= VERDICT_ROUTER;
-    }
-    Ok(Evaluated {
-        word,
-        strictest: Action::from_bits(u32::from(strictest)),
-    })
-}
-
-fn push_steps(rule: &Rule, slot: u32, steps: &mut Vec<Step>) {
-    let (flags, proto) = match rule.proto {
-        None => (0, 0),
-        Some(Proto::Tcp) => (STEP_PROTO, 6),
-        Some(Proto::Udp) => (STEP_PROTO, 17),
-        Some(Proto::Icmp) => (STEP_ICMP, 0),
-        Some(Proto::Number(number)) => (STEP_PROTO, number),
-    };
-    let step = Step {
-        flags,
-        proto,
-        action: rule.action as u8,
-        slot,
-        ..Step::default()
-    };
-    if rule.ports.is_empty() {
-        steps.push(step);
-    }
-    for ports in &rule.ports {
-        steps.push(Step {
-            flags: flags | STEP_PORTS,
-            port_low: *ports.start(),
-            port_high: *ports.end(),
-            ..step
-        });
-    }
-}
-
 fn settings(zone: &model::Zone) -> u32 {
     let given = &zone.unparsable;
     let bits = |reason: Reason, action: Action| (action as u32) << setting_shift(reason);
@@ -516,173 +388,4 @@ fn set_sources(
         }
     }
     Ok(())
-}
-
-/// VID tables and pairs. Most specific first: interface and pair, interface and
-/// outer VID, all of an interface, pair, outer VID.
-fn set_vlans(
-    policy: &Policy,
-    environment: &Environment,
-    directory: &mut Directory,
-    fixed: &mut Generation<0>,
-) -> Result<(), GenerationError> {
-    let mut named: Vec<&str> = policy
-        .zones
-        .iter()
-        .flat_map(|zone| zone.interfaces.iter().map(String::as_str))
-        .collect();
-    named.sort_unstable();
-    named.dedup();
-    limit("interfaces named in zones", named.len(), MAX_VID_TABLES - 1)?;
-    for (index, port) in environment.ports.iter().enumerate() {
-        let table = named.binary_search(&port.logical.as_str());
-        fixed.ports[index] = Port {
-            vid_table: table.map_or(0, |index| index as u16 + 1),
-            drop_unknown: u16::from(port.drop_unknown),
-            slot_base: directory.port(&port.logical)?,
-        };
-    }
-    for table in 0..=named.len() {
-        let on_this = |zone: &&model::Zone| {
-            table > 0 && zone.interfaces.iter().any(|name| name == named[table - 1])
-        };
-        let anywhere = |zone: &&model::Zone| zone.interfaces.is_empty();
-        let mut pairs: BTreeMap<(u16, u16), u16> = BTreeMap::new();
-        let mut taken = vec![false; 4096];
-        let ids = || {
-            policy
-                .zones
-                .iter()
-                .enumerate()
-                .map(|(id, zone)| (id as u16 + 1, zone))
-        };
-        // From the least specific on; what comes later overwrites.
-        for (word, zone) in ids().filter(|(_, zone)| anywhere(zone)) {
-            for vlan in &zone.vlans {
-                match *vlan {
-                    VlanMatch::Untagged => fixed.vid_tables[table][0] = word,
-                    VlanMatch::Outer(vid) => fixed.vid_tables[table][usize::from(vid)] = word,
-                    VlanMatch::Pair(outer, inner) => {
-                        pairs.insert((outer, inner), word);
-                    }
-                }
-            }
-        }
-        for (word, _) in ids().filter(|(_, zone)| on_this(zone) && zone.vlans.is_empty()) {
-            fixed.vid_tables[table].fill(word);
-            pairs.clear();
-        }
-        for (word, zone) in ids().filter(|(_, zone)| on_this(zone)) {
-            for vlan in &zone.vlans {
-                let vid = match *vlan {
-                    VlanMatch::Untagged => 0,
-                    VlanMatch::Outer(vid) => usize::from(vid),
-                    VlanMatch::Pair(..) => continue,
-                };
-                fixed.vid_tables[table][vid] = word;
-                taken[vid] = true;
-            }
-        }
-        pairs.retain(|(outer, _), _| !taken[usize::from(*outer)]);
-        for (word, zone) in ids().filter(|(_, zone)| on_this(zone)) {
-            for vlan in &zone.vlans {
-                if let VlanMatch::Pair(outer, inner) = *vlan {
-                    pairs.insert((outer, inner), word);
-                }
-            }
-        }
-        for ((outer, inner), word) in pairs {
-            fixed.vid_tables[table][usize::from(outer)] |= VID_HAS_PAIRS;
-            insert_pair(fixed, table as u16, outer, inner, word)?;
-        }
-    }
-    Ok(())
-}
-
-fn insert_pair(
-    fixed: &mut Generation<0>,
-    table: u16,
-    outer: u16,
-    inner: u16,
-    word: u16,
-) -> Result<(), GenerationError> {
-    let key = pair_key(table, outer, inner);
-    let first = pair_hash(key) as usize;
-    for probe in 0..PAIR_PROBES {
-        let slot = &mut fixed.pairs[(first + probe) % PAIR_SLOTS];
-        if slot.zone == 0 {
-            *slot = Pair {
-                key,
-                zone: u32::from(word),
-            };
-            return Ok(());
-        }
-    }
-    Err(GenerationError::Pairs(outer, inner))
-}
-
-/// Counters for every ASN that some packet of a zone may be dropped or audited
-/// for, and the class words that lead there.
-fn count_asns(
-    policy: &Policy,
-    partition: &Partition,
-    groups: &[u32],
-    hits: &[Vec<Action>],
-    directory: &mut Directory,
-    fixed: &mut Generation<0>,
-) -> Result<Vec<u32>, GenerationError> {
-    let mut class_words = Vec::with_capacity(partition.classes.len());
-    for (class, key) in partition.classes.iter().enumerate() {
-        let group = groups[class];
-        let is_hit = hits.iter().any(|hit| hit[group as usize] != Action::Pass);
-        let ordinal = if is_hit {
-            directory.ordinal(first_origin(partition, key))
-        } else {
-            None
-        };
-        class_words.push(ordinal.unwrap_or(NO_ORDINAL) << GROUP_BITS | group);
-    }
-    let mut next = 0usize;
-    // A page for ASNs that come while the rules stay.
-    let spare = usize::from(policy.zones.len() <= MAX_ASN_PAGES / 64);
-    for (id, zone) in policy.zones.iter().enumerate() {
-        let mut pages: [Vec<bool>; 2] = Default::default();
-        for word in &class_words {
-            let ordinal = word >> GROUP_BITS;
-            let strictest = hits[id][(word & ((1 << GROUP_BITS) - 1)) as usize];
-            if ordinal == NO_ORDINAL || strictest == Action::Pass {
-                continue;
-            }
-            let page = (ordinal / ASN_PAGE) as usize;
-            for (list, action) in [Action::Audit, Action::Drop].into_iter().enumerate() {
-                if action <= strictest {
-                    if pages[list].len() <= page {
-                        pages[list].resize(page + 1, false);
-                    }
-                    pages[list][page] = true;
-                }
-            }
-        }
-        let count = pages[0].len().max(pages[1].len()) + spare;
-        limit("pages of ASN counters", next + 2 * count, MAX_ASN_PAGES)?;
-        fixed.zones[id].asn_pages = next as u32;
-        fixed.zones[id].asn_pages_len = count as u32;
-        let may_audit = may_audit(policy, id);
-        for (list, action) in [Action::Audit, Action::Drop].into_iter().enumerate() {
-            if action == Action::Audit && !may_audit {
-                continue;
-            }
-            for (page, _) in pages[list]
-                .iter()
-                .enumerate()
-                .filter(|(_, wanted)| **wanted)
-            {
-                // Where slots have run out, the zone's overflow counts.
-                let slot = directory.page(&zone.name, action, page as u32);
-                fixed.asn_pages[next + list * count + page] = slot.unwrap_or(0);
-            }
-        }
-        next += 2 * count;
-    }
-    Ok(class_words)
 }

@@ -8,6 +8,8 @@
 //! does not fit into a tier asks.
 
 mod build;
+mod fresh;
+mod gates;
 mod origins;
 #[cfg(test)]
 mod tests;
@@ -16,26 +18,21 @@ use std::collections::HashMap;
 
 use kordon_ebpf::{
     layout::{
-        ASK, CLASS_MASK, GATE_DROP_UNKNOWN, GATE_SLOT_SHIFT, GATE_SOURCES_BY_RULES, GROUP_BITS,
-        GROUP_MASK, Gate, Generation, LEAF, MAX_GROUPS, MAX_PORTS, MAX_ZONES, NO_CLASS, Nat64,
-        Node, ORIGIN_ASK, PLANE_LEAF, PLANE_ORDINAL_ASK, PLANE_ORDINAL_SHIFT, PLANE_TREES,
-        PlaneLine, Planes, Prefix, VALUE_ASK, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS,
-        ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED, Zone, tier,
+        ASK, GATE_DROP_UNKNOWN, GATE_SLOT_SHIFT, GROUP_BITS, GROUP_MASK, Gate, Generation, LEAF,
+        MAX_PORTS, MAX_ZONES, NO_CLASS, Nat64, Node, ORIGIN_ASK, PLANE_LEAF, PLANE_ORDINAL_ASK,
+        PLANE_ORDINAL_SHIFT, PLANE_TREES, PlaneLine, Planes, VALUE_ASK, VERDICT_STEPS, tier,
     },
     plane::ReadPlanes,
     table::ReadTable,
 };
 
-use super::{
-    joined,
-    table::{Runs, Tier},
-};
+use super::{joined, table::Tier};
 pub(super) use build::{ASKS, Builder, Leaves, Places, UNIFORM, V6_FIRST, V6_TOPS};
 use build::{FOUR, MAX_LINES};
+use fresh::Fresh;
+use gates::{CLOSED, codes, gate, weights};
+pub(super) use gates::{groups, leaf_code, passes};
 pub(super) use origins::{Origins, line_word};
-
-/// Verdicts that have a leaf code.
-const CODES: usize = ASK as usize;
 
 /// How much of each part a tier has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +133,7 @@ impl FlatPlanes {
         let room = tier.planes();
         let weights = weights(class_words, table);
         let mut planes = Self::empty(fixed);
-        let mut known: Vec<Known> = Vec::new();
+        let mut known: Vec<Draft> = Vec::new();
         for (id, zone) in fixed.zones.iter().enumerate() {
             let Some((words, codes)) = codes(fixed, zone, &weights) else {
                 continue;
@@ -145,7 +142,7 @@ impl FlatPlanes {
                 Some(plane) => plane,
                 None if known.len() == room.planes => continue,
                 None => {
-                    known.push(Known::new(codes, words, class_words));
+                    known.push(Draft::new(codes, words, class_words));
                     known.len() - 1
                 }
             };
@@ -168,7 +165,7 @@ impl FlatPlanes {
         planes
     }
 
-    fn add_v4<T: ReadTable>(&mut self, known: &[Known], table: &T, nat64: &[Nat64], room: Room) {
+    fn add_v4<T: ReadTable>(&mut self, known: &[Draft], table: &T, nat64: &[Nat64], room: Room) {
         let mut shared = HashMap::new();
         for plane in known {
             let mut builder = Builder {
@@ -208,7 +205,7 @@ impl FlatPlanes {
 
     fn with_v6<T: ReadTable>(
         mut self,
-        known: &[Known],
+        known: &[Draft],
         table: &T,
         nat64: &[Nat64],
         room: Room,
@@ -294,7 +291,7 @@ impl FlatPlanes {
 }
 
 /// A plane, before it is built.
-struct Known {
+struct Draft {
     /// Leaf codes of groups.
     codes: Vec<u8>,
     /// The words of the gate of the first zone that it is for.
@@ -303,7 +300,7 @@ struct Known {
     answers: Vec<Answer>,
 }
 
-impl Known {
+impl Draft {
     fn new(codes: Vec<u8>, words: [u32; 4], class_words: &[u32]) -> Self {
         let answers = class_words.iter();
         let answers = answers.map(|word| Answer::of(&codes, &words, *word));
@@ -378,11 +375,6 @@ impl Answer {
     }
 }
 
-/// Whether a gate's word passes and does nothing else.
-pub(super) fn passes(word: u32) -> bool {
-    word >> VERDICT_ACTION_SHIFT == 0
-}
-
 impl ReadPlanes for FlatPlanes {
     fn top_v4(&self, plane: u32, index: u16) -> Option<u16> {
         let index = plane as usize * 65536 + usize::from(index);
@@ -414,196 +406,5 @@ impl ReadPlanes for FlatPlanes {
     }
     fn origin(&self, index: u32) -> Option<u16> {
         self.origins.get(index as usize).copied()
-    }
-}
-
-/// A gate without a short way.
-const CLOSED: Gate = Gate {
-    words: [VERDICT_STEPS; 4],
-    plane: 0,
-    asn_pages: 0,
-    asn_pages_len: 0,
-    asn_overflow: 0,
-    net4: 0,
-    mask4: u32::MAX as u64,
-    net6: 0,
-    mask6: u64::MAX,
-};
-
-fn gate(fixed: &Generation<0>, zone: &Zone, words: [u32; 4], plane: u32) -> Gate {
-    let mut gate = Gate {
-        words,
-        plane,
-        asn_pages: zone.asn_pages,
-        asn_pages_len: zone.asn_pages_len,
-        asn_overflow: zone.asn_overflow,
-        ..CLOSED
-    };
-    if zone.flags & ZONE_SOURCES_LISTED != 0 {
-        let first = |at: u16, len: u16| (len > 0).then(|| fixed.sources.get(at as usize)).flatten();
-        if let Some(Prefix { lo, lo_mask, .. }) = first(zone.sources_v4, zone.sources_v4_len) {
-            let raw = |half: u64| u64::from((half as u32).to_be());
-            (gate.net4, gate.mask4) = (raw(*lo), raw(*lo_mask));
-        }
-        // The low half is not looked at.
-        if let Some(prefix) = first(zone.sources_v6, zone.sources_v6_len)
-            && prefix.lo_mask == 0
-        {
-            (gate.net6, gate.mask6) = (prefix.hi.to_be(), prefix.hi_mask.to_be());
-        }
-        return gate;
-    }
-    (gate.mask4, gate.mask6) = (0, 0);
-    if zone.flags & ZONE_SOURCES_UNCHECKED == 0 {
-        gate.plane |= GATE_SOURCES_BY_RULES;
-    }
-    gate
-}
-
-/// How often each group is found in the table.
-fn weights<T: ReadTable>(class_words: &[u32], table: &T) -> Vec<usize> {
-    let mut weights = Vec::new();
-    let mut count = |word: u32| {
-        if word & LEAF != 0
-            && let Some(word) = class_words.get((word & CLASS_MASK) as usize)
-        {
-            let group = (word & GROUP_MASK) as usize;
-            if weights.len() <= group {
-                weights.resize(group + 1, 0);
-            }
-            weights[group] += 1;
-        }
-    };
-    for top in 0..=u16::MAX {
-        count(table.root_v4(top));
-    }
-    let mut index = 0;
-    while let Some(word) = table.value(index) {
-        count(word);
-        index += 1;
-    }
-    weights
-}
-
-/// A zone's words by leaf code, passes first, and the leaf code of each group; `None`:
-/// there is nothing that could have one.
-fn codes(fixed: &Generation<0>, zone: &Zone, weights: &[usize]) -> Option<([u32; 4], Vec<u8>)> {
-    // Every zone has some; free places have none.
-    if zone.settings == 0 {
-        return None;
-    }
-    let word = |group: u32| plain_word(fixed, zone.verdict_base, group);
-    let mut found: HashMap<u32, usize> = HashMap::new();
-    for (group, weight) in (0..).zip(weights) {
-        if let Some(word) = word(group).filter(|_| *weight > 0) {
-            *found.entry(word).or_default() += weight;
-        }
-    }
-    let mut found: Vec<(u32, usize)> = found.into_iter().collect();
-    found.sort_unstable_by_key(|&(word, weight)| (std::cmp::Reverse(weight), word));
-    found.truncate(CODES);
-    found.sort_by_key(|(word, _)| !passes(*word));
-    if found.is_empty() {
-        return None;
-    }
-    let mut words = CLOSED.words;
-    for (code, (word, _)) in found.iter().enumerate() {
-        words[code] = *word;
-    }
-    let codes = (0..weights.len() as u32)
-        .map(|group| leaf_code(fixed, zone.verdict_base, &words, group))
-        .collect();
-    Some((words, codes))
-}
-
-/// How many groups a generation has at most: each zone's verdict words are behind those of
-/// the zone before.
-pub(super) fn groups(fixed: &Generation<0>) -> u32 {
-    let second = &fixed.zones[1];
-    // Every zone has some; free places have none.
-    match second.settings {
-        0 => MAX_GROUPS as u32,
-        _ => second.verdict_base,
-    }
-}
-
-/// The leaf code of a group for a zone whose verdict words begin at `base` and whose gate
-/// has these words.
-pub(super) fn leaf_code(fixed: &Generation<0>, base: u32, words: &[u32; 4], group: u32) -> u8 {
-    let word = plain_word(fixed, base, group);
-    let code = words[..CODES].iter().position(|known| word == Some(*known));
-    code.unwrap_or(CODES) as u8
-}
-
-/// What a gate has of the verdict word of a group, if no rule looks at more.
-fn plain_word(fixed: &Generation<0>, base: u32, group: u32) -> Option<u32> {
-    let word = fixed.verdicts.get((base + group) as usize)?;
-    let kept = word & (VERDICT_INDEX | 3 << VERDICT_ACTION_SHIFT | VERDICT_STEPS);
-    (kept & VERDICT_STEPS == 0).then_some(kept)
-}
-
-/// Planes that are being built.
-struct Fresh<'a> {
-    planes: &'a mut FlatPlanes,
-    /// IPv4 blocks that are there.
-    shared: &'a mut HashMap<[u8; 64], u16>,
-    room: Room,
-}
-
-impl Places for Fresh<'_> {
-    fn block_v4(&mut self, packed: &[u8; 64]) -> Option<u16> {
-        if let Some(block) = self.shared.get(packed) {
-            return Some(*block);
-        }
-        if self.planes.blocks_v4.len() == self.room.blocks_v4 {
-            return None;
-        }
-        let block = self.planes.blocks_v4.len() as u16;
-        self.planes.blocks_v4.push(*packed);
-        self.shared.insert(*packed, block);
-        Some(block)
-    }
-
-    fn block_v6(&mut self, block: &[u16; 4096]) -> Option<u16> {
-        if self.planes.blocks_v6.len() == self.room.blocks_v6 {
-            return None;
-        }
-        self.planes.blocks_v6.push(*block);
-        Some(self.planes.blocks_v6.len() as u16 - 1)
-    }
-
-    fn lines(&mut self, lines: &[Leaves]) -> Option<u16> {
-        let at = self.planes.lines.len();
-        if at + lines.len() > self.room.lines.min(PLANE_TREES as usize) {
-            return None;
-        }
-        for leaves in lines {
-            let origin = line_word(&leaves.origins, |ordinals| self.origins(ordinals));
-            self.planes.lines.push(leaves.line);
-            self.planes.line_origins.push(origin);
-        }
-        Some(at as u16)
-    }
-
-    fn origin_node(&mut self, runs: &Runs) -> Option<u16> {
-        let index = self.planes.nodes.len();
-        if index == self.room.nodes {
-            return None;
-        }
-        let ordinals: Vec<u16> = runs.words().iter().map(|word| *word as u16).collect();
-        let first = self.origins(&ordinals)?;
-        self.planes.nodes.push(runs.node(first));
-        Some(index as u16)
-    }
-}
-
-impl Fresh<'_> {
-    fn origins(&mut self, ordinals: &[u16]) -> Option<u32> {
-        let at = self.planes.origins.len();
-        if at + ordinals.len() > self.room.origins {
-            return None;
-        }
-        self.planes.origins.extend_from_slice(ordinals);
-        Some(at as u32)
     }
 }

@@ -6,9 +6,10 @@ use std::{collections::BTreeSet, time::Duration};
 use toml::de::DeTable;
 use url::Url;
 
-use super::Reader;
+use super::reader::Reader;
 use crate::{
     asn::{
+        Combine, Options,
         bundle::PublicKey,
         fetch::{Fetching, Header, Remote, proxy},
         gate,
@@ -70,6 +71,25 @@ fn is_field(text: &str) -> bool {
 }
 
 impl Reader<'_, '_> {
+    /// How sources become a database.
+    pub(super) fn import(&mut self, table: &DeTable<'_>) -> Options {
+        let mut options = Options::default();
+        if let Some(value) = table.get("combine") {
+            let words = [("union", Combine::Union), ("priority", Combine::Priority)];
+            let found = self.report.word(value, "`combine`", &words, &[]);
+            options.combine = found.unwrap_or_default();
+        }
+        if let Some(value) = table.get("vrps") {
+            let words = [("annotate", false), ("add", true)];
+            let found = self.report.word(value, "`vrps`", &words, &[]);
+            options.add_vrps = found.unwrap_or_default();
+        }
+        if let Some(peers) = self.number(table, "min_peers", 1..=10_000, options.min_peers) {
+            options.min_peers = peers;
+        }
+        options
+    }
+
     pub(super) fn updates(&mut self, table: &DeTable<'_>) -> Updates {
         let mut updates = Updates::default();
         if let Some(value) = table.get("max_change") {
@@ -124,60 +144,13 @@ impl Reader<'_, '_> {
         if let Some(time) = self.time(table, "max_time", Duration::from_secs(24 * 3600)) {
             fetching.max_time = time;
         }
-        if let Some(retries) = self.count(table, "retries", 0, 20) {
+        if let Some(retries) = self.number(table, "retries", 0..=20, 3) {
             fetching.retries = retries;
         }
-        if let Some(mib) = self.count(table, "max_mib", 1, 1 << 20) {
+        if let Some(mib) = self.number(table, "max_mib", 1..=1 << 20, 2048) {
             fetching.max_bytes = u64::from(mib) << 20;
         }
         fetching.ca = self.path(table, "ca");
-    }
-
-    fn count(&mut self, table: &DeTable<'_>, key: &str, from: u32, to: u32) -> Option<u32> {
-        let value = table.get(key)?;
-        let count = value
-            .get_ref()
-            .as_integer()
-            .and_then(|count| u32::from_str_radix(count.as_str(), count.radix()).ok())
-            .filter(|count| (from..=to).contains(count));
-        if count.is_none() {
-            self.report.error(
-                &value.span(),
-                format!("`{key}` must be a number from {from} to {to}"),
-                "write one, or remove the key",
-            );
-        }
-        count
-    }
-
-    /// `30s`, `24h`, `7d`: a second or more.
-    pub(super) fn time(
-        &mut self,
-        table: &DeTable<'_>,
-        key: &str,
-        most: Duration,
-    ) -> Option<Duration> {
-        let value = table.get(key)?;
-        let text = value.get_ref().as_str();
-        let time = text
-            .and_then(|text| text.parse::<jiff::Span>().ok())
-            .and_then(|span| {
-                span.to_duration(jiff::SpanRelativeTo::days_are_24_hours())
-                    .ok()
-            })
-            .and_then(|time| Duration::try_from(time).ok())
-            .filter(|time| *time >= Duration::from_secs(1) && *time <= most);
-        if time.is_none() {
-            self.report.error(
-                &value.span(),
-                format!(
-                    "`{key}` must be a time from `\"1s\"` to `\"{}s\"`",
-                    most.as_secs()
-                ),
-                format!("write one like `{key} = \"30s\"` or `\"24h\"`, or remove the key"),
-            );
-        }
-        time
     }
 
     fn remotes(&mut self, value: &Value<'_>) -> Vec<Remote> {

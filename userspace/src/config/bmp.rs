@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 use ipnet::IpNet;
 use toml::de::DeTable;
 
-use super::Reader;
+use super::reader::Reader;
 use crate::{diagnostic::quoted, policy};
 
 /// Where sessions are accepted unless the file says otherwise.
@@ -71,7 +71,7 @@ impl Reader<'_, '_> {
         ];
         let section = table.get("bmp")?;
         let (table, meant) = self.section_and_meant(table, "bmp", &keys)?;
-        let listen = self.bmp_address(table);
+        let listen = self.listen(table, LISTEN, "remove `[bmp]`");
         let peers = self.bmp_peers(table);
         if let Some(listen) = listen
             && !listen.ip().to_canonical().is_loopback()
@@ -100,23 +100,6 @@ impl Reader<'_, '_> {
         })
     }
 
-    fn bmp_address(&mut self, table: &DeTable<'_>) -> Option<SocketAddr> {
-        const EXAMPLE: &str = "`listen = \"127.0.0.1:11019\"`";
-        let Some(value) = table.get("listen") else {
-            return Some(LISTEN);
-        };
-        let text = self.report.string(value, "`listen`", EXAMPLE)?;
-        let address = text.parse().ok();
-        if address.is_none() {
-            self.report.error(
-                &value.span(),
-                format!("{} is not an address with a port", quoted(text)),
-                format!("write {EXAMPLE}, or remove `[bmp]`"),
-            );
-        }
-        address
-    }
-
     fn bmp_peers(&mut self, table: &DeTable<'_>) -> Vec<IpNet> {
         let Some(value) = table.get("peers") else {
             return Vec::new();
@@ -124,17 +107,10 @@ impl Reader<'_, '_> {
         let example = "`peers = [\"192.0.2.1\", \"2001:db8::/64\"]`";
         let mut peers = Vec::new();
         let texts = self.report.strings(value, "`peers`", example);
-        if value
-            .get_ref()
-            .as_array()
-            .is_some_and(|list| list.is_empty())
-        {
-            self.report.error(
-                &value.span(),
-                "`peers` names nobody",
-                "name the routers that may connect, or remove the key: then it is this machine alone",
-            );
-        }
+        let help =
+            "name the routers that may connect, or remove the key: then it is this machine alone";
+        self.report
+            .refuse_empty(value, "`peers` names nobody", help);
         for (span, text) in texts {
             // A router is named by its address, often with the length of its network.
             match policy::network(text) {
@@ -153,17 +129,11 @@ impl Reader<'_, '_> {
         let value = table.get("users")?;
         let example = "`users = [\"root\", \"frr\"]`";
         let texts = self.report.strings(value, "`users`", example);
-        if value
-            .get_ref()
-            .as_array()
-            .is_some_and(|list| list.is_empty())
-        {
-            self.report.error(
-                &value.span(),
-                "`users` names nobody",
-                format!("write {example}, or remove the key: then it is root and the users of BGP daemons"),
-            );
-        }
+        let help = format!(
+            "write {example}, or remove the key: then it is root and the users of BGP daemons"
+        );
+        self.report
+            .refuse_empty(value, "`users` names nobody", &help);
         for (span, text) in &texts {
             if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
                 self.report.error(

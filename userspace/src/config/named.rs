@@ -1,6 +1,6 @@
 //! Interfaces by their names: what was likely meant by one that is not there.
 
-use super::Interface;
+use super::interfaces::Interface;
 use crate::diagnostic::{did_you_mean, quoted};
 
 /// The cure for the name of an interface that is not there: the one that was likely meant, by

@@ -1,6 +1,7 @@
 //! What a configuration may say, and what it is told where it may not.
 
 use super::*;
+use crate::datapath::attach::Mode;
 
 fn errors(text: &str) -> Vec<(usize, String, String)> {
     let (config, found) = parse(Path::new("/etc/kordon/kordon.toml"), text);
@@ -159,8 +160,8 @@ fn wrong_ones() {
             "`sources` must be a list",
             "file.csv",
         ),
-        ("[asndb]\nmax_age_days = 0", 2, "number of days", "14"),
-        ("[asndb]\nmin_peers = 0", 2, "number of peers", "10"),
+        ("[asndb]\nmax_age_days = 0", 2, "number from 1", "14"),
+        ("[asndb]\nmin_peers = 0", 2, "number from 1", "10"),
         (
             "[asndb]\ncombine = \"priorty\"",
             2,
@@ -188,7 +189,7 @@ fn wrong_ones() {
         (
             "[metrics]\nmax_asns = 0",
             2,
-            "`max_asns` must be a number of ASNs, from 1 to 100000",
+            "`max_asns` must be a number from 1 to 100000",
             "write `max_asns = 1000`, or remove the key",
         ),
         ("control = 1", 1, "`control` must be a table", "[control]"),

@@ -197,7 +197,7 @@ impl Datapath {
         let settle = |editor: &mut Editor| {
             if editor.is_short() {
                 wait(&maps.generations, generation)?;
-                editor.settle();
+                editor.reuse();
             }
             Ok::<_, DatapathError>(())
         };

@@ -10,26 +10,12 @@ use crate::{
     asn::model::AsnDb,
     compile::{
         directory::Directory,
-        generation::{Environment, GenerationError, Rules, compile},
-        partition::{Partition, PartitionError},
-        table::{FlatTable, TableError, Tier, choose_tier},
+        generation::{Environment, Rules, compile},
+        partition::Partition,
+        table::{FlatTable, Tier, choose_tier},
     },
     policy::model::Policy,
 };
-
-/// A policy or database that cannot become an image.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// The database and the policy's prefixes.
-    #[error(transparent)]
-    Partition(#[from] PartitionError),
-    /// The table.
-    #[error(transparent)]
-    Table(#[from] TableError),
-    /// The rules.
-    #[error(transparent)]
-    Generation(#[from] GenerationError),
-}
 
 /// Everything the kernel needs for one policy and database.
 pub struct Image {
@@ -53,7 +39,7 @@ impl Image {
         db: &AsnDb,
         environment: &Environment,
         directory: &mut Directory,
-    ) -> Result<Self, ImageError> {
+    ) -> anyhow::Result<Self> {
         let partition = Partition::new(policy, db, &environment.router)?;
         let table = FlatTable::build(&partition)?;
         let tier = choose_tier(&table.usage())?;

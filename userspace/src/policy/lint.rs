@@ -6,15 +6,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use kordon_ebpf::layout::Action;
 
-use super::Places;
-use super::model::{Policy, Proto, Record, Rule, Set, Sources, Target, Tunnels, VlanMatch, ZoneId};
+use super::model::{
+    MULTICAST, PRIVATE, Policy, Proto, Record, Rule, Set, Sources, Target, Tunnels, VlanMatch,
+    ZoneId,
+};
 use super::rules::{RulePlaces, proto_text};
 use super::sets::SetPlaces;
 use super::text::Report;
-use super::values::{self, MULTICAST, PRIVATE};
+use super::zones::ZonePlaces;
 use crate::asn::Country;
 use crate::asn::model::AsnDb;
 use crate::diagnostic::quoted;
+
+/// Where the parts of a policy stand.
+pub(super) struct Places {
+    pub(super) zones: Vec<ZonePlaces>,
+    pub(super) sets: Vec<SetPlaces>,
+    pub(super) rules: Vec<RulePlaces>,
+}
 
 pub(super) fn check(report: &mut Report<'_>, policy: &Policy, places: &Places, db: Option<&AsnDb>) {
     zones(report, policy, places);
@@ -154,8 +163,8 @@ impl Content {
                         ..policy.sets[*id].clone()
                     });
                 }
-                Target::Private => self.prefixes.extend(values::networks(&PRIVATE)),
-                Target::Multicast => self.prefixes.extend(values::networks(&MULTICAST)),
+                Target::Private => self.prefixes.extend(PRIVATE),
+                Target::Multicast => self.prefixes.extend(MULTICAST),
                 Target::Any | Target::Unrouted | Target::Router => {
                     self.builtin.insert(*target);
                 }
@@ -171,8 +180,8 @@ impl Content {
         }
         match target {
             Target::Any | Target::Unrouted | Target::Router => false,
-            Target::Private => self.has_all(&values::networks(&PRIVATE)),
-            Target::Multicast => self.has_all(&values::networks(&MULTICAST)),
+            Target::Private => self.has_all(&PRIVATE),
+            Target::Multicast => self.has_all(&MULTICAST),
             Target::Set(id) => {
                 let set = &policy.sets[id];
                 // What an organisation has is not known without a database.
@@ -340,7 +349,7 @@ fn unpoliced(report: &mut Report<'_>, policy: &Policy, rule: &Rule, places: &Rul
     if rule.action != Action::Pass {
         return;
     }
-    let private = values::networks(&PRIVATE);
+    let private = PRIVATE;
     let policed: Vec<IpNet> = policy
         .zones
         .iter()

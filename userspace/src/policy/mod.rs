@@ -3,10 +3,24 @@
 //!
 //! The stages are apart: [`Bundle`] is what was read, [`parse`] turns it and the
 //! [`Overlay`] into a [`Policy`] in which every name is resolved, and
-//! [`policy_hash`] names what is in force. [`load`] does the first two.
+//! [`policy_hash`] names what is in force. For example,
 //!
-//! Architecture invariant: only [`Bundle::read`] and [`Overlay`]'s load and save
-//! touch files. Nothing here knows of BPF.
+//! ```toml
+//! [zone.cameras]
+//! vlans = ["20-29"]
+//! [set.hostile]
+//! asns = [64500]
+//! [[rule]]
+//! from = "cameras"
+//! to = "hostile"
+//! action = "drop"
+//! ```
+//!
+//! becomes zone 0 with ten VLANs, set 0 with one range of ASNs, and a rule from zone 0 to set 0.
+//! `zones`, `sets` and `rules` read one kind of section each, `values` what stands in them, all by
+//! way of the report in `text`, which knows where each word stands.
+//!
+//! Architecture invariant: only [`Bundle::read`] touches files. Nothing here knows of BPF.
 
 mod bundle;
 mod entries;
@@ -25,8 +39,6 @@ mod zones;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
-
 use ipnet::Ipv6Net;
 use jiff::Timestamp;
 use kordon_ebpf::layout::MAX_NAT64;
@@ -36,12 +48,11 @@ pub use hash::{canonical_text, policy_hash};
 pub use model::Policy;
 pub(crate) use values::network;
 
-pub use overlay::{Overlay, OverlayAction, OverlayEntry, OverlayError, OverlayTarget};
+pub use overlay::{Overlay, OverlayAction, OverlayEntry, OverlayTarget};
 
-use self::rules::{Names, RulePlaces};
-use self::sets::SetPlaces;
+use self::lint::Places;
+use self::rules::Names;
 use self::text::{Report, Value};
-use self::zones::ZonePlaces;
 use crate::asn::model::AsnDb;
 use crate::diagnostic::{Diagnostic, Diagnostics, quoted};
 
@@ -63,20 +74,6 @@ impl<'a> Context<'a> {
             now: Timestamp::now(),
             db,
         }
-    }
-}
-
-/// Reads and parses a policy with its list files. A policy is returned exactly
-/// when there are no errors.
-#[must_use]
-pub fn load(
-    path: &Path,
-    overlay: &Overlay,
-    context: &Context<'_>,
-) -> (Option<Policy>, Diagnostics) {
-    match Bundle::read(path) {
-        Ok(bundle) => parse(&bundle, overlay, context),
-        Err(error) => (None, error.into()),
     }
 }
 
@@ -105,13 +102,6 @@ pub fn unknown_interfaces(
     }
     report.found.sort(&bundle.file);
     report.found.errors
-}
-
-/// Where the parts of a policy stand.
-struct Places {
-    zones: Vec<ZonePlaces>,
-    sets: Vec<SetPlaces>,
-    rules: Vec<RulePlaces>,
 }
 
 /// Parses what was read. A policy is returned exactly when there are no errors.

@@ -4,13 +4,15 @@
 //!
 //! Architecture invariant: nothing here knows of BPF, maps or classes.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use kordon_ebpf::layout::Action;
 
-use crate::asn::Country;
+use crate::asn::range::merged;
+use crate::asn::{AsnDb, Country};
 
 /// Index into [`Policy::zones`].
 pub type ZoneId = usize;
@@ -162,6 +164,22 @@ pub struct Set {
     pub prefixes: Vec<IpNet>,
 }
 
+impl Set {
+    /// Its ASNs, those that are registered in its countries included: sorted, disjoint ranges.
+    #[must_use]
+    pub fn origins(&self, db: &AsnDb) -> Vec<(u32, u32)> {
+        let mut ranges: Vec<_> = self.asns.iter().map(|r| (*r.start(), *r.end())).collect();
+        if !self.asn_countries.is_empty() {
+            let registered = db.asns.iter().filter(|(_, info)| {
+                info.country
+                    .is_some_and(|country| self.asn_countries.contains(&country))
+            });
+            ranges.extend(registered.map(|&(asn, _)| (asn, asn)));
+        }
+        merged(ranges)
+    }
+}
+
 /// An organisation that a set names, and what it had when the policy was read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OrgAsns {
@@ -186,6 +204,42 @@ pub enum Target {
     Router,
     /// A named set.
     Set(SetId),
+}
+
+/// What [`Target::Private`] stands for: RFC 1918, 6598, 3927, 4193 and IPv6 link-local.
+pub const PRIVATE: [IpNet; 7] = [
+    v4(10, 0, 0, 0, 8),
+    v4(172, 16, 0, 0, 12),
+    v4(192, 168, 0, 0, 16),
+    v4(100, 64, 0, 0, 10),
+    v4(169, 254, 0, 0, 16),
+    v6(0xfc00, 0, 7),
+    v6(0xfe80, 0, 10),
+];
+
+/// What [`Target::Multicast`] stands for, limited broadcast included.
+pub const MULTICAST: [IpNet; 3] = [
+    v4(224, 0, 0, 0, 4),
+    v4(255, 255, 255, 255, 32),
+    v6(0xff00, 0, 8),
+];
+
+/// "This network", loopback and the unspecified address: never routed, and yet
+/// not what an administrator means by `unrouted`.
+pub const SPECIAL: [IpNet; 4] = [
+    v4(0, 0, 0, 0, 8),
+    v4(127, 0, 0, 0, 8),
+    v6(0, 0, 128),
+    v6(0, 1, 128),
+];
+
+const fn v4(a: u8, b: u8, c: u8, d: u8, length: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length))
+}
+
+const fn v6(first: u16, last: u16, length: u8) -> IpNet {
+    let address = Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, last);
+    IpNet::V6(Ipv6Net::new_assert(address, length))
 }
 
 /// Which protocol a rule wants.

@@ -4,8 +4,6 @@
 //! an `allow` of one address after a `block` of its network is an exception.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, Write as _};
-use std::path::Path;
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -19,9 +17,6 @@ use super::text::{Report, Value};
 use super::values::{self, AsnOrPrefix};
 use crate::asn::Country;
 use crate::diagnostic::{Diagnostic, Diagnostics, Problem, quoted};
-
-/// How the names of overlay rules start; rules of the file cannot.
-pub(super) const PREFIXES: [&str; 2] = ["block ", "allow "];
 
 /// What an entry does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,56 +119,7 @@ pub struct Overlay {
     pub entries: Vec<OverlayEntry>,
 }
 
-/// Why an overlay could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum OverlayError {
-    /// The system said no.
-    #[error("overlay {} cannot be {operation}: {source}", quoted(.file))]
-    Io {
-        /// Path as given.
-        file: String,
-        /// "read" or "written".
-        operation: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It is not what `kordon block` writes.
-    #[error("overlay {} has {} errors, first in line {}: {}", quoted(.file), .found.errors.len(),
-        .found.errors.first().map_or(0, |e| e.line),
-        .found.errors.first().map_or("", |e| e.message.as_str()))]
-    Invalid {
-        /// Path as given.
-        file: String,
-        /// All of them.
-        found: Diagnostics,
-    },
-}
-
 impl Overlay {
-    /// Reads the file; one that does not exist is an empty overlay.
-    ///
-    /// # Errors
-    ///
-    /// When it exists and cannot be read, or does not say what `kordon block`
-    /// writes: a block must not get lost in silence.
-    pub fn load(path: &Path) -> Result<Self, OverlayError> {
-        let file = path.display().to_string();
-        match std::fs::read_to_string(path) {
-            Ok(text) => {
-                Self::parse(&file, &text).map_err(|found| OverlayError::Invalid { file, found })
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self {
-                file,
-                entries: Vec::new(),
-            }),
-            Err(source) => Err(OverlayError::Io {
-                file,
-                operation: "read",
-                source,
-            }),
-        }
-    }
-
     /// Parses the file's text.
     ///
     /// # Errors
@@ -227,33 +173,6 @@ impl Overlay {
             }
         }
         out
-    }
-
-    /// Writes the file whole or not at all: temporary file, fsync, rename,
-    /// fsync of the folder.
-    ///
-    /// # Errors
-    ///
-    /// When the system says no; the old file is then untouched.
-    pub fn save(&self, path: &Path) -> Result<(), OverlayError> {
-        self.write(path).map_err(|source| OverlayError::Io {
-            file: path.display().to_string(),
-            operation: "written",
-            source,
-        })
-    }
-
-    fn write(&self, path: &Path) -> io::Result<()> {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(self.to_toml().as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        std::fs::File::open(folder)?.sync_all()
     }
 
     /// Adds an entry as the newest; one for the same target and zone is replaced. Who

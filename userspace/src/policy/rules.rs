@@ -6,16 +6,18 @@ use kordon_ebpf::layout::Action;
 use toml::de::{DeTable, DeValue};
 
 use super::model::{Proto, Rule, Target, ZoneId};
-use super::overlay;
 use super::sets::unknown_set;
 use super::text::{Report, Span, Value};
 use super::values;
-use super::zones::{ACTION_SYNONYMS, refuse_empty};
+use super::zones::ACTION_SYNONYMS;
 use crate::diagnostic::{Problem, did_you_mean, quoted};
 
 const KEYS: [&str; 8] = [
     "name", "from", "to", "proto", "ports", "action", "note", "until",
 ];
+
+/// How the names of the overlay's rules start; rules of the file cannot.
+const OF_OVERLAY: [&str; 2] = ["block ", "allow "];
 
 /// Where a rule's parts stand.
 #[derive(Clone, Debug, Default)]
@@ -108,7 +110,7 @@ fn read_name(
         );
         return unnamed;
     }
-    if overlay::PREFIXES.iter().any(|p| name.starts_with(p)) {
+    if OF_OVERLAY.iter().any(|p| name.starts_with(p)) {
         report.error(
             &value.span(),
             format!("{} cannot be the name of a rule", quoted(name)),
@@ -163,7 +165,7 @@ fn read_rule(
         places.ports = value.span();
         let what = of("ports");
         let help = "leave it out to match every port";
-        refuse_empty(report, value, &what, help);
+        report.refuse_empty(value, &format!("{what} is empty"), help);
         let example = "`ports = [443, \"8000-8100\"]`";
         for (span, text) in report.scalars(value, &what, "a number or a string", example) {
             match values::ports(&text) {
@@ -211,10 +213,9 @@ fn read_from(
     what: &str,
     names: &Names<'_>,
 ) -> Option<Vec<ZoneId>> {
-    refuse_empty(
-        report,
+    report.refuse_empty(
         value,
-        what,
+        &format!("{what} is empty"),
         "name a zone, or `\"*\"` for every zone",
     );
     let mut from = Vec::new();
@@ -272,7 +273,11 @@ fn read_to(
     names: &Names<'_>,
     places: &mut RulePlaces,
 ) -> Option<Vec<Target>> {
-    refuse_empty(report, value, what, "name a set, or `\"any\"`");
+    report.refuse_empty(
+        value,
+        &format!("{what} is empty"),
+        "name a set, or `\"any\"`",
+    );
     let mut to = Vec::new();
     let mut good = true;
     for entry in Report::one_or_list(value) {

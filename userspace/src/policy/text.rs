@@ -291,6 +291,17 @@ impl<'a> Report<'a> {
         list
     }
 
+    /// An empty list would mean the opposite of what a missing one means, or nothing.
+    pub(crate) fn refuse_empty(&mut self, value: &Value<'_>, message: &str, help: &str) {
+        if value
+            .get_ref()
+            .as_array()
+            .is_some_and(|list| list.is_empty())
+        {
+            self.error(&value.span(), message, help);
+        }
+    }
+
     /// A list, or one value that stands for a list of one.
     pub(crate) fn one_or_list<'t, 'i>(value: &'t Value<'i>) -> &'t [Value<'i>] {
         match value.get_ref() {

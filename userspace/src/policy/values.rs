@@ -286,25 +286,3 @@ where
     }
     merged
 }
-
-/// RFC 1918 and 6598, ULA, link-local: the built-in set `private`.
-pub(super) const PRIVATE: [&str; 7] = [
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "100.64.0.0/10",
-    "169.254.0.0/16",
-    "fc00::/7",
-    "fe80::/10",
-];
-
-/// The built-in set `multicast`, with broadcast.
-pub(super) const MULTICAST: [&str; 3] = ["224.0.0.0/4", "255.255.255.255/32", "ff00::/8"];
-
-/// Networks from one of the tables above.
-pub(super) fn networks(table: &[&str]) -> Vec<IpNet> {
-    table
-        .iter()
-        .map(|text| text.parse().expect("the table holds prefixes"))
-        .collect()
-}

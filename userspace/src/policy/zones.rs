@@ -114,10 +114,9 @@ fn read_zone(
     if let Some(value) = table.get("interfaces") {
         let what = of("interfaces");
         let entries = report.strings(value, &what, "`interfaces = [\"trunk\"]`");
-        refuse_empty(
-            report,
+        report.refuse_empty(
             value,
-            &what,
+            &format!("{what} is empty"),
             "leave it out to take frames of any interface",
         );
         for (span, text) in entries {
@@ -182,23 +181,11 @@ fn read_zone(
     (zone, places)
 }
 
-/// An empty list would mean the opposite of what a missing one means, or nothing.
-pub(super) fn refuse_empty(report: &mut Report<'_>, value: &Value<'_>, what: &str, help: &str) {
-    if value
-        .get_ref()
-        .as_array()
-        .is_some_and(|list| list.is_empty())
-    {
-        report.error(&value.span(), format!("{what} is empty"), help);
-    }
-}
-
 fn read_vlans(report: &mut Report<'_>, value: &Value<'_>, what: &str, places: &mut ZonePlaces) {
     const EXAMPLE: &str = "`vlans = [20, \"30-39\"]`";
-    refuse_empty(
-        report,
+    report.refuse_empty(
         value,
-        what,
+        &format!("{what} is empty"),
         "name a VLAN, or leave it out to take all frames of the zone's interfaces",
     );
     let mut seen: Vec<VlanMatch> = Vec::new();
@@ -235,10 +222,9 @@ fn read_sources(report: &mut Report<'_>, value: &Value<'_>, what: &str) -> Sourc
         }
         return Sources::Connected;
     }
-    refuse_empty(
-        report,
+    report.refuse_empty(
         value,
-        what,
+        &format!("{what} is empty"),
         "leave it out, or list the networks of the zone: an empty list would drop everything",
     );
     let mut prefixes: Vec<IpNet> = Vec::new();

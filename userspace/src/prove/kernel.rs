@@ -8,9 +8,9 @@ use kordon_ebpf::{
 };
 
 use super::{
-    Claim,
+    claim::Claim,
     frame::Frame,
-    naive::{By, Known, Verdict},
+    naive::{Belonging, By, Verdict},
     sample::{Bytes, address},
 };
 use crate::{compile::directory::Identity, datapath::probe::Prober};
@@ -37,7 +37,7 @@ pub(super) struct Kernel<'a> {
     prober: &'a mut Prober,
     owners: HashMap<u32, Option<Identity>>,
     /// By class: what it was seen to mean, and where.
-    classes: Vec<Option<(Known, IpAddr)>>,
+    classes: Vec<Option<(Belonging, IpAddr)>>,
     /// Frames that were judged.
     pub(super) asked: usize,
 }
@@ -102,7 +102,7 @@ impl<'a> Kernel<'a> {
     pub(super) fn class(
         &mut self,
         class: u32,
-        known: Known,
+        known: Belonging,
         at: &Bytes,
         v6: bool,
     ) -> Result<(), String> {
@@ -119,7 +119,7 @@ impl<'a> Kernel<'a> {
             Some((before, _)) if *before == known => {}
             Some((before, first)) => {
                 let by =
-                    |known: &Known| match known.origins {
+                    |known: &Belonging| match known.origins {
                         None => "nobody".to_owned(),
                         Some(id) => self.claim.db.origins.get(id as usize).map_or_else(
                             String::new,

@@ -1,6 +1,6 @@
 //! The proof that comes before a generation is live: the program judges packets
 //! over the candidate maps, in the kernel, and each verdict is compared with what
-//! [`naive`] makes of the policy's own words.
+//! [`naive`] makes of the policy's own words, and [`address`] of an address.
 //!
 //! What is asked, up to a budget:
 //! - [`places`]: which zone frames are in, by interface and tags;
@@ -14,6 +14,8 @@
 //! Verdict, counter, the counter of the ASN, the address that decided and what was
 //! noted must all be right.
 
+mod address;
+mod claim;
 mod frame;
 mod kernel;
 mod naive;
@@ -23,87 +25,26 @@ mod unusual;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use ipnet::IpNet;
 use kordon_ebpf::layout::{Judged, PROBE_BATCH};
 
+pub(crate) use self::address::{is_multicast, is_private, is_special};
+pub use self::claim::{Budget, Claim};
 pub use self::frame::Place;
-pub(crate) use self::naive::{is_multicast, is_private, is_special};
 use self::{
+    address::MOST,
     frame::{Frame, from},
     kernel::{Expected, Field, Kernel},
-    naive::{MOST, Meant, Packet, Reference, Verdict},
+    naive::{Meant, Packet, Reference, Verdict},
     sample::{Bytes, Sample, address, look_up},
     unusual::{Unusual, in_words},
 };
 use crate::{
-    asn::model::AsnDb,
-    compile::{directory::Directory, generation::Environment},
     datapath::probe::Prober,
     policy::model::{Policy, Proto, Rule},
 };
 
 /// Kinds of packet that rules' conditions are about, in one zone.
 const CONDITIONS: usize = 256;
-
-/// How much is tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Budget {
-    /// The table is the one that is live, and was proven, or that one but for `changed`:
-    /// what the rules name.
-    Rules,
-    /// The table is new: its ranges too.
-    Table,
-}
-
-impl Budget {
-    /// Prefixes, ASNs and blocks that are tried of one target.
-    const fn members(self) -> usize {
-        match self {
-            Self::Rules => 512,
-            Self::Table => 16 << 10,
-        }
-    }
-
-    /// Packets with conditions that are tried, of each family and in one zone.
-    const fn conditions(self) -> usize {
-        match self {
-            Self::Rules => 2048,
-            Self::Table => 8192,
-        }
-    }
-
-    /// VIDs that no zone names are tried too: each of so many.
-    const fn stride(self) -> usize {
-        match self {
-            Self::Rules => 8,
-            Self::Table => 1,
-        }
-    }
-
-    /// Ranges of each family that are tried, whatever the policy says of them: one
-    /// address of each, with a new table about three.
-    const fn ranges(self) -> usize {
-        match self {
-            Self::Rules => 1024,
-            Self::Table => 32 << 10,
-        }
-    }
-}
-
-/// What is proven.
-#[derive(Clone, Copy, Debug)]
-pub struct Claim<'a> {
-    /// The policy.
-    pub policy: &'a Policy,
-    /// The database.
-    pub db: &'a AsnDb,
-    /// What else the generation was compiled from.
-    pub environment: &'a Environment,
-    /// Whose the counters are.
-    pub directory: &'a Directory,
-    /// Prefixes that live BGP has changed, which are tried with every budget.
-    pub changed: &'a [IpNet],
-}
 
 /// What was shown.
 #[derive(Clone, Debug, Default)]

@@ -8,14 +8,17 @@
 use std::{
     cell::RefCell,
     collections::{HashMap, HashSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     rc::Rc,
 };
 
 use ipnet::IpNet;
 use kordon_ebpf::layout::{Action, Judged, Reason};
 
-use super::Claim;
+use super::{
+    address::{MOST, is_link_local, is_multicast, is_private, is_special, stands_for},
+    claim::Claim,
+};
 use crate::{
     asn::model::OriginsId,
     policy::model::{Proto, Rule, Set, Sources, Target, Tunnels, VlanMatch},
@@ -63,27 +66,24 @@ pub(super) struct Verdict {
     pub(super) noted: Option<Reason>,
 }
 
-/// What is known of an address.
+/// What an address belongs to, as far as rules ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Known {
+pub(super) struct Belonging {
     /// Who announces it.
     pub(super) origins: Option<OriginsId>,
     /// Number of the combination of targets that it is in.
     pub(super) places: usize,
 }
 
-/// Addresses that one stands for, itself included, at most.
-pub(super) const MOST: usize = 5;
-
 /// What an address stands for: itself, or addresses in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Meant {
-    all: [Known; MOST],
+    all: [Belonging; MOST],
     len: usize,
 }
 
 impl Meant {
-    pub(super) fn all(&self) -> &[Known] {
+    pub(super) fn all(&self) -> &[Belonging] {
         &self.all[..self.len]
     }
 
@@ -199,65 +199,23 @@ impl<'a> Reference<'a> {
     /// Looks an address up, or those that it stands for.
     pub(super) fn meant(&self, address: IpAddr) -> Meant {
         let mut meant = Meant {
-            all: [Known {
+            all: [Belonging {
                 origins: None,
                 places: 0,
             }; MOST],
             len: 0,
         };
-        for address in self.addresses(address).into_iter().flatten() {
+        for address in stands_for(address, &self.claim.policy.nat64)
+            .into_iter()
+            .flatten()
+        {
             meant.all[meant.len] = self.known(address);
             meant.len += 1;
         }
         meant
     }
 
-    /// NAT64 and v4-mapped addresses stand for an IPv4 address alone, others with IPv4
-    /// addresses in them for themselves, too.
-    fn addresses(&self, address: IpAddr) -> [Option<IpAddr>; MOST] {
-        let alone = |address| [Some(address), None, None, None, None];
-        let IpAddr::V6(v6) = address else {
-            return alone(address);
-        };
-        if let Some(v4) = v6.to_ipv4_mapped().or_else(|| self.nat64(v6)) {
-            return alone(v4.into());
-        }
-        let o = v6.octets();
-        let v4 = |at: usize| Ipv4Addr::new(o[at], o[at + 1], o[at + 2], o[at + 3]);
-        let more: [Option<Ipv4Addr>; MOST - 1] = match v6.segments() {
-            // RFC 8215: nobody said how long the prefix is.
-            [0x64, 0xff9b, 1, ..] => [48, 56, 64, 96].map(|length| Some(behind(o, length))),
-            [0x2001, 0, ..] => {
-                let client = Ipv4Addr::from_bits(!v4(12).to_bits());
-                [Some(v4(4)), Some(client), None, None]
-            }
-            // ISATAP stands in the interface identifier of any network.
-            [0x2002, _, _, _, 0 | 0x200, 0x5efe, ..] => [Some(v4(2)), Some(v4(12)), None, None],
-            [0x2002, ..] => [Some(v4(2)), None, None, None],
-            [_, _, _, _, 0 | 0x200, 0x5efe, ..]
-            | [0, 0, 0, 0, 0, 0, ..]
-            | [0, 0, 0, 0, 0xffff, 0, ..] => [Some(v4(12)), None, None, None],
-            _ => [None; MOST - 1],
-        };
-        let mut all = alone(address);
-        for (place, v4) in all[1..].iter_mut().zip(more) {
-            *place = v4.map(IpAddr::V4);
-        }
-        all
-    }
-
-    /// The address in one of a NAT64 prefix that is built in or named.
-    fn nat64(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
-        let length = if address.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] {
-            96
-        } else {
-            let mut prefixes = self.claim.policy.nat64.iter();
-            prefixes.find(|net| net.contains(&address))?.prefix_len()
-        };
-        Some(behind(address.octets(), length))
-    }
-
-    fn known(&self, address: IpAddr) -> Known {
+    fn known(&self, address: IpAddr) -> Belonging {
         let db = self.claim.db;
         let origins = match address {
             IpAddr::V4(v4) => db.origins_at_v4(v4.into()),
@@ -289,7 +247,7 @@ impl<'a> Reference<'a> {
                 number
             }
         };
-        Known { origins, places }
+        Belonging { origins, places }
     }
 
     fn is_in(&self, target: Target, address: IpAddr, origins: &[u32]) -> bool {
@@ -331,19 +289,19 @@ impl<'a> Reference<'a> {
                     .is_some_and(|country| set.asn_countries.contains(&country))
     }
 
-    fn is_member(&self, target: Target, known: Known) -> bool {
+    fn is_member(&self, target: Target, known: Belonging) -> bool {
         let combinations = self.combinations.borrow();
         let bits = &combinations.bits[known.places];
         let bit = self.targets.binary_search(&target);
         bit.is_ok_and(|bit| bits[bit / 64] >> (bit % 64) & 1 != 0)
     }
 
-    fn hits(&self, rule: &Rule, known: Known) -> bool {
+    fn hits(&self, rule: &Rule, known: Belonging) -> bool {
         rule.to.iter().any(|target| self.is_member(*target, known))
     }
 
     /// What the rules say of one address: the action, and who decided.
-    fn rules(&self, zone: usize, known: Known, v6: bool, packet: &Packet) -> (Action, By) {
+    fn rules(&self, zone: usize, known: Belonging, v6: bool, packet: &Packet) -> (Action, By) {
         let mut audit = None;
         let mut decided = (
             self.claim.policy.zones[zone].default,
@@ -366,7 +324,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    pub(super) fn first_origin(&self, known: Known) -> Option<u32> {
+    pub(super) fn first_origin(&self, known: Belonging) -> Option<u32> {
         let origins = self.claim.db.origins.get(known.origins? as usize)?;
         origins.first().copied()
     }
@@ -494,13 +452,6 @@ impl<'a> Reference<'a> {
     }
 }
 
-/// The IPv4 address behind a prefix of NAT64 (RFC 6052, 2.2): byte 8 belongs to none.
-fn behind(bytes: [u8; 16], length: u8) -> Ipv4Addr {
-    let mut places = (usize::from(length / 8)..16).filter(|at| *at != 8);
-    let mut next = || places.next().map_or(0, |at| bytes[at]);
-    Ipv4Addr::new(next(), next(), next(), next())
-}
-
 /// Whether a packet is one that a rule wants. What is hidden counts against the
 /// sender.
 fn meets(rule: &Rule, v6: bool, packet: &Packet) -> bool {
@@ -525,56 +476,4 @@ fn meets(rule: &Rule, v6: bool, packet: &Packet) -> bool {
                 && packet.port.map_or(hidden, |port| {
                     rule.ports.iter().any(|ports| ports.contains(&port))
                 }))
-}
-
-fn within(address: IpAddr, prefixes: &[&str]) -> bool {
-    prefixes
-        .iter()
-        .filter_map(|prefix| prefix.parse::<IpNet>().ok())
-        .any(|prefix| prefix.contains(&address))
-}
-
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
-}
-
-/// RFC 1918, 6598, 3927, 4193, 4291.
-pub(crate) fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            v4.is_private()
-                || v4.is_link_local()
-                || v4.octets()[0] == 100 && within(address, &["100.64.0.0/10"])
-        }
-        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
-    }
-}
-
-pub(crate) fn is_multicast(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_multicast(),
-    }
-}
-
-/// What is no destination at all.
-pub(crate) fn is_special(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.octets()[0] == 0,
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prefixes_are_written_right() {
-        assert!(is_private("100.64.1.1".parse().unwrap()));
-        assert!(!is_private("100.128.0.0".parse().unwrap()));
-    }
 }

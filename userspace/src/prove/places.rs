@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use kordon_ebpf::layout::{Action, Reason};
 
 use super::{
-    Budget, Claim,
+    claim::{Budget, Claim},
     frame::{Frame, MACS, Place, TAG, ip, to, transport},
     kernel::{Expected, Kernel},
     naive::{Meant, Packet, Reference},

@@ -8,8 +8,9 @@ use std::{
 use ipnet::{IpNet, Ipv6Net};
 
 use super::{
-    Budget, Claim,
-    naive::{Meant, Reference, is_special},
+    address::is_special,
+    claim::{Budget, Claim},
+    naive::{Meant, Reference},
 };
 use crate::policy::model::Target;
 

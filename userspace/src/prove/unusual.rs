@@ -9,10 +9,11 @@ use std::{
 use kordon_ebpf::layout::{Action, Judged, Reason};
 
 use super::{
-    Claim,
+    address::{is_multicast, is_special},
+    claim::Claim,
     frame::{Frame, Place, extension, from, ip, link, to, transport},
     kernel::{Expected, Field, Kernel},
-    naive::{By, Meant, Packet, Reference, Verdict, is_multicast, is_special},
+    naive::{By, Meant, Packet, Reference, Verdict},
     sample::{Both, Bytes, Sample, address, every},
 };
 use crate::policy::model::Tunnels;

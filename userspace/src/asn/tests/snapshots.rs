@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn open(files: &[PathBuf]) -> Result<(AsnDb, Diagnostics), ImportError> {
+    open_with(files, &[], &Options::default())
+}
+
 fn sample() -> AsnDb {
     db(
         &[
@@ -22,7 +26,7 @@ fn comes_back_as_it_was() {
         save(&db, &path).unwrap();
         assert!(is_snapshot(&path));
         assert_eq!(load(&path).unwrap(), db);
-        assert_eq!(open(std::slice::from_ref(&path), &[]).unwrap().0, db);
+        assert_eq!(open(std::slice::from_ref(&path)).unwrap().0, db);
     }
 }
 
@@ -115,13 +119,13 @@ fn a_snapshot_stands_alone() {
     let path = folder.0.join("asn.db");
     save(&sample(), &path).unwrap();
     let other = folder.file("x.csv", "1.0.0.0,1.0.0.255,1,A\n");
-    let error = open(&[other.clone(), path.clone()], &[]).unwrap_err();
+    let error = open(&[other.clone(), path.clone()]).unwrap_err();
     assert_eq!(
         error.0.errors[0].message,
         "a snapshot cannot be combined with other databases"
     );
     std::fs::write(&path, &std::fs::read(&path).unwrap()[..40]).unwrap();
-    let error = open(std::slice::from_ref(&path), &[]).unwrap_err();
+    let error = open(std::slice::from_ref(&path)).unwrap_err();
     assert!(error.0.errors[0].message.contains("bytes instead of"));
-    assert_eq!(open(&[other], &[]).unwrap().0.info().asns, 1);
+    assert_eq!(open(&[other]).unwrap().0.info().asns, 1);
 }

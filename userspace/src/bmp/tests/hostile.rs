@@ -244,7 +244,7 @@ proptest! {
         let mut lab = Lab::new(Stakes::default(), AsnDb::default());
         if let Ok(Some((_, message))) = Message::first(&message) {
             let _ = lab.feed.message(lab.session, &message, at(0));
-            lab.settle();
+            lab.decide();
         }
     }
 }

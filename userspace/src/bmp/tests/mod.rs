@@ -226,7 +226,7 @@ impl Lab {
         self.send(&peer_up(n, &[], &[]));
         // The table is there when its first route is.
         self.send(&ends(n));
-        self.settle();
+        self.decide();
     }
 
     /// Takes time forward.
@@ -235,8 +235,8 @@ impl Lab {
     }
 
     /// What changes now: prefix and origins.
-    pub(super) fn settle(&mut self) -> Vec<(String, Option<Vec<u32>>)> {
-        let changes = self.feed.settle(at(self.now));
+    pub(super) fn decide(&mut self) -> Vec<(String, Option<Vec<u32>>)> {
+        let changes = self.feed.decide(at(self.now));
         let mut out: Vec<_> = changes
             .into_iter()
             .map(|change| (change.prefix.to_string(), change.origins))

@@ -21,7 +21,7 @@ enum Step {
     Withdraw(u8, (u32, u8)),
     /// Down and up again; some of what was there comes back.
     Resync(u8, Vec<bool>),
-    Settle,
+    Decide,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -32,7 +32,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (n.clone(), prefix()).prop_map(|(n, prefix)| Step::Withdraw(n, prefix)),
         1 => (n, prop::collection::vec(any::<bool>(), 8))
             .prop_map(|(n, back)| Step::Resync(n, back)),
-        1 => Just(Step::Settle),
+        1 => Just(Step::Decide),
     ]
 }
 
@@ -71,8 +71,8 @@ proptest! {
         }
         // What the changes alone say.
         let mut told: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-        let mut settle = |lab: &mut Lab| {
-            for (prefix, origins) in lab.settle() {
+        let mut decide = |lab: &mut Lab| {
+            for (prefix, origins) in lab.decide() {
                 match origins {
                     Some(origins) => told.insert(prefix, origins),
                     None => told.remove(&prefix),
@@ -106,10 +106,10 @@ proptest! {
                     }
                     lab.send(&ends(n));
                 }
-                Step::Settle => settle(&mut lab),
+                Step::Decide => decide(&mut lab),
             }
         }
-        settle(&mut lab);
+        decide(&mut lab);
         let mut wanted: BTreeMap<(u32, u8), Vec<u32>> = BTreeMap::new();
         for ((_, prefix), path) in &list {
             wanted.entry(*prefix).or_default().extend(origin(path));

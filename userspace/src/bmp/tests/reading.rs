@@ -157,10 +157,10 @@ fn path_identifiers() {
     lab.send(&route(1, Some(10)));
     lab.send(&route(2, Some(20)));
     lab.send(&ends(1));
-    lab.settle();
+    lab.decide();
     assert_eq!(lab.origins("198.51.100.1"), [10, 20]);
     lab.send(&route(1, None));
-    lab.settle();
+    lab.decide();
     assert_eq!(lab.origins("198.51.100.1"), [20]);
 }
 
@@ -171,7 +171,7 @@ fn what_the_router_sends_is_not_what_it_has() {
     let mut body = peer(1, 0x10);
     body.extend(update("198.51.100.0/24", Some(&[7])));
     lab.send(&bmp(0, &body));
-    assert!(lab.settle().is_empty());
+    assert!(lab.decide().is_empty());
     assert_eq!(lab.feed.counts().adj_rib_out, 1);
     // The router's own table: its flags mean other things.
     let mut header = peer(1, 0x80);
@@ -180,7 +180,7 @@ fn what_the_router_sends_is_not_what_it_has() {
     lab.send(&bmp(0, &body));
     lab.wait(2);
     assert_eq!(
-        lab.settle(),
+        lab.decide(),
         [("198.51.100.0/24".to_owned(), Some(vec![7]))]
     );
 }

@@ -24,7 +24,7 @@ fn lab_over(db: AsnDb) -> Lab {
     let mut lab = Lab::new(stakes(&db), db);
     lab.begin(1);
     lab.send(&ends_of(1, PRE));
-    lab.settle();
+    lab.decide();
     lab
 }
 
@@ -40,7 +40,7 @@ fn what_the_router_refused_lets_nothing_through() {
         lab.says(1, "203.0.113.0/25", 65540);
         lab.says(1, "203.0.113.128/25", 65546);
         for _ in 0..3 {
-            lab.settle();
+            lab.decide();
             for address in [
                 "198.51.101.1",
                 "198.51.100.1",
@@ -62,7 +62,7 @@ fn what_it_refused_tightens_at_once_and_ends_late() {
         asn::Combine::Priority,
     ));
     lab.says(1, "203.0.113.0/25", 64500);
-    assert_eq!(lab.settle(), change("203.0.113.0/25", &[64500]));
+    assert_eq!(lab.decide(), change("203.0.113.0/25", &[64500]));
     assert_eq!(lab.origins("203.0.113.1"), [65540, 64500]);
     assert_eq!(lab.origins("203.0.113.129"), [65540]);
     let said = lab.feed.tightened("203.0.113.1".parse().unwrap()).unwrap();
@@ -73,26 +73,26 @@ fn what_it_refused_tightens_at_once_and_ends_late() {
     assert_eq!(said.peers, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
     // A longer prefix that the router accepted stands for itself.
     lab.announce(1, "203.0.113.0/26", 65541);
-    lab.settle();
+    lab.decide();
     lab.wait(600);
-    lab.settle();
+    lab.decide();
     assert_eq!(lab.origins("203.0.113.1"), [65541]);
     assert_eq!(lab.feed.tightened("203.0.113.1".parse().unwrap()), None);
     assert_eq!(lab.origins("203.0.113.65"), [65540, 64500]);
     // So does one that a peer said as somebody's whom nobody drops.
     lab.says(1, "203.0.113.64/26", 65542);
-    lab.settle();
+    lab.decide();
     assert_eq!(lab.origins("203.0.113.65"), [65540, 64500]);
     lab.wait(600);
-    lab.settle();
+    lab.decide();
     assert_eq!(lab.origins("203.0.113.65"), [65540]);
     // Gone: the rest waits.
     lab.send(&routes_of(1, PRE, &update("203.0.113.0/25", None)));
-    lab.settle();
+    lab.decide();
     assert_eq!(lab.feed.waiting(), 1);
     assert_eq!(lab.origins("203.0.113.33"), [65541]);
     lab.wait(600);
-    assert_eq!(lab.settle(), gone("203.0.113.0/25"));
+    assert_eq!(lab.decide(), gone("203.0.113.0/25"));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn nobody_beside_others_is_let_through_for_them() {
     let mut lab = Lab::new(of_policy(text, &db), db);
     lab.says(1, "203.0.113.0/24", 64500);
     lab.wait(10);
-    lab.settle();
+    lab.decide();
     assert_eq!(lab.origins("203.0.113.1"), [65540]);
     // Space that nobody has is dropped as such by another zone.
     let text = "[zone.a]\nvlans = [20]\nsources = [\"10.0.0.0/8\"]\n\
@@ -119,7 +119,7 @@ fn nobody_beside_others_is_let_through_for_them() {
     lab.says(1, "198.51.100.0/24", 64500);
     lab.says(1, "203.0.113.0/24", 64500);
     lab.wait(10);
-    lab.settle();
+    lab.decide();
     assert_eq!(lab.origins("198.51.100.1"), [] as [u32; 0]);
     assert_eq!(lab.origins("203.0.113.1"), [65540, 64500]);
 }
@@ -129,14 +129,14 @@ fn another_policy_is_another_meaning() {
     let files = [("a.txt", "203.0.113.0/24 65540\n")];
     let mut lab = lab_over(database(&files, asn::Combine::Union));
     lab.says(1, "203.0.113.0/24", 65541);
-    lab.settle();
+    lab.decide();
     assert_eq!(lab.origins("203.0.113.1"), [65540]);
     let text = "[zone.a]\nvlans = [20]\nsources = [\"10.0.0.0/8\"]\n[set.bad]\nasns = [65541]\n\
                 [[rule]]\nfrom = \"a\"\nto = \"bad\"\naction = \"drop\"\n";
     let stakes = of_policy(text, &lab.imported);
     assert!(lab.feed.ground(stakes, lab.imported.clone()));
     assert!(lab.feed.is_dirty());
-    assert_eq!(lab.settle(), change("203.0.113.0/24", &[65541]));
+    assert_eq!(lab.decide(), change("203.0.113.0/24", &[65541]));
     assert_eq!(lab.origins("203.0.113.1"), [65540, 65541]);
     assert!(!lab.feed.is_dirty());
     // A restart knows it before it has read the policy.
@@ -151,7 +151,7 @@ fn another_policy_is_another_meaning() {
 fn the_first_version_is_read_and_loosens_nothing() {
     let mut lab = lab_over(AsnDb::default());
     lab.announce(1, "198.51.100.0/24", 64500);
-    lab.settle();
+    lab.decide();
     let bytes = lab.feed.to_bytes();
     let (body, _) = bytes.split_last_chunk::<4>().unwrap();
     // Without two ranges with their counts, two flags, and two empty lists at the end.
@@ -169,7 +169,7 @@ fn the_first_version_is_read_and_loosens_nothing() {
 fn tables_of_no_known_kind_only_tighten() {
     let mut lab = lab_over(AsnDb::default());
     lab.announce(1, "198.51.100.0/22", 64500);
-    lab.settle();
+    lab.decide();
     for kind in [4, 255] {
         let mut header = peer(1, POST);
         header[0] = kind;
@@ -179,9 +179,9 @@ fn tables_of_no_known_kind_only_tighten() {
         ));
     }
     lab.wait(100_000);
-    lab.settle();
+    lab.decide();
     lab.wait(100_000);
-    lab.settle();
+    lab.decide();
     assert_eq!(lab.origins("198.51.101.1"), [64500]);
 }
 
@@ -190,7 +190,7 @@ enum Step {
     /// In the table before the filters, or behind them; nobody: withdrawn.
     Route(bool, u8, (u32, u8), Option<u32>),
     Wait(u32),
-    Settle,
+    Decide,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -209,7 +209,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (any::<bool>(), 1_u8..3, prefix, origin)
             .prop_map(|(pre, n, prefix, origin)| Step::Route(pre, n, prefix, origin)),
         1 => prop::sample::select(vec![1_u32, 599, 600, 5000]).prop_map(Step::Wait),
-        2 => Just(Step::Settle),
+        2 => Just(Step::Decide),
     ]
 }
 
@@ -228,7 +228,7 @@ proptest! {
         for lab in [&mut with, &mut without] {
             lab.begin(2);
             lab.send(&ends_of(2, PRE));
-            lab.settle();
+            lab.decide();
         }
         for step in steps {
             match step {
@@ -246,14 +246,14 @@ proptest! {
                     with.wait(seconds);
                     without.wait(seconds);
                 }
-                Step::Settle => {
-                    with.settle();
-                    without.settle();
+                Step::Decide => {
+                    with.decide();
+                    without.decide();
                 }
             }
         }
-        with.settle();
-        without.settle();
+        with.decide();
+        without.decide();
         let (db, plain) = (with.feed.overlaid(&with.imported), without.feed.overlaid(&with.imported));
         let parts = with.feed.between_v4(&with.imported, (0xcb00_7100, 0xcb00_71ff));
         for host in 0..256_u32 {

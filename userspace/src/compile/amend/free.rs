@@ -97,7 +97,7 @@ impl Free {
     }
 
     /// A grace period has passed since the last of them was given.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn reuse(&mut self) {
         self.counts[1] = 0;
         for (at, length) in std::mem::take(&mut self.waiting) {
             self.add(at, length);
@@ -132,7 +132,7 @@ mod tests {
                 }
             }
             if round % 50 == 0 {
-                free.settle();
+                free.reuse();
             }
         }
         assert!(!taken.is_empty());
@@ -146,7 +146,7 @@ mod tests {
         free.give(0, 4);
         assert!(free.is_short());
         assert_eq!(free.take(1), None);
-        free.settle();
+        free.reuse();
         assert_eq!(free.take(4), Some(0));
     }
 
@@ -155,7 +155,7 @@ mod tests {
         let mut free = Free::of(&[false; 64]);
         let taken: Vec<u32> = (0..64).map(|_| free.take(1).unwrap()).collect();
         taken.into_iter().for_each(|at| free.give(at, 1));
-        free.settle();
+        free.reuse();
         assert_eq!(free.take(64), Some(0));
     }
 }

@@ -15,8 +15,6 @@ mod live;
 mod planes;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod zones;
 
 use kordon_ebpf::{
     layout::{CLASS_MASK, Generation, LEAF, Line, Nat64, Node},
@@ -236,16 +234,16 @@ impl Editor {
         }
     }
 
-    /// Whether it is time for a grace period, and [`Self::settle`].
+    /// Whether it is time for a grace period, and [`Self::reuse`].
     #[must_use]
     pub fn is_short(&self) -> bool {
         self.free.iter().any(Free::is_short) || self.planes.is_short()
     }
 
     /// A grace period has passed: no program is on its way to what was taken out before.
-    pub fn settle(&mut self) {
-        self.free.iter_mut().for_each(Free::settle);
-        self.planes.settle();
+    pub fn reuse(&mut self) {
+        self.free.iter_mut().for_each(Free::reuse);
+        self.planes.reuse();
     }
 }
 

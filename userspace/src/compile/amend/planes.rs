@@ -28,12 +28,17 @@ const CHILDREN: u32 = 16;
 pub(super) struct Planes {
     /// By plane: what it says of classes.
     says: Vec<Says>,
+    spare: Spare,
+    runs: Vec<(u64, Answer)>,
+}
+
+/// Free places of each part.
+struct Spare {
     shared: Shared,
     blocks_v6: Free,
     lines: Free,
     nodes: Free,
     origins: Free,
-    runs: Vec<(u64, Answer)>,
 }
 
 /// What a plane says of classes: what all its zones say.
@@ -167,15 +172,17 @@ impl Planes {
             .collect();
         Self {
             says,
-            shared: Shared {
-                uses,
-                known,
-                free: Free::of(&used),
+            spare: Spare {
+                shared: Shared {
+                    uses,
+                    known,
+                    free: Free::of(&used),
+                },
+                blocks_v6: Free::of(&blocks_v6),
+                lines: Free::of(&lines),
+                nodes: Free::of(&nodes),
+                origins: Free::of(&origins),
             },
-            blocks_v6: Free::of(&blocks_v6),
-            lines: Free::of(&lines),
-            nodes: Free::of(&nodes),
-            origins: Free::of(&origins),
             runs: Vec::new(),
         }
     }
@@ -184,12 +191,12 @@ impl Planes {
     pub(super) fn ask_v4(&mut self, live: &LivePlanes<'_>, top: u16) {
         for plane in 0..self.says.len() {
             let block = live.set_top_v4(plane, top, ASK as u16);
-            self.shared.release(live.blocks_v4, block);
+            self.spare.shared.release(live.blocks_v4, block);
         }
         let word = live.set_origin_v4(top, ORIGIN_ASK);
         if let Some((index, first, count)) = origins_of(live, word) {
-            self.nodes.give(index.into(), 1);
-            self.origins.give(first, count);
+            self.spare.nodes.give(index.into(), 1);
+            self.spare.origins.give(first, count);
         }
     }
 
@@ -213,11 +220,7 @@ impl Planes {
         };
         let mut places = Writer {
             live,
-            shared: &mut self.shared,
-            blocks_v6: &mut self.blocks_v6,
-            lines: &mut self.lines,
-            nodes: &mut self.nodes,
-            origins: &mut self.origins,
+            spare: &mut self.spare,
         };
         let word = origins.top_v4(&mut places, table.root_v4(top));
         live.set_origin_v4(top, word);
@@ -225,7 +228,7 @@ impl Planes {
             let block = self.with(live, table, ground, plane, |builder| {
                 builder.top_v4(top, table.root_v4(top))
             });
-            if let Some(uses) = self.shared.uses.get_mut(usize::from(block)) {
+            if let Some(uses) = self.spare.shared.uses.get_mut(usize::from(block)) {
                 *uses += 1;
             }
             live.set_top_v4(plane, top, block);
@@ -296,11 +299,7 @@ impl Planes {
         let mut builder = Builder {
             places: &mut Writer {
                 live,
-                shared: &mut self.shared,
-                blocks_v6: &mut self.blocks_v6,
-                lines: &mut self.lines,
-                nodes: &mut self.nodes,
-                origins: &mut self.origins,
+                spare: &mut self.spare,
             },
             of_class: &of_class as &dyn Fn(u32) -> Option<Answer>,
             table,
@@ -318,38 +317,32 @@ impl Planes {
                 let slot = live.block_v6(word, index).unwrap_or(ASKS);
                 self.give_lines(live, slot);
             }
-            self.blocks_v6.give(word.into(), 1);
+            self.spare.blocks_v6.give(word.into(), 1);
         }
     }
 
     fn give_lines(&mut self, live: &LivePlanes<'_>, word: u16) {
         for (at, length) in lines_of(live, word).into_iter().flatten() {
-            self.lines.give(at, length);
+            self.spare.lines.give(at, length);
             for (at, length) in origins_beside(live, at, length) {
-                self.origins.give(at, length);
+                self.spare.origins.give(at, length);
             }
         }
     }
 
     pub(super) fn is_short(&self) -> bool {
-        let (nodes, origins) = (&self.nodes, &self.origins);
-        [
-            &self.shared.free,
-            &self.blocks_v6,
-            &self.lines,
-            nodes,
-            origins,
-        ]
-        .into_iter()
-        .any(Free::is_short)
+        let spare = &self.spare;
+        let of_v6 = spare.blocks_v6.is_short() || spare.lines.is_short();
+        let origins = spare.nodes.is_short() || spare.origins.is_short();
+        spare.shared.free.is_short() || of_v6 || origins
     }
 
-    pub(super) fn settle(&mut self) {
-        self.shared.free.settle();
-        self.blocks_v6.settle();
-        self.lines.settle();
-        self.nodes.settle();
-        self.origins.settle();
+    pub(super) fn reuse(&mut self) {
+        self.spare.shared.free.reuse();
+        self.spare.blocks_v6.reuse();
+        self.spare.lines.reuse();
+        self.spare.nodes.reuse();
+        self.spare.origins.reuse();
     }
 }
 
@@ -392,16 +385,12 @@ fn lines_of(live: &LivePlanes<'_>, word: u16) -> [Option<(u32, u32)>; 2] {
 /// Puts parts into free places.
 struct Writer<'a, 'b> {
     live: &'a mut LivePlanes<'b>,
-    shared: &'a mut Shared,
-    blocks_v6: &'a mut Free,
-    lines: &'a mut Free,
-    nodes: &'a mut Free,
-    origins: &'a mut Free,
+    spare: &'a mut Spare,
 }
 
 impl Writer<'_, '_> {
     fn origins(&mut self, ordinals: &[u16]) -> Option<u32> {
-        let at = self.origins.take(ordinals.len() as u32)?;
+        let at = self.spare.origins.take(ordinals.len() as u32)?;
         self.live.origins[at as usize..][..ordinals.len()].copy_from_slice(ordinals);
         Some(at)
     }
@@ -409,23 +398,23 @@ impl Writer<'_, '_> {
 
 impl Places for Writer<'_, '_> {
     fn block_v4(&mut self, block: &[u8; 64]) -> Option<u16> {
-        if let Some(known) = self.shared.known.get(block) {
+        if let Some(known) = self.spare.shared.known.get(block) {
             return Some(*known);
         }
-        let at = self.shared.free.take(1)?;
+        let at = self.spare.shared.free.take(1)?;
         self.live.blocks_v4[at as usize] = *block;
-        self.shared.known.insert(*block, at as u16);
+        self.spare.shared.known.insert(*block, at as u16);
         Some(at as u16)
     }
 
     fn block_v6(&mut self, block: &[u16; 4096]) -> Option<u16> {
-        let at = self.blocks_v6.take(1)?;
+        let at = self.spare.blocks_v6.take(1)?;
         self.live.write_block_v6(at as usize, block);
         Some(at as u16)
     }
 
     fn lines(&mut self, lines: &[Leaves]) -> Option<u16> {
-        let at = self.lines.take(lines.len() as u32)?;
+        let at = self.spare.lines.take(lines.len() as u32)?;
         for (at, leaves) in (at as usize..).zip(lines) {
             self.live.lines[at] = leaves.line;
             let word = line_word(&leaves.origins, |ordinals| self.origins(ordinals));
@@ -435,10 +424,10 @@ impl Places for Writer<'_, '_> {
     }
 
     fn origin_node(&mut self, runs: &Runs) -> Option<u16> {
-        let at = self.nodes.take(1)?;
+        let at = self.spare.nodes.take(1)?;
         let ordinals: Vec<u16> = runs.words().iter().map(|word| *word as u16).collect();
         let Some(first) = self.origins(&ordinals) else {
-            self.nodes.undo(at, 1);
+            self.spare.nodes.undo(at, 1);
             return None;
         };
         self.live.nodes[at as usize] = runs.node(first);

@@ -1,5 +1,7 @@
 //! What was changed in place says what a table built anew says, and planes agree.
 
+mod zones;
+
 use std::{
     collections::HashSet,
     sync::atomic::{AtomicU16, AtomicU32},
@@ -197,7 +199,7 @@ impl World {
         for top in start >> 16..=end >> 16 {
             let ranges = part(&self.v4, top << 16, top << 16 | 0xffff);
             if self.editor.is_short() {
-                self.editor.settle();
+                self.editor.reuse();
             }
             let (mut live, mut planes) = self.memory.live();
             let done = self.editor.set_v4(
@@ -225,7 +227,7 @@ impl World {
         for slot in start >> 96..=end >> 96 {
             let ranges = part(&self.v6, slot << 96, slot << 96 | u128::MAX >> 32);
             if self.editor.is_short() {
-                self.editor.settle();
+                self.editor.reuse();
             }
             let (mut live, mut planes) = self.memory.live();
             let done = self.editor.set_v6(
@@ -406,7 +408,7 @@ fn what_does_not_fit_leaves_everything_as_it_was() {
                 Err(e) => panic!("{e}"),
             }
         }
-        world.editor.settle();
+        world.editor.reuse();
     }
     world.check(false);
     assert!(full > 100 && fits > 100, "{full} {fits}");

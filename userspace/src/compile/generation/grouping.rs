@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use kordon_ebpf::layout::{ASN_PAGE, Action, GROUP_BITS, Generation};
 
-use super::{NO_ORDINAL, first_origin};
+use super::counted::{NO_ORDINAL, first_origin};
 use crate::{
     compile::{
         directory::Directory,

@@ -1,12 +1,13 @@
 //! What shapes a partition beside the database, in one form for each meaning:
 //! the same code feeds the cut and the key that says whether a cut can be kept.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use crate::asn::Country;
+use crate::asn::range::merged;
 use crate::policy::model::Policy;
 
 /// Raised when the same inputs are cut in another way.
@@ -92,45 +93,4 @@ impl Space {
             v6: merged(v6),
         }
     }
-}
-
-/// An address, or an ASN, as its integer.
-pub(super) trait Address: Copy + Ord {
-    const ZERO: Self;
-    fn next(self) -> Option<Self>;
-    fn ip(self) -> IpAddr;
-}
-
-impl Address for u32 {
-    const ZERO: Self = 0;
-    fn next(self) -> Option<Self> {
-        self.checked_add(1)
-    }
-    fn ip(self) -> IpAddr {
-        Ipv4Addr::from_bits(self).into()
-    }
-}
-
-impl Address for u128 {
-    const ZERO: Self = 0;
-    fn next(self) -> Option<Self> {
-        self.checked_add(1)
-    }
-    fn ip(self) -> IpAddr {
-        Ipv6Addr::from_bits(self).into()
-    }
-}
-
-/// Sorts inclusive ranges and joins those that overlap or touch.
-pub(super) fn merged<A: Address>(mut ranges: Vec<(A, A)>) -> Vec<(A, A)> {
-    ranges.retain(|(first, last)| first <= last);
-    ranges.sort_unstable();
-    ranges.dedup_by(|later, earlier| {
-        let joins = earlier.1.next().is_none_or(|next| later.0 <= next);
-        if joins {
-            earlier.1 = earlier.1.max(later.1);
-        }
-        joins
-    });
-    ranges
 }

@@ -1,15 +1,37 @@
 //! The cut agrees with asking each address on its own.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
+use ipnet::IpNet;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::asn::model::AsnInfo;
+use crate::asn::model::{CountryRange, OriginRange};
+use crate::policy::model::{Set, Target};
 
 const RU: Country = Country(*b"RU");
 const BY: Country = Country(*b"BY");
 const NO: Country = Country(*b"NO");
+
+impl Partition {
+    /// For every class, whether it is part of a target. The database, of which only
+    /// registrations are asked for here, is that of [`Partition::new`].
+    ///
+    /// # Errors
+    /// When the policy's prefixes or countries are not those of [`Partition::new`].
+    pub(in crate::compile) fn members(
+        &self,
+        target: Target,
+        policy: &Policy,
+        db: &AsnDb,
+    ) -> Result<Vec<bool>, PartitionError> {
+        let question = self.question(target, policy, db)?;
+        let bits = self.signatures(&[question]);
+        Ok(bits.into_iter().map(|bits| bits != 0).collect())
+    }
+}
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()

@@ -247,7 +247,7 @@ impl Bgp {
     /// What is to come into the kernel now; `all`: also what does not hurry. `None`: nothing.
     pub(super) fn due(&self, all: bool) -> Option<Vec<Change>> {
         let mut pending = self.pending();
-        let new = self.feed().settle(self.now());
+        let new = self.feed().decide(self.now());
         pending.urgent |= new.iter().any(|change| change.urgent);
         pending.changes.extend(new);
         let waits =

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Bgp, Busy, lock};
 use crate::{
-    bmp::{found::Wait, message::LOC_RIB, rib::Table},
+    bmp::{found::Wait, message::LOC_RIB, rib::PeerTable},
     metrics,
 };
 
@@ -127,7 +127,7 @@ fn moment(second: u32) -> Option<Timestamp> {
     Timestamp::from_second(second.into()).ok()
 }
 
-fn state(table: &Table) -> &'static str {
+fn state(table: &PeerTable) -> &'static str {
     match (table.up, table.stale) {
         (true, _) => "up",
         (false, false) => "down",
@@ -135,7 +135,7 @@ fn state(table: &Table) -> &'static str {
     }
 }
 
-fn table_word(table: &Table) -> &'static str {
+fn table_word(table: &PeerTable) -> &'static str {
     match (table.peer.kind, table.post_policy) {
         (LOC_RIB, _) => "loc-rib",
         (_, false) => "pre-policy",

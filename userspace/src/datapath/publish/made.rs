@@ -213,7 +213,7 @@ impl Made {
         match &mut datapath.editor {
             Some(editor) if has_planes => {
                 // The swap waited for all programs.
-                editor.settle();
+                editor.reuse();
                 let planes = self.maps.planes.live_planes(tier);
                 editor.new_planes(&planes, self.generation.generation());
             }

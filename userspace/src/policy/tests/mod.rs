@@ -8,6 +8,7 @@ mod good;
 mod random;
 
 use std::fmt::Write;
+use std::path::Path;
 
 use super::*;
 use crate::asn::Country;
@@ -18,6 +19,14 @@ pub(super) fn context<'a>(db: Option<&'a AsnDb>) -> Context<'a> {
     Context {
         now: "2026-06-01T00:00:00Z".parse().unwrap(),
         db,
+    }
+}
+
+/// A policy from its file.
+fn load(path: &Path, overlay: &Overlay, context: &Context<'_>) -> (Option<Policy>, Diagnostics) {
+    match Bundle::read(path) {
+        Ok(bundle) => parse(&bundle, overlay, context),
+        Err(error) => (None, error.into()),
     }
 }
 

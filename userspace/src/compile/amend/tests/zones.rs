@@ -11,10 +11,7 @@ use kordon_ebpf::{
     plane::{leaf_v4, leaf_v6, ordinal_v4, ordinal_v6},
 };
 
-use super::{
-    tests::{Memory, part, set},
-    *,
-};
+use super::{super::*, Memory, part, set};
 use crate::{
     asn::{AsnDb, model::OriginRange},
     compile::{
@@ -212,7 +209,7 @@ impl World {
         } = &self.compiled;
         let planes = FlatPlanes::build(fixed, class_words, &self.memory.live().0, Tier::Small);
         self.memory.replace_planes(planes, ROOM);
-        self.editor.settle();
+        self.editor.reuse();
         self.editor.new_planes(&self.memory.live().1, fixed);
         self.wholes += 1;
     }
@@ -336,7 +333,7 @@ impl World {
             let (from, to) = (unit << shift, unit << shift | ((1 << shift) - 1));
             let ranges = part(classes, from, to);
             if self.editor.is_short() {
-                self.editor.settle();
+                self.editor.reuse();
             }
             let (mut table, mut planes) = self.memory.live();
             let done = if v6 {

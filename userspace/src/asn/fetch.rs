@@ -13,7 +13,7 @@ pub mod proxy;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -328,7 +328,7 @@ fn attempt(
         let reason = format!("it broke off: {received} of {length} bytes came");
         return Err(passing(&url, reason));
     }
-    let found = hex(&hash.finalize());
+    let found = hex::encode(hash.finalize());
     // Some servers do not know what they sent before; somebody may have accepted it.
     if known.is_some_and(|known| known.sha256 == found) {
         return Ok(Fetched::Unchanged);
@@ -399,11 +399,4 @@ fn passing(url: &str, reason: String) -> FetchError {
         passing: true,
         ..FetchError::new(url, reason, help)
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }

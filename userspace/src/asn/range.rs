@@ -4,12 +4,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use num_traits::{CheckedShr, PrimInt, Unsigned};
 
 use super::country::Country;
 use super::model::Row;
 
 /// An address as an integer in host order.
-pub(crate) trait Address: Copy + Ord + std::hash::Hash + std::fmt::Debug {
+pub(crate) trait Address:
+    PrimInt + Unsigned + CheckedShr + Default + std::hash::Hash + std::fmt::Debug
+{
     /// 32 or 128.
     const BITS: u8;
     /// Zero-extended.

@@ -156,10 +156,7 @@ impl Merge<'_> {
         layers: &Layers<A>,
     ) -> Vec<OriginRange<A>> {
         let live = flatten(both(layers, |layer| {
-            layer
-                .entries
-                .iter()
-                .map(|(prefix, entry)| (*prefix, *entry))
+            layer.entries.iter().map(|(prefix, entry)| (prefix, *entry))
         }));
         let mut out: Vec<OriginRange<A>> = Vec::with_capacity(imported.len() + live.len());
         let (mut live, mut below) = (live.iter().peekable(), imported.iter().peekable());
@@ -220,11 +217,7 @@ pub(super) fn between<A: Address>(
     meaning: Meaning<'_>,
     (first, last): (A, A),
 ) -> Vec<(A, Vec<u32>)> {
-    let live = flatten(both(layers, |layer| {
-        let inside = layer.entries.range((first, 0)..=(last, A::BITS));
-        let inside = inside.map(|(prefix, entry)| (*prefix, *entry));
-        layer.around(first).into_iter().chain(inside)
-    }));
+    let live = flatten(both(layers, |layer| layer.between(first, last)));
     let from = imported.partition_point(|range| range.end < first);
     let mut below = imported[from..]
         .iter()

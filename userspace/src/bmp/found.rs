@@ -146,7 +146,7 @@ impl Feed {
 }
 
 fn waits<A: Address>(layer: &Layer<A>, sets: &Sets, now: Moment) -> impl Iterator<Item = Wait> {
-    let one = move |prefix: &(A, u8)| one(layer, sets, now, *prefix);
+    let one = move |prefix| one(layer, sets, now, prefix);
     layer.waiting.keys().map(one)
 }
 

@@ -212,7 +212,7 @@ fn read_routes<A: Address>(
 
 fn entries<A: Address>(out: &mut Vec<u8>, layer: &Layer<A>) {
     number(out, layer.entries.len());
-    for (&(start, len), entry) in &layer.entries {
+    for ((start, len), entry) in &layer.entries {
         prefix(out, start, len);
         out.extend(entry.set.to_be_bytes());
         out.extend(entry.since.to_be_bytes());

@@ -11,24 +11,15 @@ use super::sets::{SetId, Sets};
 use crate::asn::range::Address;
 
 /// What is in effect of both kinds of tables.
-#[derive(Clone, Debug)]
-pub(super) struct Layers<A> {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Layers<A: Address> {
     /// Of what the router accepted.
     pub(super) accepted: Layer<A>,
     /// Of what its peers said, before its filters: it only tightens.
     pub(super) said: Layer<A>,
 }
 
-impl<A> Default for Layers<A> {
-    fn default() -> Self {
-        Self {
-            accepted: Layer::default(),
-            said: Layer::default(),
-        }
-    }
-}
-
-impl<A> Layers<A> {
+impl<A: Address> Layers<A> {
     /// Whether nothing is in effect.
     pub(super) fn is_empty(&self) -> bool {
         self.accepted.entries.is_empty() && self.said.entries.is_empty()
@@ -37,19 +28,10 @@ impl<A> Layers<A> {
 
 /// Prefixes that have changed, by the kind of the tables that they changed in: what a
 /// router accepted is not decided again because of what it refused.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Dirty<A> {
     pub(super) accepted: HashSet<(A, u8)>,
     pub(super) said: HashSet<(A, u8)>,
-}
-
-impl<A> Default for Dirty<A> {
-    fn default() -> Self {
-        Self {
-            accepted: HashSet::new(),
-            said: HashSet::new(),
-        }
-    }
 }
 
 impl<A: Address> Dirty<A> {
@@ -129,7 +111,7 @@ pub(super) fn changed_meaning<A: Address>(
 ) {
     let nobody = before.drops_unrouted != after.drops_unrouted;
     let mut known: HashMap<SetId, bool> = HashMap::new();
-    for (&(start, len), entry) in &layers.said.entries {
+    for ((start, len), entry) in &layers.said.entries {
         let changed = *known.entry(entry.set).or_insert_with(|| {
             let mut all = sets.get(entry.set).iter();
             all.any(|&asn| {

@@ -7,9 +7,10 @@
 //! when the new origins have stood for the hold time, or when the RPKI says that they
 //! may announce the prefix (RFC 6811); a change back ends it as well.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use ipnet::IpNet;
+use prefix_trie::PrefixMap;
 
 use super::rib::Moment;
 use super::sets::{SetId, Sets};
@@ -69,26 +70,11 @@ pub(super) struct Waiting {
 }
 
 /// What is in effect in one family.
-#[derive(Clone, Debug)]
-pub(super) struct Layer<A> {
-    pub(super) entries: BTreeMap<(A, u8), Entry>,
-    pub(super) waiting: BTreeMap<(A, u8), Waiting>,
+#[derive(Clone, Debug, Default)]
+pub(super) struct Layer<A: Address> {
+    pub(super) entries: PrefixMap<(A, u8), Entry>,
+    pub(super) waiting: PrefixMap<(A, u8), Waiting>,
     due: BTreeSet<(u32, A, u8)>,
-    /// Bit N: there may be a prefix of length N.
-    lengths: u128,
-    longest: bool,
-}
-
-impl<A> Default for Layer<A> {
-    fn default() -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            due: BTreeSet::new(),
-            lengths: 0,
-            longest: false,
-        }
-    }
 }
 
 /// What a prefix comes to.
@@ -102,51 +88,30 @@ struct Decision<A> {
 }
 
 impl<A: Address> Layer<A> {
-    fn may_have(&self, len: u8) -> bool {
-        if len == 128 {
-            return self.longest;
-        }
-        self.lengths >> len & 1 == 1
+    /// The longest prefix over another one.
+    fn parent(&self, prefix: (A, u8)) -> Option<&Entry> {
+        let over = self.entries.cover(&prefix);
+        let shorter = over.take_while(|((_, len), _)| *len < prefix.1);
+        shorter.last().map(|(_, entry)| entry)
     }
 
-    /// The longest prefix over `start` that is shorter than `len`.
-    fn parent(&self, start: A, len: u8) -> Option<&Entry> {
-        (0..len)
-            .rev()
-            .filter(|&len| self.may_have(len))
-            .find_map(|len| self.entries.get(&(masked(start, len), len)))
-    }
-
-    /// Prefixes around an address that begin before it, the shortest first.
-    pub(super) fn around(&self, address: A) -> Vec<((A, u8), Entry)> {
-        (0..A::BITS)
-            .filter(|&len| self.may_have(len))
-            .map(|len| (masked(address, len), len))
-            .filter(|prefix| prefix.0 < address)
-            .filter_map(|prefix| Some((prefix, *self.entries.get(&prefix)?)))
-            .collect()
+    /// Prefixes that hold an address between these, both included; the shorter ones first.
+    pub(super) fn between(&self, first: A, last: A) -> impl Iterator<Item = ((A, u8), Entry)> {
+        let at = (first, A::BITS);
+        let behind = self.entries.iter_from(&at, false);
+        let behind = behind.take_while(move |((start, _), _)| *start <= last);
+        let all = self.entries.cover(&at).chain(behind);
+        all.map(|(prefix, entry)| (prefix, *entry))
     }
 
     /// The longest prefix around an address that is in effect.
     pub(super) fn at(&self, address: A) -> Option<((A, u8), &Entry)> {
-        (0..=A::BITS)
-            .rev()
-            .filter(|&len| self.may_have(len))
-            .find_map(|len| {
-                let prefix = (masked(address, len), len);
-                Some((prefix, self.entries.get(&prefix)?))
-            })
+        self.entries.get_lpm(&(address, A::BITS))
     }
 
     /// The longest prefix around an address whose change waits.
     pub(super) fn waiting_at(&self, address: A) -> Option<((A, u8), &Waiting)> {
-        if self.waiting.is_empty() {
-            return None;
-        }
-        (0..=A::BITS).rev().find_map(|len| {
-            let prefix = (masked(address, len), len);
-            Some((prefix, self.waiting.get(&prefix)?))
-        })
+        self.waiting.get_lpm(&(address, A::BITS))
     }
 
     /// Prefixes whose wait is over.
@@ -157,12 +122,12 @@ impl<A: Address> Layer<A> {
 
     /// All that is in effect.
     pub(super) fn prefixes(&self) -> Vec<(A, u8)> {
-        self.entries.keys().copied().collect()
+        self.entries.keys().collect()
     }
 
     /// All that waits.
     pub(super) fn all_waiting(&self) -> Vec<(A, u8)> {
-        self.waiting.keys().copied().collect()
+        self.waiting.keys().collect()
     }
 
     /// What the RIB wants for prefixes that have changed, each once. Each is judged by what
@@ -192,7 +157,7 @@ impl<A: Address> Layer<A> {
         let (start, len) = prefix;
         let stakes = ground.stakes;
         let own = self.entries.get(&prefix);
-        let parent = self.parent(start, len);
+        let parent = self.parent(prefix);
         let before = own.or(parent);
         let old: &[u32] = before.map_or(&[], |entry| sets.get(entry.set));
         let above: &[u32] = parent.map_or(&[], |entry| sets.get(entry.set));
@@ -312,10 +277,6 @@ impl<A: Address> Layer<A> {
         if let Some(before) = self.entries.insert(prefix, entry) {
             sets.release(before.set);
         }
-        match prefix.1 {
-            128 => self.longest = true,
-            len => self.lengths |= 1 << len,
-        }
     }
 
     /// Begins a wait, lets it go on, or ends it.
@@ -354,10 +315,6 @@ impl<A: Address> Layer<A> {
             self.due.insert((until, prefix.0, prefix.1));
         }
     }
-}
-
-fn masked<A: Address>(address: A, len: u8) -> A {
-    A::narrow(address.wide() & !host_mask::<A>(len))
 }
 
 /// Ranges of the database that touch a prefix, each as far as it is inside, with their

@@ -13,19 +13,10 @@ use crate::asn::range::Address;
 const OLD: u32 = 1 << 31;
 
 /// Routes of one family, by peer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Routes<A> {
     peers: Vec<BTreeMap<Key<A>, u32>>,
     count: usize,
-}
-
-impl<A> Default for Routes<A> {
-    fn default() -> Self {
-        Self {
-            peers: Vec::new(),
-            count: 0,
-        }
-    }
 }
 
 impl<A: Address> Routes<A> {

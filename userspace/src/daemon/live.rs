@@ -11,7 +11,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::updates::database::Database;
 use crate::{
-    asn::fetch::hex,
     compile::{generation::Environment, partition::partition_key},
     policy::{Policy, policy_hash},
 };
@@ -38,7 +37,7 @@ impl Live {
 
     /// As `status` shows it.
     pub(super) fn hash_in_words(&self) -> String {
-        hex(&self.hash)
+        hex::encode(self.hash)
     }
 }
 

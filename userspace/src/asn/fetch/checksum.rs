@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::http::open;
-use super::{FetchError, Fetching, Remote, hex, passing, shown};
+use super::{FetchError, Fetching, Remote, passing, shown};
 
 /// Longest answer to a question for a checksum, bytes.
 const LONGEST: u64 = 1 << 20;
@@ -23,7 +23,7 @@ pub fn sha256(path: &Path) -> io::Result<String> {
     let mut buffer = vec![0; 64 << 10];
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => return Ok(hex(&hash.finalize())),
+            Ok(0) => return Ok(hex::encode(hash.finalize())),
             Ok(count) => hash.update(&buffer[..count]),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),

@@ -11,7 +11,6 @@ use super::{
     enforced::{Cut, Keep, Wanted},
 };
 use crate::{
-    asn::fetch::hex,
     compile::generation::{Environment, PortSpec},
     daemon::{
         by::By,
@@ -136,7 +135,7 @@ impl Core {
         if !self.troubles.has(Cause::Database) {
             current.database = next.database.name();
         }
-        Arc::make_mut(&mut record).hash = hex(&policy_hash(&next.policy));
+        Arc::make_mut(&mut record).hash = hex::encode(policy_hash(&next.policy));
         let mut unsaved = None;
         let files = match self.kept.state.prepare(&current, &record, &overlay) {
             Ok(files) => files,

@@ -4,7 +4,6 @@
 //!
 //! JSON stays JSON (one value in each line), and TOML stays TOML.
 
-use crate::asn::fetch::hex;
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
@@ -17,7 +16,7 @@ enum Form {
 
 impl Form {
     fn line(self, body: &[u8]) -> String {
-        let sum = hex(&Sha256::digest(body));
+        let sum = hex::encode(Sha256::digest(body));
         match self {
             Self::Json => format!("{{\"sha256\":\"{sum}\"}}\n"),
             Self::Toml => format!("# sha256 {sum}\n"),

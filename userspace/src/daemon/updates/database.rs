@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    asn::{AsnDb, Country, Info, fetch::hex},
+    asn::{AsnDb, Country, Info},
     daemon::bgp::{Bgp, Busy},
 };
 
@@ -88,7 +88,7 @@ impl Database {
 
     /// What it is called as it was imported, in hexadecimal; `None`: there is nothing in it.
     pub(crate) fn name(&self) -> Option<String> {
-        (!self.db.sources.is_empty()).then(|| hex(&self.id))
+        (!self.db.sources.is_empty()).then(|| hex::encode(self.id))
     }
 
     /// What is enforced: with live BGP over it.

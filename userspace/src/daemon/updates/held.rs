@@ -21,7 +21,7 @@ use super::{Updates, database::Database};
 use crate::{
     asn::{
         self, AsnDb, Concern,
-        fetch::{Validators, hex, sha256},
+        fetch::{Validators, sha256},
         gate::Kind,
     },
     daemon::{
@@ -129,7 +129,7 @@ impl Held {
 }
 
 fn short(id: &[u8; 32]) -> String {
-    hex(&id[..6])
+    hex::encode(&id[..6])
 }
 
 /// What the last update that was taken warned of, until a good one or until somebody has

@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::{
-    asn::fetch::{Remote, Validators, hex, sha256, shown},
+    asn::fetch::{Remote, Validators, sha256, shown},
     daemon::state::{Prepared, StateError},
     regular,
 };
@@ -43,7 +43,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     pub(crate) fn of(folder: &Path, remote: &Remote) -> Self {
-        let id = hex(&Sha256::digest(remote.url.as_str())[..4]);
+        let id = hex::encode(&Sha256::digest(remote.url.as_str())[..4]);
         let segments = remote.url.path_segments();
         let name = segments.and_then(Iterator::last).unwrap_or_default();
         let name: String = name

@@ -27,7 +27,7 @@ pub use self::{
 use self::reader::Reader;
 use crate::{
     asn,
-    diagnostic::{Diagnostic, Diagnostics, quoted},
+    diagnostic::{Diagnostic, Diagnostics, did_you_mean, quoted},
     policy::text::{Report, Value},
 };
 
@@ -118,12 +118,17 @@ pub fn load(path: &Path) -> (Option<Config>, Diagnostics) {
 }
 
 /// As [`load`], with what can be read in spite of errors; what has one is as if it was not
-/// there. For those who only want to know where a daemon is.
+/// there. For those who only want to know where a daemon is: nothing is returned where that is
+/// not clear, or another daemon could be asked.
 #[must_use]
 pub fn salvage(path: &Path) -> (Option<Config>, Diagnostics) {
     let file = path.display().to_string();
     match crate::regular::read_text(path) {
-        Ok(text) => read(path, &text),
+        Ok(text) => {
+            let (config, found) = read(path, &text);
+            let is_clear = !found.errors.iter().any(|e| is_about_a_place(&text, e));
+            (config.filter(|_| is_clear), found)
+        }
         Err(error) => {
             let help = match error.kind() {
                 std::io::ErrorKind::NotFound => "write one, or name another with `--config`",
@@ -136,6 +141,24 @@ pub fn salvage(path: &Path) -> (Option<Config>, Diagnostics) {
             (None, Diagnostic::of_file(&file, message, help).into())
         }
     }
+}
+
+/// Whether an error may be of what says where a daemon has its things: whether it stands in
+/// `[control]`, or at a key of these, or like these.
+fn is_about_a_place(text: &str, error: &Diagnostic) -> bool {
+    const PLACES: [&str; 4] = ["control", "socket", "bpffs", "state_dir"];
+    let before: Vec<&str> = text.lines().take(error.line).map(str::trim).collect();
+    let section = before.iter().rev().find(|line| line.starts_with('['));
+    [section, before.last()].into_iter().flatten().any(|line| {
+        let ends = |c: char| c.is_whitespace() || "=].".contains(c);
+        let name = line.trim_start_matches(['\u{feff}', '[', ' ']);
+        let name = name
+            .split(ends)
+            .next()
+            .unwrap_or_default()
+            .trim_matches('"');
+        PLACES.contains(&name) || did_you_mean(name, PLACES).is_some()
+    })
 }
 
 /// Parses the text of the file at `path`. A configuration is returned exactly

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::country::Country;
 use super::model::{AsnDb, AsnInfo, CountryRange, OriginRange, OriginsId, Row, Source};
-use super::range::{Address, largest_around, prefix_count, push_cidrs};
+use super::range::{Address, largest_around, merged, prefix_count, push_cidrs};
 
 /// What is known of one address. Serialises to the fields of `kordon lookup --json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -140,11 +140,10 @@ impl AsnDb {
     pub fn prefixes_of(&self, asn: u32) -> Vec<IpNet> {
         let has: Vec<bool> = self.origins.iter().map(|set| set.contains(&asn)).collect();
         let wanted = |id: OriginsId| has.get(id as usize).copied().unwrap_or(false);
-        let mut out = Vec::new();
         let v4 = self.v4.iter().filter(|range| wanted(range.origins));
-        joined(v4.map(|range| (range.start, range.end)), &mut out);
         let v6 = self.v6.iter().filter(|range| wanted(range.origins));
-        joined(v6.map(|range| (range.start, range.end)), &mut out);
+        let mut out = joined(v4.map(|range| (range.start, range.end)));
+        out.extend(joined(v6.map(|range| (range.start, range.end))));
         out
     }
 
@@ -194,17 +193,10 @@ impl AsnDb {
     /// What is delegated to a country, as the fewest prefixes; IPv4 first.
     #[must_use]
     pub fn prefixes_in(&self, country: Country) -> Vec<IpNet> {
-        let mut out = Vec::new();
-        let v4 = self
-            .countries_v4
-            .iter()
-            .filter(|range| range.country == country);
-        joined(v4.map(|range| (range.start, range.end)), &mut out);
-        let v6 = self
-            .countries_v6
-            .iter()
-            .filter(|range| range.country == country);
-        joined(v6.map(|range| (range.start, range.end)), &mut out);
+        let v4 = self.countries_v4.iter().filter(|r| r.country == country);
+        let v6 = self.countries_v6.iter().filter(|r| r.country == country);
+        let mut out = joined(v4.map(|range| (range.start, range.end)));
+        out.extend(joined(v6.map(|range| (range.start, range.end))));
         out
     }
 
@@ -299,19 +291,10 @@ fn family<A: Address>(ranges: &[OriginRange<A>], rows: usize, country_blocks: us
 }
 
 /// Joins neighbours, then splits into prefixes.
-fn joined<A: Address>(ranges: impl Iterator<Item = (A, A)>, out: &mut Vec<IpNet>) {
-    let mut open: Option<(A, A)> = None;
-    for (start, end) in ranges {
-        match &mut open {
-            Some(last) if last.1.next() == Some(start) => last.1 = end,
-            _ => {
-                if let Some((start, end)) = open.replace((start, end)) {
-                    push_cidrs(start, end, out);
-                }
-            }
-        }
+fn joined<A: Address>(ranges: impl Iterator<Item = (A, A)>) -> Vec<IpNet> {
+    let mut out = Vec::new();
+    for (start, end) in merged(ranges.collect()) {
+        push_cidrs(start, end, &mut out);
     }
-    if let Some((start, end)) = open {
-        push_cidrs(start, end, out);
-    }
+    out
 }

@@ -4,12 +4,13 @@
 use std::{net::IpAddr, sync::Arc};
 
 pub use super::combine::InEffect;
+pub use super::rib::Settings;
 use super::{
     combine::{self, Meaning},
     layers::{Dirty, Layers, changed_meaning, decide},
     message::{Malformed, Message},
     overlay::{Change, Ground, Layer, Stakes},
-    rib::{MAX_PEERS, Memory, Moment, PeerTable, Rib, Touched},
+    rib::{MAX_PEERS, Moment, PeerTable, Rib, Touched},
     sets::Sets,
     update::Update,
 };
@@ -22,17 +23,6 @@ pub const MAX_ROUTES: usize = 8_000_000;
 const QUIET: u32 = 2;
 /// How long it may take at most until its first routes take effect, in seconds.
 const FIRST: u32 = 60;
-
-/// How to treat what comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// How long what loosens waits, in seconds.
-    pub hold: u32,
-    /// Peers that were silent for so long are stale, in seconds.
-    pub stale_after: u32,
-    /// Peers that their router has not had for so long are forgotten, in seconds.
-    pub forget_after: u32,
-}
 
 /// What has come, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -294,7 +284,7 @@ impl Feed {
         self.begun = false;
         let mut beginning = false;
         for table in self.rib.tables.iter_mut().filter(|table| table.first) {
-            let waited = |from: Moment, long| now.steady.saturating_sub(from.steady) >= long;
+            let waited = |from: Moment, long| now.since(from) >= long;
             let ended =
                 !table.is_syncing() || waited(table.heard, QUIET) || waited(table.since, FIRST);
             table.first = !ended;
@@ -322,10 +312,6 @@ impl Feed {
     /// effect from now on.
     pub fn decide(&mut self, now: Moment) -> Vec<Change> {
         self.end_beginnings(now);
-        let memory = Memory {
-            stale_after: self.settings.stale_after,
-            forget_after: self.settings.forget_after,
-        };
         let sessions = &self.sessions;
         let there = |router| {
             let of_it = sessions.iter().filter(|session| session.router == router);
@@ -333,42 +319,32 @@ impl Feed {
                 .map(|session| session.since)
                 .min_by_key(|since| since.steady)
         };
-        self.rib
-            .tick(now, memory, there, &mut self.sets, &mut self.touched);
+        self.rib.tick(
+            now,
+            &self.settings,
+            there,
+            &mut self.sets,
+            &mut self.touched,
+        );
         self.dirty.add(&mut self.touched);
         self.dirty.v4.add_of(&self.v4, |layer| layer.due(now));
         self.dirty.v6.add_of(&self.v6, |layer| layer.due(now));
+        let tables = &self.rib.tables;
+        let accepted: Vec<bool> = tables.iter().map(PeerTable::is_accepted).collect();
         let ground = Ground {
             stakes: &self.stakes,
             imported: &self.imported,
+            accepted: &accepted,
             hold: self.settings.hold,
             now,
         };
         let waiting = self.waiting();
-        let tables = &self.rib.tables;
-        let accepted: Vec<bool> = tables.iter().map(PeerTable::is_accepted).collect();
         let mut changes = std::mem::take(&mut self.anew);
         let dirty = std::mem::take(&mut self.dirty);
         let sets = &mut self.sets;
         let (v4, v6) = (&mut self.v4, &mut self.v6);
-        decide(
-            v4,
-            &self.rib.v4,
-            &accepted,
-            &dirty.v4,
-            &ground,
-            sets,
-            &mut changes,
-        );
-        decide(
-            v6,
-            &self.rib.v6,
-            &accepted,
-            &dirty.v6,
-            &ground,
-            sets,
-            &mut changes,
-        );
+        decide(v4, &self.rib.v4, &dirty.v4, &ground, sets, &mut changes);
+        decide(v6, &self.rib.v6, &dirty.v6, &ground, sets, &mut changes);
         self.counts.held += self.waiting().saturating_sub(waiting) as u64;
         self.counts.changes += changes.len() as u64;
         self.revision += u64::from(!changes.is_empty());
@@ -379,12 +355,11 @@ impl Feed {
     /// for as long as makes those stale that are gone.
     #[must_use]
     pub fn is_complete(&self, now: Moment) -> bool {
-        let settled =
-            |since: Moment| now.steady.saturating_sub(since.steady) >= self.settings.stale_after;
+        let is_long = |since: Moment| now.since(since) >= self.settings.stale_after;
         let mut up = self.rib.tables.iter().filter(|table| table.up).peekable();
         up.peek().is_some()
-            && up.all(|table| !table.is_syncing() && !table.first && settled(table.since))
-            && self.sessions.iter().all(|session| settled(session.since))
+            && up.all(|table| !table.is_syncing() && !table.first && is_long(table.since))
+            && self.sessions.iter().all(|session| is_long(session.since))
     }
 
     /// Raised with every change that takes effect.

@@ -74,7 +74,6 @@ impl<A: Address> Dirty<A> {
 pub(super) fn decide<A: Address>(
     layers: &mut Layers<A>,
     routes: &Routes<A>,
-    accepted: &[bool],
     dirty: &Dirty<A>,
     ground: &Ground<'_>,
     sets: &mut Sets,
@@ -83,7 +82,7 @@ pub(super) fn decide<A: Address>(
     let mut found = Vec::new();
     let mut wanted = |dirty: &HashSet<(A, u8)>, counts: bool, sets: &Sets| -> Vec<_> {
         let one = |&prefix: &(A, u8)| {
-            let of = |peer: usize| accepted.get(peer) == Some(&counts);
+            let of = |peer: usize| ground.accepted.get(peer) == Some(&counts);
             let any = routes.wanted(prefix, of, sets, &mut found);
             (prefix, any.then(|| found.clone()))
         };

@@ -22,6 +22,8 @@ use crate::asn::{AsnDb, Rpki, model::Combine};
 pub(super) struct Ground<'a> {
     pub(super) stakes: &'a Stakes,
     pub(super) imported: &'a AsnDb,
+    /// By table: whether the router accepted what is in it.
+    pub(super) accepted: &'a [bool],
     /// Seconds.
     pub(super) hold: u32,
     pub(super) now: Moment,

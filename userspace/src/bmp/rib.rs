@@ -20,6 +20,24 @@ pub struct Moment {
     pub steady: u32,
 }
 
+impl Moment {
+    /// Seconds that have passed since one before.
+    pub(super) fn since(self, before: Self) -> u32 {
+        self.steady.saturating_sub(before.steady)
+    }
+}
+
+/// How to treat what comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How long what loosens waits, in seconds.
+    pub hold: u32,
+    /// Peers that were silent for so long are stale, in seconds.
+    pub stale_after: u32,
+    /// Peers that their router has not had for so long are forgotten, in seconds.
+    pub forget_after: u32,
+}
+
 /// One table of one peer of one router.
 #[derive(Clone, Debug)]
 pub struct PeerTable {
@@ -75,13 +93,6 @@ impl PeerTable {
     pub fn is_accepted(&self) -> bool {
         self.peer.kind == LOC_RIB || self.peer.kind < LOC_RIB && self.post_policy
     }
-}
-
-/// How long peers are remembered that are gone, in seconds.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Memory {
-    pub(super) stale_after: u32,
-    pub(super) forget_after: u32,
 }
 
 /// A prefix that has changed in a table.
@@ -301,16 +312,16 @@ impl Rib {
     pub(super) fn tick(
         &mut self,
         now: Moment,
-        memory: Memory,
+        settings: &Settings,
         there: impl Fn(IpAddr) -> Option<Moment>,
         sets: &mut Sets,
         touched: &mut Touched,
     ) {
-        let is_long = |since: Moment, long| now.steady.saturating_sub(since.steady) >= long;
+        let is_long = |since: Moment, long| now.since(since) >= long;
         // Downwards: whoever takes a forgotten one's number was looked at.
         for number in (0..self.tables.len()).rev() {
             let table = &mut self.tables[number];
-            if !is_long(table.since, memory.stale_after) {
+            if !is_long(table.since, settings.stale_after) {
                 continue;
             }
             if table.up {
@@ -323,8 +334,8 @@ impl Rib {
             }
             table.stale = true;
             let (since, router) = (table.since, table.router);
-            let is_missing = is_long(since, memory.forget_after)
-                && there(router).is_some_and(|there| is_long(there, memory.forget_after));
+            let is_missing = is_long(since, settings.forget_after)
+                && there(router).is_some_and(|there| is_long(there, settings.forget_after));
             if is_missing || self.v4.of(number) + self.v6.of(number) == 0 {
                 self.forget(number, sets, touched);
             }

@@ -8,10 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::failure::{Failure, warn};
-use crate::{
-    asn, config,
-    diagnostic::{Diagnostic, Diagnostics},
-};
+use crate::{asn, config, diagnostic::Diagnostics};
 
 /// Where `kordon.toml` is unless the command line says otherwise.
 pub(super) const CONFIG: &str = "/etc/kordon/kordon.toml";
@@ -44,8 +41,6 @@ impl Instance {
     /// may use the socket may not be able to read it.
     pub(super) fn resolve(&self) -> Result<Resolved, Failure> {
         let (config, found) = config::salvage(&self.config_path());
-        // Else another daemon could be asked.
-        let config = config.filter(|_| !found.errors.iter().any(is_about_a_place));
         let is_unread = found.errors.iter().all(|error| error.line == 0);
         let is_broken = !found.ok() && (self.config.is_some() || !is_unread);
         if is_broken {
@@ -85,20 +80,6 @@ impl Instance {
             broken: is_broken.then_some(found),
         })
     }
-}
-
-/// Whether an error may be of what says where a daemon has its things.
-fn is_about_a_place(error: &Diagnostic) -> bool {
-    // The list of all keys is of none of them.
-    let help = error
-        .help
-        .as_ref()
-        .filter(|help| !help.starts_with("known here"));
-    let mut words = std::iter::once(&error.message).chain(help);
-    words.any(|words| {
-        let places = ["control", "socket", "bpffs", "state_dir"];
-        places.iter().any(|place| words.contains(place))
-    })
 }
 
 /// Where things are.

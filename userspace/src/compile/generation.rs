@@ -314,16 +314,9 @@ fn settings(zone: &model::Zone) -> u32 {
         Tunnels::Action(action) => action as u32,
         Tunnels::Inspect => TUNNEL_INSPECT,
     };
-    bits(Reason::VlanDepth, Action::Drop)
-        | bits(Reason::Ethertype, given.ethertype)
-        | bits(Reason::Truncated, given.truncated)
-        | bits(Reason::BadHeader, given.bad_header)
-        | bits(Reason::Martian, given.martian)
-        | bits(Reason::HeaderChain, given.header_chain)
-        | bits(Reason::SourceRoute, given.source_route)
-        | bits(Reason::RoutingHeader, given.routing_header)
-        | tunnels << setting_shift(Reason::Tunnel)
-        | bits(Reason::SpoofedSource, given.spoofed_source)
+    let depth = bits(Reason::VlanDepth, Action::Drop) | tunnels << setting_shift(Reason::Tunnel);
+    let all = given.actions().map(|(reason, action)| bits(reason, action));
+    all.fold(depth, |all, one| all | one)
 }
 
 pub(super) fn prefix_of(net: IpNet) -> Prefix {

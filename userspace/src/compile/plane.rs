@@ -22,7 +22,6 @@ use kordon_ebpf::{
         MAX_PORTS, MAX_ZONES, NO_CLASS, Nat64, Node, ORIGIN_ASK, PLANE_LEAF, PLANE_ORDINAL_ASK,
         PLANE_ORDINAL_SHIFT, PLANE_TREES, PlaneLine, Planes, VALUE_ASK, VERDICT_STEPS, tier,
     },
-    plane::ReadPlanes,
     table::ReadTable,
 };
 
@@ -372,39 +371,5 @@ impl Answer {
             ..self
         };
         self.leaf().or_else(|| ask.leaf()).unwrap_or(ASKS)
-    }
-}
-
-impl ReadPlanes for FlatPlanes {
-    fn top_v4(&self, plane: u32, index: u16) -> Option<u16> {
-        let index = plane as usize * 65536 + usize::from(index);
-        self.v4.get(index).copied()
-    }
-    fn leaves_v4(&self, block: u16, index: u8) -> Option<u8> {
-        let block = self.blocks_v4.get(usize::from(block))?;
-        block.get(usize::from(index)).copied()
-    }
-    fn top_v6(&self, plane: u32, index: u16) -> Option<u16> {
-        let index = plane as usize * 8192 + usize::from(index);
-        self.v6.get(index).copied()
-    }
-    fn block_v6(&self, block: u16, index: u16) -> Option<u16> {
-        let block = self.blocks_v6.get(usize::from(block))?;
-        block.get(usize::from(index)).copied()
-    }
-    fn plane_line(&self, index: u16) -> Option<&PlaneLine> {
-        self.lines.get(usize::from(index))
-    }
-    fn line_origin(&self, index: u16) -> Option<u32> {
-        self.line_origins.get(usize::from(index)).copied()
-    }
-    fn origin_v4(&self, index: u16) -> u16 {
-        self.origins_v4[usize::from(index)]
-    }
-    fn origin_node(&self, index: u16) -> Option<&Node> {
-        self.nodes.get(usize::from(index))
-    }
-    fn origin(&self, index: u32) -> Option<u16> {
-        self.origins.get(index as usize).copied()
     }
 }

@@ -211,3 +211,27 @@ fn a_file_that_is_not_there_is_named() {
     assert!(config.is_none());
     assert!(found.errors[0].message.contains("/nowhere/kordon.toml"));
 }
+
+/// Else another daemon could be asked, or its state be looked at.
+#[test]
+fn where_a_daemon_is_must_be_clear() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kordon.toml");
+    for (text, is_clear) in [
+        ("[metrics]\nlisten = 5", true),
+        ("[asndb]\nsources = 1\n[control]\nsocket = \"/s\"", true),
+        ("polcy = \"p.toml\"", true),
+        // Whatever the words of the error are.
+        ("[control]\nsocket = /run/other", false),
+        ("[control]\n\nsokcet = \"/s\"", false),
+        ("[contrl]\nsocket = \"/s\"", false),
+        ("control.group = 5", false),
+        ("state_dir = 5", false),
+        ("\u{feff}bpfs = \"/b\"", false),
+    ] {
+        std::fs::write(&path, format!("{text}\n")).unwrap();
+        let (config, found) = salvage(&path);
+        assert!(!found.ok(), "{text}");
+        assert_eq!(config.is_some(), is_clear, "{text}: {found:?}");
+    }
+}

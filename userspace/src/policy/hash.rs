@@ -109,22 +109,12 @@ fn zone_line(zone: &Zone) -> String {
         Record::Summary => "summary",
         Record::All => "all",
     };
-    let u = &zone.unparsable;
     let mut unparsable = String::new();
-    for action in [
-        u.ethertype,
-        u.truncated,
-        u.bad_header,
-        u.martian,
-        u.header_chain,
-        u.source_route,
-        u.routing_header,
-        u.spoofed_source,
-    ] {
+    for (_, action) in zone.unparsable.actions() {
         unparsable.push_str(action.as_str());
         unparsable.push(' ');
     }
-    unparsable.push_str(match u.tunnels {
+    unparsable.push_str(match zone.unparsable.tunnels {
         Tunnels::Action(action) => action.as_str(),
         Tunnels::Inspect => "inspect",
     });

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
-use kordon_ebpf::layout::Action;
+use kordon_ebpf::layout::{Action, Reason};
 
 use crate::asn::range::merged;
 use crate::asn::{AsnDb, Country};
@@ -133,6 +133,41 @@ impl Default for Unparsable {
             tunnels: Tunnels::Action(Action::Drop),
             spoofed_source: Action::Drop,
         }
+    }
+}
+
+impl Unparsable {
+    /// Reasons that have an action each, in the order of the canonical text. Tunnels are apart.
+    pub const REASONS: [Reason; 8] = [
+        Reason::Ethertype,
+        Reason::Truncated,
+        Reason::BadHeader,
+        Reason::Martian,
+        Reason::HeaderChain,
+        Reason::SourceRoute,
+        Reason::RoutingHeader,
+        Reason::SpoofedSource,
+    ];
+
+    /// The action for one of [`Self::REASONS`].
+    pub fn of(&mut self, reason: Reason) -> Option<&mut Action> {
+        Some(match reason {
+            Reason::Ethertype => &mut self.ethertype,
+            Reason::Truncated => &mut self.truncated,
+            Reason::BadHeader => &mut self.bad_header,
+            Reason::Martian => &mut self.martian,
+            Reason::HeaderChain => &mut self.header_chain,
+            Reason::SourceRoute => &mut self.source_route,
+            Reason::RoutingHeader => &mut self.routing_header,
+            Reason::SpoofedSource => &mut self.spoofed_source,
+            _ => return None,
+        })
+    }
+
+    /// All of [`Self::REASONS`], and what becomes of packets that have one.
+    pub fn actions(mut self) -> impl Iterator<Item = (Reason, Action)> {
+        let actions = Self::REASONS.into_iter();
+        actions.filter_map(move |reason| Some((reason, *self.of(reason)?)))
     }
 }
 

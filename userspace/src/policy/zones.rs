@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ipnet::IpNet;
-use kordon_ebpf::layout::{Action, MAX_VID_TABLES, MAX_ZONE_SOURCES, MAX_ZONES};
+use kordon_ebpf::layout::{Action, MAX_VID_TABLES, MAX_ZONE_SOURCES, MAX_ZONES, Reason};
 use toml::de::DeTable;
 
 use super::model::{Record, Sources, Tunnels, Unparsable, VlanMatch, Zone};
@@ -255,17 +255,6 @@ fn read_sources(report: &mut Report<'_>, value: &Value<'_>, what: &str) -> Sourc
 }
 
 fn read_unparsable(report: &mut Report<'_>, table: &DeTable<'_>, owner: &str) -> Unparsable {
-    const REASONS: [&str; 9] = [
-        "ethertype",
-        "truncated",
-        "bad-header",
-        "martian",
-        "header-chain",
-        "source-route",
-        "routing-header",
-        "tunnels",
-        "spoofed-source",
-    ];
     const ACTIONS: [(&str, Action); 3] = [
         ("drop", Action::Drop),
         ("audit", Action::Audit),
@@ -275,15 +264,14 @@ fn read_unparsable(report: &mut Report<'_>, table: &DeTable<'_>, owner: &str) ->
     for (key, value) in table {
         let name: &str = key.get_ref();
         let what = format!("`{name}` of zone {owner}");
-        let field = match name {
-            "ethertype" => &mut unparsable.ethertype,
-            "truncated" => &mut unparsable.truncated,
-            "bad-header" => &mut unparsable.bad_header,
-            "martian" => &mut unparsable.martian,
-            "header-chain" => &mut unparsable.header_chain,
-            "source-route" => &mut unparsable.source_route,
-            "routing-header" => &mut unparsable.routing_header,
-            "spoofed-source" => &mut unparsable.spoofed_source,
+        let reason = Unparsable::REASONS.into_iter().find(|r| r.as_str() == name);
+        if let Some(field) = reason.and_then(|reason| unparsable.of(reason)) {
+            if let Some(action) = report.word(value, &what, &ACTIONS, &ACTION_SYNONYMS) {
+                *field = action;
+            }
+            continue;
+        }
+        match name {
             // `tunnel` is the reason's name in metrics.
             "tunnels" | "tunnel" => {
                 let words: Vec<_> = ACTIONS
@@ -301,7 +289,6 @@ fn read_unparsable(report: &mut Report<'_>, table: &DeTable<'_>, owner: &str) ->
                 if let Some(tunnels) = report.word(value, &what, &words, &ACTION_SYNONYMS) {
                     unparsable.tunnels = tunnels;
                 }
-                continue;
             }
             "vlan-depth" => {
                 report.error(
@@ -309,18 +296,12 @@ fn read_unparsable(report: &mut Report<'_>, table: &DeTable<'_>, owner: &str) ->
                     format!("`vlan-depth` of zone {owner} cannot be set"),
                     "frames with too many tags are always dropped; remove the line",
                 );
-                continue;
             }
-            _ => continue,
-        };
-        if let Some(action) = report.word(value, &what, &ACTIONS, &ACTION_SYNONYMS) {
-            *field = action;
+            _ => {}
         }
     }
-    let known: Vec<_> = REASONS
-        .into_iter()
-        .chain(["tunnel", "vlan-depth"])
-        .collect();
+    let known = Unparsable::REASONS.map(Reason::as_str).into_iter();
+    let known: Vec<_> = known.chain(["tunnels", "tunnel", "vlan-depth"]).collect();
     let owner = format!(" in `unparsable` of zone {owner}");
     report.known_keys(table, &known, &owner);
     unparsable

@@ -379,22 +379,11 @@ impl<'a> Reference<'a> {
     }
 
     fn setting(&self, zone: usize, reason: Reason) -> Action {
-        let settings = &self.claim.policy.zones[zone].unparsable;
-        match reason {
-            Reason::Ethertype => settings.ethertype,
-            Reason::Truncated => settings.truncated,
-            Reason::BadHeader => settings.bad_header,
-            Reason::Martian => settings.martian,
-            Reason::HeaderChain => settings.header_chain,
-            Reason::SourceRoute => settings.source_route,
-            Reason::RoutingHeader => settings.routing_header,
-            Reason::SpoofedSource => settings.spoofed_source,
-            Reason::Tunnel => match settings.tunnels {
-                Tunnels::Action(action) => action,
-                // Of what cannot be inspected.
-                Tunnels::Inspect => Action::Drop,
-            },
-            _ => Action::Drop,
+        let mut settings = self.claim.policy.zones[zone].unparsable;
+        match (reason, settings.tunnels) {
+            (Reason::Tunnel, Tunnels::Action(action)) => action,
+            // A tunnel that cannot be inspected, or what no zone can set.
+            _ => settings.of(reason).map_or(Action::Drop, |action| *action),
         }
     }
 

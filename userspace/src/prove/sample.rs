@@ -256,11 +256,7 @@ pub(super) fn of_database(claim: &Claim<'_>, budget: Budget) -> Both {
     let mut both = Both::default();
     let db = claim.db;
     for net in claim.changed {
-        let ends = [net.network(), net.broadcast()];
-        let beside = [before(ends[0]), after(ends[1])];
-        ends.into_iter()
-            .chain(beside.into_iter().flatten())
-            .for_each(|address| both.add(address));
+        both.add_with_neighbours(*net);
     }
     if budget == Budget::Rules {
         for range in every(&db.v4, budget.ranges()) {

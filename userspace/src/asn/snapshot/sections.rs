@@ -51,6 +51,43 @@ impl Field for Country {
     }
 }
 
+/// What a list has one after the other, each as long as the others.
+trait Record: Sized {
+    const SIZE: usize;
+    fn put(&self, out: &mut Vec<u8>);
+    /// `bytes` has [`Self::SIZE`] bytes.
+    fn of(bytes: &[u8]) -> Option<Self>;
+}
+
+macro_rules! records {
+    ($($record:ident { $($field:ident: $kind:ty),* })*) => {$(
+        impl<A: Field> Record for $record<A> {
+            const SIZE: usize = 0 $(+ <$kind>::SIZE)*;
+
+            fn put(&self, out: &mut Vec<u8>) {
+                $(self.$field.put(out);)*
+            }
+
+            fn of(bytes: &[u8]) -> Option<Self> {
+                let mut left = bytes;
+                Some(Self { $($field: first(&mut left)?),* })
+            }
+        }
+    )*};
+}
+
+records! {
+    OriginRange { start: A, end: A, origins: u32 }
+    CountryRange { start: A, end: A, country: Country }
+    Row { start: A, end: A, asn: u32, source: u16, line: u32 }
+    Vrp { start: A, len: u8, max: u8, asn: u32, source: u16, line: u32 }
+}
+
+/// The first field of what is left of a record.
+fn first<T: Field>(left: &mut &[u8]) -> Option<T> {
+    T::of(left.split_off(..T::SIZE)?)
+}
+
 fn put_list<T>(items: &[T], out: &mut Vec<u8>, mut each: impl FnMut(&T, &mut Vec<u8>)) {
     (items.len() as u64).put(out);
     for item in items {
@@ -63,60 +100,28 @@ fn put_text(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn put_ranges<A: Field>(ranges: &[OriginRange<A>], out: &mut Vec<u8>) {
-    put_list(ranges, out, |range, out| {
-        range.start.put(out);
-        range.end.put(out);
-        range.origins.put(out);
-    });
-}
-
-fn put_countries<A: Field>(ranges: &[CountryRange<A>], out: &mut Vec<u8>) {
-    put_list(ranges, out, |range, out| {
-        range.start.put(out);
-        range.end.put(out);
-        range.country.put(out);
-    });
-}
-
-fn put_rows<A: Field>(rows: &[Row<A>], out: &mut Vec<u8>) {
-    put_list(rows, out, |row, out| {
-        row.start.put(out);
-        row.end.put(out);
-        row.asn.put(out);
-        row.source.put(out);
-        row.line.put(out);
-    });
-}
-
 fn put_country(country: Option<Country>, out: &mut Vec<u8>) {
     out.extend_from_slice(&country.map_or([0, 0], |country| country.0));
 }
 
-fn put_vrps<A: Field>(vrps: &[Vrp<A>], out: &mut Vec<u8>) {
-    put_list(vrps, out, |vrp, out| {
-        vrp.start.put(out);
-        out.extend_from_slice(&[vrp.len, vrp.max]);
-        vrp.asn.put(out);
-        vrp.source.put(out);
-        vrp.line.put(out);
-    });
+fn put_records<T: Record>(records: &[T], out: &mut Vec<u8>) {
+    put_list(records, out, T::put);
 }
 
 /// Appends all sections.
 pub(super) fn write(db: &AsnDb, out: &mut Vec<u8>) {
-    put_ranges(&db.v4, out);
-    put_ranges(&db.v6, out);
+    put_records(&db.v4, out);
+    put_records(&db.v6, out);
     put_list(&db.origins, out, |set, out| {
         (set.len() as u32).put(out);
         for asn in set {
             asn.put(out);
         }
     });
-    put_countries(&db.countries_v4, out);
-    put_countries(&db.countries_v6, out);
-    put_rows(&db.rows_v4, out);
-    put_rows(&db.rows_v6, out);
+    put_records(&db.countries_v4, out);
+    put_records(&db.countries_v6, out);
+    put_records(&db.rows_v4, out);
+    put_records(&db.rows_v6, out);
     put_list(&db.asns, out, |(asn, info), out| {
         asn.put(out);
         put_country(info.country, out);
@@ -128,8 +133,8 @@ pub(super) fn write(db: &AsnDb, out: &mut Vec<u8>) {
         put_country(org.country, out);
         put_list(&org.asns, out, |asn, out| asn.put(out));
     });
-    put_vrps(&db.vrps_v4, out);
-    put_vrps(&db.vrps_v6, out);
+    put_records(&db.vrps_v4, out);
+    put_records(&db.vrps_v6, out);
     out.push(match db.combine {
         Combine::Union => 0,
         Combine::Priority => 1,
@@ -199,72 +204,20 @@ impl<'a> Reader<'a> {
         Ok(self.take(bytes)?.chunks_exact(size))
     }
 
-    fn records<T>(&mut self, size: usize, each: impl Fn(&[u8]) -> Option<T>) -> Read1<Vec<T>> {
-        let records = self.raw(size)?;
+    fn records<T: Record>(&mut self) -> Read1<Vec<T>> {
+        let records = self.raw(T::SIZE)?;
         let mut out = Vec::with_capacity(records.len());
         for record in records {
-            out.push(each(record).ok_or(NO_COUNTRY)?);
+            out.push(T::of(record).ok_or(NO_COUNTRY)?);
         }
         Ok(out)
     }
-
-    fn ranges<A: Field>(&mut self) -> Read1<Vec<OriginRange<A>>> {
-        self.records(2 * A::SIZE + 4, |from| {
-            Some(OriginRange {
-                start: at(from, 0)?,
-                end: at(from, A::SIZE)?,
-                origins: at(from, 2 * A::SIZE)?,
-            })
-        })
-    }
-
-    fn countries<A: Field>(&mut self) -> Read1<Vec<CountryRange<A>>> {
-        self.records(2 * A::SIZE + 2, |from| {
-            Some(CountryRange {
-                start: at(from, 0)?,
-                end: at(from, A::SIZE)?,
-                country: at(from, 2 * A::SIZE)?,
-            })
-        })
-    }
-
-    fn vrps<A: Field>(&mut self) -> Read1<Vec<Vrp<A>>> {
-        self.records(A::SIZE + 12, |from| {
-            Some(Vrp {
-                start: at(from, 0)?,
-                len: at(from, A::SIZE)?,
-                max: at(from, A::SIZE + 1)?,
-                asn: at(from, A::SIZE + 2)?,
-                source: at(from, A::SIZE + 6)?,
-                line: at(from, A::SIZE + 8)?,
-            })
-        })
-    }
-}
-
-/// The field at a place of a record.
-fn at<T: Field>(record: &[u8], offset: usize) -> Option<T> {
-    T::of(record.get(offset..offset + T::SIZE)?)
-}
-
-/// Bytes of a row.
-const fn row_size<A: Field>() -> usize {
-    2 * A::SIZE + 10
 }
 
 fn rows<A: Field>(records: ChunksExact<'_, u8>) -> Vec<Row<A>> {
-    let row = |from: &[u8]| {
-        Some(Row {
-            start: at(from, 0)?,
-            end: at(from, A::SIZE)?,
-            asn: at(from, 2 * A::SIZE)?,
-            source: at(from, 2 * A::SIZE + 4)?,
-            line: at(from, 2 * A::SIZE + 6)?,
-        })
-    };
     let mut rows = Vec::with_capacity(records.len());
     // Each record is as long as a row, and integers are what they are.
-    rows.extend(records.filter_map(row));
+    rows.extend(records.filter_map(Row::of));
     rows
 }
 
@@ -283,19 +236,19 @@ fn country(from: &mut Reader<'_>) -> Read1<Option<Country>> {
 pub(super) fn read(body: &[u8]) -> Read1<AsnDb> {
     let from = &mut Reader { left: body };
     let mut db = AsnDb {
-        v4: from.ranges()?,
-        v6: from.ranges()?,
+        v4: from.records()?,
+        v6: from.records()?,
         origins: from.list(4, |from| {
             let size = from.get::<u32>()?;
             let bytes = from.take(size as usize * 4)?;
             Ok(bytes.chunks_exact(4).filter_map(u32::of).collect())
         })?,
-        countries_v4: from.countries()?,
-        countries_v6: from.countries()?,
+        countries_v4: from.records()?,
+        countries_v6: from.records()?,
         ..AsnDb::default()
     };
-    let v4 = from.raw(row_size::<u32>())?;
-    let v6 = from.raw(row_size::<u128>())?;
+    let v4 = from.raw(Row::<u32>::SIZE)?;
+    let v6 = from.raw(Row::<u128>::SIZE)?;
     // Half of the file, beside the other half, which is many small texts.
     thread::scope(|scope| {
         let rows = scope.spawn(|| (rows(v4), rows(v6)));
@@ -327,8 +280,8 @@ fn described(from: &mut Reader<'_>, db: &mut AsnDb) -> Read1<()> {
                 asns: from.list(4, Reader::get)?,
             })
         })?,
-        vrps_v4: from.vrps()?,
-        vrps_v6: from.vrps()?,
+        vrps_v4: from.records()?,
+        vrps_v6: from.records()?,
         combine: match from.take(1)? {
             [0] => Combine::Union,
             [1] => Combine::Priority,

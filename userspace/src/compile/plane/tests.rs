@@ -3,7 +3,7 @@
 
 use kordon_ebpf::{
     layout::VERDICT_ACTION_SHIFT,
-    plane::{leaf_v4, leaf_v6, ordinal_v4, ordinal_v6},
+    plane::{ReadPlanes, leaf_v4, leaf_v6, ordinal_v4, ordinal_v6},
     table::{class_v4, class_v6},
 };
 use proptest::{collection::vec, prelude::*};
@@ -228,5 +228,40 @@ fn what_does_not_fit_asks() {
         let class = class_v6(&made.table, high, address as u64);
         let (code, place) = leaf_v6(&made.planes, 0, high);
         made.check(code, ordinal_v6(&made.planes, place), class, false);
+    }
+}
+
+/// As the kernel reads them.
+impl ReadPlanes for FlatPlanes {
+    fn top_v4(&self, plane: u32, index: u16) -> Option<u16> {
+        let index = plane as usize * 65536 + usize::from(index);
+        self.v4.get(index).copied()
+    }
+    fn leaves_v4(&self, block: u16, index: u8) -> Option<u8> {
+        let block = self.blocks_v4.get(usize::from(block))?;
+        block.get(usize::from(index)).copied()
+    }
+    fn top_v6(&self, plane: u32, index: u16) -> Option<u16> {
+        let index = plane as usize * 8192 + usize::from(index);
+        self.v6.get(index).copied()
+    }
+    fn block_v6(&self, block: u16, index: u16) -> Option<u16> {
+        let block = self.blocks_v6.get(usize::from(block))?;
+        block.get(usize::from(index)).copied()
+    }
+    fn plane_line(&self, index: u16) -> Option<&PlaneLine> {
+        self.lines.get(usize::from(index))
+    }
+    fn line_origin(&self, index: u16) -> Option<u32> {
+        self.line_origins.get(usize::from(index)).copied()
+    }
+    fn origin_v4(&self, index: u16) -> u16 {
+        self.origins_v4[usize::from(index)]
+    }
+    fn origin_node(&self, index: u16) -> Option<&Node> {
+        self.nodes.get(usize::from(index))
+    }
+    fn origin(&self, index: u32) -> Option<u16> {
+        self.origins.get(index as usize).copied()
     }
 }

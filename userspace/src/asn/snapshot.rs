@@ -161,13 +161,12 @@ fn keep_previous(path: &Path, link: &Path) -> Result<(), Problem> {
         Ok(_) => {}
     }
     // Some file systems have no hard links.
-    fs::hard_link(path, link)
+    let kept = fs::hard_link(path, link)
         .or_else(|_| fs::copy(path, link).map(|_| ()))
-        .and_then(|()| fs::rename(link, &previous))
-        .map_err(|error| {
-            let _ = fs::remove_file(link);
-            io_error("keep", &previous)(error)
-        })
+        .and_then(|()| fs::rename(link, &previous));
+    // Where it failed; and where both are one file already, renaming does nothing.
+    let _ = fs::remove_file(link);
+    kept.map_err(io_error("keep", &previous))
 }
 
 /// A snapshot whose bytes have not been looked at.

@@ -161,6 +161,19 @@ pub(super) struct Unblock {
     pub(super) instance: Instance,
 }
 
+impl From<Unblock> for Change {
+    fn from(unblock: Unblock) -> Self {
+        Self {
+            target: unblock.target,
+            zone: unblock.zone,
+            duration: None,
+            note: None,
+            yes: unblock.yes,
+            instance: unblock.instance,
+        }
+    }
+}
+
 /// Who decides.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum EngineName {

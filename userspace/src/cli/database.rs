@@ -11,9 +11,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::{
-    Output,
     arguments::{Asndb, AsndbImport, AsndbInfo, AsndbUpdate, Databases, Instance, Resolved},
     failure::{Failure, warn},
+    output::Output,
     view,
 };
 use crate::{
@@ -33,29 +33,19 @@ use crate::{
 
 pub(super) fn asndb(command: Asndb, output: &mut Output) -> Result<(), Failure> {
     match command {
-        Asndb::Info(arguments) => {
-            let value = info(&arguments)?;
-            Ok(output.answer(&value, view::database)?)
-        }
-        Asndb::Import(arguments) => {
-            let value = import(arguments)?;
-            Ok(output.answer(&value, view::database)?)
-        }
+        Asndb::Info(arguments) => Ok(output.answer(&info(&arguments)?, view::database)?),
+        Asndb::Import(arguments) => Ok(output.answer(&import(arguments)?, view::database)?),
         Asndb::Update(arguments) => {
             let value = update(arguments, output)?;
             Ok(output.answer(&value, view::database)?)
         }
         Asndb::Discard(arguments) => {
-            let socket = arguments.instance.resolve()?.socket;
-            let value = client::ask(&socket, &Request::AsndbDiscard)?;
-            Ok(output.answer(&value, |value| view::held("discarded", &value["discarded"]))?)
+            let request = Request::AsndbDiscard;
+            about_update(&arguments.instance, &request, "discarded", output)
         }
         Asndb::Acknowledge(arguments) => {
-            let socket = arguments.instance.resolve()?.socket;
-            let value = client::ask(&socket, &Request::AsndbAcknowledge)?;
-            Ok(output.answer(&value, |value| {
-                view::held("acknowledged", &value["acknowledged"])
-            })?)
+            let request = Request::AsndbAcknowledge;
+            about_update(&arguments.instance, &request, "acknowledged", output)
         }
         Asndb::Export(arguments) => {
             let db = if arguments.databases.given() {
@@ -89,6 +79,17 @@ pub(super) fn asndb(command: Asndb, output: &mut Output) -> Result<(), Failure> 
             Ok(output.answer(&value, |value| view::difference(value, arguments.all))?)
         }
     }
+}
+
+/// What becomes of an update that is held back, or of its warnings.
+fn about_update(
+    instance: &Instance,
+    request: &Request,
+    what: &str,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let value = client::ask(&instance.resolve()?.socket, request)?;
+    Ok(output.answer(&value, |value| view::held(what, &value[what]))?)
 }
 
 /// Of files, else of a state directory that was named, else of the daemon, else of

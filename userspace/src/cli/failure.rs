@@ -5,10 +5,10 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::colour;
+use super::output::colour;
 use crate::{
     asn::ImportError,
-    control::client::ClientError,
+    control::{client::ClientError, refusal::Refusal},
     diagnostic::{Diagnostics, Problem, printable_lines},
     policy::Bundle,
 };
@@ -191,6 +191,17 @@ impl From<Problem> for Failure {
     }
 }
 
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            code: FAILED,
+            message: refusal.message,
+            help: refusal.help,
+            ..refusal.diagnostics.into()
+        }
+    }
+}
+
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let message = error.to_string();
@@ -199,16 +210,7 @@ impl From<ClientError> for Failure {
             | ClientError::Denied { .. }
             | ClientError::Broken { .. } => NO_DAEMON,
             ClientError::OtherVersion(_) => FAILED,
-            ClientError::Refused {
-                help, diagnostics, ..
-            } => {
-                return Self {
-                    code: FAILED,
-                    message,
-                    help,
-                    ..diagnostics.into()
-                };
-            }
+            ClientError::Refused(refusal) => return refusal.into(),
         };
         Self {
             code,

@@ -4,6 +4,8 @@
 //! - [`offline`], [`packets`]: commands that work on files and touch nothing.
 //! - [`online`]: commands that ask the daemon; [`view`] shows its answers. [`unattended`]:
 //!   `status` where no daemon runs.
+//! - [`output`]: where all of it goes; [`failure`]: what a command fails with; [`instance`]: which
+//!   kordon of this machine is meant.
 //! - [`database`]: `asndb`, with files, a state directory or the daemon.
 //!
 //! Architecture invariant: what the daemon does is done there. Here is only what
@@ -17,68 +19,24 @@ mod failure;
 mod instance;
 mod offline;
 mod online;
+mod output;
 mod packets;
 mod unattended;
 mod view;
 
 use std::{
-    fmt,
-    io::{self, IsTerminal as _, Write},
+    io::{self, Write as _},
     process::ExitCode,
 };
 
 use clap::Parser as _;
-use serde_json::Value;
 
 use self::{
     arguments::{Arguments, Command},
     failure::{Failure, WRONG_USAGE},
+    output::Output,
 };
-use crate::diagnostic::printable;
-
-/// Where output goes, and in which form.
-struct Output {
-    out: Box<dyn Write>,
-    json: bool,
-}
-
-impl Output {
-    /// An answer: its JSON on one line, or what `human` makes of it.
-    fn answer(&mut self, value: &Value, human: impl FnOnce(&Value) -> String) -> io::Result<()> {
-        if self.json {
-            writeln!(self.out, "{value}")
-        } else {
-            write!(self.out, "{}", human(&harmless(value.clone())))
-        }
-    }
-}
-
-/// An answer whose words cannot drive a terminal: names and notes come from sources,
-/// routers and colleagues.
-fn harmless(value: Value) -> Value {
-    match value {
-        Value::String(text) => printable(&text).into(),
-        Value::Array(values) => values.into_iter().map(harmless).collect(),
-        Value::Object(fields) => {
-            let field = |(name, value): (String, Value)| (printable(&name).into(), harmless(value));
-            Value::Object(fields.into_iter().map(field).collect())
-        }
-        other => other,
-    }
-}
-
-/// For people, on standard error. Nobody reads it where it cannot be written.
-fn say(words: impl fmt::Display) {
-    let _ = writeln!(io::stderr(), "{words}");
-}
-
-/// Whether what is written to standard error may have colours.
-fn colour() -> bool {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    io::stderr().is_terminal()
-        && set("NO_COLOR").is_none()
-        && set("TERM").is_some_and(|term| term != "dumb")
-}
+use crate::control::protocol::Request;
 
 /// Runs the command that the process was started with.
 #[must_use]
@@ -137,9 +95,9 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Confirm(instance) => online::confirm(&instance, output),
         Command::Rollback(instance) => online::rollback(&instance, output),
         Command::History(instance) => online::history(&instance, output),
-        Command::Block(arguments) => online::block(arguments, output),
-        Command::Allow(arguments) => online::allow(arguments, output),
-        Command::Unblock(arguments) => online::unblock(arguments, output),
+        Command::Block(arguments) => online::entry(arguments, Request::Block, output),
+        Command::Allow(arguments) => online::entry(arguments, Request::Allow, output),
+        Command::Unblock(arguments) => online::entry(arguments.into(), Request::Unblock, output),
         Command::Detach(arguments) => online::detach(&arguments, output),
     }
 }

@@ -5,10 +5,9 @@ use std::io::{self, Write as _};
 use serde_json::Value;
 
 use super::{
-    Output,
     arguments::{Check, Databases, Lookup},
-    colour,
     failure::{Failure, warn},
+    output::{Output, colour},
     view,
 };
 use crate::{

@@ -8,9 +8,9 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    Output,
-    arguments::{self, Apply, Detach, Instance, Resolved, Run, Status, Unblock},
+    arguments::{self, Apply, Detach, Instance, Resolved, Run, Status},
     failure::{Failure, warn},
+    output::Output,
     unattended, view,
 };
 use crate::{
@@ -152,31 +152,12 @@ pub(super) fn history(instance: &Instance, output: &mut Output) -> Result<(), Fa
     Ok(output.answer(&value, view::history)?)
 }
 
-pub(super) fn block(arguments: arguments::Change, output: &mut Output) -> Result<(), Failure> {
-    let (instance, change) = split(arguments);
-    changed(&ask(&instance, &Request::Block(change))?, output)
-}
-
-pub(super) fn allow(arguments: arguments::Change, output: &mut Output) -> Result<(), Failure> {
-    let (instance, change) = split(arguments);
-    changed(&ask(&instance, &Request::Allow(change))?, output)
-}
-
-pub(super) fn unblock(arguments: Unblock, output: &mut Output) -> Result<(), Failure> {
-    let change = Change {
-        target: arguments.target,
-        zone: arguments.zone,
-        for_seconds: None,
-        note: None,
-        yes: arguments.yes,
-    };
-    changed(
-        &ask(&arguments.instance, &Request::Unblock(change))?,
-        output,
-    )
-}
-
-fn split(arguments: arguments::Change) -> (Instance, Change) {
+/// `block`, `allow` and `unblock`.
+pub(super) fn entry(
+    arguments: arguments::Change,
+    request: fn(Change) -> Request,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let change = Change {
         target: arguments.target,
         zone: arguments.zone,
@@ -184,7 +165,7 @@ fn split(arguments: arguments::Change) -> (Instance, Change) {
         note: arguments.note,
         yes: arguments.yes,
     };
-    (arguments.instance, change)
+    changed(&ask(&arguments.instance, &request(change))?, output)
 }
 
 /// Through the daemon; where there is none, what it left in the kernel goes all

@@ -5,11 +5,11 @@ use std::{io::Write as _, path::Path};
 use serde::Serialize;
 
 use super::{
-    Output,
     arguments::{CONFIG, Databases, Explain, Offline, Replay},
     failure::Failure,
     offline::load_policy,
-    say, view,
+    output::{Output, say},
+    view,
 };
 use crate::{
     capture::Capture,

@@ -5,9 +5,9 @@
 use serde_json::{Value, json};
 
 use super::{
-    Output,
     arguments::Resolved,
     failure::Failure,
+    output::Output,
     view::{Page, counted, list, moment, text, trial},
 };
 use crate::{
@@ -96,19 +96,7 @@ fn interfaces(instance: &Resolved, left: &Left) -> Vec<Value> {
             .as_ref()
             .ok()
             .map(|on| on.as_ref().is_some_and(|on| on.is_ours));
-        let rules = on.and_then(|on: &On| on.rules.as_ref());
-        json!({
-            "name": name(&link.device),
-            "device": link.device,
-            "now": on.map(|on| &on.interface),
-            "mode": on.map(|on| Attached::as_str(on.mode)),
-            "attached": is_on,
-            "maps": rules.map(|rules| &rules.folder),
-            "adoptable": rules.map(|rules| rules.is_current),
-            "rules": rules.map(|rules| rules.is_live),
-            "generation": rules.and_then(|rules| rules.generation),
-            "problem": problem,
-        })
+        entry(name(&link.device), &link.device, on, is_on, problem)
     });
     let has_link = |device: &str| left.links.iter().any(|link| link.device == device);
     let without = configured.iter().filter(|found| !has_link(&found.device));
@@ -118,20 +106,33 @@ fn interfaces(instance: &Resolved, left: &Left) -> Vec<Value> {
             Ok(None) => "no program of kordon's is pinned for it".to_owned(),
             Err(e) => e.to_string(),
         };
-        json!({
-            "name": found.name,
-            "device": found.device,
-            "now": null,
-            "mode": null,
-            "attached": false,
-            "maps": null,
-            "adoptable": null,
-            "rules": null,
-            "generation": null,
-            "problem": problem,
-        })
+        let name = Some(found.name.clone());
+        entry(name, &found.device, None, Some(false), Some(problem))
     });
     with_link.chain(without).collect()
+}
+
+/// An interface. `attached`: whether a program of kordon's is on it; `None`: that is not known.
+fn entry(
+    name: Option<String>,
+    device: &str,
+    on: Option<&On>,
+    attached: Option<bool>,
+    problem: Option<String>,
+) -> Value {
+    let rules = on.and_then(|on| on.rules.as_ref());
+    json!({
+        "name": name,
+        "device": device,
+        "now": on.map(|on| &on.interface),
+        "mode": on.map(|on| Attached::as_str(on.mode)),
+        "attached": attached,
+        "maps": rules.map(|rules| &rules.folder),
+        "adoptable": rules.map(|rules| rules.is_current),
+        "rules": rules.map(|rules| rules.is_live),
+        "generation": rules.and_then(|rules| rules.generation),
+        "problem": problem,
+    })
 }
 
 fn page(value: &Value) -> String {

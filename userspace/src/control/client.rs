@@ -20,11 +20,9 @@ use super::{
     OTHER_VERSION,
     protocol::{Answer, Envelope, MAX_FILES, MAX_MESSAGE, PROTOCOL_VERSION, Request},
     read_socket,
+    refusal::Refusal,
 };
-use crate::{
-    config::GROUP,
-    diagnostic::{Diagnostics, quoted},
-};
+use crate::{config::GROUP, diagnostic::quoted};
 
 /// An import of the whole Internet on a slow machine takes less.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -66,15 +64,8 @@ pub enum ClientError {
     #[error("{0}; restart the daemon so that both are of one version")]
     OtherVersion(String),
     /// It was not done, and nothing changed.
-    #[error("{message}")]
-    Refused {
-        /// Why.
-        message: String,
-        /// What would cure it.
-        help: Option<String>,
-        /// Findings in files.
-        diagnostics: Diagnostics,
-    },
+    #[error(transparent)]
+    Refused(Refusal),
 }
 
 /// Sends one request and waits for its answer.
@@ -113,18 +104,10 @@ pub fn ask_with(socket: &Path, request: &Request, files: &[File]) -> Result<Valu
     })?;
     match answer {
         Answer::Ok(value) => Ok(value),
-        Answer::Error { message, .. } if message.starts_with(OTHER_VERSION) => {
-            Err(ClientError::OtherVersion(message))
+        Answer::Error(refusal) if refusal.message.starts_with(OTHER_VERSION) => {
+            Err(ClientError::OtherVersion(refusal.message))
         }
-        Answer::Error {
-            message,
-            help,
-            diagnostics,
-        } => Err(ClientError::Refused {
-            message,
-            help,
-            diagnostics,
-        }),
+        Answer::Error(refusal) => Err(ClientError::Refused(refusal)),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`protocol`] are the messages; [`server`] bounds and checks what comes in (`receive`
 //! reads it) and knows nothing of what it means; [`peer`] is who asks; [`client`] asks one
-//! question.
+//! question, and [`refusal`] is the answer that is none.
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ pub mod client;
 pub mod peer;
 pub mod protocol;
 mod receive;
+pub mod refusal;
 pub mod server;
 
 /// How the answer to a client of another version begins.

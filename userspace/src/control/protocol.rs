@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{diagnostic::Diagnostics, judge::ExplainQuery};
+use super::refusal::Refusal;
+use crate::judge::ExplainQuery;
 
 /// Version of these messages.
 pub const PROTOCOL_VERSION: u32 = 2;
@@ -221,12 +222,5 @@ pub enum Answer {
     /// What was asked for; its fields are those of the command's `--json`.
     Ok(serde_json::Value),
     /// It was not done, and nothing changed.
-    Error {
-        /// Why.
-        message: String,
-        /// What would cure it.
-        help: Option<String>,
-        /// Findings in files, where files are the reason.
-        diagnostics: Diagnostics,
-    },
+    Error(Refusal),
 }

@@ -5,11 +5,13 @@
 //! There are two sockets: one for root and those who may change things, one beside it
 //! for those who may only ask. The kernel lets in by the group of the file; credentials
 //! are looked at besides. Nobody waits to be let in: whoever holds his share of
-//! connections and is silent makes way, and root has a room of its own.
+//! connections and is silent makes way, and root has a room of its own. What one client says,
+//! once it is let in, is for its [`guest`].
+
+mod guest;
 
 use std::{
     fs::File,
-    future::Future,
     io,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -17,25 +19,20 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use nix::unistd::{Gid, Group, chown};
-use serde::Deserialize;
-use tokio::{
-    net::{UnixListener, unix::UCred},
-    sync::Semaphore,
-    task::spawn_blocking,
-    time::timeout,
-};
+use tokio::{net::UnixListener, sync::Semaphore};
 
+use self::guest::{Guest, encode, error};
 use super::{
-    OTHER_VERSION,
-    peer::{Peer, is_member, is_root},
-    protocol::{Answer, Envelope, MAX_MESSAGE, MAX_QUESTION, PROTOCOL_VERSION, Request, Right},
+    peer::{Peer, is_root},
+    protocol::{Answer, Request, Right},
     read_socket,
-    receive::{Allowance, Connection},
+    receive::Connection,
 };
 use crate::{
-    diagnostic::{Diagnostics, quoted},
-    room::{Room, Seat, Size},
+    diagnostic::quoted,
+    room::{Room, Size},
 };
 
 /// Of root, and of whoever the daemon runs as.
@@ -100,6 +97,9 @@ pub struct Call {
     /// What the client opened and sent with it.
     pub files: Vec<File>,
 }
+
+/// Who answers.
+pub type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync>;
 
 /// The sockets; removed when dropped.
 #[derive(Debug)]
@@ -201,19 +201,11 @@ impl Server {
     }
 
     /// Answers until dropped.
-    pub async fn serve<H, F>(&self, handler: H)
-    where
-        H: Fn(Call) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Answer> + Send + 'static,
-    {
+    pub async fn serve(&self, handler: Handler) {
         self.serve_within(TIMES, handler).await;
     }
 
-    async fn serve_within<H, F>(&self, times: Times, handler: H)
-    where
-        H: Fn(Call) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Answer> + Send + 'static,
-    {
+    async fn serve_within(&self, times: Times, handler: Handler) {
         let hall = Arc::new(Hall {
             root: Quarter::new(ROOT),
             others: Quarter::new(OTHERS),
@@ -320,11 +312,7 @@ impl Door {
         })
     }
 
-    async fn serve<H, F>(&self, hall: &Arc<Hall>, handler: &H)
-    where
-        H: Fn(Call) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Answer> + Send + 'static,
-    {
+    async fn serve(&self, hall: &Arc<Hall>, handler: &Handler) {
         let mut failed = false;
         loop {
             let stream = match self.listener.accept().await {
@@ -359,168 +347,13 @@ impl Door {
                 group: self.group.clone(),
                 right: self.right,
             };
-            let (hall, handler) = (Arc::clone(hall), handler.clone());
+            let (hall, handler) = (Arc::clone(hall), Arc::clone(handler));
             tokio::spawn(async move {
                 if let Err(e) = guest.converse(&hall, handler).await {
                     tracing::debug!("control connection: {e}");
                 }
             });
         }
-    }
-}
-
-/// A client that was let in.
-struct Guest {
-    connection: Connection,
-    seat: Seat<u32>,
-    credentials: UCred,
-    groups: Vec<Gid>,
-    group: String,
-    right: Right,
-}
-
-impl Guest {
-    async fn converse<H, F>(mut self, hall: &Hall, handler: H) -> io::Result<()>
-    where
-        H: Fn(Call) -> F,
-        F: Future<Output = Answer>,
-    {
-        let times = hall.times;
-        if !self.may_ask(times).await {
-            let help = format!("be root or a member of the group `{}`", self.group);
-            return self
-                .say(error("permission denied", Some(&help)), times)
-                .await;
-        }
-        let peer = Peer::of(&self.credentials).await;
-        let allowance = Allowance {
-            longest: match self.right {
-                Right::Change => MAX_MESSAGE,
-                Right::Read => MAX_QUESTION,
-            },
-            files: self.right == Right::Change,
-            large: &hall.of(peer.uid).large,
-        };
-        loop {
-            self.seat.set_idle(true);
-            let received = tokio::select! {
-                received = timeout(times.client, self.connection.receive(&allowance)) => received,
-                () = self.seat.lost() => return Ok(()),
-            };
-            self.seat.set_idle(false);
-            let mut received = match received {
-                Err(_) | Ok(Ok(None)) => return Ok(()),
-                Ok(Err(e)) if e.kind() == io::ErrorKind::InvalidData => {
-                    return self.say(error(e.to_string(), None), times).await;
-                }
-                Ok(Err(e)) => return Err(e),
-                Ok(Ok(Some(received))) => received,
-            };
-            let answer = match request(&received.line).and_then(|r| self.allowed(r)) {
-                Ok(request) => {
-                    // Files of a policy are not kept twice while they are worked on.
-                    received.line = Vec::new();
-                    let call = Call {
-                        request,
-                        peer: peer.clone(),
-                        files: std::mem::take(&mut received.files),
-                    };
-                    handler(call).await
-                }
-                Err(answer) => answer,
-            };
-            drop(received);
-            self.say(answer, times).await?;
-        }
-    }
-
-    /// Whether this socket's clients may ask this.
-    fn allowed(&self, request: Request) -> Result<Request, Answer> {
-        if request.needs() <= self.right {
-            return Ok(request);
-        }
-        Err(error(
-            format!(
-                "members of the group `{}` may ask, and `{}` is more than a question",
-                self.group,
-                request.command()
-            ),
-            Some(
-                "be root, or a member of the group that may change things: `group` in `[control]`",
-            ),
-        ))
-    }
-
-    /// Root, whoever the daemon runs as, and members of the groups. The file's mode
-    /// says the same; this holds where the file was opened up by mistake.
-    async fn may_ask(&self, times: Times) -> bool {
-        let uid = self.credentials.uid();
-        let primary = Gid::from_raw(self.credentials.gid());
-        if is_root(uid) || self.groups.contains(&primary) {
-            return true;
-        }
-        let groups = self.groups.clone();
-        let pid = self.credentials.pid();
-        let found = spawn_blocking(move || is_member(uid, pid, &groups));
-        matches!(timeout(times.groups, found).await, Ok(Ok(true)))
-    }
-
-    async fn say(&mut self, answer: Answer, times: Times) -> io::Result<()> {
-        let line = encode(answer);
-        self.seat.set_idle(true);
-        tokio::select! {
-            said = timeout(times.client, self.connection.say(&line)) => {
-                said.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
-            }
-            () = self.seat.lost() => Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
-        }
-    }
-}
-
-/// An answer as a line.
-fn encode(answer: Answer) -> Vec<u8> {
-    let bytes = |answer: &Answer| {
-        serde_json::to_vec(answer).unwrap_or_else(|_| br#"{"error":{"message":""}}"#.to_vec())
-    };
-    let mut line = bytes(&answer);
-    if line.len() >= MAX_MESSAGE {
-        line = bytes(&error("the answer is too long", Some("ask for less")));
-    }
-    line.push(b'\n');
-    line
-}
-
-/// The version is looked at first: what else another version says may not be
-/// understood.
-fn request(line: &[u8]) -> Result<Request, Answer> {
-    #[derive(Deserialize)]
-    struct Version {
-        version: u32,
-    }
-    let malformed = |e: serde_json::Error| {
-        error(
-            format!("the request is not understood: {e}"),
-            Some("use the `kordon` command of the daemon's version"),
-        )
-    };
-    let Version { version } = serde_json::from_slice(line).map_err(malformed)?;
-    if version != PROTOCOL_VERSION {
-        return Err(error(
-            format!(
-                "{OTHER_VERSION}{PROTOCOL_VERSION} of the control protocol, this command version {version}"
-            ),
-            Some("restart the daemon so that both are of one version"),
-        ));
-    }
-    let envelope: Envelope = serde_json::from_slice(line).map_err(malformed)?;
-    Ok(envelope.request)
-}
-
-fn error(message: impl Into<String>, help: Option<&str>) -> Answer {
-    Answer::Error {
-        message: message.into(),
-        help: help.map(str::to_owned),
-        diagnostics: Diagnostics::default(),
     }
 }
 

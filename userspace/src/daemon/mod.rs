@@ -7,7 +7,7 @@
 //!
 //! From the bottom to the top; a module uses those above it in this list, and never one below:
 //!
-//! - [`log`], [`refusal`]: what is told to people; [`trouble`]: why less is enforced than was
+//! - [`log`]: what is told to people; [`trouble`]: why less is enforced than was
 //!   asked for; [`by`]: who wants a change.
 //! - [`state`]: what is on disk.
 //! - [`bgp`]: live BGP, from the router's sessions to changes that are due.
@@ -29,7 +29,6 @@ mod live;
 mod log;
 mod meant;
 mod owner;
-mod refusal;
 mod requests;
 mod run;
 mod state;
@@ -44,3 +43,4 @@ pub(crate) use self::{
     state::{StateDir, holder, lock_pins, recorded, snapshot_path},
     updates::unattended::{concerns, update},
 };
+use crate::control::refusal;

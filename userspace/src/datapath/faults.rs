@@ -57,6 +57,7 @@ impl Step {
 #[cfg(test)]
 thread_local! {
     static FAULTS: std::cell::RefCell<Vec<Step>> = const { std::cell::RefCell::new(Vec::new()) };
+    static PANICS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
     static MET: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
@@ -70,11 +71,21 @@ pub(crate) fn with<T>(steps: &[Step], work: impl FnOnce() -> T) -> (T, bool) {
     (done, MET.replace(met) > 0)
 }
 
+/// As [`with`], but steps panic.
+#[cfg(test)]
+pub(crate) fn with_panics<T>(steps: &[Step], work: impl FnOnce() -> T) -> (T, bool) {
+    PANICS.set(true);
+    let done = with(steps, work);
+    PANICS.set(false);
+    done
+}
+
 /// A step begins.
 pub(crate) fn reach(step: Step) -> Result<(), DatapathError> {
     #[cfg(test)]
     if FAULTS.with_borrow(|faults| faults.contains(&step)) {
         MET.set(MET.get() + 1);
+        assert!(!PANICS.get(), "a test panics at `{step:?}`");
         return Err(DatapathError::new(
             format!("do `{step:?}`"),
             "a test says so",

@@ -10,15 +10,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io::{self, Write as _},
+    io,
     path::Path,
 };
 
 use kordon_ebpf::layout::{Action, Counter};
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 
-use crate::{compile::directory::Identity, regular::nameless};
+use crate::compile::directory::Identity;
 
 /// Packets and bytes, by action.
 type Counts = [[u64; 2]; 3];
@@ -50,17 +49,10 @@ impl Shown {
         }
     }
 
-    /// Keeps them, in one step.
-    ///
-    /// # Errors
-    /// When they cannot be written.
-    pub fn save(&self, path: &Path) -> io::Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let mut file = NamedTempFile::with_prefix_in(".new-", folder).map_err(nameless)?;
-        file.write_all(&serde_json::to_vec(self)?)
-            .map_err(nameless)?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
+    /// What [`Self::load`] reads.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
     }
 
     /// Whether there is anything to keep: where all ASNs are shown from their first
@@ -245,7 +237,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shown");
         assert_eq!(Shown::load(&path).unwrap(), Shown::default());
-        shown.save(&path).unwrap();
+        std::fs::write(&path, shown.to_bytes()).unwrap();
         let mut after = Shown::load(&path).unwrap();
         assert_eq!(
             page(&mut after, &counts, 2),

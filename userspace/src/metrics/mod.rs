@@ -7,6 +7,7 @@
 mod asns;
 mod render;
 mod serve;
+mod state;
 #[cfg(test)]
 mod tests;
 

@@ -54,7 +54,6 @@ impl Default for Limits {
             },
             headers: Duration::from_secs(5),
             taking: Duration::from_secs(10),
-            // A page waits for a disk where it has other ASNs than the last one.
             longest: Duration::from_secs(60),
         }
     }

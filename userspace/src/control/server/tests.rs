@@ -7,10 +7,14 @@ use std::{
     time::Instant,
 };
 
-use super::*;
+use tokio::task::spawn_blocking;
+
+use super::{guest::request, *};
 use crate::control::{
+    OTHER_VERSION,
     client::{ClientError, ask, ask_with},
-    protocol::Change,
+    protocol::{Change, MAX_QUESTION},
+    refusal::Refusal,
 };
 
 /// A group that is on every machine.
@@ -21,7 +25,7 @@ const LONG: usize = 16 << 20;
 #[test]
 fn versions_are_checked_before_requests() {
     let answer = request(br#"{"version":99,"request":{"do":"dance"}}"#).unwrap_err();
-    let Answer::Error { message, .. } = answer else {
+    let Answer::Error(Refusal { message, .. }) = answer else {
         panic!("{answer:?}")
     };
     assert!(message.starts_with(OTHER_VERSION), "{message}");
@@ -68,7 +72,7 @@ fn serve_within(times: Times, test: impl FnOnce(&Path) + Send + 'static) {
         let client = path.clone();
         let client = spawn_blocking(move || test(&client));
         tokio::select! {
-            () = server.serve_within(times, say) => {}
+            () = server.serve_within(times, Arc::new(|call| Box::pin(say(call)))) => {}
             result = client => result.unwrap(),
         }
     });
@@ -98,7 +102,7 @@ fn what_is_in_the_way_of_the_second_socket_is_waited_for() {
             }
         });
         tokio::select! {
-            () = server.serve_within(TIMES, say) => {}
+            () = server.serve_within(TIMES, Arc::new(|call| Box::pin(say(call)))) => {}
             result = client => result.unwrap(),
         }
     });
@@ -109,7 +113,7 @@ fn questions_are_answered() {
     serve(|path| {
         assert_eq!(ask(path, &Request::Status).unwrap()["enforcing"], true);
         let refused = ask(path, &Request::Confirm).unwrap_err();
-        assert!(matches!(refused, ClientError::Refused { .. }), "{refused}");
+        assert!(matches!(refused, ClientError::Refused(_)), "{refused}");
         let mode = std::fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o660);
     });

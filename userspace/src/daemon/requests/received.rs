@@ -11,8 +11,11 @@ use std::{
 use tempfile::NamedTempFile;
 
 use crate::{
-    daemon::{refusal::Refusal, updates::held::Origin},
-    diagnostic::{Diagnostics, quoted},
+    daemon::{
+        refusal::Refusal,
+        updates::{download::Names, held::Origin},
+    },
+    diagnostic::quoted,
 };
 
 /// Bytes of all files of one request. RIBs of the largest collectors have less than a
@@ -120,22 +123,10 @@ impl Received {
         self.files.iter().map(|(file, _)| file.path().to_owned())
     }
 
-    /// Says the client's names again, in a text that has those of the copies.
-    pub(crate) fn rename(&self, text: &mut String) {
-        for (file, name) in &self.files {
-            let copy = file.path().display().to_string();
-            if text.contains(&copy) {
-                *text = text.replace(&copy, name);
-            }
-        }
-    }
-
-    pub(crate) fn renamed(&self, mut found: Diagnostics) -> Diagnostics {
-        for diagnostic in found.errors.iter_mut().chain(&mut found.warnings) {
-            self.rename(&mut diagnostic.file);
-            self.rename(&mut diagnostic.message);
-        }
-        found
+    /// As the client calls them.
+    pub(crate) fn names(&self) -> Names {
+        let name = |(file, name): &(NamedTempFile, String)| (file.path().to_owned(), name.clone());
+        Names(self.files.iter().map(name).collect())
     }
 }
 
@@ -165,7 +156,7 @@ mod tests {
         std::fs::write(&path, "other\n").unwrap();
         assert_eq!(std::fs::read_to_string(&there).unwrap(), "secret\n");
         let mut text = format!("`{}` is wrong", there.display());
-        received.rename(&mut text);
+        received.names().rename(&mut text);
         assert_eq!(text, "`mine` is wrong");
         drop(received);
         assert!(!there.exists());

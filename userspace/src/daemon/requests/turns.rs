@@ -12,11 +12,9 @@ const QUESTIONS: usize = 2;
 /// Requests whose files are read, at a time: each may take as much memory as an import.
 const FILES: usize = 1;
 
+/// Of root, and of all others.
 #[derive(Debug)]
-pub(crate) struct Turns {
-    root: Queues,
-    others: Queues,
-}
+pub(crate) struct Turns([Queues; 2]);
 
 #[derive(Debug)]
 struct Queues {
@@ -24,30 +22,17 @@ struct Queues {
     files: Arc<Semaphore>,
 }
 
-impl Queues {
-    fn new() -> Self {
-        Self {
-            questions: Arc::new(Semaphore::new(QUESTIONS)),
-            files: Arc::new(Semaphore::new(FILES)),
-        }
-    }
-}
-
 impl Turns {
     pub(crate) fn new() -> Self {
-        Self {
-            root: Queues::new(),
-            others: Queues::new(),
-        }
+        Self([(); 2].map(|()| Queues {
+            questions: Arc::new(Semaphore::new(QUESTIONS)),
+            files: Arc::new(Semaphore::new(FILES)),
+        }))
     }
 
     /// Waits until it is this request's turn; it ends with what is returned.
     pub(crate) async fn of(&self, request: &Request, by: &Peer) -> Option<OwnedSemaphorePermit> {
-        let queues = if by.is_root() {
-            &self.root
-        } else {
-            &self.others
-        };
+        let queues = &self.0[usize::from(!by.is_root())];
         let queue = match request {
             Request::Lookup { .. } | Request::Explain(_) => &queues.questions,
             // They take a thread each, meanwhile.

@@ -109,11 +109,12 @@ fn open(owner: &Owner, files: &Received) -> Result<(AsnDb, Diagnostics), Refusal
     let (options, keys) = (salvaging(config), &config.updates.keys);
     let (asn, countries) = (files.asn(), files.countries());
     let opened = asn::bundle::open_trusted(&asn, &countries, &options, keys);
-    let (mut db, found) = opened.map_err(|e| Refusal::found("the import", files.renamed(e.0)))?;
+    let names = files.names();
+    let (mut db, found) = opened.map_err(|e| Refusal::found("the import", names.renamed(e.0)))?;
     for source in &mut db.sources {
-        files.rename(&mut source.file);
+        names.rename(&mut source.file);
     }
-    Ok((db, files.renamed(found)))
+    Ok((db, names.renamed(found)))
 }
 
 /// What the configuration names becomes live.

@@ -7,7 +7,7 @@ use tokio::{sync::Notify, task::spawn_blocking, time::sleep};
 use crate::{
     control::{
         protocol::{Answer, Request},
-        server::{Call, Server},
+        server::{Call, Handler, Server},
     },
     daemon::{
         owner::Owner,
@@ -25,11 +25,7 @@ pub(super) struct Sockets {
 
 /// Binds the control sockets and answers there; `tried` hears of the first attempt. What is in
 /// the way is waited for: enforcement does not depend on who can ask.
-pub(super) async fn serve<H, F>(sockets: Sockets, tried: &Notify, handler: H)
-where
-    H: Fn(Call) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Answer> + Send + 'static,
-{
+pub(super) async fn serve(sockets: Sockets, tried: &Notify, handler: Handler) {
     let mut said = String::new();
     loop {
         let Sockets {
@@ -81,7 +77,7 @@ pub(in crate::daemon) async fn answer(
         }
         Err(refusal) => {
             tracing::warn!("{asked} is refused: {}", refusal.in_words());
-            refusal.answer()
+            Answer::Error(refusal)
         }
     }
 }

@@ -16,6 +16,7 @@ pub(super) mod page;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use rustix::thread::{CapabilitySet, capabilities};
 use sd_notify::NotifyState;
 use tokio::{
@@ -184,7 +185,9 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
     let handler = {
         let (owner, done) = (owner.clone(), Arc::clone(&done));
         let turns = Arc::new(Turns::new());
-        move |call| commands::answer(owner.clone(), Arc::clone(&done), Arc::clone(&turns), call)
+        Arc::new(move |call| {
+            commands::answer(owner.clone(), Arc::clone(&done), Arc::clone(&turns), call).boxed()
+        })
     };
     let tried = Notify::new();
     let mut serving = std::pin::pin!(commands::serve(sockets, &tried, handler));

@@ -1,4 +1,5 @@
-//! The metrics: a page for each scrape, made from what is known then.
+//! The metrics: a page for each scrape, made from what is known then. Which ASNs have series of
+//! their own is kept on disk, so that a restart moves no counter.
 
 use std::{
     net::SocketAddr,
@@ -7,12 +8,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpListener, task::spawn_blocking, time::sleep};
+use tokio::{net::TcpListener, sync::watch, task::spawn_blocking, time::sleep};
 
 use crate::{
-    daemon::{log::Repeated, owner::Owner},
+    daemon::{log::Repeated, owner::Owner, state::Prepared},
     metrics,
 };
+
+/// Before what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// An address that is not there yet is waited for: enforcement does not depend on
 /// who can watch it. Which ASNs are shown is kept at `path`.
@@ -35,7 +39,7 @@ pub(in crate::daemon) async fn serve(
                 said = true;
             }
         }
-        sleep(Duration::from_secs(2)).await;
+        sleep(AGAIN).await;
     };
     let file = path.clone();
     let loaded = spawn_blocking(move || metrics::Shown::load(&file)).await;
@@ -48,25 +52,42 @@ pub(in crate::daemon) async fn serve(
             );
             metrics::Shown::default()
         });
-    let (shown, failed) = (Mutex::new(shown), Mutex::new(Repeated::default()));
+    let (keep, kept) = watch::channel(shown.clone());
+    tokio::spawn(keep_shown(kept, path));
+    let shown = Mutex::new(shown);
     let page = move || {
         let snapshot = owner.view().snapshot(owner.busy().as_ref());
         let mut snapshot = snapshot.map_err(|e| e.to_string())?;
         let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = shown.clone();
         snapshot.counters = shown.fold(snapshot.counters, max_asns);
-        // Kept before it is shown.
-        if *shown != before && shown.matters() {
-            let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-            match shown.save(&path).map_err(|e| e.to_string()) {
-                Ok(()) => failed.end(),
-                Err(e) if failed.is_news(&e) => {
-                    tracing::warn!("cannot keep which ASNs have metrics: {e}");
-                }
-                Err(_) => {}
+        keep.send_if_modified(|kept| {
+            let is_news = *kept != *shown && shown.matters();
+            if is_news {
+                kept.clone_from(&shown);
             }
-        }
+            is_news
+        });
         metrics::render(&snapshot).map_err(|e| e.to_string())
     };
     metrics::serve(listener, Arc::new(page)).await;
+}
+
+/// Keeps what is shown beside the scrapes, none of which waits for a disk. A daemon that is killed
+/// before the last of it is kept may show an ASN again as one of `other`.
+async fn keep_shown(mut shown: watch::Receiver<metrics::Shown>, path: PathBuf) {
+    let mut failed = Repeated::default();
+    while shown.changed().await.is_ok() {
+        let (bytes, path) = (shown.borrow_and_update().to_bytes(), path.clone());
+        let save = move || Prepared::write(&path, &bytes).and_then(Prepared::commit);
+        let saved = spawn_blocking(save).await.map_err(|e| e.to_string());
+        match saved.and_then(|saved| saved.map_err(|e| e.to_string())) {
+            Ok(()) => failed.end(),
+            Err(e) => {
+                if failed.is_news(&e) {
+                    tracing::warn!("cannot keep which ASNs have metrics: {e}");
+                }
+                sleep(AGAIN).await;
+            }
+        }
+    }
 }

@@ -165,7 +165,11 @@ impl Before {
     }
 
     /// Puts back what was there.
-    pub(crate) fn restore(self) -> Result<(), StateError> {
+    pub(crate) fn restore(mut self) -> Result<(), StateError> {
+        self.put_back()
+    }
+
+    fn put_back(&mut self) -> Result<(), StateError> {
         let back = |(path, before): (PathBuf, Option<TempPath>)| {
             let folder = path.parent().unwrap_or(Path::new("."));
             faults::reach(Step::Restore)
@@ -187,8 +191,19 @@ impl Before {
                 .map_err(failed("put back", &path))
         };
         // As many as can be.
-        let all: Vec<_> = self.0.into_iter().map(back).collect();
+        let all: Vec<_> = std::mem::take(&mut self.0).into_iter().map(back).collect();
         all.into_iter().collect()
+    }
+}
+
+impl Drop for Before {
+    /// What panics has not become live, and is not to be found by the next start.
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Err(e) = self.put_back()
+        {
+            tracing::error!("a start would make a part of a change live that failed: {e}");
+        }
     }
 }
 

@@ -1,16 +1,20 @@
 //! Changes of the daemon that fail at each of their steps: all is old or all is new, in the
 //! kernel and on disk, `status` says so, and the next change works.
 
-use std::sync::atomic::Ordering;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::atomic::Ordering,
+};
 
 use kordon_ebpf::layout::Action;
 use serde_json::Value;
 
 use super::{House, POLICY, by, import};
 use crate::{
-    daemon::{core::Core, refusal::Refusal},
+    daemon::{core::Core, refusal::Refusal, trouble::Cause},
     datapath::{
-        faults::{Step, with},
+        faults::{Step, with, with_panics},
         publish::tests::{BAD, GOOD},
     },
     policy::{Bundle, Overlay},
@@ -140,4 +144,112 @@ fn live_bgp_is_never_half_true() {
     house.core.catch_up(true);
     assert_eq!(house.judges("203.0.113.16"), Action::Drop);
     assert_eq!(in_place(&house), 2);
+}
+
+/// A panic is as good as an error: what was live is live again, in the kernel and on disk, and
+/// `status` says until then that it may not be.
+#[test]
+fn a_panic_at_any_step_leaves_all_as_it_was() {
+    let changes: [(&str, Change, &[Step]); 3] = [
+        (
+            "apply",
+            |core| apply(core, &POLICY.replace("[64500]", "[64500, 64501]")),
+            &[
+                Step::Directory,
+                Step::Pin,
+                Step::Swap,
+                Step::Wait,
+                Step::Keep,
+            ],
+        ),
+        (
+            "block",
+            block,
+            &[
+                Step::Directory,
+                Step::Pin,
+                Step::Swap,
+                Step::Wait,
+                Step::Keep,
+            ],
+        ),
+        (
+            "import",
+            import,
+            &[
+                Step::Table,
+                Step::Pin,
+                Step::Place,
+                Step::Swap,
+                Step::Wait,
+                Step::Free,
+            ],
+        ),
+    ];
+    for (name, change, steps) in changes {
+        let mut house = House::new();
+        let (kept, hash) = (house.kept(), house.core.enforced.hash());
+        for step in steps {
+            let (done, met) = with_panics(&[*step], || {
+                catch_unwind(AssertUnwindSafe(|| change(&mut house.core)))
+            });
+            assert!(met && done.is_err(), "{name}, {step:?}");
+            // As the thread that owns the core says.
+            house
+                .core
+                .troubles
+                .set(Cause::Panic, "it failed inside the daemon");
+            assert!(!house.reasons().is_empty(), "{name}, {step:?}");
+            assert_eq!(
+                house.changed(&kept),
+                Vec::<PathBuf>::new(),
+                "{name}, {step:?}"
+            );
+            for _ in 0..3 {
+                house.core.retry_at = None;
+                house.core.tick();
+            }
+            assert_eq!(house.reasons(), Vec::<String>::new(), "{name}, {step:?}");
+            assert_eq!(house.judges(GOOD), Action::Pass, "{name}, {step:?}");
+            assert_eq!(house.judges(BAD), Action::Drop, "{name}, {step:?}");
+            assert_eq!(house.core.enforced.hash(), hash, "{name}, {step:?}");
+            assert_eq!(
+                house.changed(&kept),
+                Vec::<PathBuf>::new(),
+                "{name}, {step:?}"
+            );
+        }
+        let now = house.core.enforced.datapath.live();
+        let mut house = house.restart(|_| ());
+        assert_eq!(house.core.enforced.datapath.live(), now, "{name}");
+        change(&mut house.core).unwrap();
+        assert_eq!(house.judges(GOOD), Action::Drop, "{name}");
+        assert_eq!(house.reasons(), Vec::<String>::new(), "{name}");
+    }
+}
+
+#[test]
+fn routes_that_a_panic_loses_come_with_the_next() {
+    for (n, step) in [(11, Step::Amend), (12, Step::Ask), (13, Step::Classes)] {
+        let mut house = House::new();
+        let address = format!("203.0.113.{n}");
+        house.announce(&format!("{address}/32"), 64500);
+        if step == Step::Classes {
+            house.announce("203.0.113.128/25", 64777);
+        }
+        let (done, met) = with_panics(&[step], || {
+            catch_unwind(AssertUnwindSafe(|| house.core.catch_up(true)))
+        });
+        assert!(met && done.is_err(), "{step:?}");
+        house
+            .core
+            .troubles
+            .set(Cause::Panic, "it failed inside the daemon");
+        assert_eq!(house.status()["bgp"]["behind"], true, "{step:?}");
+        house.core.catch_up(true);
+        house.core.tick();
+        assert_eq!(house.judges(&address), Action::Drop, "{step:?}");
+        assert_eq!(house.status()["bgp"]["behind"], false, "{step:?}");
+        assert_eq!(house.reasons(), Vec::<String>::new(), "{step:?}");
+    }
 }

@@ -170,6 +170,14 @@ impl House {
         files
     }
 
+    /// Files that are others than these.
+    fn changed(&self, kept: &BTreeMap<PathBuf, Vec<u8>>) -> Vec<PathBuf> {
+        let now = self.kept();
+        let names = kept.keys().chain(now.keys());
+        let changed = names.filter(|name| kept.get(*name) != now.get(*name));
+        changed.cloned().collect()
+    }
+
     /// A route of the one peer that there is.
     pub(super) fn announce(&self, prefix: &str, origin: u32) {
         let bgp = self.core.bgp.as_ref().unwrap();

@@ -305,3 +305,51 @@ async fn crowd(owner: &Owner) {
     assert!(memory[4] <= memory[1] + 16, "{memory:?}");
     assert!(owner.jobs.capacity() >= WAITING - 2);
 }
+
+/// Somebody works on the routes of live BGP: whoever asks hears that, and does not wait.
+#[test]
+fn nobody_who_asks_waits_for_routes() {
+    let house = House::new();
+    house.announce("203.0.113.10/32", 64500);
+    let (house, ()) = house.shared(|owner| {
+        // In place, so that nobody has put the database together yet.
+        owner.ask("live BGP", |core| core.catch_up(true)).unwrap();
+        let bgp = owner.view().bgp.clone().unwrap();
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let turns = Arc::new(Turns::new());
+            let lookup = || Request::Lookup {
+                query: "203.0.113.10".into(),
+                limit: None,
+            };
+            let before = asked(owner, &turns, Request::Status).await;
+            let (begun, begins) = std_mpsc::channel();
+            let (release, released) = std_mpsc::channel::<()>();
+            let holder = thread::spawn(move || {
+                let _feed = bgp.feed();
+                begun.send(()).unwrap();
+                let _ = released.recv();
+            });
+            begins.recv().unwrap();
+            let start = Instant::now();
+            let status = asked(owner, &turns, Request::Status).await;
+            assert_eq!(status["bgp"], before["bgp"]);
+            let answer = told(owner, &turns, lookup()).await;
+            let took = start.elapsed();
+            let Answer::Error(refusal) = answer else {
+                panic!("{answer:?}")
+            };
+            assert!(refusal.message.contains("just now"), "{refusal}");
+            println!("two answers in {took:?} while the routes are held");
+            assert!(took < LONGEST * 5);
+            drop(release);
+            holder.join().unwrap();
+            let found = asked(owner, &turns, lookup()).await;
+            assert_eq!(found["live"]["origins"][0], 64500);
+        });
+    });
+    assert_eq!(house.reasons(), Vec::<String>::new());
+}

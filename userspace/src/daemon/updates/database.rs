@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A database, and what it is known by.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Database {
     /// As it was imported.
     pub(crate) db: Arc<AsnDb>,

@@ -1,6 +1,10 @@
 //! Sources of one update: what each server sent, and what speaks against it.
 
-use std::{fmt::Write as _, path::Path, time::Duration};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use jiff::{Timestamp, fmt::rfc2822};
 use tempfile::NamedTempFile;
@@ -98,6 +102,41 @@ impl Download {
     }
 }
 
+/// What files are called here, and by people: temporary names mean nothing to anybody.
+pub(crate) struct Names(pub(crate) Vec<(PathBuf, String)>);
+
+impl Names {
+    /// Says people's names in a text that has others.
+    pub(crate) fn rename(&self, text: &mut String) {
+        for (path, name) in &self.0 {
+            let path = path.display().to_string();
+            if text.contains(&path) {
+                *text = text.replace(&path, name);
+            }
+        }
+    }
+
+    pub(crate) fn renamed(&self, mut found: Diagnostics) -> Diagnostics {
+        for diagnostic in found.errors.iter_mut().chain(&mut found.warnings) {
+            self.rename(&mut diagnostic.file);
+            self.rename(&mut diagnostic.message);
+        }
+        found
+    }
+}
+
+/// Of files that were fetched: their addresses.
+pub(crate) fn names(downloads: &[Download]) -> Names {
+    // A file that is kept is called as its slot is, and something more.
+    let paths = |d: &Download| {
+        let new = d.file.as_ref().map(|(file, _)| file.path().to_owned());
+        let url = d.slot.url().to_owned();
+        let all = new.into_iter().chain([d.slot.path().to_owned()]);
+        all.map(move |path| (path, url.clone())).collect::<Vec<_>>()
+    };
+    Names(downloads.iter().flat_map(paths).collect())
+}
+
 /// Why files did not come.
 pub(crate) fn of_fetching(failures: &[FetchError], first: &FetchError) -> Refusal {
     let mut message = first.to_string();
@@ -109,32 +148,12 @@ pub(crate) fn of_fetching(failures: &[FetchError], first: &FetchError) -> Refusa
 
 /// What cannot be read, and whether it is not what it should be either.
 pub(crate) fn unreadable(found: Diagnostics, downloads: &[Download]) -> Refusal {
-    let mut refusal = Refusal::found("the update", renamed(found, downloads));
+    let mut refusal = Refusal::found("the update", names(downloads).renamed(found));
     for mismatch in downloads.iter().filter_map(|d| d.mismatch.as_ref()) {
         let _ = write!(refusal.message, "; {mismatch}");
         refusal.help = Some(Mismatch::HELP.to_owned());
     }
     refusal
-}
-
-/// Temporary names mean nothing to anybody.
-pub(crate) fn rename(file: &mut String, downloads: &[Download]) {
-    for download in downloads {
-        if let Some((temporary, _)) = &download.file
-            && temporary.path().as_os_str() == file.as_str()
-        {
-            *file = download.slot.url().to_owned();
-        } else if download.slot.path().as_os_str() == file.as_str() {
-            *file = download.slot.url().to_owned();
-        }
-    }
-}
-
-pub(crate) fn renamed(mut found: Diagnostics, downloads: &[Download]) -> Diagnostics {
-    for diagnostic in found.errors.iter_mut().chain(&mut found.warnings) {
-        rename(&mut diagnostic.file, downloads);
-    }
-    found
 }
 
 /// How long until a source is to be asked for again.

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 use self::{
     database::Database,
-    download::{Download, rename, renamed, unreadable},
+    download::{Download, names, unreadable},
     held::{Held, Warned},
     slot::Slot,
 };
@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// The database in use, and how updates went.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Updates {
     /// What is in use.
     pub(super) database: Database,
@@ -121,18 +121,9 @@ impl Updates {
             slots: remotes
                 .map(|remote| Slot::of(&state.sources(), remote))
                 .collect(),
-            turn: Arc::default(),
-            fetching: Arc::default(),
-            not_before: HashMap::new(),
             held,
             warned,
-            taken: 0,
-            stopped: 0,
-            failed: 0,
-            in_a_row: 0,
-            confirmed: None,
-            progress: Arc::default(),
-            failure: None,
+            ..Self::default()
         };
         updates.note_confirmed();
         updates
@@ -250,8 +241,9 @@ pub(super) fn read(
     let options = salvaging(config);
     let (mut db, found) = asn::bundle::open_trusted(&sources, &config.countries, &options, keys)
         .map_err(|e| unreadable(e.0, downloads))?;
+    let names = names(downloads);
     for source in &mut db.sources {
-        rename(&mut source.file, downloads);
+        names.rename(&mut source.file);
     }
-    Ok((db, renamed(found, downloads)))
+    Ok((db, names.renamed(found)))
 }

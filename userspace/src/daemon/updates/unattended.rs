@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use crate::{
     asn::{self, AsnDb, Concern, fetch::Progress},
     config::Config,
-    control::client::ClientError,
     daemon::{
         refusal::Refusal,
         state::StateDir,
@@ -52,18 +51,6 @@ pub(crate) fn concerns(
 /// When a source is missing or cannot be read, and when the gate would hold the update back,
 /// unless that is to be taken: then nothing is kept.
 pub(crate) fn update(
-    config: &Config,
-    accept: bool,
-    progress: &Progress,
-) -> Result<(Value, Diagnostics), ClientError> {
-    taken(config, accept, progress).map_err(|refusal| ClientError::Refused {
-        message: refusal.message,
-        help: refusal.help,
-        diagnostics: refusal.diagnostics,
-    })
-}
-
-fn taken(
     config: &Config,
     accept: bool,
     progress: &Progress,

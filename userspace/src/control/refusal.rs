@@ -1,20 +1,23 @@
-//! Why an operation was not done.
-use crate::{
-    control::protocol::Answer,
-    diagnostic::{Diagnostic, Diagnostics},
-};
+//! Why an operation was not done: what the daemon answers then, and what a command prints.
+
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostic::{Diagnostic, Diagnostics};
 
 /// It was not done, and nothing changed.
-#[derive(Clone, Debug, Default, thiserror::Error)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
-pub(super) struct Refusal {
-    pub(super) message: String,
-    pub(super) help: Option<String>,
-    pub(super) diagnostics: Diagnostics,
+pub struct Refusal {
+    /// Why.
+    pub message: String,
+    /// What would cure it.
+    pub help: Option<String>,
+    /// Findings in files, where files are the reason.
+    pub diagnostics: Diagnostics,
 }
 
 impl Refusal {
-    pub(super) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             help: Some(help.into()),
@@ -23,7 +26,7 @@ impl Refusal {
     }
 
     /// Something below said no; its message has the cure, where there is one.
-    pub(super) fn from_error(error: impl std::fmt::Display) -> Self {
+    pub(crate) fn from_error(error: impl std::fmt::Display) -> Self {
         Self {
             message: error.to_string(),
             ..Self::default()
@@ -31,7 +34,7 @@ impl Refusal {
     }
 
     /// Findings in files.
-    pub(super) fn found(what: &str, diagnostics: Diagnostics) -> Self {
+    pub(crate) fn found(what: &str, diagnostics: Diagnostics) -> Self {
         let count = diagnostics.errors.len();
         Self {
             message: match count {
@@ -43,16 +46,8 @@ impl Refusal {
         }
     }
 
-    pub(super) fn answer(self) -> Answer {
-        Answer::Error {
-            message: self.message,
-            help: self.help,
-            diagnostics: self.diagnostics,
-        }
-    }
-
     /// On one line, for the log.
-    pub(super) fn in_words(&self) -> String {
+    pub(crate) fn in_words(&self) -> String {
         let mut words = self.message.clone();
         for error in &self.diagnostics.errors {
             words.push_str("; ");
@@ -73,7 +68,7 @@ impl From<Diagnostic> for Refusal {
 }
 
 /// A diagnostic on one line.
-pub(super) fn in_words(diagnostic: &Diagnostic) -> String {
+pub(crate) fn in_words(diagnostic: &Diagnostic) -> String {
     let Diagnostic {
         file,
         line,

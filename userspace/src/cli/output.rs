@@ -1,0 +1,58 @@
+//! Where answers and words for people go. Nothing that comes from elsewhere drives a terminal.
+
+use std::{
+    fmt,
+    io::{self, IsTerminal as _, Write},
+};
+
+use serde_json::Value;
+
+use crate::diagnostic::printable;
+
+/// Where output goes, and in which form.
+pub(super) struct Output {
+    pub(super) out: Box<dyn Write>,
+    pub(super) json: bool,
+}
+
+impl Output {
+    /// An answer: its JSON on one line, or what `human` makes of it.
+    pub(super) fn answer(
+        &mut self,
+        value: &Value,
+        human: impl FnOnce(&Value) -> String,
+    ) -> io::Result<()> {
+        if self.json {
+            writeln!(self.out, "{value}")
+        } else {
+            write!(self.out, "{}", human(&harmless(value.clone())))
+        }
+    }
+}
+
+/// An answer whose words cannot drive a terminal: names and notes come from sources,
+/// routers and colleagues.
+fn harmless(value: Value) -> Value {
+    match value {
+        Value::String(text) => printable(&text).into(),
+        Value::Array(values) => values.into_iter().map(harmless).collect(),
+        Value::Object(fields) => {
+            let field = |(name, value): (String, Value)| (printable(&name).into(), harmless(value));
+            Value::Object(fields.into_iter().map(field).collect())
+        }
+        other => other,
+    }
+}
+
+/// For people, on standard error. Nobody reads it where it cannot be written.
+pub(super) fn say(words: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{words}");
+}
+
+/// Whether what is written to standard error may have colours.
+pub(super) fn colour() -> bool {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    io::stderr().is_terminal()
+        && set("NO_COLOR").is_none()
+        && set("TERM").is_some_and(|term| term != "dumb")
+}

@@ -1,14 +1,16 @@
-//! Two readers of MRT and BMP that share no code read the same: ours, and
-//! `bgpkit-parser`, which reads what route collectors publish. Of what is drawn here, of what
-//! FRR writes, and of both damaged at random: what ours takes for good the other one must
-//! take, with the same routes and origins. The other way round it need not be: ours reads less
-//! of a message and refuses more of it, and of that only the reasons are shown.
+//! Two readers of a format that share no code read the same: of MRT and BMP ours, and
+//! `bgpkit-parser`, which reads what route collectors publish; of MMDB ours, and MaxMind's.
+//! Of what is drawn here, of what FRR writes, and of both damaged at random: what ours takes
+//! for good the other one must take, with the same routes and origins. The other way round it
+//! need not be: ours reads less of a message and refuses more of it, and of that only the
+//! reasons are shown.
 //!
 //! Where the other one guesses, nothing is compared: it takes prefixes from the first
 //! default route on for those of a session with path identifiers (RFC 7911).
 
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
+mod mmdb;
 #[expect(dead_code, reason = "words are for other targets")]
 #[path = "../mutate/mod.rs"]
 mod mutate;

@@ -84,10 +84,17 @@ impl Routes {
         if !routes.here.is_empty() {
             let path = update.attributes.as_path().cloned().unwrap_or_default();
             routes.origins = origins(&path);
+            // Of two the first counts, even if it cannot be read (RFC 7606, 3, g).
             let whole = update
                 .attributes
-                .as4_path()
-                .filter(|path| path.segments.iter().all(|segment| !segment.is_empty()));
+                .iter()
+                .find(|value| value.attr_code() == 17);
+            let whole = whole.and_then(|value| match value {
+                AttributeValue::As4Path(path) => Some(path),
+                _ => None,
+            });
+            let whole =
+                whole.filter(|path| path.segments.iter().all(|segment| !segment.is_empty()));
             // The path's end may not have fitted into two octets (RFC 6793).
             if session.width == Width::Two
                 && last(&path).contains(&23456)

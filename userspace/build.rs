@@ -16,7 +16,7 @@ fn main() -> Result<()> {
             name: "kordon-ebpf",
             root_dir: root,
             no_default_features: true,
-            features: &["programs", "lab"],
+            features: &["programs"],
         }],
         Toolchain::default(),
     )

@@ -13,7 +13,7 @@
 //! table, so one pointer swap changes both.
 
 /// Version of everything in this file. Pinned maps with another one are not adopted.
-pub const LAYOUT_VERSION: u32 = 5;
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// Values of the program's `TRACE`.
 pub mod trace {
@@ -449,6 +449,19 @@ pub struct Generation<const CLASSES: usize> {
     pub class_words: [u32; CLASSES],
 }
 
+impl<const CLASSES: usize> Generation<CLASSES> {
+    /// Where its table is, if it is of this layout.
+    #[must_use]
+    #[inline(always)]
+    pub const fn slot(&self) -> Option<u32> {
+        if self.version == LAYOUT_VERSION {
+            Some(self.table_slot)
+        } else {
+            None
+        }
+    }
+}
+
 /// A node of a trie, one cache line: 256 slots, compressed to one value for each run
 /// of equal neighbours.
 ///
@@ -772,11 +785,11 @@ pub struct ProbeOutput {
     pub noted: u16,
 }
 
-/// What the short way says about one packet, beside [`ProbeOutput`].
+/// What the fast path says about one packet, beside [`ProbeOutput`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct PlaneOutput {
-    /// 0: nothing, a longer way is taken. 1: no zone, passed. 2: passed and
+pub struct FastOutput {
+    /// 0: nothing, the slow path is taken. 1: no zone, passed. 2: passed and
     /// counted in `slot`. 3 and more: [`Action`] + 3, by the class of the destination.
     pub said: u32,
     /// Counter slot.
@@ -797,8 +810,8 @@ pub struct Probe {
     pub inputs: [[u8; 16]; PROBE_BATCH],
     /// Results.
     pub outputs: [ProbeOutput; PROBE_BATCH],
-    /// What the verdict plane says of the same.
-    pub planes: [PlaneOutput; PROBE_BATCH],
+    /// What the fast path says of the same.
+    pub fast: [FastOutput; PROBE_BATCH],
 }
 
 const _: () = {

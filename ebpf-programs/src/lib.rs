@@ -3,7 +3,7 @@
 //! [`packet`] reads headers, [`table`] finds the class of an address, [`verdict`]
 //! decides; [`seen`] is what is counted by interface; [`layout`] is what both sides share byte for byte. All of it is
 //! plain `no_std` code that knows nothing of XDP. [`shell`] (only with the
-//! features `programs` and `lab`) puts it into a BPF program.
+//! feature `programs`) puts it into a BPF program.
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
@@ -13,7 +13,7 @@ pub mod opaque;
 pub mod packet;
 pub mod plane;
 pub mod seen;
-#[cfg(any(feature = "programs", feature = "lab"))]
+#[cfg(feature = "programs")]
 pub mod shell;
 pub mod table;
 pub mod verdict;

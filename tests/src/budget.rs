@@ -1,11 +1,11 @@
-//! What the program of an interface costs, as a kernel tells it: asked here for the
+//! What the programs of an interface cost, as a kernel tells it: asked here for the
 //! budget of this machine's kernel, and in virtual machines for those of others.
 
-use anyhow::{Context as _, Result};
-use aya::{EbpfLoader, programs::Xdp};
+use anyhow::Result;
+use aya::EbpfLoader;
 use kordon::{compile::table::Tier, datapath::programs};
 
-/// What the program of an interface takes.
+/// What a program takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     /// Instructions that the verifier followed, on all ways together.
@@ -16,12 +16,12 @@ pub struct Cost {
     pub jitted: u32,
 }
 
-/// Loads the program of a tier: `mode` is one of [`kordon_ebpf::layout::mode`], `trace`
+/// Loads a program of a tier, [`programs::FAST`] or [`programs::SLOW`]: `mode` is one of [`kordon_ebpf::layout::mode`], `trace`
 /// one of [`kordon_ebpf::layout::trace`].
 ///
 /// # Errors
 /// When the kernel refuses it; with the end of what the verifier says.
-pub fn cost(tier: Tier, mode: u32, trace: u32) -> Result<Cost> {
+pub fn cost(tier: Tier, name: &str, mode: u32, trace: u32) -> Result<Cost> {
     let mut ebpf = EbpfLoader::new()
         .override_global("MODE", &mode, true)
         .override_global("TRACE", &trace, true)
@@ -30,8 +30,7 @@ pub fn cost(tier: Tier, mode: u32, trace: u32) -> Result<Cost> {
         .map_max_entries("COUNTERS", 1)
         .map_max_entries("AYA_LOGS", programs::NO_LOG)
         .load(programs::object(tier))?;
-    let program = ebpf.program_mut("kordon").context("no program `kordon`")?;
-    let program: &mut Xdp = program.try_into()?;
+    let program = programs::program(&mut ebpf, name)?;
     program.load()?;
     let info = program.info()?;
     Ok(Cost {

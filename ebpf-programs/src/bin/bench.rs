@@ -17,7 +17,7 @@ use aya_ebpf::{
 use kordon_ebpf::{
     layout::Probe,
     packet::{Frame, View},
-    shell::{Linear, rewrite},
+    shell::{frame::Linear, probe::rewrite},
 };
 
 /// The one VLAN that is policed.
@@ -95,10 +95,7 @@ fn xdp_drop(_ctx: XdpContext) -> u32 {
 /// The least that a filter by destination can cost: what has one is dropped.
 #[xdp(frags)]
 fn xdp_read(ctx: XdpContext) -> u32 {
-    let frame = Linear {
-        data: ctx.data(),
-        end: ctx.data_end(),
-    };
+    let frame = Linear::of(&ctx);
     match frame.view::<38>(0) {
         Some(head) if head.raw_u32(34) != 0 => xdp_action::XDP_DROP,
         _ => xdp_action::XDP_PASS,
@@ -130,10 +127,7 @@ type Lookup = fn(&Linear, u32, bool) -> Option<u32>;
 
 #[inline(always)]
 fn judge(ctx: &XdpContext, lookup: Lookup) -> Option<u32> {
-    let frame = Linear {
-        data: ctx.data(),
-        end: ctx.data_end(),
-    };
+    let frame = Linear::of(ctx);
     let link = frame.view::<18>(0)?;
     if link.u16(12) != 0x8100 || link.u16(14) & 0xfff != VID {
         return None;

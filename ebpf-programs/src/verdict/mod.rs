@@ -8,21 +8,19 @@
 //! What no builder writes (an index out of range) ends in a drop.
 //!
 //! - [`tables`]: what is read.
-//! - [`shortcut`]: the way of almost every packet.
+//! - [`fast`]: the fast path, of almost every packet. What is here is the slow path.
 //! - [`infrastructure`]: what passes before any rule.
 //! - [`rules`]: the last step, in full.
 
-mod express;
+mod fast;
 mod infrastructure;
 mod rules;
-mod shortcut;
 mod tables;
 
 use self::rules::Transport;
 pub use self::{
-    express::{Express, Known, ReadGates, express, known},
-    shortcut::{Selected, select, shortcut},
-    tables::{Live, Tables, Zones},
+    fast::{Destination, FastPath, ReadFast, by_class, fast_path},
+    tables::{InMaps, Tables},
 };
 
 use crate::{
@@ -233,7 +231,7 @@ fn zone_asn_slot<T: Tables>(tables: &T, zone: &Zone, ordinal: u32, action: Actio
 
 /// Zone id + 1 for the tags, 0: none.
 #[inline(always)]
-fn zone_word<T: Zones>(tables: &T, table: u16, tags: &Tags) -> u32 {
+fn zone_word<T: Tables>(tables: &T, table: u16, tags: &Tags) -> u32 {
     let word = tables.vid(table, tags.outer);
     if word & VID_HAS_PAIRS != 0 && tags.inner != 0 {
         let key = pair_key(table, tags.outer, tags.inner);

@@ -8,42 +8,18 @@ use crate::{
     table::{ReadTable, class_v4, class_v6},
 };
 
-/// One generation, as far as the choice of a zone reads it.
-pub trait Zones {
+/// One generation and its table.
+pub trait Tables {
+    /// Number of the generation.
+    fn number(&self) -> u64;
     /// A policed interface.
     fn port(&self, port: u32) -> Option<&Port>;
     /// Word of a VID table.
     fn vid(&self, table: u16, vid: u16) -> u16;
-    /// A QinQ pair; `slot` is below [`PAIR_SLOTS`].
+    /// A QinQ pair; `slot` is below [`PAIR_SLOTS`](crate::layout::PAIR_SLOTS).
     fn pair(&self, slot: u32) -> Option<&Pair>;
     /// A zone.
     fn zone(&self, id: u32) -> Option<&Zone>;
-}
-
-impl<const CLASSES: usize> Zones for Generation<CLASSES> {
-    #[inline(always)]
-    fn port(&self, port: u32) -> Option<&Port> {
-        self.ports.get(opaque(port as usize))
-    }
-    #[inline(always)]
-    fn vid(&self, table: u16, vid: u16) -> u16 {
-        match self.vid_tables.get(table as usize) {
-            Some(table) => table[(vid & 0xfff) as usize],
-            None => 0,
-        }
-    }
-    #[inline(always)]
-    fn pair(&self, slot: u32) -> Option<&Pair> {
-        self.pairs.get(opaque(slot as usize))
-    }
-    #[inline(always)]
-    fn zone(&self, id: u32) -> Option<&Zone> {
-        self.zones.get(opaque(id as usize))
-    }
-}
-
-/// One generation, as far as a verdict reads it.
-pub trait Tables: Zones {
     /// A source prefix.
     fn source(&self, index: u32) -> Option<&Prefix>;
     /// Configured NAT64 prefixes in use.
@@ -62,35 +38,39 @@ pub trait Tables: Zones {
     fn class(&self, address: Address) -> u32;
 }
 
-/// A generation and its table.
+/// Both as they lie in maps.
 #[derive(Clone, Copy, Debug)]
-pub struct Live<'a, G, T> {
+pub struct InMaps<'a, G, T> {
     /// From the policy.
     pub generation: &'a G,
     /// From the ASN database.
     pub table: &'a T,
 }
 
-impl<const CLASSES: usize, T> Zones for Live<'_, Generation<CLASSES>, T> {
+impl<const CLASSES: usize, T: ReadTable> Tables for InMaps<'_, Generation<CLASSES>, T> {
+    #[inline(always)]
+    fn number(&self) -> u64 {
+        self.generation.number
+    }
     #[inline(always)]
     fn port(&self, port: u32) -> Option<&Port> {
-        self.generation.port(port)
+        self.generation.ports.get(opaque(port as usize))
     }
     #[inline(always)]
     fn vid(&self, table: u16, vid: u16) -> u16 {
-        self.generation.vid(table, vid)
+        match self.generation.vid_tables.get(table as usize) {
+            Some(table) => table[(vid & 0xfff) as usize],
+            None => 0,
+        }
     }
     #[inline(always)]
     fn pair(&self, slot: u32) -> Option<&Pair> {
-        self.generation.pair(slot)
+        self.generation.pairs.get(opaque(slot as usize))
     }
     #[inline(always)]
     fn zone(&self, id: u32) -> Option<&Zone> {
-        self.generation.zone(id)
+        self.generation.zones.get(opaque(id as usize))
     }
-}
-
-impl<const CLASSES: usize, T: ReadTable> Tables for Live<'_, Generation<CLASSES>, T> {
     #[inline(always)]
     fn source(&self, index: u32) -> Option<&Prefix> {
         self.generation.sources.get(opaque(index as usize))

@@ -156,9 +156,12 @@ impl Kordon {
         planes.write_planes(image.tier, &flat);
         planes.set_planes_number(NUMBER);
         let probe = mapped(&mut ebpf, "PROBE")?;
-        program(&mut ebpf, "kordon")?
-            .load()
-            .context("cannot load `kordon`")?;
+        for name in [programs::SLOW, programs::FAST] {
+            program(&mut ebpf, name)?
+                .load()
+                .with_context(|| format!("cannot load `{name}`"))?;
+        }
+        programs::put_slow(&mut ebpf)?;
         Ok(Self {
             ebpf,
             table,

@@ -12,10 +12,10 @@ use super::{
     Attached, DatapathError, foreign,
     interface::{self, Interface, Kind},
     kernel::Datapath,
+    loaded::{Slow, is_over, unpinned},
     offload,
     pins::{FILTERS, GUARDS, not_ours, remove_folder},
-    preload::live_program,
-    probe::program,
+    programs::{FAST, program},
     system::{attach_xdp, detach_link, link_target},
 };
 
@@ -254,7 +254,7 @@ impl Datapath {
             return Ok(false);
         }
         let mut ebpf = self.load(port)?;
-        let program = program(&mut ebpf)?;
+        let program = program(&mut ebpf, FAST)?;
         let link = PinnedLink::from_pin(&pin).map_err(|e| DatapathError::new(what(), e))?;
         let link = FdLink::from(link);
         let link = XdpLink::try_from(link).map_err(|e| DatapathError::new(what(), e))?;
@@ -281,7 +281,7 @@ impl Datapath {
         mut loaded: aya::Ebpf,
     ) -> Result<(), DatapathError> {
         let what = || format!("attach to `{device}`");
-        let program = program(&mut loaded)?;
+        let program = program(&mut loaded, FAST)?;
         let modes: &[Attached] = match mode {
             Mode::Auto => &[Attached::Native, Attached::Generic],
             Mode::Native => &[Attached::Native],
@@ -317,37 +317,28 @@ impl Datapath {
         Ok(())
     }
 
-    /// The live tier's program, for one port.
+    /// The live tier's program, for one port. The slow path is in place by then.
     fn load(&mut self, port: u32) -> Result<aya::Ebpf, DatapathError> {
-        const WHAT: &str = "load the program";
         let Some(maps) = self.maps.as_ref().filter(|maps| maps.generation.is_some()) else {
             return Err(DatapathError::new(
-                WHAT,
+                "load the program",
                 "there are no rules in the kernel yet",
             ));
         };
-        let preloaded = self
-            .preload
-            .as_mut()
-            .and_then(|p| p.program(maps.tier, port));
-        let is_over_live = |ebpf: &mut aya::Ebpf| -> Result<bool, DatapathError> {
-            let used = program(ebpf)?.info().and_then(|info| info.map_ids());
-            let used = used.map_err(|e| DatapathError::new(WHAT, e))?;
-            Ok(self.is_over_live(&used.unwrap_or_default(), maps))
-        };
-        if let Some(mut ebpf) = preloaded
-            && is_over_live(&mut ebpf)?
+        let source = maps.source(&self.pins, self.trace);
+        if !self.slow.as_ref().is_some_and(|slow| slow.is_of(maps)) {
+            let preloaded = self.preload.as_mut().and_then(|p| p.slow(maps.tier));
+            self.slow = Some(Slow::new(source, preloaded, maps, &self.counters)?);
+        }
+        if let Some(mut ebpf) = self.ahead.remove(&port)
+            && is_over(&mut ebpf, FAST, maps, &self.counters)?
         {
             return Ok(ebpf);
         }
-        let mut ebpf = live_program(&self.pins, &maps.folder, maps.tier, port, self.trace)?;
-        match is_over_live(&mut ebpf)? {
+        let mut ebpf = source.fast(port)?;
+        match is_over(&mut ebpf, FAST, maps, &self.counters)? {
             true => Ok(ebpf),
-            // The next look pins the live ones again.
-            false => {
-                let why = "somebody removed pins of its maps meanwhile";
-                Err(DatapathError::new(WHAT, why).costly())
-            }
+            false => Err(unpinned()),
         }
     }
 

@@ -44,6 +44,13 @@ impl Datapath {
                 }
             }
         }
+        if let (Some(slow), Some(maps)) = (&mut self.slow, &self.maps) {
+            match slow.put_again(maps) {
+                Ok(true) => made.push(maps.folder.join("slow")),
+                Ok(false) => {}
+                Err(e) => failed = failed.or(Some(e)),
+            }
+        }
         failed.map_or(Ok(made), Err)
     }
 
@@ -130,18 +137,6 @@ impl Datapath {
             _ => Ok(()),
         }
     }
-
-    /// Whether a program that was loaded just now is over the maps that are live: loading
-    /// makes those anew whose pins it does not find.
-    pub(super) fn is_over_live(&self, used: &[u32], maps: &Maps) -> bool {
-        let live = [
-            &self.counters,
-            &maps.generations,
-            &maps.tables,
-            &maps.planes.map,
-        ];
-        live.iter().all(|map| uses(used, map))
-    }
 }
 
 /// Whether a map is among these.
@@ -156,6 +151,8 @@ impl Maps {
             (at("generations"), fd(&self.generations)),
             (at("tables"), fd(&self.tables)),
             (at("planes"), fd(&self.planes.map)),
+            (at("slow"), fd(&self.slow)),
+            (at("work"), fd(&self.work)),
         ];
         let Some(generation) = &self.generation else {
             return objects;

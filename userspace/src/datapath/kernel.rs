@@ -10,12 +10,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use aya::maps::MapData;
+use aya::{Ebpf, maps::MapData};
 use kordon_ebpf::layout::{Counter, MAX_PORTS};
 
 use super::{
-    DatapathError, maps::Maps, memory::Mapped, pins::Pins, preload::Preload, probe::Prober,
-    shared::Shared, system::counters,
+    DatapathError, loaded::Slow, maps::Maps, memory::Mapped, pins::Pins, preload::Preload,
+    probe::Prober, shared::Shared, system::counters,
 };
 use crate::compile::{amend::Editor, directory::Directory, table::Tier};
 
@@ -61,6 +61,10 @@ pub struct Datapath {
     /// Programs that are loaded from now on log every verdict.
     pub(super) trace: bool,
     pub(super) preload: Option<Preload>,
+    /// Called by the programs of interfaces; `None`: none is attached yet.
+    pub(super) slow: Option<Slow>,
+    /// Programs of interfaces that a change of tier has loaded, by port.
+    pub(super) ahead: BTreeMap<u32, Ebpf>,
 }
 
 impl Datapath {
@@ -116,6 +120,8 @@ impl Datapath {
             held: BTreeMap::new(),
             trace: false,
             preload: None,
+            slow: None,
+            ahead: BTreeMap::new(),
         })
     }
 
@@ -130,10 +136,11 @@ impl Datapath {
         self.trace = true;
     }
 
-    /// Ids of this controller's programs on interfaces.
+    /// Ids of this controller's programs that judge packets.
     #[must_use]
     pub fn programs(&self) -> Vec<u32> {
-        self.attached.values().copied().collect()
+        let slow = self.slow.as_ref().map(Slow::id);
+        self.attached.values().copied().chain(slow).collect()
     }
 
     /// This program is on the device now.
@@ -205,20 +212,23 @@ impl Datapath {
             .collect()
     }
 
-    /// Starts loading what a start is going to need, in threads beside: programs for
-    /// these ports, and where nothing is live yet what `publish` proves with. `guess`
-    /// is the tier then; a wrong one costs nothing but time.
+    /// Starts loading what a start is going to need, in threads beside: the slow path, and where
+    /// nothing is live yet what `publish` proves with. `guess` is the tier then; a wrong one
+    /// costs nothing but time.
     ///
     /// # Errors
     /// When the maps cannot be made.
-    pub fn preload(&mut self, guess: Tier, ports: &[u32]) -> Result<(), DatapathError> {
+    pub fn preload(&mut self, guess: Tier) -> Result<(), DatapathError> {
         let live = self.maps.as_ref().filter(|maps| maps.generation.is_some());
-        let (tier, folder, fresh) = match live {
-            Some(maps) => (maps.tier, maps.folder.clone(), false),
-            None => (guess, Maps::open(&self.pins, guess)?.folder, true),
+        let fresh;
+        let (maps, prober) = match live {
+            Some(maps) => (maps, false),
+            None => {
+                fresh = Maps::open(&self.pins, guess)?;
+                (&fresh, true)
+            }
         };
-        let preload = Preload::start(&self.pins, &folder, tier, ports, self.trace, fresh);
-        self.preload = Some(preload);
+        self.preload = Some(Preload::start(maps.source(&self.pins, self.trace), prober));
         Ok(())
     }
 

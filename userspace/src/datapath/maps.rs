@@ -12,6 +12,7 @@ use kordon_ebpf::layout::{LAYOUT_VERSION, TABLE_SLOTS};
 
 use super::{
     DatapathError, chain,
+    loaded::Source,
     memory::{Mapped, generation_size, planes_size, table_size},
     pins::{Pins, entries},
     programs,
@@ -19,8 +20,14 @@ use super::{
 };
 use crate::compile::table::Tier;
 
-/// What a program opens by name.
-const OUTER: [&str; 3] = ["generations", "tables", "planes"];
+/// What programs open, as it is pinned and as they call it.
+const NAMES: [(&str, &str); 5] = [
+    ("generations", "GENERATIONS"),
+    ("tables", "TABLES"),
+    ("planes", "PLANES"),
+    ("slow", "SLOW"),
+    ("work", "WORK"),
+];
 
 /// The maps of one tier.
 pub(super) struct Maps {
@@ -30,7 +37,20 @@ pub(super) struct Maps {
     pub(super) tables: MapData,
     /// Derived from the live generation, or off.
     pub(super) planes: Mapped,
+    /// The slow path, at 0.
+    pub(super) slow: MapData,
+    /// What programs leave there for it.
+    pub(super) work: MapData,
     pub(super) generation: Option<Mapped>,
+}
+
+/// A loader of programs over the maps that are pinned in a folder, or will be.
+pub(super) fn pinned<'a>(folder: &Path) -> EbpfLoader<'a> {
+    let mut loader = EbpfLoader::new();
+    for (pin, name) in NAMES {
+        loader.map_pin_path(name, folder.join(pin));
+    }
+    loader
 }
 
 impl Maps {
@@ -49,7 +69,7 @@ impl Maps {
             let name = folder.display();
             DatapathError::new(format!("adopt the maps in {name}"), what)
         };
-        for name in OUTER {
+        for (name, _) in NAMES {
             if !folder.join(name).is_file() {
                 return Err(damaged(format!("`{name}` is missing")));
             }
@@ -72,24 +92,21 @@ impl Maps {
     pub(super) fn open(pins: &Pins, tier: Tier) -> Result<Self, DatapathError> {
         let folder = pins.tier(tier)?;
         let what = || format!("open the maps in {}", folder.display());
-        if OUTER.iter().any(|name| !folder.join(name).exists()) {
+        if NAMES.iter().any(|(name, _)| !folder.join(name).exists()) {
             // Loading the object makes and pins them as the program wants them.
-            EbpfLoader::new()
-                .map_pin_path("GENERATIONS", folder.join("generations"))
-                .map_pin_path("TABLES", folder.join("tables"))
-                .map_pin_path("PLANES", folder.join("planes"))
+            pinned(&folder)
                 .load(programs::object(tier))
                 .map_err(|e| DatapathError::new(what(), chain(&e)))?;
         }
         // Before anything is asked of it: the kernel answers as the map is, not as it is
         // called, and a per-CPU map answers with more than there is room for.
-        let open = |name: &str, kind: MapType, entries: u32, size: usize| {
+        let open = |name: &str, kind: MapType, entries: u32, size: Option<usize>| {
             let map = MapData::from_pin(folder.join(name))
                 .map_err(|e| DatapathError::new(what(), chain(&e)))?;
             let info = map.info().map_err(|e| DatapathError::new(what(), e))?;
             let is_it = info.map_type().is_ok_and(|found| found == kind)
                 && info.max_entries() == entries
-                && info.value_size() as usize == size;
+                && size.is_none_or(|size| info.value_size() as usize == size);
             match is_it {
                 true => Ok(map),
                 false => Err(DatapathError::new(
@@ -99,11 +116,16 @@ impl Maps {
             }
         };
         let outer = MapType::ArrayOfMaps;
+        let number = Some(size_of::<u32>());
+        let planes = open("planes", MapType::Array, 1, Some(planes_size(tier)))?;
         let mut maps = Self {
             tier,
-            generations: open("generations", outer, 1, size_of::<u32>())?,
-            tables: open("tables", outer, TABLE_SLOTS, size_of::<u32>())?,
-            planes: Mapped::of(open("planes", MapType::Array, 1, planes_size(tier))?)?,
+            generations: open("generations", outer, 1, number)?,
+            tables: open("tables", outer, TABLE_SLOTS, number)?,
+            planes: Mapped::of(planes)?,
+            slow: open("slow", MapType::ProgramArray, 1, number)?,
+            // Only programs read it, and the verifier looks at its size.
+            work: open("work", MapType::PerCpuArray, 1, None)?,
             generation: None,
             folder: folder.clone(),
         };
@@ -116,6 +138,16 @@ impl Maps {
                     && generation.generation().version == LAYOUT_VERSION
             });
         Ok(maps)
+    }
+
+    /// Where programs over them are loaded from.
+    pub(super) fn source<'a>(&'a self, pins: &'a Pins, log: bool) -> Source<'a> {
+        Source {
+            pins,
+            folder: &self.folder,
+            tier: self.tier,
+            log,
+        }
     }
 
     pub(super) fn number(&self) -> u64 {

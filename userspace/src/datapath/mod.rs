@@ -13,6 +13,7 @@ mod held;
 pub mod interface;
 pub mod kernel;
 pub mod left;
+mod loaded;
 mod maps;
 pub mod memory;
 pub mod offload;

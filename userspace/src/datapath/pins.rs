@@ -6,9 +6,10 @@
 //! links/<port>-<dev>  keep programs attached
 //! guards/<dev>        keep guards attached, from Linux 6.6
 //! filters/<dev>       guards that are tc filters, before: their programs
-//! v2-internet/        a layout version and a tier
+//! v6-internet/        a layout version and a tier
 //!   generations  tables        outer maps
 //!   planes                     the live generation's verdict planes
+//!   slow  work                 the slow path, and its memory
 //!   generation-<n>  table-<n>  inner maps, by the generation that brought them
 //! ```
 //!
@@ -325,7 +326,7 @@ fn is_map(name: &str) -> bool {
     match name.split_once('-') {
         None => matches!(
             name,
-            "generations" | "tables" | "planes" | "counters" | "directory"
+            "generations" | "tables" | "planes" | "slow" | "work" | "counters" | "directory"
         ),
         Some((kind, number)) => {
             matches!(kind, "generation" | "table" | "planes") && is_number(number)
@@ -437,6 +438,8 @@ mod tests {
             "v5-internet/table-3",
             "v5-internet/generations",
             "v5-internet/planes",
+            "v5-internet/slow",
+            "v5-internet/work",
         ];
         let foreign = [
             "filters/vpn",

@@ -6,11 +6,11 @@
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData},
-    programs::{TestRun as _, TestRunOptions, Xdp},
+    programs::{TestRun as _, TestRunOptions},
 };
 use kordon_ebpf::{
     layout::{
-        Action, NO_CLASS, PROBE_BATCH, PlaneOutput, ProbeControl, ProbeOutput, TABLE_SLOTS, mode,
+        Action, FastOutput, NO_CLASS, PROBE_BATCH, ProbeControl, ProbeOutput, TABLE_SLOTS, mode,
         trace,
     },
     verdict::NO_SLOT,
@@ -19,7 +19,7 @@ use kordon_ebpf::{
 use super::{
     DatapathError,
     memory::{Mapped, generation_size, table_size},
-    programs, refused,
+    programs::{self, FAST, SLOW, program, put_slow},
     system::{clear_slot, set_slot},
 };
 use crate::compile::{
@@ -48,9 +48,6 @@ impl Prober {
     /// # Errors
     /// When the kernel refuses it.
     pub fn load(tier: Tier) -> Result<Self, DatapathError> {
-        let what = "load the program for probing";
-        let which = (tier.as_str(), mode::PROBE, trace::OFF);
-        refused::check(what, which)?;
         let mut ebpf = EbpfLoader::new()
             .override_global("MODE", &mode::PROBE, true)
             // Counters are not looked at; what is beyond the map is not counted.
@@ -66,8 +63,10 @@ impl Prober {
             )),
         };
         let (probe, planes) = (mapped("PROBE")?, mapped("PLANES")?);
-        let program = program(&mut ebpf)?;
-        refused::loaded(what, which, || program.load())?;
+        for name in [SLOW, FAST] {
+            programs::load(&mut ebpf, name, (tier, mode::PROBE, trace::OFF))?;
+        }
+        put_slow(&mut ebpf)?;
         Ok(Self {
             ebpf,
             probe,
@@ -208,17 +207,17 @@ impl Prober {
                 format!("{next} of {wanted} ran"),
             ));
         }
-        for (index, (output, plane)) in probe.outputs.iter().zip(&probe.planes).enumerate() {
+        for (index, (output, fast)) in probe.outputs.iter().zip(&probe.fast).enumerate() {
             if index >= wanted {
                 break;
             }
-            let by_class = plane.said == 0 || plane.class != NO_CLASS;
-            self.by_planes += usize::from(!by_class && plane.said != 1);
-            if !agree(output, plane) {
+            let by_class = fast.said == 0 || fast.class != NO_CLASS;
+            self.by_planes += usize::from(!by_class && fast.said != 1);
+            if !agree(output, fast) {
                 return Err(DatapathError::new(
-                    "compare both planes",
+                    "compare both paths",
                     format!(
-                        "the class plane says {output:?}, the verdict plane {plane:?} (input {index}, {:?})",
+                        "the slow path says {output:?}, the fast one {fast:?} (input {index}, {:?})",
                         probe.inputs[index]
                     ),
                 ));
@@ -263,7 +262,7 @@ impl Prober {
     }
 
     fn test_run(&mut self, frame: &[u8]) -> Result<(), DatapathError> {
-        program(&mut self.ebpf)?
+        program(&mut self.ebpf, FAST)?
             .test_run(TestRunOptions {
                 data_in: Some(frame),
                 repeat: 1,
@@ -280,34 +279,21 @@ fn id(map: &MapData) -> Result<u32, DatapathError> {
     Ok(info.id())
 }
 
-/// Whether the short way says nothing else.
-fn agree(output: &ProbeOutput, short: &PlaneOutput) -> bool {
+/// Whether the fast path says nothing else.
+fn agree(output: &ProbeOutput, fast: &FastOutput) -> bool {
     // Who does not look up the class counts nothing by ASN.
-    let (action, slot, asn_slot, class) = match short.said {
+    let (action, slot, asn_slot, class) = match fast.said {
         0 => return true,
         1 => (Action::Pass as u32, NO_SLOT, NO_SLOT, output.class),
-        2 => (Action::Pass as u32, short.slot, NO_SLOT, output.class),
-        said if short.class == NO_CLASS => (said - 3, short.slot, short.asn_slot, output.class),
-        said => (said - 3, short.slot, short.asn_slot, short.class),
+        2 => (Action::Pass as u32, fast.slot, NO_SLOT, output.class),
+        said if fast.class == NO_CLASS => (said - 3, fast.slot, fast.asn_slot, output.class),
+        said => (said - 3, fast.slot, fast.asn_slot, fast.class),
     };
     output.slot == slot
         && u32::from(output.action) == action
         && output.asn_slot == asn_slot
         && output.class == class
         && output.noted == 0
-}
-
-/// The program `kordon` of an object.
-pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, DatapathError> {
-    let Some(program) = ebpf.program_mut("kordon") else {
-        return Err(DatapathError::new(
-            "find the program `kordon`",
-            "it is not in the object",
-        ));
-    };
-    program
-        .try_into()
-        .map_err(|e| DatapathError::new("use the program `kordon`", e))
 }
 
 fn set_inner(ebpf: &mut Ebpf, outer: &str, slot: u32, map: &MapData) -> Result<(), DatapathError> {

@@ -21,9 +21,9 @@ use super::{
     DatapathError,
     faults::{Step, reach},
     kernel::Datapath,
+    loaded::Slow,
     maps::Maps,
     memory::{Mapped, generation_size},
-    preload::Preload,
     probe::Prober,
 };
 use crate::compile::{
@@ -110,9 +110,14 @@ impl Datapath {
 
     /// Moves all programs to the maps of another tier, one atomic link update each. Those
     /// that stay behind, and why.
-    fn change_tier(&mut self, maps: Maps, programs: BTreeMap<u32, Ebpf>) -> Vec<(String, String)> {
+    fn change_tier(
+        &mut self,
+        maps: Maps,
+        slow: Option<Slow>,
+        programs: BTreeMap<u32, Ebpf>,
+    ) -> Vec<(String, String)> {
         let mut behind = Vec::new();
-        self.preload = Some(Preload::loaded(maps.tier, programs));
+        (self.slow, self.ahead) = (slow, programs);
         self.maps = Some(maps);
         self.attached.clear();
         for (port, device) in self.pins.devices() {
@@ -126,7 +131,7 @@ impl Datapath {
                 behind.push((device, e.to_string()));
             }
         }
-        self.preload = None;
+        self.ahead.clear();
         self.retire();
         behind
     }
@@ -207,6 +212,7 @@ impl<'a> Candidate<'a> {
                 table: None,
                 planes: None,
                 pins: Vec::new(),
+                slow: None,
                 programs: BTreeMap::new(),
             }),
         })

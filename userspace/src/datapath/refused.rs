@@ -13,9 +13,9 @@ use aya::programs::ProgramError;
 
 use super::{DatapathError, chain};
 
-/// What makes a program another one: its object, and the constants that lead to other
-/// instructions, `MODE` and `TRACE`.
-pub(super) type Which = (&'static str, u32, u32);
+/// What makes a program another one: its object, its name there, and the constants that lead to
+/// other instructions, `MODE` and `TRACE`.
+pub(super) type Which = (&'static str, &'static str, u32, u32);
 
 static REFUSED: Mutex<Vec<(Which, Refused)>> = Mutex::new(Vec::new());
 
@@ -31,30 +31,25 @@ struct Refused {
     lines: usize,
 }
 
-/// Whether it is worth trying to load this program.
-///
-/// # Errors
-/// When it was refused before; as it was then.
-pub(super) fn check(what: &str, which: Which) -> Result<(), DatapathError> {
-    let refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
-    match refused.iter().find(|(known, _)| *known == which) {
-        Some((_, refused)) => Err(DatapathError::new(what, refused.clone())),
-        None => Ok(()),
-    }
-}
-
 /// A verifier that a signal interrupts gives up, and may be asked again; so often.
 const AGAIN: usize = 5;
 
 /// Loads a program.
 ///
 /// # Errors
-/// When the kernel refuses it.
+/// When the kernel refuses it, or has refused it before.
 pub(super) fn loaded(
     what: &str,
     which: Which,
     mut load: impl FnMut() -> Result<(), ProgramError>,
 ) -> Result<(), DatapathError> {
+    let known = |all: &[(Which, Refused)]| {
+        let found = all.iter().find(|(known, _)| *known == which);
+        found.map(|(_, refused)| refused.clone())
+    };
+    if let Some(refused) = known(&REFUSED.lock().unwrap_or_else(PoisonError::into_inner)) {
+        return Err(DatapathError::new(what, refused));
+    }
     let mut result = load();
     for _ in 1..AGAIN {
         match &result {
@@ -129,10 +124,7 @@ mod tests {
     use aya::EbpfLoader;
 
     use super::*;
-    use crate::{
-        compile::table::Tier,
-        datapath::{probe::program, programs},
-    };
+    use crate::{compile::table::Tier, datapath::programs};
     use aya_obj::VerifierLog;
 
     #[test]
@@ -175,7 +167,7 @@ mod tests {
                     verifier_log: VerifierLog::new(String::new()),
                 })
             };
-            let loaded = loaded("load it", ("interrupted", 0, 0), load);
+            let loaded = loaded("load it", ("interrupted", "", 0, 0), load);
             assert_eq!(loaded.is_ok(), is_loaded, "{interruptions}: {loaded:?}");
             assert_eq!(calls, AGAIN.min(interruptions + 1));
         }
@@ -202,21 +194,21 @@ mod tests {
             }
         }
         assert!(spoilt > 0, "a program has an end");
-        let which = ("spoilt", 0, 0);
+        let which = ("spoilt", "", 0, 0);
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("COUNTERS", 1)
             .map_max_entries("AYA_LOGS", programs::NO_LOG)
             .load(&object)
             .expect("the maps are those of a good program");
-        let program = program(&mut ebpf).expect("it is there");
-        check("load it", which).expect("nobody asked yet");
+        let program = programs::program(&mut ebpf, programs::SLOW).expect("it is there");
         let said = loaded("load it", which, || program.load()).expect_err("no kernel takes it");
         let said = said.to_string();
         println!("{said}");
         assert!(said.starts_with("cannot load it: Linux "), "{said}");
         assert!(said.contains(" refuses it: "), "{said}");
         assert!(said.lines().count() == 1 && said.len() < 500, "{said}");
-        let again = check("load it", which).expect_err("it was refused");
+        let asked = || panic!("the verifier is asked again");
+        let again = loaded("load it", which, asked).expect_err("it was refused");
         assert_eq!(again.to_string(), said);
     }
 }

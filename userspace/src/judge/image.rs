@@ -3,7 +3,7 @@
 use kordon_ebpf::{
     layout::{Generation, Nat64, Pair, Port, Prefix, Step, Zone},
     packet::Address,
-    verdict::{Live, Tables, Zones},
+    verdict::{InMaps, Tables},
 };
 
 use crate::{
@@ -52,31 +52,31 @@ impl Image {
         })
     }
 
-    fn live(&self) -> Live<'_, Generation<0>, FlatTable> {
-        Live {
+    fn in_maps(&self) -> InMaps<'_, Generation<0>, FlatTable> {
+        InMaps {
             generation: &self.rules.fixed,
             table: &self.table,
         }
     }
 }
 
-impl Zones for Image {
+/// As the kernel's, but for the class words, which stand beside the rest here.
+impl Tables for Image {
+    fn number(&self) -> u64 {
+        self.in_maps().number()
+    }
     fn port(&self, port: u32) -> Option<&Port> {
-        self.rules.fixed.port(port)
+        self.rules.fixed.ports.get(port as usize)
     }
     fn vid(&self, table: u16, vid: u16) -> u16 {
-        self.rules.fixed.vid(table, vid)
+        self.in_maps().vid(table, vid)
     }
     fn pair(&self, slot: u32) -> Option<&Pair> {
         self.rules.fixed.pairs.get(slot as usize)
     }
     fn zone(&self, id: u32) -> Option<&Zone> {
-        self.rules.fixed.zone(id)
+        self.rules.fixed.zones.get(id as usize)
     }
-}
-
-/// As the kernel's, but for the class words, which stand beside the rest here.
-impl Tables for Image {
     fn source(&self, index: u32) -> Option<&Prefix> {
         self.rules.fixed.sources.get(index as usize)
     }
@@ -93,12 +93,12 @@ impl Tables for Image {
         self.rules.fixed.steps.get(index as usize)
     }
     fn asn_page(&self, index: u32) -> u32 {
-        self.live().asn_page(index)
+        self.in_maps().asn_page(index)
     }
     fn class_word(&self, class: u32) -> Option<u32> {
         self.rules.class_words.get(class as usize).copied()
     }
     fn class(&self, address: Address) -> u32 {
-        self.live().class(address)
+        self.in_maps().class(address)
     }
 }

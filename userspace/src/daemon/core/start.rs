@@ -65,15 +65,11 @@ impl Core {
                 tracing::error!("{e}");
             }
         }
-        if let Some(guess) = tier_before(&state) {
-            // It only saves time: what is wrong shows when it is needed.
-            let preloaded = match datapath.ports(&names) {
-                Ok(ports) => datapath.preload(guess, &ports),
-                Err(e) => Err(e),
-            };
-            if let Err(e) = preloaded {
-                tracing::warn!("nothing is loaded ahead: {e}");
-            }
+        // It only saves time: what is wrong shows when it is needed.
+        if let Some(guess) = tier_before(&state)
+            && let Err(e) = datapath.preload(guess)
+        {
+            tracing::warn!("nothing is loaded ahead: {e}");
         }
         let loaded = state.load();
         let Found {

@@ -18,10 +18,10 @@ use crate::{
         DatapathError,
         faults::{Step, reach},
         kernel::Datapath,
+        loaded::Slow,
         maps::Maps,
         memory::{Mapped, table_size},
         pins::remove_folder,
-        preload::live_program,
         probe::Prober,
         system::{clear_slot, set_slot},
     },
@@ -47,7 +47,8 @@ pub(super) struct Made {
     pub(super) table: Option<Mapped>,
     pub(super) planes: Option<FlatPlanes>,
     pub(super) pins: Vec<PathBuf>,
-    /// By port, of another tier.
+    /// Of another tier: the slow path, and the programs of interfaces by port.
+    pub(super) slow: Option<Slow>,
     pub(super) programs: BTreeMap<u32, Ebpf>,
 }
 
@@ -128,29 +129,17 @@ impl Made {
         if datapath.live().is_none() {
             return Ok(());
         }
-        let tier = self.maps.tier;
+        let source = self.maps.source(&datapath.pins, datapath.trace);
         for (port, device) in datapath.pins.devices() {
             if datapath.find(&device)?.is_none() {
                 continue;
             }
-            let preloaded = datapath
-                .preload
-                .as_mut()
-                .and_then(|p| p.program(tier, port));
-            let program = match preloaded {
-                Some(program) => program,
-                None => {
-                    reach(Step::Programs)?;
-                    live_program(
-                        &datapath.pins,
-                        &self.maps.folder,
-                        tier,
-                        port,
-                        datapath.trace,
-                    )?
-                }
-            };
-            self.programs.insert(port, program);
+            reach(Step::Programs)?;
+            if self.slow.is_none() {
+                let slow = Slow::new(source, None, &self.maps, &datapath.counters)?;
+                self.slow = Some(slow);
+            }
+            self.programs.insert(port, source.fast(port)?);
         }
         Ok(())
     }
@@ -227,7 +216,7 @@ impl Made {
                 datapath.maps = Some(self.maps);
                 Vec::new()
             }
-            Some(_) => datapath.change_tier(self.maps, self.programs),
+            Some(_) => datapath.change_tier(self.maps, self.slow, self.programs),
         };
         Published {
             number: self.number,

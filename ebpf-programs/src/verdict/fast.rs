@@ -1,18 +1,18 @@
-//! The short way of almost every packet: a gate and the verdict plane say that it
-//! passes, that it is dropped and whose destination it is, or that only its destination's
-//! class is missing. It says what [`super::decide`] says, or nothing; proofs and tests
+//! The fast path of almost every packet: its zone and the verdict plane say that it passes,
+//! that it is dropped and whose destination it is, or that only its destination's class is
+//! missing. It says what [`super::decide`], the slow path, says, or nothing; proofs and tests
 //! hold them to each other.
 //!
-//! Everything here is counted in instructions: what is rare is left to the longer
-//! ways, and what can be folded into the plane when it is built (martians, special
-//! destinations, rules with ports) is not looked at before the plane says "ask".
+//! Everything here is counted in instructions: what is rare is left to the slow path, and what
+//! can be folded into the plane when it is built (martians, special destinations, rules with
+//! ports) is not looked at before the plane says "ask".
 
-use super::{NO_SLOT, Tables, Verdict, asn_slot, shortcut::by_class};
+use super::{NO_SLOT, Tables, Verdict, asn_slot, rules::is_isatap, zone_asn_slot};
 use crate::{
     layout::{
-        Action, GATE_DROP_UNKNOWN, GATE_SLOT_SHIFT, GATE_SOURCES_BY_RULES, Gate, NO_CLASS,
-        PlaneOutput, Planes, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS, VID_HAS_PAIRS,
-        VID_ZONE,
+        Action, FastOutput, GATE_DROP_UNKNOWN, GATE_SLOT_SHIFT, GATE_SOURCES_BY_RULES, GROUP_BITS,
+        GROUP_MASK, Gate, Judged, NO_CLASS, Planes, VERDICT_ACTION_SHIFT, VERDICT_INDEX,
+        VERDICT_STEPS, VID_HAS_PAIRS, VID_ZONE,
     },
     opaque::opaque,
     packet::{Address, Frame, View},
@@ -20,9 +20,9 @@ use crate::{
     seen::{By, Kind, slot},
 };
 
-/// What the short way says.
+/// What the fast path says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Express {
+pub enum FastPath {
     /// Nothing: go on.
     Ask,
     /// No zone: passed.
@@ -48,30 +48,30 @@ pub enum Express {
         /// Counter slot of the interface, for what passes.
         seen: u32,
     },
-    /// Header and source are in order: [`known`] goes on from here.
-    Known(Known),
+    /// Header and source are in order: [`by_class`] goes on from here.
+    Destination(Destination),
 }
 
-/// What is known of a packet whose header and source are in order.
+/// A destination of a packet whose header and source are in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct Destination {
     /// Zone id + 1 in the generation of the planes.
     pub zone: u32,
-    /// Where the destination is in the frame.
+    /// Where it is in the frame.
     pub at: u32,
     /// Whether it is an IPv6 address.
     pub v6: bool,
 }
 
 /// What a probe writes.
-impl From<Express> for PlaneOutput {
+impl From<FastPath> for FastOutput {
     #[inline(always)]
-    fn from(said: Express) -> Self {
+    fn from(said: FastPath) -> Self {
         let (said, slot, asn_slot) = match said {
-            Express::Ask | Express::Known(_) => (0, 0, 0),
-            Express::Unpoliced { .. } => (1, 0, 0),
-            Express::Pass { slot, .. } => (2, slot, 0),
-            Express::Counted {
+            FastPath::Ask | FastPath::Destination(_) => (0, 0, 0),
+            FastPath::Unpoliced { .. } => (1, 0, 0),
+            FastPath::Pass { slot, .. } => (2, slot, 0),
+            FastPath::Counted {
                 action,
                 slot,
                 asn_slot,
@@ -87,8 +87,8 @@ impl From<Express> for PlaneOutput {
     }
 }
 
-/// What a probe writes of [`known`].
-impl From<&Verdict> for PlaneOutput {
+/// What a probe writes of [`by_class`].
+impl From<&Verdict> for FastOutput {
     #[inline(always)]
     fn from(verdict: &Verdict) -> Self {
         Self {
@@ -100,18 +100,18 @@ impl From<&Verdict> for PlaneOutput {
     }
 }
 
-/// Read access to gates.
-pub trait ReadGates: ReadPlanes {
+/// Read access to what is before the planes.
+pub trait ReadFast: ReadPlanes {
     /// Number of the generation, 0: none.
     fn number(&self) -> u64;
     /// Word of a port.
-    fn gate_port(&self, port: u32) -> Option<u64>;
+    fn fast_port(&self, port: u32) -> Option<u64>;
     /// Word of a VID in the table of a port's word.
-    fn gate_vid(&self, port: u64, vid: u16) -> Option<u16>;
+    fn fast_vid(&self, port: u64, vid: u16) -> Option<u16>;
     /// A zone's gate, by its id + 1.
     fn gate(&self, zone: u32) -> Option<&Gate>;
     /// First counter slot of a page, 0: none.
-    fn gate_asn_page(&self, index: u32) -> u32;
+    fn fast_asn_page(&self, index: u32) -> u32;
 }
 
 impl<
@@ -121,18 +121,18 @@ impl<
     const LINES: usize,
     const NODES: usize,
     const ORIGINS: usize,
-> ReadGates for Planes<TOPS, BLOCKS4, BLOCKS6, LINES, NODES, ORIGINS>
+> ReadFast for Planes<TOPS, BLOCKS4, BLOCKS6, LINES, NODES, ORIGINS>
 {
     #[inline(always)]
     fn number(&self) -> u64 {
         self.number
     }
     #[inline(always)]
-    fn gate_port(&self, port: u32) -> Option<u64> {
+    fn fast_port(&self, port: u32) -> Option<u64> {
         self.ports.get(opaque(port as usize)).copied()
     }
     #[inline(always)]
-    fn gate_vid(&self, port: u64, vid: u16) -> Option<u16> {
+    fn fast_vid(&self, port: u64, vid: u16) -> Option<u16> {
         let table = self.vids.get((port & 0xffff) as usize)?;
         Some(table[(vid & 0xfff) as usize])
     }
@@ -141,7 +141,7 @@ impl<
         self.gates.get(opaque(zone as usize))
     }
     #[inline(always)]
-    fn gate_asn_page(&self, index: u32) -> u32 {
+    fn fast_asn_page(&self, index: u32) -> u32 {
         match self.asn_pages.get(opaque(index as usize)) {
             Some(page) => *page,
             None => 0,
@@ -159,12 +159,12 @@ const HEAD: usize = 18 + 20;
 /// Judges a frame, or its first piece: a frame of which the first piece ends where
 /// the packet ends has no other that could matter, but for its length.
 #[inline(always)]
-pub fn express<F: Frame + ?Sized, P: ReadGates>(frame: &F, port: u32, planes: &P) -> Express {
+pub fn fast_path<F: Frame + ?Sized, P: ReadFast>(frame: &F, port: u32, planes: &P) -> FastPath {
     if planes.number() == 0 {
-        return Express::Ask;
+        return FastPath::Ask;
     }
-    let (Some(head), Some(port)) = (frame.view::<HEAD>(0), planes.gate_port(port)) else {
-        return Express::Ask;
+    let (Some(head), Some(port)) = (frame.view::<HEAD>(0), planes.fast_port(port)) else {
+        return FastPath::Ask;
     };
     if is_raw_tpid(head.raw_u16(12)) {
         selected::<18, _, _, _>(frame, &head, port, head.u16(14) & 0xfff, planes)
@@ -186,50 +186,50 @@ const RAW_IPV6: u16 = 0x86ddu16.to_be();
 
 /// The zone of a frame of which the headers begin at `AT`.
 #[inline(always)]
-fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadGates>(
+fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
     frame: &F,
     head: &V,
     port: u64,
     vid: u16,
     planes: &P,
-) -> Express {
-    let Some(word) = planes.gate_vid(port, vid) else {
-        return Express::Ask;
+) -> FastPath {
+    let Some(word) = planes.fast_vid(port, vid) else {
+        return FastPath::Ask;
     };
     let ethertype = head.raw_u16(AT - 2);
     let zone = (word & VID_ZONE) as u32;
     if zone == 0 {
         // A second tag may count where the first does not, or be one too many.
         if port & GATE_DROP_UNKNOWN as u64 != 0 || word != 0 || is_raw_tpid(ethertype) {
-            return Express::Ask;
+            return FastPath::Ask;
         }
-        return Express::Unpoliced {
+        return FastPath::Unpoliced {
             seen: seen::<AT, _>(head, port, By::NoZone),
         };
     }
     let Some(gate) = planes.gate(zone) else {
-        return Express::Ask;
+        return FastPath::Ask;
     };
     let (found, at, v6) = match ethertype {
         RAW_IPV4 => (v4::<AT, _, _, _>(frame, head, gate, planes), AT + 16, false),
         RAW_IPV6 => (v6::<AT, _, _>(frame, gate, planes), AT + 24, true),
-        _ => return Express::Ask,
+        _ => return FastPath::Ask,
     };
     let Some((code, origin)) = found else {
-        return Express::Ask;
+        return FastPath::Ask;
     };
     // The most frequent verdict is a branch of its own: where the counter is then does
     // not depend on what was looked up, and the next packet need not wait for it.
     let most = opaque(gate.words[0] as usize) as u32;
     if code == 0 && is_pass(most) {
-        return Express::Pass {
+        return FastPath::Pass {
             slot: most,
             seen: seen::<AT, _>(head, port, By::Zone),
         };
     }
     let word = gate.words[code as usize & 3];
     if is_pass(word) {
-        return Express::Pass {
+        return FastPath::Pass {
             slot: word,
             seen: seen::<AT, _>(head, port, By::Zone),
         };
@@ -237,7 +237,7 @@ fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadGates>(
     if word & VERDICT_STEPS == 0 {
         let asn_slot = origin_slot(planes, gate, word, origin, v6);
         if asn_slot != NO_SLOT {
-            return Express::Counted {
+            return FastPath::Counted {
                 action: Action::from_bits(word >> VERDICT_ACTION_SHIFT),
                 slot: word & VERDICT_INDEX,
                 asn_slot,
@@ -245,7 +245,7 @@ fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadGates>(
             };
         }
     }
-    Express::Known(Known {
+    FastPath::Destination(Destination {
         zone,
         at: at as u32,
         v6,
@@ -267,7 +267,7 @@ fn seen<const AT: usize, V: View>(head: &V, port: u64, by: By) -> u32 {
 /// The counter of the destination's ASN, or [`NO_SLOT`]: the class must be asked for. A
 /// function of its own: what passes needs no registers for it.
 #[inline(never)]
-fn origin_slot<P: ReadGates>(planes: &P, gate: &Gate, word: u32, origin: u32, v6: bool) -> u32 {
+fn origin_slot<P: ReadFast>(planes: &P, gate: &Gate, word: u32, origin: u32, v6: bool) -> u32 {
     let ordinal = if v6 {
         ordinal_v6(planes, origin)
     } else {
@@ -278,22 +278,62 @@ fn origin_slot<P: ReadGates>(planes: &P, gate: &Gate, word: u32, origin: u32, v6
     };
     let pages = [gate.asn_pages, gate.asn_pages_len, gate.asn_overflow];
     let action = Action::from_bits(word >> VERDICT_ACTION_SHIFT);
-    asn_slot(|page| planes.gate_asn_page(page), pages, ordinal, action)
+    asn_slot(|page| planes.fast_asn_page(page), pages, ordinal, action)
 }
 
 /// The verdict on a packet of which only the destination's class is missing; `None`:
 /// the destination is special, or rules look at more than it. `tables` is of the
 /// generation that the planes were made of.
 #[inline(always)]
-pub fn known<F: Frame + ?Sized, T: Tables>(frame: &F, known: Known, tables: &T) -> Option<Verdict> {
-    let zone = tables.zone(known.zone.wrapping_sub(1))?;
-    let destination = if known.v6 {
-        let bytes = frame.view::<16>(known.at)?;
+pub fn by_class<F: Frame + ?Sized, T: Tables>(
+    frame: &F,
+    destination: Destination,
+    tables: &T,
+) -> Option<Verdict> {
+    let zone = tables.zone(destination.zone.wrapping_sub(1))?;
+    let address = if destination.v6 {
+        let bytes = frame.view::<16>(destination.at)?;
         Address::v6(bytes.u64(0), bytes.u64(8))
     } else {
-        Address::v4(frame.view::<4>(known.at)?.u32(0))
+        Address::v4(frame.view::<4>(destination.at)?.u32(0))
     };
-    by_class(tables, zone, destination)
+    let special = if address.v6 {
+        !is_plain_v6(address) || tables.nat64_len() != 0
+    } else {
+        address.lo == 0xffff_ffff || address.is_martian()
+    };
+    if special {
+        return None;
+    }
+    let class = tables.class(address);
+    let class_word = tables.class_word(class)?;
+    let word = tables.verdict(zone.verdict_base + (class_word & GROUP_MASK))?;
+    if word & VERDICT_STEPS != 0 {
+        return None;
+    }
+    let action = Action::from_bits(word >> VERDICT_ACTION_SHIFT & 3);
+    let mut verdict = Verdict {
+        action,
+        slot: word & VERDICT_INDEX,
+        asn_slot: NO_SLOT,
+        class,
+        judged: Judged::Destination,
+        noted: 0,
+        slot_base: zone.slot_base,
+    };
+    if action as u8 != Action::Pass as u8 {
+        verdict.asn_slot = zone_asn_slot(tables, zone, class_word >> GROUP_BITS, action);
+    }
+    Some(verdict)
+}
+
+/// Global unicast that stands for itself alone: 2000::/3 without Teredo, 6to4 and ISATAP.
+#[inline(always)]
+fn is_plain_v6(address: Address) -> bool {
+    address.hi >> 61 == 1
+        && address.hi >> 48 != 0x2002
+        && address.hi >> 32 != 0x2001_0000
+        && !is_isatap(address.lo)
 }
 
 /// No other action, and no step.
@@ -303,7 +343,7 @@ fn is_pass(word: u32) -> bool {
 }
 
 #[inline(always)]
-fn v4<const AT: usize, F: Frame + ?Sized, V: View, P: ReadGates>(
+fn v4<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
     frame: &F,
     head: &V,
     gate: &Gate,
@@ -332,7 +372,7 @@ fn v4<const AT: usize, F: Frame + ?Sized, V: View, P: ReadGates>(
 }
 
 #[inline(always)]
-fn v6<const AT: usize, F: Frame + ?Sized, P: ReadGates>(
+fn v6<const AT: usize, F: Frame + ?Sized, P: ReadFast>(
     frame: &F,
     gate: &Gate,
     planes: &P,

@@ -1,0 +1,16 @@
+//! The shell around the decision: how the kernel's frames and maps are read. No decision is
+//! taken here.
+//!
+//! An interface has a small program of its own, `kordon`, which knows its port: the fast path. What that
+//! does not decide it leaves to `slow`, of which there is one for all interfaces, by a tail call.
+//! The verifier takes thirty times as long with the slow path, and need see it only once.
+//!
+//! - [`frame`]: frames.
+//! - [`program`]: both programs, over the maps of a [`program::Tier`].
+//! - [`probe`]: what they do besides in test runs.
+//! - [`crate::kordon_program`]: the maps of a size tier, since the size of a map's value is part of the program.
+
+pub mod frame;
+pub mod probe;
+pub mod program;
+mod tier;

@@ -1,0 +1,267 @@
+//! The two programs of an interface, over the maps of one size tier: [`fast`], and [`slow`]
+//! for what it leaves.
+
+use aya_ebpf::{
+    bindings::{xdp_action, xdp_md},
+    programs::XdpContext,
+};
+
+use super::{
+    frame::{Linear, Pieces, kind, length, length_past},
+    probe,
+};
+use crate::{
+    layout::{Action, COUNTER_PAGE, Counter, Probe, Reason, UNPARSABLE_REASONS, mode, trace},
+    packet::Frame as _,
+    seen::{self, By},
+    verdict::{
+        Destination, FastPath, NO_SLOT, ReadFast, Tables, Verdict, Work, by_class, decide,
+        fast_path,
+    },
+};
+
+/// What the programs of a size tier read and write: its maps, and the constants that the
+/// controller gives each instance when it loads it.
+pub trait Tier {
+    /// The live generation and its table.
+    type Tables: Tables;
+    /// What the fast path reads.
+    type Planes: ReadFast + 'static;
+
+    /// `None`: there is no generation of this layout.
+    fn tables() -> Option<Self::Tables>;
+    /// Derived from the live generation.
+    fn planes() -> Option<&'static Self::Planes>;
+    /// One page of this CPU's counters.
+    fn counters(page: u32) -> Option<*mut [Counter; COUNTER_PAGE as usize]>;
+    /// This CPU's memory for the slow path.
+    fn memory() -> Option<*mut Memory>;
+    /// Input and output of test runs.
+    fn probe() -> Option<*mut Probe>;
+    /// Goes on with [`slow`]; comes back only where that is not there.
+    fn slow(ctx: &XdpContext);
+    /// One of [`mode`].
+    fn mode() -> u32;
+    /// Whether verdicts are logged: one of [`trace`]. A constant for the verifier, which
+    /// removes what is not asked for.
+    fn trace() -> u32;
+    /// Which port an instance of [`fast`] is attached to.
+    fn port() -> u32;
+}
+
+/// What the slow path works on and says.
+#[repr(C)]
+pub struct Memory {
+    work: Work,
+    verdict: Verdict,
+    /// Written by the fast path: the slow one is the same for all interfaces.
+    port: u32,
+}
+
+/// What becomes of a packet that cannot be judged, because there is no generation.
+const NO_GENERATION: u32 = xdp_action::XDP_ABORTED;
+
+/// No action of XDP: the slow path must be taken.
+const UNCLEAR: u32 = u32::MAX;
+
+/// Judges one frame by the fast path, if it can. What it needs is all here, so that no
+/// register is kept for anything else.
+#[inline(always)]
+pub fn fast<T: Tier>(ctx: XdpContext) -> u32 {
+    if T::mode() == mode::PROBE {
+        // Both ways are taken and compared.
+        if let FastPath::Destination(destination) = probe::fast::<T>(&ctx) {
+            counted_by_class::<T>(ctx.ctx, destination, 0);
+        }
+        return go_on::<T>(&ctx);
+    }
+    if T::mode() == mode::BENCH {
+        probe::prepare::<T>(&ctx);
+    }
+    if let Some(planes) = T::planes() {
+        let frame = Linear::of(&ctx);
+        match fast_path(&frame, T::port(), planes) {
+            FastPath::Unpoliced { seen } => {
+                see::<T>(seen);
+                return xdp_action::XDP_PASS;
+            }
+            FastPath::Pass { slot, seen } if T::trace() != trace::ON => {
+                count::<T>(slot, length_past(&ctx, frame.reach()));
+                see::<T>(seen);
+                return xdp_action::XDP_PASS;
+            }
+            FastPath::Counted {
+                action,
+                slot,
+                asn_slot,
+                seen,
+            } if T::trace() != trace::ON => {
+                let len = length_past(&ctx, frame.reach());
+                count::<T>(slot, len);
+                count::<T>(asn_slot, len);
+                if let Action::Drop = action {
+                    return xdp_action::XDP_DROP;
+                }
+                see::<T>(seen);
+                return xdp_action::XDP_PASS;
+            }
+            FastPath::Destination(destination) => {
+                let action = counted_by_class::<T>(ctx.ctx, destination, planes.number());
+                if action != UNCLEAR {
+                    return action;
+                }
+            }
+            _ => {}
+        }
+    }
+    go_on::<T>(&ctx)
+}
+
+/// Leaves a frame to the slow path.
+#[inline(always)]
+fn go_on<T: Tier>(ctx: &XdpContext) -> u32 {
+    if let Some(memory) = T::memory() {
+        let port = if T::mode() == mode::PROBE {
+            probe::port::<T>()
+        } else {
+            T::port()
+        };
+        // SAFETY: the memory is this CPU's, and nothing else runs on it before the slow path
+        // has ended.
+        unsafe { (*memory).port = port };
+        T::slow(ctx);
+    }
+    // Without a slow path nothing can be said of it.
+    NO_GENERATION
+}
+
+/// The rest of the fast path, for a packet of which only the destination's class is missing;
+/// [`UNCLEAR`] where it says nothing. `number`: generation of the planes.
+#[inline(never)]
+fn counted_by_class<T: Tier>(ctx: *mut xdp_md, destination: Destination, number: u64) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    let Some(tables) = T::tables() else {
+        return NO_GENERATION;
+    };
+    let probing = T::mode() == mode::PROBE;
+    // Another generation went live meanwhile: it judges the packet, whole.
+    if tables.number() != number && !probing {
+        return UNCLEAR;
+    }
+    let frame = Linear::of(&ctx);
+    match by_class(&frame, destination, &tables) {
+        Some(verdict) if probing => {
+            probe::note_fast::<T>((&verdict).into());
+            UNCLEAR
+        }
+        Some(verdict) => finish::<T>(
+            &ctx,
+            &tables,
+            T::port(),
+            &verdict,
+            length_past(&ctx, frame.reach()),
+        ),
+        None => UNCLEAR,
+    }
+}
+
+/// The decision in full.
+#[inline(always)]
+pub fn slow<T: Tier>(ctx: XdpContext) -> u32 {
+    let (Some(tables), Some(memory)) = (T::tables(), T::memory()) else {
+        return NO_GENERATION;
+    };
+    // SAFETY: as in `go_on`.
+    let Memory {
+        work,
+        verdict,
+        port,
+    } = unsafe { &mut *memory };
+    let len = length(&ctx);
+    let frame = Pieces {
+        ctx: &ctx,
+        len: len as u32,
+    };
+    *verdict = decide(&frame, *port, &tables, work, &mut ());
+    finish::<T>(&ctx, &tables, *port, verdict, len)
+}
+
+/// Counts what a verdict says, and does it.
+#[inline(always)]
+fn finish<T: Tier>(
+    ctx: &XdpContext,
+    tables: &T::Tables,
+    port: u32,
+    verdict: &Verdict,
+    len: u64,
+) -> u32 {
+    if verdict.slot != NO_SLOT {
+        count::<T>(verdict.slot, len);
+        if verdict.asn_slot != NO_SLOT {
+            count::<T>(verdict.asn_slot, len);
+        }
+        if verdict.noted != 0 {
+            for reason in 0..UNPARSABLE_REASONS as u32 {
+                if verdict.noted >> reason & 1 != 0 {
+                    let noted = Reason::noted_slot(reason, verdict.action);
+                    count::<T>(verdict.slot_base + noted, len);
+                }
+            }
+        }
+    }
+    if T::mode() == mode::PROBE {
+        probe::note::<T>(verdict.into());
+    }
+    if T::trace() == trace::ON {
+        tell(ctx, verdict.slot, verdict.action as u32, verdict.class, len);
+    }
+    if let Action::Drop = verdict.action {
+        return xdp_action::XDP_DROP;
+    }
+    // What goes on to the stack is counted for the interface. The guard counts the same.
+    if let Some(port) = tables.port(port) {
+        let by = if verdict.slot == NO_SLOT {
+            By::NoZone
+        } else {
+            By::Zone
+        };
+        see::<T>(port.slot_base + seen::slot(by, kind(ctx)));
+    }
+    xdp_action::XDP_PASS
+}
+
+/// Logs a verdict on a frame of a zone, for `kordon run --debug-log`.
+#[inline(never)]
+fn tell(ctx: &XdpContext, slot: u32, action: u32, class: u32, len: u64) {
+    aya_log_ebpf::info!(
+        ctx,
+        "counter {} action {} class {} bytes {}",
+        slot,
+        action,
+        class,
+        len
+    );
+}
+
+#[inline(always)]
+fn count<T: Tier>(slot: u32, len: u64) {
+    if let Some(page) = T::counters(slot / COUNTER_PAGE) {
+        // SAFETY: the page belongs to this CPU, and nothing else runs on it between load and
+        // store.
+        unsafe {
+            let counter = &mut (*page)[(slot % COUNTER_PAGE) as usize];
+            counter.packets += 1;
+            counter.bytes += len;
+        }
+    }
+}
+
+/// Counts a frame that goes on, but not its length, which nobody asks for: this is paid by
+/// every packet of the interface.
+#[inline(always)]
+fn see<T: Tier>(slot: u32) {
+    if let Some(page) = T::counters(slot / COUNTER_PAGE) {
+        // SAFETY: as in `count`.
+        unsafe { (*page)[(slot % COUNTER_PAGE) as usize].packets += 1 };
+    }
+}

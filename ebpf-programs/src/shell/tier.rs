@@ -1,0 +1,124 @@
+//! The maps of one size tier: a macro, because the size of a map's value is part of the
+//! program.
+
+/// Declares the maps of one tier, and both programs over them.
+#[macro_export]
+macro_rules! kordon_program {
+    ($generation:ty, $table:ty, $planes:ty) => {
+        use aya_ebpf::{
+            Global,
+            bindings::BPF_F_MMAPABLE,
+            btf_maps::{Array, ArrayOfMaps, PerCpuArray, ProgramArray},
+            macros::{btf_map, xdp},
+            programs::XdpContext,
+        };
+        use $crate::{
+            layout::{
+                COUNTER_PAGE, COUNTER_PAGES, Counter, NO_PORT, Probe, TABLE_SLOTS, mode, trace,
+            },
+            shell::program::{self, Memory, Tier},
+            verdict::InMaps,
+        };
+
+        const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
+
+        /// The live generation, at 0.
+        ///
+        /// An array of one, as the next: Linux before 6.2 compares of a map that is put in
+        /// here where its value has a timer. In a structure without one that is "nowhere in
+        /// it" (-ENOENT), in a value that is no structure, and in maps that are made without
+        /// types as the controller's are, "cannot be" (-EINVAL), and the two are not equal.
+        #[btf_map]
+        static GENERATIONS: ArrayOfMaps<Array<[$generation; 1], 1, MMAPABLE>, 1> =
+            ArrayOfMaps::new();
+        /// Tables; a generation names its slot.
+        #[btf_map]
+        static TABLES: ArrayOfMaps<Array<[$table; 1], 1, MMAPABLE>, { TABLE_SLOTS as usize }> =
+            ArrayOfMaps::new();
+        /// What the fast path reads.
+        #[btf_map]
+        static PLANES: Array<$planes, 1, MMAPABLE> = Array::new();
+        /// Counters, outside generations.
+        #[btf_map]
+        static COUNTERS: PerCpuArray<[Counter; COUNTER_PAGE as usize], { COUNTER_PAGES as usize }> =
+            PerCpuArray::new();
+        /// Input and output of test runs; never touched by a live instance.
+        #[btf_map]
+        static PROBE: Array<Probe, 1, MMAPABLE> = Array::new();
+        /// Memory of the slow path.
+        #[btf_map]
+        static WORK: PerCpuArray<Memory, 1> = PerCpuArray::new();
+        /// The slow path, at 0.
+        #[btf_map]
+        static SLOW: ProgramArray<1> = ProgramArray::new();
+
+        #[unsafe(no_mangle)]
+        static MODE: Global<u32> = Global::new(mode::LIVE);
+        #[unsafe(no_mangle)]
+        static TRACE: Global<u32> = Global::new(trace::OFF);
+        #[unsafe(no_mangle)]
+        static PORT: Global<u32> = Global::new(NO_PORT);
+
+        struct Maps;
+
+        impl Tier for Maps {
+            type Tables = InMaps<'static, $generation, $table>;
+            type Planes = $planes;
+
+            #[inline(always)]
+            fn tables() -> Option<Self::Tables> {
+                let [generation] = GENERATIONS.get_value(0, &0)?;
+                let slot = generation.slot()?;
+                let [table] = TABLES.get_value(slot, &0)?;
+                Some(InMaps { generation, table })
+            }
+            #[inline(always)]
+            fn planes() -> Option<&'static Self::Planes> {
+                PLANES.get(0)
+            }
+            #[inline(always)]
+            fn counters(page: u32) -> Option<*mut [Counter; COUNTER_PAGE as usize]> {
+                COUNTERS.get_ptr_mut(page)
+            }
+            #[inline(always)]
+            fn memory() -> Option<*mut Memory> {
+                WORK.get_ptr_mut(0)
+            }
+            #[inline(always)]
+            fn probe() -> Option<*mut Probe> {
+                PROBE.get_ptr_mut(0)
+            }
+            #[inline(always)]
+            fn slow(ctx: &XdpContext) {
+                // SAFETY: nothing here waits for being dropped.
+                unsafe { SLOW.tail_call(ctx, 0) };
+            }
+            #[inline(always)]
+            fn mode() -> u32 {
+                MODE.load()
+            }
+            #[inline(always)]
+            fn trace() -> u32 {
+                TRACE.load()
+            }
+            #[inline(always)]
+            fn port() -> u32 {
+                PORT.load()
+            }
+        }
+
+        /// An interface's own.
+        #[xdp(frags)]
+        fn kordon(ctx: XdpContext) -> u32 {
+            program::fast::<Maps>(ctx)
+        }
+
+        /// The same for all interfaces.
+        #[xdp(frags)]
+        fn slow(ctx: XdpContext) -> u32 {
+            program::slow::<Maps>(ctx)
+        }
+
+        $crate::bare_program!();
+    };
+}

@@ -1,0 +1,151 @@
+//! Programs over the maps that are live, or about to be: an interface's own, and the slow path
+//! that all interfaces have in common.
+
+use std::path::Path;
+
+use aya::{Ebpf, maps::MapData};
+use kordon_ebpf::layout::{mode, trace};
+
+use super::{
+    DatapathError, chain,
+    held::uses,
+    maps::{Maps, pinned},
+    pins::Pins,
+    programs::{self, FAST, SLOW, program, put_slow},
+    system::slot,
+};
+use crate::compile::table::Tier;
+
+/// Where the maps of programs are pinned, and whether programs log each verdict.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) pins: &'a Pins,
+    pub(super) folder: &'a Path,
+    pub(super) tier: Tier,
+    pub(super) log: bool,
+}
+
+impl Source<'_> {
+    /// Loads the program of a port.
+    pub(super) fn fast(self, port: u32) -> Result<Ebpf, DatapathError> {
+        self.load(FAST, Some(port))
+    }
+
+    /// Loads the slow path.
+    pub(super) fn slow(self) -> Result<Ebpf, DatapathError> {
+        self.load(SLOW, None)
+    }
+
+    fn load(self, name: &'static str, port: Option<u32>) -> Result<Ebpf, DatapathError> {
+        let trace = if self.log { trace::ON } else { trace::OFF };
+        let mut loader = pinned(self.folder);
+        loader
+            .override_global("MODE", &mode::LIVE, true)
+            .override_global("TRACE", &trace, true)
+            .map_pin_path("COUNTERS", self.pins.shared("counters"));
+        if !self.log {
+            loader.map_max_entries("AYA_LOGS", programs::NO_LOG);
+        }
+        if let Some(port) = &port {
+            loader.override_global("PORT", port, true);
+        }
+        let mut ebpf = loader
+            .load(programs::object(self.tier))
+            .map_err(|e| DatapathError::new("load the maps", chain(&e)))?;
+        programs::load(&mut ebpf, name, (self.tier, mode::LIVE, trace))?;
+        Ok(ebpf)
+    }
+}
+
+/// Whether a program that was loaded just now is over these maps: loading makes those anew
+/// whose pins it does not find.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub(super) fn is_over(
+    ebpf: &mut Ebpf,
+    name: &str,
+    maps: &Maps,
+    counters: &MapData,
+) -> Result<bool, DatapathError> {
+    let used = program(ebpf, name)?.info().and_then(|info| info.map_ids());
+    let used = used.map_err(|e| DatapathError::new("ask for the maps of a program", e))?;
+    let used = used.unwrap_or_default();
+    let common = [counters, &maps.generations, &maps.tables, &maps.work];
+    let own = [&maps.planes.map, &maps.slow];
+    let own = own.iter().filter(|_| name == FAST);
+    Ok(common.iter().chain(own).all(|map| uses(&used, map)))
+}
+
+/// What to say where it is not.
+pub(super) fn unpinned() -> DatapathError {
+    // The next look pins the live ones again.
+    let why = "somebody removed pins of its maps meanwhile";
+    DatapathError::new("load the program", why).costly()
+}
+
+/// The slow path, where programs of interfaces call it.
+pub(super) struct Slow {
+    ebpf: Ebpf,
+    /// Ids of the program, and of the array that it is in.
+    program: u32,
+    array: u32,
+}
+
+impl Slow {
+    /// Puts it in place.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn new(
+        source: Source<'_>,
+        preloaded: Option<Ebpf>,
+        maps: &Maps,
+        counters: &MapData,
+    ) -> Result<Self, DatapathError> {
+        let mut ebpf = match preloaded {
+            Some(ebpf) => ebpf,
+            None => source.slow()?,
+        };
+        if !is_over(&mut ebpf, SLOW, maps, counters)? {
+            return Err(unpinned());
+        }
+        put_slow(&mut ebpf)?;
+        let program = program(&mut ebpf, SLOW)?.info();
+        let program = program.map_err(|e| DatapathError::new("ask for the slow path", e))?;
+        Ok(Self {
+            program: program.id(),
+            array: id(&maps.slow)?,
+            ebpf,
+        })
+    }
+
+    /// Id of the program.
+    pub(super) fn id(&self) -> u32 {
+        self.program
+    }
+
+    /// Whether it is the one of these maps.
+    pub(super) fn is_of(&self, maps: &Maps) -> bool {
+        id(&maps.slow).is_ok_and(|array| array == self.array)
+    }
+
+    /// Puts it in place again where somebody took it away: without it, whatever the fast path
+    /// does not decide is dropped. Whether that was so.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn put_again(&mut self, maps: &Maps) -> Result<bool, DatapathError> {
+        let there = slot(&maps.slow, 0);
+        if !self.is_of(maps) || there.is_ok_and(|there| there == Some(self.program)) {
+            return Ok(false);
+        }
+        put_slow(&mut self.ebpf).map(|()| true)
+    }
+}
+
+fn id(map: &MapData) -> Result<u32, DatapathError> {
+    let info = map.info();
+    let info = info.map_err(|e| DatapathError::new("read map information", e))?;
+    Ok(info.id())
+}

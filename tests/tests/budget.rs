@@ -17,9 +17,9 @@ const BUDGETS: [(&str, Cost); 2] = [
     (
         programs::FAST,
         Cost {
-            verified: 11_100,
-            translated: 18_500,
-            jitted: 10_400,
+            verified: 20_200,
+            translated: 27_100,
+            jitted: 15_300,
         },
     ),
     (

@@ -326,6 +326,8 @@ fn damaged_pins_are_made_anew_behind_programs_that_go_on() -> Result<()> {
         "generations",
         "tables",
         "planes",
+        "slow",
+        "work",
         "generation",
         "table",
         "counters",

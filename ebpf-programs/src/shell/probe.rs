@@ -4,11 +4,10 @@
 
 use aya_ebpf::programs::XdpContext;
 
-use super::{frame::Linear, program::Tier};
+use super::program::Tier;
 use crate::{
     layout::{FastOutput, PROBE_BATCH, Probe, ProbeOutput},
     opaque::opaque,
-    verdict::{FastPath, fast_path},
 };
 
 /// Writes the next destination of a probe into the packet: `BPF_PROG_TEST_RUN` runs
@@ -59,20 +58,13 @@ pub(super) fn port<T: Tier>() -> u32 {
     }
 }
 
-/// Writes the next destination into the packet, and what the fast path says of it.
-#[inline(never)]
-pub(super) fn fast<T: Tier>(ctx: &XdpContext) -> FastPath {
+/// Writes the next destination into the packet.
+#[inline(always)]
+pub(super) fn rewrite_next<T: Tier>(ctx: &XdpContext) {
     if let Some(probe) = T::probe() {
         // SAFETY: as in `prepare`.
         rewrite(ctx, unsafe { &*probe });
     }
-    let frame = Linear::of(ctx);
-    let said = match T::planes() {
-        Some(planes) => fast_path(&frame, port::<T>(), planes),
-        None => FastPath::Ask,
-    };
-    note_fast::<T>(said.into());
-    said
 }
 
 /// Writes what the fast path says.

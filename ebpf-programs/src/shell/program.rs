@@ -16,7 +16,7 @@ use crate::{
     seen::{self, By},
     verdict::{
         Destination, FastPath, NO_SLOT, ReadFast, Tables, Verdict, Work, by_class, decide,
-        fast_path,
+        fast_path, stacked,
     },
 };
 
@@ -68,64 +68,108 @@ const UNCLEAR: u32 = u32::MAX;
 /// register is kept for anything else.
 #[inline(always)]
 pub fn fast<T: Tier>(ctx: XdpContext) -> u32 {
-    if T::mode() == mode::PROBE {
-        // Both ways are taken and compared.
-        if let FastPath::Destination(destination) = probe::fast::<T>(&ctx) {
-            counted_by_class::<T>(ctx.ctx, destination, 0);
-        }
-        return go_on::<T>(&ctx);
-    }
-    if T::mode() == mode::BENCH {
-        probe::prepare::<T>(&ctx);
+    match T::mode() {
+        // The slow path is taken, too, and compared.
+        mode::PROBE => probe::rewrite_next::<T>(&ctx),
+        mode::BENCH => probe::prepare::<T>(&ctx),
+        _ => {}
     }
     if let Some(planes) = T::planes() {
-        let frame = Linear::of(&ctx);
-        match fast_path(&frame, T::port(), planes) {
-            FastPath::Unpoliced { seen } => {
-                see::<T>(seen);
-                return xdp_action::XDP_PASS;
-            }
-            FastPath::Pass { slot, seen } if T::trace() != trace::ON => {
-                count::<T>(slot, length_past(&ctx, frame.reach()));
-                see::<T>(seen);
-                return xdp_action::XDP_PASS;
-            }
-            FastPath::Counted {
-                action,
-                slot,
-                asn_slot,
-                seen,
-            } if T::trace() != trace::ON => {
-                let len = length_past(&ctx, frame.reach());
-                count::<T>(slot, len);
-                count::<T>(asn_slot, len);
-                if let Action::Drop = action {
-                    return xdp_action::XDP_DROP;
-                }
-                see::<T>(seen);
-                return xdp_action::XDP_PASS;
-            }
-            FastPath::Destination(destination) => {
-                let action = counted_by_class::<T>(ctx.ctx, destination, planes.number());
-                if action != UNCLEAR {
-                    return action;
-                }
-            }
-            _ => {}
+        let said = fast_path(&Linear::of(&ctx), port::<T>(), planes);
+        note::<T>(said);
+        let action = match said {
+            FastPath::Stacked => tagged_twice::<T>(ctx.ctx),
+            said => act::<T>(&ctx, said, planes.number()),
+        };
+        if action != UNCLEAR {
+            return action;
         }
     }
     go_on::<T>(&ctx)
+}
+
+/// Does what the fast path says; [`UNCLEAR`] where it says nothing. `number`: generation of the
+/// planes.
+#[inline(always)]
+fn act<T: Tier>(ctx: &XdpContext, said: FastPath, number: u64) -> u32 {
+    let is_quiet = T::mode() != mode::PROBE && T::trace() != trace::ON;
+    let frame = Linear::of(ctx);
+    match said {
+        FastPath::Unpoliced { seen } if T::mode() != mode::PROBE => {
+            see::<T>(seen);
+            xdp_action::XDP_PASS
+        }
+        FastPath::Pass { slot, seen } if is_quiet => {
+            count::<T>(slot, length_past(ctx, frame.reach()));
+            see::<T>(seen);
+            xdp_action::XDP_PASS
+        }
+        FastPath::Counted {
+            action,
+            slot,
+            asn_slot,
+            seen,
+        } if is_quiet => {
+            let len = length_past(ctx, frame.reach());
+            count::<T>(slot, len);
+            count::<T>(asn_slot, len);
+            if let Action::Drop = action {
+                return xdp_action::XDP_DROP;
+            }
+            see::<T>(seen);
+            xdp_action::XDP_PASS
+        }
+        FastPath::Destination(destination) => looked_up::<T>(ctx.ctx, destination, number),
+        _ => UNCLEAR,
+    }
+}
+
+/// The fast path of a frame with two tags, as [`act`]. A function of its own: others need no
+/// registers for it.
+#[inline(never)]
+fn tagged_twice<T: Tier>(ctx: *mut xdp_md) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    let (Some(planes), Some(tables)) = (T::planes(), T::tables()) else {
+        return UNCLEAR;
+    };
+    let number = planes.number();
+    if !is_of::<T>(&tables, number) {
+        return UNCLEAR;
+    }
+    let said = stacked(&Linear::of(&ctx), port::<T>(), planes, &tables);
+    note::<T>(said);
+    act::<T>(&ctx, said, number)
+}
+
+#[inline(always)]
+fn note<T: Tier>(said: FastPath) {
+    if T::mode() == mode::PROBE {
+        probe::note_fast::<T>(said.into());
+    }
+}
+
+/// Whether these are of the generation of the planes. Where another one went live meanwhile, it
+/// judges the packet, whole. A probe has but one.
+#[inline(always)]
+fn is_of<T: Tier>(tables: &T::Tables, number: u64) -> bool {
+    number != 0 && (tables.number() == number || T::mode() == mode::PROBE)
+}
+
+/// Which port the frame arrived on, or is to be judged as having.
+#[inline(always)]
+fn port<T: Tier>() -> u32 {
+    if T::mode() == mode::PROBE {
+        probe::port::<T>()
+    } else {
+        T::port()
+    }
 }
 
 /// Leaves a frame to the slow path.
 #[inline(always)]
 fn go_on<T: Tier>(ctx: &XdpContext) -> u32 {
     if let Some(memory) = T::memory() {
-        let port = if T::mode() == mode::PROBE {
-            probe::port::<T>()
-        } else {
-            T::port()
-        };
+        let port = port::<T>();
         // SAFETY: the memory is this CPU's, and nothing else runs on it before the slow path
         // has ended.
         unsafe { (*memory).port = port };
@@ -136,31 +180,26 @@ fn go_on<T: Tier>(ctx: &XdpContext) -> u32 {
 }
 
 /// The rest of the fast path, for a packet of which only the destination's class is missing;
-/// [`UNCLEAR`] where it says nothing. `number`: generation of the planes.
+/// as [`act`].
 #[inline(never)]
-fn counted_by_class<T: Tier>(ctx: *mut xdp_md, destination: Destination, number: u64) -> u32 {
+fn looked_up<T: Tier>(ctx: *mut xdp_md, destination: Destination, number: u64) -> u32 {
     let ctx = XdpContext::new(ctx);
     let Some(tables) = T::tables() else {
         return NO_GENERATION;
     };
-    let probing = T::mode() == mode::PROBE;
-    // Another generation went live meanwhile: it judges the packet, whole.
-    if tables.number() != number && !probing {
+    if !is_of::<T>(&tables, number) {
         return UNCLEAR;
     }
     let frame = Linear::of(&ctx);
     match by_class(&frame, destination, &tables) {
-        Some(verdict) if probing => {
+        Some(verdict) if T::mode() == mode::PROBE => {
             probe::note_fast::<T>((&verdict).into());
             UNCLEAR
         }
-        Some(verdict) => finish::<T>(
-            &ctx,
-            &tables,
-            T::port(),
-            &verdict,
-            length_past(&ctx, frame.reach()),
-        ),
+        Some(verdict) => {
+            let len = length_past(&ctx, frame.reach());
+            finish::<T>(&ctx, &tables, T::port(), &verdict, len)
+        }
         None => UNCLEAR,
     }
 }

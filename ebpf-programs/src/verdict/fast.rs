@@ -7,7 +7,7 @@
 //! can be folded into the plane when it is built (martians, special destinations, rules with
 //! ports) is not looked at before the plane says "ask".
 
-use super::{NO_SLOT, Tables, Verdict, asn_slot, rules::is_isatap, zone_asn_slot};
+use super::{NO_SLOT, Tables, Verdict, asn_slot, rules::is_isatap, zone_asn_slot, zone_word};
 use crate::{
     layout::{
         Action, FastOutput, GATE_DROP_UNKNOWN, GATE_SLOT_SHIFT, GATE_SOURCES_BY_RULES, GROUP_BITS,
@@ -48,6 +48,8 @@ pub enum FastPath {
         /// Counter slot of the interface, for what passes.
         seen: u32,
     },
+    /// There are two tags: [`stacked`] goes on from here.
+    Stacked,
     /// Header and source are in order: [`by_class`] goes on from here.
     Destination(Destination),
 }
@@ -68,7 +70,7 @@ impl From<FastPath> for FastOutput {
     #[inline(always)]
     fn from(said: FastPath) -> Self {
         let (said, slot, asn_slot) = match said {
-            FastPath::Ask | FastPath::Destination(_) => (0, 0, 0),
+            FastPath::Ask | FastPath::Stacked | FastPath::Destination(_) => (0, 0, 0),
             FastPath::Unpoliced { .. } => (1, 0, 0),
             FastPath::Pass { slot, .. } => (2, slot, 0),
             FastPath::Counted {
@@ -184,7 +186,7 @@ const fn is_raw_tpid(ethertype: u16) -> bool {
 const RAW_IPV4: u16 = 0x0800u16.to_be();
 const RAW_IPV6: u16 = 0x86ddu16.to_be();
 
-/// The zone of a frame of which the headers begin at `AT`.
+/// The zone of a frame with one tag or none, of which the headers begin at `AT`.
 #[inline(always)]
 fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
     frame: &F,
@@ -196,24 +198,81 @@ fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
     let Some(word) = planes.fast_vid(port, vid) else {
         return FastPath::Ask;
     };
-    let ethertype = head.raw_u16(AT - 2);
     let zone = (word & VID_ZONE) as u32;
     if zone == 0 {
         // A second tag may count where the first does not, or be one too many.
-        if port & GATE_DROP_UNKNOWN as u64 != 0 || word != 0 || is_raw_tpid(ethertype) {
-            return FastPath::Ask;
+        if word != 0 || is_raw_tpid(head.raw_u16(AT - 2)) {
+            return tagged_again::<AT, _>(head);
         }
-        return FastPath::Unpoliced {
-            seen: seen::<AT, _>(head, port, By::NoZone),
-        };
+        return unpoliced::<AT, _>(head, port);
     }
+    of_zone::<AT, _, _, _>(frame, head, port, zone, planes)
+}
+
+/// A frame of no zone.
+#[inline(always)]
+fn unpoliced<const AT: usize, V: View>(head: &V, port: u64) -> FastPath {
+    if port & GATE_DROP_UNKNOWN as u64 != 0 {
+        return FastPath::Ask;
+    }
+    FastPath::Unpoliced {
+        seen: seen::<AT, _>(head, port, By::NoZone),
+    }
+}
+
+/// What is neither IPv4 nor IPv6 behind its tags.
+#[inline(always)]
+fn tagged_again<const AT: usize, V: View>(head: &V) -> FastPath {
+    if AT == 18 && is_raw_tpid(head.raw_u16(AT - 2)) {
+        FastPath::Stacked
+    } else {
+        FastPath::Ask
+    }
+}
+
+/// As [`fast_path`], of a frame with two tags. `tables` is of the generation that the planes
+/// were made of.
+#[inline(always)]
+pub fn stacked<F: Frame + ?Sized, P: ReadFast, T: Tables>(
+    frame: &F,
+    port: u32,
+    planes: &P,
+    tables: &T,
+) -> FastPath {
+    let (Some(head), Some(word), Some(port)) = (
+        frame.view::<{ HEAD + 4 }>(0),
+        planes.fast_port(port),
+        tables.port(port),
+    ) else {
+        return FastPath::Ask;
+    };
+    let (outer, inner) = (head.u16(14) & 0xfff, head.u16(18) & 0xfff);
+    // A tag without a VID does not count, and a third may.
+    if outer == 0 || inner == 0 || is_raw_tpid(head.raw_u16(20)) {
+        return FastPath::Ask;
+    }
+    match zone_word(tables, port.vid_table, outer, inner) {
+        0 => unpoliced::<22, _>(&head, word),
+        zone => of_zone::<22, _, _, _>(frame, &head, word, zone, planes),
+    }
+}
+
+/// The verdict on a frame of a zone (its id + 1), of which the headers begin at `AT`.
+#[inline(always)]
+fn of_zone<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
+    frame: &F,
+    head: &V,
+    port: u64,
+    zone: u32,
+    planes: &P,
+) -> FastPath {
     let Some(gate) = planes.gate(zone) else {
         return FastPath::Ask;
     };
-    let (found, at, v6) = match ethertype {
+    let (found, at, v6) = match head.raw_u16(AT - 2) {
         RAW_IPV4 => (v4::<AT, _, _, _>(frame, head, gate, planes), AT + 16, false),
         RAW_IPV6 => (v6::<AT, _, _>(frame, gate, planes), AT + 24, true),
-        _ => return FastPath::Ask,
+        _ => return tagged_again::<AT, _>(head),
     };
     let Some((code, origin)) = found else {
         return FastPath::Ask;
@@ -252,14 +311,13 @@ fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
     })
 }
 
-/// The interface's counter of a frame that passes: with one tag or none, for all others
-/// take longer ways.
+/// The interface's counter of a frame that passes.
 #[inline(always)]
 fn seen<const AT: usize, V: View>(head: &V, port: u64, by: By) -> u32 {
-    let kind = if AT == 14 {
-        Kind::Untagged
-    } else {
-        Kind::of(head.u16(12), 0)
+    let kind = match AT {
+        14 => Kind::Untagged,
+        18 => Kind::of(head.u16(12), 0),
+        _ => Kind::of(head.u16(12), head.u16(16)),
     };
     (port >> GATE_SLOT_SHIFT) as u32 + slot(by, kind)
 }

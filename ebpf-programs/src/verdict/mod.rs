@@ -19,7 +19,7 @@ mod tables;
 
 use self::rules::Transport;
 pub use self::{
-    fast::{Destination, FastPath, ReadFast, by_class, fast_path},
+    fast::{Destination, FastPath, ReadFast, by_class, fast_path, stacked},
     tables::{InMaps, Tables},
 };
 
@@ -158,7 +158,7 @@ pub fn decide<F: Frame + ?Sized, T: Tables, O: Observer>(
         return Verdict::UNJUDGED;
     };
     packet::tags_into(frame, &mut work.tags);
-    let word = zone_word(tables, port.vid_table, &work.tags);
+    let word = zone_word(tables, port.vid_table, work.tags.outer, work.tags.inner);
     if word == 0 {
         if work.tags.ninth {
             return Verdict::fixed(port.slot_base, Reason::VlanDepth, Action::Drop);
@@ -229,12 +229,12 @@ fn zone_asn_slot<T: Tables>(tables: &T, zone: &Zone, ordinal: u32, action: Actio
     asn_slot(|page| tables.asn_page(page), pages, ordinal, action)
 }
 
-/// Zone id + 1 for the tags, 0: none.
+/// Zone id + 1 for the VIDs of the first two tags that count, 0: none.
 #[inline(always)]
-fn zone_word<T: Tables>(tables: &T, table: u16, tags: &Tags) -> u32 {
-    let word = tables.vid(table, tags.outer);
-    if word & VID_HAS_PAIRS != 0 && tags.inner != 0 {
-        let key = pair_key(table, tags.outer, tags.inner);
+fn zone_word<T: Tables>(tables: &T, table: u16, outer: u16, inner: u16) -> u32 {
+    let word = tables.vid(table, outer);
+    if word & VID_HAS_PAIRS != 0 && inner != 0 {
+        let key = pair_key(table, outer, inner);
         let mut slot = pair_hash(key);
         #[expect(
             clippy::explicit_counter_loop,

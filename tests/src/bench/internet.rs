@@ -16,7 +16,7 @@ use kordon::judge::Image;
 use kordon::policy::{self, Bundle, Context, Overlay, Policy};
 use kordon_ebpf::layout::{Action, PROBE_BATCH};
 
-use super::packet::{CAMERAS, Family, frame, octets};
+use super::packet::{CAMERAS, Family, PROVIDER, frame, octets};
 use super::table::Table;
 
 /// Destinations of one kind: each is used once before the first comes again. More
@@ -322,7 +322,7 @@ pub(super) fn policy_text(zones: usize, asns: &[u32], others: &[u32]) -> String 
     let asns: Vec<String> = asns.iter().map(u32::to_string).collect();
     let mut text = format!(
         "[set.hostile]\nasns = [{}]\n\
-         [zone.cameras]\nvlans = [{CAMERAS}, \"untagged\"]\n{SOURCES}\
+         [zone.cameras]\nvlans = [{CAMERAS}, \"untagged\", \"{PROVIDER}.{CAMERAS}\"]\n{SOURCES}\
          [[rule]]\nname = \"hostile\"\nfrom = \"cameras\"\nto = \"hostile\"\naction = \"drop\"\n",
         asns.join(", ")
     );

@@ -15,6 +15,8 @@ use crate::lab::frame::{Ethernet, udp};
 
 /// The zone's VLAN.
 pub(super) const CAMERAS: u16 = 20;
+/// The outer tag of frames with two (IEEE 802.1ad).
+pub(super) const PROVIDER: u16 = 100;
 /// A VLAN of no zone.
 pub(super) const OFFICE: u16 = 30;
 
@@ -95,6 +97,8 @@ pub(super) struct Case {
     pub(super) name: String,
     subject: Subject,
     frame: Vec<u8>,
+    /// Bytes of tags before the one of the zone's VLAN.
+    before: u32,
     family: Family,
     inputs: Vec<Input>,
     verdict: u32,
@@ -109,6 +113,7 @@ impl Case {
             name: name.into(),
             subject,
             frame: frame(family, Some(CAMERAS)),
+            before: 0,
             family,
             inputs,
             verdict: XDP_PASS,
@@ -127,7 +132,7 @@ impl Case {
             control: ProbeControl {
                 port: 0,
                 family: self.family.number(),
-                destination: self.family.destination(),
+                destination: self.family.destination() + self.before,
                 next: 0,
             },
             inputs: &self.inputs[first..][..PROBE_BATCH],
@@ -183,6 +188,12 @@ fn cases(internet: &Internet) -> Vec<Case> {
         (Subject::Dir, "dir-24-8/"),
     ] {
         cases.extend(of_subject(internet, subject, before));
+    }
+    // Two tags: nothing that the fast path knows.
+    for mut case in of_subject(internet, Subject::Kordon, "stacked/") {
+        case.frame.splice(12..12, [0x88, 0xa8, 0, PROVIDER as u8]);
+        case.before = 4;
+        cases.push(case);
     }
     cases
 }

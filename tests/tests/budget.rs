@@ -86,12 +86,14 @@ fn programs_keep_to_their_budget() -> Result<()> {
 /// Of lines: number and port, VID, zone and two counters are five (of no zone three), the
 /// leaf of a plane two or more, the origin of a drop one or more and its page. Each one more
 /// is a miss that a packet waits for.
-const PACKETS: [(&str, [(f64, f64); 2]); 9] = [
+const PACKETS: [(&str, [(f64, f64); 2]); 11] = [
     ("no-zone", [(85.0, 3.0), (85.0, 3.0)]),
     ("ipv4/pass/random", [(190.0, 7.0), (190.1, 7.01)]),
     ("ipv4/drop/random", [(280.8, 9.7), (282.2, 9.96)]),
     ("ipv6/pass/random", [(274.9, 8.33), (261.8, 7.79)]),
     ("ipv6/drop/random", [(415.2, 11.6), (391.6, 11.1)]),
+    ("stacked/ipv4/pass/random", [(0.0, 0.0), (0.0, 0.0)]),
+    ("stacked/ipv6/pass/random", [(0.0, 0.0), (0.0, 0.0)]),
     ("class/ipv4/pass/random", [(399.2, 13.0), (399.2, 13.0)]),
     ("class/ipv6/pass/random", [(543.2, 16.1), (539.4, 16.1)]),
     ("options/ipv4/pass/random", [(1647.2, 14.0), (1647.2, 14.0)]),

@@ -7,7 +7,7 @@
 //! can be folded into the plane when it is built (martians, special destinations, rules with
 //! ports) is not looked at before the plane says "ask".
 
-use super::{NO_SLOT, Tables, Verdict, asn_slot, rules::is_isatap, zone_asn_slot, zone_word};
+use super::{NO_SLOT, Tables, Verdict, asn_slot, zone_asn_slot, zone_word};
 use crate::{
     layout::{
         Action, FastOutput, GATE_DROP_UNKNOWN, GATE_SLOT_SHIFT, GATE_SOURCES_BY_RULES, GROUP_BITS,
@@ -15,7 +15,7 @@ use crate::{
         VERDICT_STEPS, VID_HAS_PAIRS, VID_ZONE,
     },
     opaque::opaque,
-    packet::{Address, Frame, View},
+    packet::{Address, Frame, View, is_isatap},
     plane::{ReadPlanes, leaf_v4, leaf_v6, ordinal_v4, ordinal_v6},
     seen::{By, Kind, slot},
 };

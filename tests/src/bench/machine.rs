@@ -1,4 +1,4 @@
-//! A machine for BPF: runs the program of an interface instruction by instruction, to count
+//! A machine for BPF: runs the programs of an interface instruction by instruction, to count
 //! what a packet takes. It is the very code that the kernel is given, so the counts are
 //! the same in each run, under each kernel, with each profile of this crate.
 //!
@@ -9,6 +9,7 @@
 //! them is an error, too.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya_obj::Object;
@@ -42,9 +43,10 @@ struct Region {
     counted: bool,
 }
 
-/// A program and its memory.
+/// Programs and their memory.
 pub(super) struct Machine {
-    code: Vec<bpf_insn>,
+    /// The first, and the one that it calls instead of coming back.
+    programs: [Rc<[bpf_insn]>; 2],
     regions: Vec<Region>,
     maps: HashMap<String, usize>,
     run: Run,
@@ -61,10 +63,10 @@ pub(super) struct Run {
 }
 
 impl Machine {
-    /// Loads a program; `counted`: its maps of which lines are counted.
+    /// Loads two programs; `counted`: their maps of which lines are counted.
     pub(super) fn load(
         object: &[u8],
-        name: &str,
+        names: [&str; 2],
         globals: HashMap<&str, (&[u8], bool)>,
         counted: &[&str],
     ) -> Result<Self> {
@@ -96,13 +98,15 @@ impl Machine {
             &text,
         )?;
         object.relocate_calls(&text)?;
-        let program = object.programs.get(name).context("no such program")?;
-        let function = object.functions.get(&program.function_key());
+        let code = |name: &str| -> Result<Rc<[bpf_insn]>> {
+            let program = object.programs.get(name).context("no such program")?;
+            let function = object.functions.get(&program.function_key());
+            let function = function.context("the program has no code")?;
+            Ok(Rc::from(&*function.instructions))
+        };
+        let [first, next] = names.map(code);
         Ok(Self {
-            code: function
-                .context("the program has no code")?
-                .instructions
-                .clone(),
+            programs: [first?, next?],
             regions,
             maps,
             run: Run::default(),
@@ -143,9 +147,10 @@ impl Machine {
         registers[1] = (CONTEXT as u64) << REGION;
         registers[10] = ((STACK as u64) << REGION) + FRAME;
         let mut callers: Vec<(usize, [u64; 5])> = Vec::new();
+        let [mut program, next] = self.programs.clone();
         let mut at = 0;
         loop {
-            let code = *self.code.get(at).context("behind the end of the program")?;
+            let code = *program.get(at).context("behind the end of the program")?;
             at += 1;
             self.run.instructions += 1;
             ensure!(self.run.instructions < ENDLESS, "does not end");
@@ -160,7 +165,7 @@ impl Machine {
             let size = [4, 2, 1, 8][usize::from(code.code >> 3 & 3)];
             match code.code {
                 0x18 => {
-                    let high = self.code.get(at).context("half an instruction")?.imm;
+                    let high = program.get(at).context("half an instruction")?.imm;
                     at += 1;
                     registers[to] = match from {
                         0 => u64::from(code.imm as u32) | u64::from(high as u32) << 32,
@@ -198,6 +203,13 @@ impl Machine {
                     callers.push((at, [6, 7, 8, 9, 10].map(|register| registers[register])));
                     registers[10] += FRAME;
                     at = at.wrapping_add_signed(code.imm as isize);
+                }
+                // bpf_tail_call: what called is left, and its functions.
+                0x85 if code.imm == 12 => {
+                    program = Rc::clone(&next);
+                    callers.clear();
+                    registers[10] = ((STACK as u64) << REGION) + FRAME;
+                    at = 0;
                 }
                 0x85 => registers[0] = self.help(code.imm, &registers)?,
                 0x95 => {

@@ -15,7 +15,7 @@ use crate::lab::frame::{Ethernet, udp};
 
 /// The zone's VLAN.
 pub(super) const CAMERAS: u16 = 20;
-/// The outer tag of frames with two (IEEE 802.1ad).
+/// The outer VID of frames with two tags (IEEE 802.1ad).
 pub(super) const PROVIDER: u16 = 100;
 /// A VLAN of no zone.
 pub(super) const OFFICE: u16 = 30;
@@ -91,6 +91,15 @@ pub(super) fn frame(family: Family, vid: Option<u16>) -> Vec<u8> {
         Some(vid) => link.tag(0x8100, vid).packet(&packet),
         None => link.packet(&packet),
     }
+}
+
+/// Bytes of a second tag.
+pub(super) const SECOND_TAG: u32 = 4;
+
+/// The frame with an outer tag more.
+pub(super) fn stacked(mut frame: Vec<u8>) -> Vec<u8> {
+    frame.splice(12..12, [0x88, 0xa8, 0, PROVIDER as u8]);
+    frame
 }
 
 pub(super) struct Case {
@@ -189,10 +198,9 @@ fn cases(internet: &Internet) -> Vec<Case> {
     ] {
         cases.extend(of_subject(internet, subject, before));
     }
-    // Two tags: nothing that the fast path knows.
     for mut case in of_subject(internet, Subject::Kordon, "stacked/") {
-        case.frame.splice(12..12, [0x88, 0xa8, 0, PROVIDER as u8]);
-        case.before = 4;
+        case.frame = stacked(case.frame);
+        case.before = SECOND_TAG;
         cases.push(case);
     }
     cases

@@ -12,7 +12,7 @@ use super::Wanted;
 use super::internet::{Input, Internet};
 use super::machine::{LINE, Machine};
 use super::measured::Measured;
-use super::packet::{CAMERAS, Family, OFFICE, XDP_DROP, XDP_PASS, frame};
+use super::packet::{CAMERAS, Family, OFFICE, SECOND_TAG, XDP_DROP, XDP_PASS, frame, stacked};
 use super::subject::Kordon;
 
 /// Where behind one tag the first octet of a packet is.
@@ -33,7 +33,12 @@ pub(super) fn measure(internet: &Internet, wanted: Wanted<'_>) -> Result<Vec<Mea
     let mut kordon = Kordon::load(internet, mode::LIVE)?;
     let globals = HashMap::from([("PORT", (&[0u8; 4][..], true))]);
     let object = programs::object(internet.image.tier);
-    let mut machine = Machine::load(object, "kordon", globals, &["PLANES", "COUNTERS"])?;
+    let mut machine = Machine::load(
+        object,
+        [programs::FAST, programs::SLOW],
+        globals,
+        &["PLANES", "COUNTERS"],
+    )?;
     machine.put("GENERATIONS", 0, kordon.generation.bytes())?;
     let slot = internet.image.rules.fixed.table_slot;
     machine.put("TABLES", slot, kordon.table.bytes())?;
@@ -50,7 +55,7 @@ pub(super) fn measure(internet: &Internet, wanted: Wanted<'_>) -> Result<Vec<Mea
 }
 
 /// Names are those of group `packet`; `other-protocol/` and `options/` are packets that the
-/// fast path leaves to what comes behind it.
+/// fast path leaves to the slow one.
 fn cases(internet: &Internet, batches: usize) -> Vec<Case> {
     let mut cases = vec![Case {
         name: "no-zone".to_owned(),
@@ -61,8 +66,9 @@ fn cases(internet: &Internet, batches: usize) -> Vec<Case> {
         said: XDP_PASS,
     }];
     type Change = fn(Vec<u8>, Family) -> Vec<u8>;
-    let kinds: [(&str, bool, Change); 4] = [
+    let kinds: [(&str, bool, Change); 5] = [
         ("", true, |frame, _| frame),
+        ("stacked/", true, |frame, _| stacked(frame)),
         ("class/", false, |frame, _| frame),
         ("other-protocol/", true, with_sctp),
         ("options/", true, with_options),
@@ -119,7 +125,10 @@ fn with_options(mut frame: Vec<u8>, family: Family) -> Vec<u8> {
 impl Case {
     fn count(&self, machine: &mut Machine) -> Result<Vec<Measured>> {
         let mut frame = self.frame.clone();
-        let at = self.family.destination() as usize;
+        let mut at = self.family.destination() as usize;
+        if self.frame[16..].starts_with(&[0x81, 0]) {
+            at += SECOND_TAG as usize;
+        }
         let size = if self.family == Family::V4 { 4 } else { 16 };
         let (mut instructions, mut lines) = (Vec::new(), Vec::new());
         let mut together = HashSet::new();

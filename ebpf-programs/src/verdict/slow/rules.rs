@@ -2,14 +2,15 @@
 //! compare with: the transport of a packet, in one word that the verifier does not
 //! have to take apart.
 
-use super::{Decision, MEANT, NO_SLOT, Observer, Outcome, Tables, class_verdict, judged_from};
+use super::{Decision, MEANT, Observer, Outcome, judged_from};
 use crate::{
     layout::{
         Action, Judged, MAX_NAT64, MAX_WALK, Reason, Step, VERDICT_ACTION_SHIFT, VERDICT_INDEX,
         VERDICT_STEPS,
     },
     opaque::{in_memory, opaque},
-    packet::{Address, Fragment, Frame, Ip, PROTO_UNKNOWN, View},
+    packet::{Address, Fragment, Frame, Ip, PROTO_UNKNOWN, View, is_isatap},
+    verdict::{NO_SLOT, Tables, class_verdict},
 };
 
 /// 64:ff9b:1::/48, without what is behind it.
@@ -26,13 +27,6 @@ fn embedded(hi: u64, lo: u64, length: u32) -> u32 {
         64 => (lo >> 24) as u32,
         _ => lo as u32,
     }
-}
-
-/// Whether the low half is an interface identifier of ISATAP (RFC 5214 section 6.1):
-/// 0:5efe or 200:5efe before an IPv4 address.
-#[inline(always)]
-pub(super) const fn is_isatap(lo: u64) -> bool {
-    lo >> 32 & !0x0200_0000 == 0x5efe
 }
 
 impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {

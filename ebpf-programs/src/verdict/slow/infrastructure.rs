@@ -9,10 +9,11 @@
 //! discovery), RFC 2710 and 3810 (MLD), RFC 1112, 2236 and 3376 (IGMP), RFC 2113 and 2711
 //! (router alert), RFC 2131 (DHCPv4), RFC 8415 (DHCPv6).
 
-use super::{Decision, Observer, Tables};
+use super::{Decision, Observer};
 use crate::{
     layout::{VERDICT_ROUTER, ZONE_PPPOE},
     packet::{Address, Frame, View},
+    verdict::Tables,
 };
 
 /// Options of one neighbour discovery message, at most. Messages with keys (RFC 3971)

@@ -1,20 +1,56 @@
-//! One trick that the verifier asks for: a value that the compiler cannot see
-//! through. It keeps an index that was checked from becoming a pointer that walks
-//! along, a checked pointer from being computed a second way, and a loop from
-//! being unrolled with a stack slot for each round. On other targets it does
-//! nothing.
-//!
-//! Where registers are short, the compiler keeps an index on the stack and reads it
-//! from there twice: to check it, and to use it. Linux before 6.9 does not connect what
-//! was read with what was written, unless the value had been copied between registers
-//! before, so the second reading is as unbounded as ever: "unbounded memory access". What
-//! is opaque is in one register when it is checked, and is what is used. Newer kernels
-//! do without; `cargo xtask vm 6.1` finds where it is missing.
+//! What is hidden from the compiler, because the verifier cannot follow what it would make of it. Each
+//! function is named after the one thing that it sees to; outside of a BPF program
+//! all of them do nothing. `cargo xtask vm 6.1` finds where one is missing: newer kernels do without some.
+
+/// An index that is checked and used in the same register.
+///
+/// Where registers are short, the compiler keeps an index on the stack and reads it
+/// from there twice: to check it, and to use it. Linux before 6.9 does not connect what
+/// was read with what was written, unless the value had been copied between registers
+/// before, so the second reading is as unbounded as ever: "unbounded memory access". It also
+/// keeps an index from becoming a pointer that walks along, which no check bounds.
+#[inline(always)]
+#[must_use]
+pub fn index(value: usize) -> usize {
+    hidden(value)
+}
+
+/// A pointer into a packet, computed once: else what is compared with the packet's end and
+/// what is read may be two computations, of which the verifier has checked one.
+#[inline(always)]
+#[must_use]
+pub fn pointer(value: usize) -> usize {
+    hidden(value)
+}
+
+/// How often a loop goes round: of a number that it does not know the compiler cannot write
+/// each round out, with stack slots and branches of its own.
+#[inline(always)]
+#[must_use]
+pub fn rounds(value: usize) -> usize {
+    hidden(value)
+}
+
+/// The outcome of arithmetic that is to stay arithmetic: the compiler makes a jump of a
+/// comparison, and each jump in a loop multiplies what the verifier must follow; no processor
+/// could predict it either.
+#[inline(always)]
+#[must_use]
+pub fn branchless(value: u64) -> u64 {
+    hidden(value as usize) as u64
+}
+
+/// A value that is computed where it stands: the compiler would take it apart before a loop,
+/// and fill the stack, or make one of it and of another that looks alike.
+#[inline(always)]
+#[must_use]
+pub fn apart(value: u64) -> u64 {
+    hidden(value as usize) as u64
+}
 
 /// The same value, of which the compiler knows nothing. The verifier does.
 #[inline(always)]
-#[must_use]
-pub fn opaque(value: usize) -> usize {
+fn hidden(value: usize) -> usize {
     #[cfg(target_arch = "bpf")]
     let value = {
         let mut value = value;

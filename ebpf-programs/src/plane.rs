@@ -15,7 +15,7 @@ use crate::{
         ASK, LEAF, Node, ORIGIN_ASK, ORIGIN_NODE, PLANE_LEAF, PLANE_ORDINAL_ASK,
         PLANE_ORDINAL_SHIFT, PLANE_TREES, PlaneLine, Planes, VALUE_ASK,
     },
-    opaque::opaque,
+    opaque,
     table::{rank, value_of},
 };
 
@@ -52,7 +52,7 @@ impl<
 {
     #[inline(always)]
     fn top_v4(&self, plane: u32, index: u16) -> Option<u16> {
-        let top = self.v4.get(opaque(plane as usize))?;
+        let top = self.v4.get(opaque::index(plane as usize))?;
         Some(top[index as usize])
     }
     #[inline(always)]
@@ -62,7 +62,7 @@ impl<
     }
     #[inline(always)]
     fn top_v6(&self, plane: u32, index: u16) -> Option<u16> {
-        let top = self.v6.get(opaque(plane as usize))?;
+        let top = self.v6.get(opaque::index(plane as usize))?;
         Some(top[(index & 0x1fff) as usize])
     }
     #[inline(always)]
@@ -72,8 +72,7 @@ impl<
     }
     #[inline(always)]
     fn plane_line(&self, index: u16) -> Option<&PlaneLine> {
-        // Opaque, else the index is spilled and read twice; see there.
-        self.lines.get(opaque(index as usize))
+        self.lines.get(opaque::index(index as usize))
     }
     #[inline(always)]
     fn line_origin(&self, index: u16) -> Option<u32> {
@@ -89,8 +88,7 @@ impl<
     }
     #[inline(always)]
     fn origin(&self, index: u32) -> Option<u16> {
-        // Opaque, as `ReadTable::value`.
-        self.origins.get(opaque(index as usize)).copied()
+        self.origins.get(opaque::index(index as usize)).copied()
     }
 }
 

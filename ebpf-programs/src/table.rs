@@ -9,7 +9,7 @@ use crate::{
     layout::{
         CLASS_MASK, LEAF, LINE_INNER, LINE_KEYS, Line, MAX_LINE_DEPTH, NO_CLASS, Node, Table,
     },
-    opaque::opaque,
+    opaque,
 };
 
 /// Read access to the parts of a table. Indices out of range give `None`.
@@ -59,8 +59,7 @@ impl<const NODES: usize, const VALUES: usize, const BLOCKS: usize, const LINES: 
 
     #[inline(always)]
     fn value(&self, index: u32) -> Option<u32> {
-        // Opaque, else what is checked and what is used are computed apart.
-        self.values.get(opaque(index as usize)).copied()
+        self.values.get(opaque::index(index as usize)).copied()
     }
 }
 
@@ -141,19 +140,14 @@ fn ones(bits: u64) -> u64 {
     let bits = bits - (bits >> 1 & 0x5555_5555);
     let bits = (bits & 0x3333_3333) + (bits >> 2 & 0x3333_3333);
     let bits = (bits + (bits >> 4)) & 0x0f0f_0f0f;
-    (opaque64(bits) * 0x0101_0101) >> 24 & 0xff
-}
-
-#[inline(always)]
-fn opaque64(value: u64) -> u64 {
-    opaque(value as usize) as u64
+    (opaque::apart(bits) * 0x0101_0101) >> 24 & 0xff
 }
 
 /// A tree over 32 bits.
 #[inline(always)]
 fn in_tree<T: ReadTable>(table: &T, root: u32, key: u64) -> u32 {
     let mut index = root;
-    for _ in 0..opaque(MAX_LINE_DEPTH) {
+    for _ in 0..opaque::rounds(MAX_LINE_DEPTH) {
         let Some(line) = table.line(index) else {
             return NO_CLASS;
         };
@@ -171,8 +165,7 @@ fn in_tree<T: ReadTable>(table: &T, root: u32, key: u64) -> u32 {
 /// what it reads: so in two steps of three keys, which are read at once.
 #[inline(always)]
 pub(crate) fn rank(words: &[u32; LINE_KEYS + 1], limit: u64) -> u64 {
-    // Opaque, else this becomes a jump.
-    let less = |at: usize| opaque64((words[at] as u64).wrapping_sub(limit)) >> 63;
+    let less = |at: usize| opaque::branchless((words[at] as u64).wrapping_sub(limit)) >> 63;
     let four = (less(3) + less(7) + less(11)) << 2;
     let at = four as usize;
     four + less(at) + less(at + 1) + less(at + 2)

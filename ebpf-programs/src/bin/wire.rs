@@ -10,7 +10,7 @@ use aya_ebpf::{
     maps::Array,
     programs::{TcContext, XdpContext},
 };
-use kordon_ebpf::opaque::opaque;
+use kordon_ebpf::opaque;
 
 /// Destinations of [`Feed`].
 const DESTINATIONS: usize = 1 << 17;
@@ -48,7 +48,7 @@ fn next(ctx: &XdpContext) -> Option<u32> {
     let next = feed.next;
     feed.next = if next + 1 < feed.count { next + 1 } else { 0 };
     let [destination, checksum] = feed.destinations[next as usize % DESTINATIONS];
-    let header = opaque(ctx.data() + (feed.header & 0xff) as usize);
+    let header = opaque::pointer(ctx.data() + (feed.header & 0xff) as usize);
     if header + 20 > ctx.data_end() {
         return None;
     }

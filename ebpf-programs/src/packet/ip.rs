@@ -3,7 +3,7 @@
 use super::{Address, Frame, View};
 use crate::{
     layout::{MAX_EXTENSION_HEADERS, Reason},
-    opaque::{in_memory, opaque},
+    opaque,
 };
 
 /// Protocol of a packet whose transport cannot be known.
@@ -226,8 +226,8 @@ const fn is_extension(proto: u16, v6: bool) -> bool {
 fn extensions<F: Frame + ?Sized>(frame: &F, ip: &mut Ip) {
     let v6 = ip.dst.v6;
     let mut ip = ip;
-    for _ in 0..opaque(MAX_EXTENSION_HEADERS) {
-        ip = in_memory(ip);
+    for _ in 0..opaque::rounds(MAX_EXTENSION_HEADERS) {
+        ip = opaque::in_memory(ip);
         if !is_extension(ip.proto, v6) {
             return;
         }

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    opaque::opaque,
+    opaque,
     packet::{Frame, View},
     seen::Kind,
 };
@@ -109,8 +109,7 @@ impl Frame for Linear {
         if at > 0x7fff {
             return None;
         }
-        // Opaque, else the checked pointer may be computed a second way.
-        let start = opaque(self.data + at as usize);
+        let start = opaque::pointer(self.data + at as usize);
         if start + N > self.end {
             return None;
         }

@@ -7,7 +7,7 @@ use aya_ebpf::programs::XdpContext;
 use super::program::Tier;
 use crate::{
     layout::{FastOutput, PROBE_BATCH, Probe, ProbeOutput},
-    opaque::opaque,
+    opaque,
 };
 
 /// Writes the next destination of a probe into the packet: `BPF_PROG_TEST_RUN` runs
@@ -22,7 +22,7 @@ pub fn rewrite(ctx: &XdpContext, probe: &Probe) {
     }
     let input = &raw const probe.inputs[probe.control.next as usize % PROBE_BATCH];
     let at = (probe.control.destination & 0xff) as usize;
-    let start = opaque(ctx.data() + at);
+    let start = opaque::pointer(ctx.data() + at);
     if family == 4 {
         if start + 4 <= ctx.data_end() {
             // SAFETY: checked against the packet's end; inputs are aligned.

@@ -14,7 +14,7 @@ use crate::{
         GROUP_MASK, Gate, Judged, NO_CLASS, Planes, VERDICT_ACTION_SHIFT, VERDICT_INDEX,
         VERDICT_STEPS, VID_HAS_PAIRS, VID_ZONE,
     },
-    opaque::opaque,
+    opaque,
     packet::{Address, Frame, View, is_isatap},
     plane::{ReadPlanes, leaf_v4, leaf_v6, ordinal_v4, ordinal_v6},
     seen::{By, Kind, slot},
@@ -131,7 +131,7 @@ impl<
     }
     #[inline(always)]
     fn fast_port(&self, port: u32) -> Option<u64> {
-        self.ports.get(opaque(port as usize)).copied()
+        self.ports.get(opaque::index(port as usize)).copied()
     }
     #[inline(always)]
     fn fast_vid(&self, port: u64, vid: u16) -> Option<u16> {
@@ -140,11 +140,11 @@ impl<
     }
     #[inline(always)]
     fn gate(&self, zone: u32) -> Option<&Gate> {
-        self.gates.get(opaque(zone as usize))
+        self.gates.get(opaque::index(zone as usize))
     }
     #[inline(always)]
     fn fast_asn_page(&self, index: u32) -> u32 {
-        match self.asn_pages.get(opaque(index as usize)) {
+        match self.asn_pages.get(opaque::index(index as usize)) {
             Some(page) => *page,
             None => 0,
         }
@@ -279,7 +279,7 @@ fn of_zone<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
     };
     // The most frequent verdict is a branch of its own: where the counter is then does
     // not depend on what was looked up, and the next packet need not wait for it.
-    let most = opaque(gate.words[0] as usize) as u32;
+    let most = opaque::apart(gate.words[0] as u64) as u32;
     if code == 0 && is_pass(most) {
         return FastPath::Pass {
             slot: most,

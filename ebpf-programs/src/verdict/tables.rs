@@ -3,7 +3,7 @@
 
 use crate::{
     layout::{Generation, Nat64, Pair, Port, Prefix, Step, Zone},
-    opaque::opaque,
+    opaque,
     packet::Address,
     table::{ReadTable, class_v4, class_v6},
 };
@@ -54,7 +54,7 @@ impl<const CLASSES: usize, T: ReadTable> Tables for InMaps<'_, Generation<CLASSE
     }
     #[inline(always)]
     fn port(&self, port: u32) -> Option<&Port> {
-        self.generation.ports.get(opaque(port as usize))
+        self.generation.ports.get(opaque::index(port as usize))
     }
     #[inline(always)]
     fn vid(&self, table: u16, vid: u16) -> u16 {
@@ -65,15 +65,15 @@ impl<const CLASSES: usize, T: ReadTable> Tables for InMaps<'_, Generation<CLASSE
     }
     #[inline(always)]
     fn pair(&self, slot: u32) -> Option<&Pair> {
-        self.generation.pairs.get(opaque(slot as usize))
+        self.generation.pairs.get(opaque::index(slot as usize))
     }
     #[inline(always)]
     fn zone(&self, id: u32) -> Option<&Zone> {
-        self.generation.zones.get(opaque(id as usize))
+        self.generation.zones.get(opaque::index(id as usize))
     }
     #[inline(always)]
     fn source(&self, index: u32) -> Option<&Prefix> {
-        self.generation.sources.get(opaque(index as usize))
+        self.generation.sources.get(opaque::index(index as usize))
     }
     #[inline(always)]
     fn nat64_len(&self) -> u32 {
@@ -81,7 +81,7 @@ impl<const CLASSES: usize, T: ReadTable> Tables for InMaps<'_, Generation<CLASSE
     }
     #[inline(never)]
     fn nat64(&self, index: u32) -> Option<&Nat64> {
-        self.generation.nat64.get(opaque(index as usize))
+        self.generation.nat64.get(opaque::index(index as usize))
     }
     #[inline(always)]
     fn verdict(&self, index: u32) -> Option<u32> {
@@ -89,7 +89,7 @@ impl<const CLASSES: usize, T: ReadTable> Tables for InMaps<'_, Generation<CLASSE
     }
     #[inline(always)]
     fn step(&self, index: u32) -> Option<&Step> {
-        self.generation.steps.get(opaque(index as usize))
+        self.generation.steps.get(opaque::index(index as usize))
     }
     #[inline(always)]
     fn asn_page(&self, index: u32) -> u32 {
@@ -100,8 +100,7 @@ impl<const CLASSES: usize, T: ReadTable> Tables for InMaps<'_, Generation<CLASSE
     }
     #[inline(always)]
     fn class_word(&self, class: u32) -> Option<u32> {
-        // Opaque, else the index is spilled and read twice; see there.
-        let index = opaque(class as usize);
+        let index = opaque::index(class as usize);
         self.generation.class_words.get(index).copied()
     }
     #[inline(always)]

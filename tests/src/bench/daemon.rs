@@ -88,16 +88,59 @@ pub(super) fn memory(table: &Table, wanted: Wanted<'_>) -> Result<Vec<Measured>>
     Ok(values.measured("memory"))
 }
 
+/// Starts with several interfaces: nothing in the kernel, and what was live there.
+fn starts(table: &Table, wanted: Wanted<'_>, asn: u32, values: &mut Values) -> Result<()> {
+    for count in [1, 4, 16] {
+        let names =
+            ["from-snapshot", "adopting"].map(|how| format!("start/{count}-interfaces/{how}"));
+        if !names.iter().any(|name| wanted.case(name)) {
+            continue;
+        }
+        let router = router(table)?;
+        router.write("policy.toml", policy(&asn.to_string()))?;
+        let mut configuration = fs::read_to_string(router.path("kordon.toml"))?;
+        for number in 1..count {
+            let (device, peer) = (format!("in{number}"), format!("out{number}"));
+            router.wire.namespace.ip(&format!(
+                "link add {device} up type veth peer name {peer}\nlink set {peer} up\n"
+            ))?;
+            configuration += &format!(
+                "[[interface]]\nname = \"trunk{number}\"\ndevice = \"{device}\"\nmode = \"native\"\n"
+            );
+        }
+        router.write("kordon.toml", configuration)?;
+        let (mut controller, _) = Controller::start(&router.place())?;
+        for _ in 0..wanted.rounds {
+            controller.cli(&["detach", "--yes"])?;
+            controller.ended()?;
+            for name in &names {
+                let took;
+                (controller, took) = Controller::start(&router.place())?;
+                let status = controller.cli(&["status"])?;
+                ensure!(status["enforcing"] == true, "{status}");
+                values.note(name, "ms", ms(took));
+                // The other one finds all in place.
+                if name == &names[0] {
+                    controller.kill()?;
+                }
+            }
+        }
+        controller.kill()?;
+    }
+    Ok(())
+}
+
 /// Measures starts, applies and imports.
 pub(super) fn measure(table: &Table, wanted: Wanted<'_>) -> Result<Vec<Measured>> {
     let asns = internet::some_asns(table)?;
+    let mut values = Values::default();
+    starts(table, wanted, asns[0], &mut values)?;
     let router = router(table)?;
     router.write("one.toml", policy(&asns[0].to_string()))?;
     router.write("two.toml", policy(&format!("{}, {}", asns[0], asns[1])))?;
     // A table of the same size that is another one: somebody announces one network more.
     router.write("more.csv", "198.18.0.0,198.18.0.255,64500,More\n")?;
 
-    let mut values = Values::default();
     let mut note = |case: &str, unit, value| values.note(case, unit, value);
     let blocked = format!("AS{}", asns[2]);
     let (mut controller, took) = Controller::start(&router.place())?;

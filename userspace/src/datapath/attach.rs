@@ -291,7 +291,7 @@ impl Datapath {
         let mut result = Err(DatapathError::new(what(), "no mode was tried"));
         for mode in modes {
             if *mode == Attached::Generic || found.kind == Kind::Bridge {
-                sees_tags(found, Attached::Generic)?;
+                offload::sees_tags(found, Attached::Generic)?;
             }
             let flags = match mode {
                 Attached::Native => XDP_FLAGS_DRV_MODE,
@@ -441,7 +441,7 @@ impl Datapath {
         how: Attached,
         manage_offload: bool,
     ) -> Result<bool, DatapathError> {
-        sees_tags(found, how)?;
+        offload::sees_tags(found, how)?;
         offload::keep_tags(found, manage_offload)
     }
 
@@ -470,32 +470,4 @@ pub fn left(device: &str, before: &str) -> String {
         "another interface is called `{device}` now: the program moves to it, and `{before}`, \
          which was `{device}`, is not policed any more"
     )
-}
-
-/// Whether a tag can be in a frame of such an interface: on its way through the stack to a
-/// bridge, or to a bond, each frame has lost it.
-fn sees_tags(found: &Interface, how: Attached) -> Result<(), DatapathError> {
-    let name = &found.name;
-    let what = match (found.kind, how) {
-        (Kind::Bridge, _) => "a bridge",
-        (Kind::Bond, Attached::Generic) => "a bond in generic mode",
-        (Kind::Team, Attached::Generic) => "a team in generic mode",
-        _ => return Ok(()),
-    };
-    let ports: Vec<String> = interface::ports(found.index)?
-        .iter()
-        .map(|port| format!("`{port}`"))
-        .collect();
-    let ports = if ports.is_empty() {
-        "of which it has none yet".to_owned()
-    } else {
-        ports.join(", ")
-    };
-    Err(DatapathError::new(
-        format!("see the VLAN tags on `{name}`"),
-        format!(
-            "it is {what}, where no frame has its tag any more; police its ports instead, each \
-             with an `[[interface]]` of its own: {ports}"
-        ),
-    ))
 }

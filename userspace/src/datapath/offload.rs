@@ -4,7 +4,11 @@
 
 use std::io;
 
-use super::{DatapathError, interface::Interface, interface::Kind, system::ethtool};
+use super::{
+    Attached, DatapathError,
+    interface::{self, Interface, Kind},
+    system::ethtool,
+};
 
 /// Features that take a tag out of the frame: what the kernel calls them, what `ethtool -K`
 /// does, which tags.
@@ -137,6 +141,34 @@ fn names(device: &str) -> io::Result<Vec<String>> {
             String::from_utf8_lossy(&name[..length]).into_owned()
         })
         .collect())
+}
+
+/// Whether a tag can be in a frame of such an interface: on its way through the stack to a
+/// bridge, or to a bond, each frame has lost it.
+pub(super) fn sees_tags(found: &Interface, how: Attached) -> Result<(), DatapathError> {
+    let name = &found.name;
+    let what = match (found.kind, how) {
+        (Kind::Bridge, _) => "a bridge",
+        (Kind::Bond, Attached::Generic) => "a bond in generic mode",
+        (Kind::Team, Attached::Generic) => "a team in generic mode",
+        _ => return Ok(()),
+    };
+    let ports: Vec<String> = interface::ports(found.index)?
+        .iter()
+        .map(|port| format!("`{port}`"))
+        .collect();
+    let ports = if ports.is_empty() {
+        "of which it has none yet".to_owned()
+    } else {
+        ports.join(", ")
+    };
+    Err(DatapathError::new(
+        format!("see the VLAN tags on `{name}`"),
+        format!(
+            "it is {what}, where no frame has its tag any more; police its ports instead, each \
+             with an `[[interface]]` of its own: {ports}"
+        ),
+    ))
 }
 
 #[cfg(test)]

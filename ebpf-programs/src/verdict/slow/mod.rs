@@ -16,7 +16,7 @@ use crate::{
         STEP_PROTO, TUNNEL_INSPECT, VERDICT_SPOOFED, ZONE_PPPOE, ZONE_SOURCES_LISTED,
         ZONE_SOURCES_UNCHECKED, Zone, setting_shift,
     },
-    opaque::opaque,
+    opaque,
     packet::{self, Address, Frame, Inside, Ip, Pppoe, Raised, Tags, is_tunnel},
 };
 
@@ -386,7 +386,7 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
     fn is_dropped(&mut self, src: Address) -> bool {
         self.expand(src);
         let mut words = 0;
-        for index in 0..opaque(MEANT) as u32 {
+        for index in 0..opaque::rounds(MEANT) as u32 {
             let Some(address) = self.meant(index) else {
                 break;
             };

@@ -8,7 +8,7 @@ use crate::{
         Action, Judged, MAX_NAT64, MAX_WALK, Reason, Step, VERDICT_ACTION_SHIFT, VERDICT_INDEX,
         VERDICT_STEPS,
     },
-    opaque::{in_memory, opaque},
+    opaque,
     packet::{Address, Fragment, Frame, Ip, PROTO_UNKNOWN, View, is_isatap},
     verdict::{NO_SLOT, Tables, class_verdict},
 };
@@ -114,7 +114,7 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             clippy::explicit_counter_loop,
             reason = "the verifier knows loops like this"
         )]
-        for index in 0..opaque(MEANT) as u32 {
+        for index in 0..opaque::rounds(MEANT) as u32 {
             let Some(address) = self.meant(index) else {
                 break;
             };
@@ -178,7 +178,7 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             let Some(step) = self.tables.step(first + index) else {
                 break;
             };
-            work = in_memory(work);
+            work = opaque::in_memory(work);
             let (matches, absent) = packet.matches(step);
             work.needs_ports |= absent;
             if absent & packet.bits >> ABSENT_DROPS != 0 {
@@ -272,8 +272,7 @@ impl Transport {
     /// Whether a step matches, and whether it would need ports that are absent.
     #[inline(always)]
     fn matches(&self, step: &Step) -> (u64, u64) {
-        // Opaque: taken apart before the loop, they would fill the stack.
-        let bits = opaque64(self.bits);
+        let bits = opaque::apart(self.bits);
         let flags = step.flags as u64;
         let action = step.action as u64;
         let wants_proto = flags & 1;
@@ -281,8 +280,8 @@ impl Transport {
         let wants_ports = flags >> 2 & 1;
         let strict = (action | action >> 1) & 1;
         let has_ports = bits >> HAS_PORTS & 1;
-        let other_proto = opaque64((self.proto ^ step.proto as u64).wrapping_neg()) >> 63;
-        let outside = opaque64(
+        let other_proto = opaque::branchless((self.proto ^ step.proto as u64).wrapping_neg()) >> 63;
+        let outside = opaque::branchless(
             self.port.wrapping_sub(step.port_low as u64)
                 | (step.port_high as u64).wrapping_sub(self.port),
         ) >> 63;
@@ -293,11 +292,6 @@ impl Transport {
         let unknown = bits >> UNKNOWN & 1;
         let matches = unknown & (strict | (conditional ^ 1)) | (unknown ^ 1) & proto & ports;
         let absent = (unknown ^ 1) & proto & wants_ports & has_ports & (bits >> ABSENT & 1);
-        (opaque64(matches), absent)
+        (opaque::branchless(matches), absent)
     }
-}
-
-#[inline(always)]
-fn opaque64(value: u64) -> u64 {
-    opaque(value as usize) as u64
 }

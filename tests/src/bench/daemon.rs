@@ -113,17 +113,14 @@ fn starts(table: &Table, wanted: Wanted<'_>, asn: u32, values: &mut Values) -> R
         for _ in 0..wanted.rounds {
             controller.cli(&["detach", "--yes"])?;
             controller.ended()?;
-            for name in &names {
-                let took;
-                (controller, took) = Controller::start(&router.place())?;
-                let status = controller.cli(&["status"])?;
-                ensure!(status["enforcing"] == true, "{status}");
+            let mut start = |name: &str| -> Result<Controller> {
+                let (controller, took) = Controller::start(&router.place())?;
                 values.note(name, "ms", ms(took));
-                // The other one finds all in place.
-                if name == &names[0] {
-                    controller.kill()?;
-                }
-            }
+                Ok(controller)
+            };
+            start(&names[0])?.kill()?;
+            // It finds all in place.
+            controller = start(&names[1])?;
         }
         controller.kill()?;
     }

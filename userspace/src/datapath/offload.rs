@@ -43,7 +43,7 @@ pub fn keep_tags(interface: &Interface, manage: bool) -> Result<bool, DatapathEr
         Kind::Veth => Ok(false),
         Kind::Bond | Kind::Team => {
             let mut switched = false;
-            for port in super::interface::ports(interface.index)? {
+            for port in interface::ports(interface.index)? {
                 switched |= keep_tags_on(&port, manage)?;
             }
             Ok(switched)

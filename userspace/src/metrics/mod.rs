@@ -5,6 +5,7 @@
 //! its sums agree with each other. Names and labels are API: `docs/metrics.md`.
 
 mod asns;
+mod page;
 mod render;
 mod serve;
 mod state;

@@ -2,7 +2,7 @@
 
 use prometheus::Result;
 
-use super::{Bgp, Snapshot, render::Page};
+use super::{Bgp, Snapshot, page::Page};
 
 fn truth(value: bool) -> f64 {
     if value { 1.0 } else { 0.0 }

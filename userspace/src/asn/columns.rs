@@ -185,10 +185,7 @@ impl<'a> Row<'a> {
     }
 
     fn wants(&self, what: &'static str) -> RowError {
-        RowError {
-            fault: Fault::Shape(self.format, what),
-            at: 0..self.line.len(),
-        }
+        Fault::Shape(self.format, what).at(0..self.line.len())
     }
 
     fn record(&self) -> Result<Record<'a>, RowError> {
@@ -224,10 +221,7 @@ impl<'a> Row<'a> {
             Some(asn) => Some(asn),
             None if text.is_empty() || text.eq_ignore_ascii_case(b"none") || text == b"-" => None,
             None => {
-                return Err(RowError {
-                    fault: Fault::Third(printable(text)),
-                    at: third,
-                });
+                return Err(Fault::Third(printable(text)).at(third));
             }
         };
         let what = match self.format {
@@ -264,10 +258,7 @@ impl<'a> Row<'a> {
             let text = &self.line[at.clone()];
             return match line::network(text) {
                 Some(addresses) => Ok((addresses, at)),
-                None => Err(RowError {
-                    fault: Fault::NoPrefix(printable(text)),
-                    at,
-                }),
+                None => Err(Fault::NoPrefix(printable(text)).at(at)),
             };
         }
         let (Some(start), Some(end)) = (self.at(Column::Start), self.at(Column::End)) else {

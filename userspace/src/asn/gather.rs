@@ -98,10 +98,7 @@ impl<'a> Gather<'a> {
         }
         self.seen += 1;
         if too_long {
-            let fault = RowError {
-                fault: Fault::TooLong,
-                at: 0..line.len(),
-            };
+            let fault = Fault::TooLong.at(0..line.len());
             self.fault(number, line, &fault);
             return Ok(());
         }
@@ -122,10 +119,7 @@ impl<'a> Gather<'a> {
     /// A record of a file without lines that cannot be read.
     pub(super) fn damaged(&mut self, number: u64, what: &'static str) {
         self.seen += 1;
-        let fault = RowError {
-            fault: Fault::Damaged(number, what),
-            at: 0..0,
-        };
+        let fault = Fault::Damaged(number, what).at(0..0);
         self.fault(0, b"", &fault);
     }
 
@@ -162,10 +156,7 @@ impl<'a> Gather<'a> {
         if let Some(format) = row.format {
             let expected = *self.format.get_or_insert(format);
             if expected != format {
-                let fault = RowError {
-                    fault: Fault::OtherFormat(format, expected),
-                    at: row.third,
-                };
+                let fault = Fault::OtherFormat(format, expected).at(row.third);
                 self.fault(number, line, &fault);
                 return Ok(());
             }
@@ -221,10 +212,7 @@ impl<'a> Gather<'a> {
             What::Vrp { asn, max } => {
                 if !self.rows.vrp(addresses, asn, max, place) {
                     let needs = "a longest length between that of its prefix and 32 or 128";
-                    let fault = RowError {
-                        fault: Fault::Shape(Format::VrpCsv, needs),
-                        at: 0..line.len(),
-                    };
+                    let fault = Fault::Shape(Format::VrpCsv, needs).at(0..line.len());
                     self.fault(number, line, &fault);
                 } else if self.options.add_vrps && asn != 0 && !wide(addresses, (8, 16)) {
                     // Somebody may announce it: that is no announcement, unless it was chosen.

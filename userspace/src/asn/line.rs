@@ -115,6 +115,11 @@ pub(super) enum Fault {
 }
 
 impl Fault {
+    /// At these bytes of the line.
+    pub(super) fn at(self, at: Range<usize>) -> RowError {
+        RowError { fault: self, at }
+    }
+
     /// What would cure it.
     pub(super) fn help(&self) -> Option<&'static str> {
         match self {
@@ -215,10 +220,7 @@ pub(super) fn field(line: &[u8], from: usize, separator: u8) -> (Range<usize>, O
 
 /// Reads a row from a line without its line end.
 pub(super) fn parse(line: &[u8]) -> Result<Parsed<'_>, RowError> {
-    let whole = |fault| RowError {
-        fault,
-        at: 0..line.len(),
-    };
+    let whole = |fault: Fault| fault.at(0..line.len());
     let separator = *line
         .iter()
         .find(|&&b| b == b',' || b == b'\t')
@@ -251,10 +253,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Parsed<'_>, RowError> {
     } else if let Some(code) = country(text) {
         (What::Country(code), Some(Format::CountryCsv))
     } else {
-        return Err(RowError {
-            fault: Fault::Third(printable(text)),
-            at: third,
-        });
+        return Err(Fault::Third(printable(text)).at(third));
     };
     Ok(Parsed {
         addresses,
@@ -272,10 +271,7 @@ fn range_between(start: IpAddr, end: IpAddr, at: &Range<usize>) -> Result<Addres
         (IpAddr::V6(a), IpAddr::V6(b)) => return Ok(Addresses::V6(a.into(), b.into())),
         (a, b) => Fault::Families(a, b),
     };
-    Err(RowError {
-        fault,
-        at: at.clone(),
-    })
+    Err(fault.at(at.clone()))
 }
 
 /// The range between two addresses that stand at these places.

@@ -74,10 +74,7 @@ impl Shape {
     }
 
     fn parse<'a>(&self, line: &'a [u8]) -> Result<Record<'a>, RowError> {
-        let whole = |fault| RowError {
-            fault,
-            at: 0..line.len(),
-        };
+        let whole = |fault: Fault| fault.at(0..line.len());
         match self {
             Self::Unknown | Self::Positional => line::parse(line).map(Record::Row),
             Self::Columns(columns) => columns.parse(line),
@@ -151,10 +148,8 @@ fn prefix(text: &[u8]) -> Option<Addresses> {
 
 /// A prefix at a place of a line.
 pub(super) fn prefix_at(line: &[u8], at: &Range<usize>) -> Result<Addresses, RowError> {
-    prefix(&line[at.clone()]).ok_or_else(|| RowError {
-        fault: Fault::NoPrefix(printable(&line[at.clone()])),
-        at: at.clone(),
-    })
+    prefix(&line[at.clone()])
+        .ok_or_else(|| Fault::NoPrefix(printable(&line[at.clone()])).at(at.clone()))
 }
 
 /// `1`, `AS1`, `1_2` (several origins), `1,2` and `{1,2}` (an AS_SET): whoever is
@@ -176,17 +171,12 @@ fn origins(text: &[u8]) -> Option<Vec<u32>> {
 }
 
 fn origins_at(line: &[u8], at: &Range<usize>) -> Result<Vec<u32>, RowError> {
-    origins(&line[at.clone()]).ok_or_else(|| RowError {
-        fault: Fault::Origins(printable(&line[at.clone()])),
-        at: at.clone(),
-    })
+    origins(&line[at.clone()])
+        .ok_or_else(|| Fault::Origins(printable(&line[at.clone()])).at(at.clone()))
 }
 
 fn missing(line: &[u8], format: Format, what: &'static str) -> RowError {
-    RowError {
-        fault: Fault::Shape(format, what),
-        at: 0..line.len(),
-    }
+    Fault::Shape(format, what).at(0..line.len())
 }
 
 fn row(
@@ -212,10 +202,8 @@ fn pfx2as(line: &[u8]) -> Result<Record<'_>, RowError> {
         return Err(missing(line, format, "address, length and origins"));
     };
     let range = address.start..len.end;
-    let addresses = Addresses::of_prefix(&line[address], &line[len]).ok_or_else(|| RowError {
-        fault: Fault::NoPrefix(printable(&line[range.clone()])),
-        at: range.clone(),
-    })?;
+    let addresses = Addresses::of_prefix(&line[address], &line[len])
+        .ok_or_else(|| Fault::NoPrefix(printable(&line[range.clone()])).at(range.clone()))?;
     let what = What::Origins {
         asns: origins_at(line, &asns)?,
         peers: None,
@@ -232,10 +220,7 @@ fn riswhois(line: &[u8]) -> Result<Record<'_>, RowError> {
     let addresses = prefix_at(line, &range)?;
     let count = std::str::from_utf8(&line[peers.clone()]).unwrap_or("");
     let Ok(count) = count.parse() else {
-        return Err(RowError {
-            fault: Fault::Shape(format, "a number of peers in its third column"),
-            at: peers,
-        });
+        return Err(Fault::Shape(format, "a number of peers in its third column").at(peers));
     };
     let what = What::Origins {
         asns: origins_at(line, &asns)?,
@@ -273,10 +258,7 @@ fn prefixes(line: &[u8]) -> Result<Record<'_>, RowError> {
         let format = Format::CountryPrefixes;
         return Ok(row(addresses, What::Country(code), format, range, third));
     }
-    Err(RowError {
-        fault: Fault::Third(printable(text)),
-        at: third,
-    })
+    Err(Fault::Third(printable(text)).at(third))
 }
 
 #[derive(Deserialize)]

@@ -189,12 +189,8 @@ fn read(
 fn read_nat64(report: &mut Report<'_>, value: &Value<'_>) -> Vec<Ipv6Net> {
     let mut prefixes: Vec<Ipv6Net> = Vec::new();
     for (span, text) in report.strings(value, "`nat64`", "`nat64 = [\"2001:db8:64::/96\"]`") {
-        let prefix = match values::nat64(text) {
-            Ok(prefix) => prefix,
-            Err(problem) => {
-                report.problem(&span, problem);
-                continue;
-            }
+        let Some(prefix) = report.checked(&span, values::nat64(text)) else {
+            continue;
         };
         let overlaps =
             |other: &&Ipv6Net| other.contains(&prefix) || prefix.contains::<&Ipv6Net>(other);

@@ -313,13 +313,7 @@ fn read_entry(
         .and_then(|v| report.word(v, "`action` of an entry", &actions, &[]));
     let target = table.get("target").and_then(|v| {
         let text = report.string(v, "`target` of an entry", "`target = \"AS64500\"`")?;
-        match text.parse() {
-            Ok(target) => Some(target),
-            Err(problem) => {
-                report.problem(&v.span(), problem);
-                None
-            }
-        }
+        report.checked(&v.span(), text.parse())
     });
     let zone = table
         .get("zone")

@@ -168,10 +168,7 @@ fn read_rule(
         report.refuse_empty(value, &format!("{what} is empty"), help);
         let example = "`ports = [443, \"8000-8100\"]`";
         for (span, text) in report.scalars(value, &what, "a number or a string", example) {
-            match values::ports(&text) {
-                Ok(range) => ports.push(range),
-                Err(problem) => report.problem(&span, problem),
-            }
+            ports.extend(report.checked(&span, values::ports(&text)));
         }
         ports = values::merge(ports);
         if let Some(proto @ (Proto::Icmp | Proto::Number(_))) = proto {

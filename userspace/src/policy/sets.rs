@@ -155,10 +155,8 @@ impl Reader<'_, '_> {
             .report
             .scalars(value, &what, "a number or a string", example)
         {
-            match values::asns(&text) {
-                Ok(range) => asns.push((span, vec![range])),
-                Err(problem) => self.report.problem(&span, problem),
-            }
+            let range = self.report.checked(&span, values::asns(&text));
+            asns.extend(range.map(|range| (span, vec![range])));
         }
         asns
     }
@@ -204,10 +202,8 @@ impl Reader<'_, '_> {
         let what = self.of(key);
         let example = format!("`{key} = [\"RU\"]`");
         for (span, text) in self.report.strings(value, &what, &example) {
-            match values::country(text) {
-                Ok(country) => countries.push((span, country)),
-                Err(problem) => self.report.problem(&span, problem),
-            }
+            let country = self.report.checked(&span, values::country(text));
+            countries.extend(country.map(|country| (span, country)));
         }
         countries
     }
@@ -217,10 +213,7 @@ impl Reader<'_, '_> {
         let what = self.of("prefixes");
         let example = "`prefixes = [\"203.0.113.0/24\"]`";
         for (span, text) in self.report.strings(value, &what, example) {
-            match values::prefix(text) {
-                Ok(prefix) => prefixes.push(prefix),
-                Err(problem) => self.report.problem(&span, problem),
-            }
+            prefixes.extend(self.report.checked(&span, values::prefix(text)));
         }
         prefixes
     }

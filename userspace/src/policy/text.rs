@@ -94,6 +94,11 @@ impl<'a> Report<'a> {
         self.error(span, problem.message, problem.help);
     }
 
+    /// What something comes to; if nothing, what is wrong with it is said.
+    pub(crate) fn checked<T>(&mut self, span: &Span, result: Result<T, Problem>) -> Option<T> {
+        result.map_err(|problem| self.problem(span, problem)).ok()
+    }
+
     pub(crate) fn warning(
         &mut self,
         span: &Span,

@@ -54,9 +54,7 @@ pub(super) fn read(report: &mut Report<'_>, value: &Value<'_>) -> Option<Vec<(Zo
     let mut zones = Vec::new();
     for (key, value) in tables {
         let name: &str = key.get_ref();
-        if let Err(problem) = values::name(name, "a zone") {
-            report.problem(&key.span(), problem);
-        }
+        report.checked(&key.span(), values::name(name, "a zone"));
         if zones.len() == MAX_ZONES {
             report.error(
                 &value.span(),

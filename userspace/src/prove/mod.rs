@@ -259,10 +259,7 @@ fn conditions(policy: &Policy, zone: usize) -> Vec<Packet> {
     for rule in conditional {
         for proto in protocols(rule) {
             let mut add = |port| {
-                packets.push(Packet {
-                    proto: Some(proto),
-                    port,
-                });
+                packets.push(Packet::new(Some(proto), port));
             };
             add(Some(9));
             add(None);
@@ -273,10 +270,7 @@ fn conditions(policy: &Policy, zone: usize) -> Vec<Packet> {
                 }
             }
         }
-        packets.push(Packet {
-            proto: None,
-            port: None,
-        });
+        packets.push(Packet::new(None, None));
     }
     packets.sort_unstable();
     packets.dedup();

@@ -35,10 +35,12 @@ pub(super) struct Packet {
 
 impl Packet {
     /// A datagram that no rule is likely to name.
-    pub(super) const PLAIN: Self = Self {
-        proto: Some(17),
-        port: Some(9),
-    };
+    pub(super) const PLAIN: Self = Self::new(Some(17), Some(9));
+
+    /// Of this protocol and to this port, as far as they are not hidden.
+    pub(super) const fn new(proto: Option<u8>, port: Option<u16>) -> Self {
+        Self { proto, port }
+    }
 }
 
 /// Where the sources of zones without a list are taken from: hosts of networks that
@@ -64,6 +66,19 @@ pub(super) struct Verdict {
     pub(super) asn: Option<Option<u32>>,
     /// A reason that was met and did not decide.
     pub(super) noted: Option<Reason>,
+}
+
+impl Verdict {
+    /// One that no rule decides, and that is counted for no ASN.
+    pub(super) fn by(reason: Reason, action: Action, judged: Judged) -> Self {
+        Self {
+            action,
+            by: By::Reason(reason),
+            judged,
+            asn: None,
+            noted: None,
+        }
+    }
 }
 
 /// What an address belongs to, as far as rules ask.
@@ -360,17 +375,11 @@ impl<'a> Reference<'a> {
     /// the setting decides.
     pub(super) fn met(&self, zone: usize, reason: Reason, rules: Option<Verdict>) -> Verdict {
         let setting = self.setting(zone, reason);
-        let decides = |action, judged| Verdict {
-            action,
-            by: By::Reason(reason),
-            judged,
-            asn: None,
-            noted: None,
-        };
+        let decides = |judged| Verdict::by(reason, setting, judged);
         match rules {
-            None => decides(setting, Judged::Nothing),
-            Some(_) if setting == Action::Drop => decides(setting, Judged::Destination),
-            Some(rules) if setting > rules.action => decides(setting, Judged::Destination),
+            None => decides(Judged::Nothing),
+            Some(_) if setting == Action::Drop => decides(Judged::Destination),
+            Some(rules) if setting > rules.action => decides(Judged::Destination),
             Some(rules) => Verdict {
                 noted: Some(reason),
                 ..rules

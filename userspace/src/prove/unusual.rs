@@ -13,7 +13,7 @@ use super::{
     claim::Claim,
     frame::{Frame, Place, extension, from, ip, link, to, transport},
     kernel::{Expected, Field, Kernel},
-    naive::{By, Meant, Packet, Reference, Verdict},
+    naive::{Meant, Packet, Reference, Verdict},
     sample::{Both, Bytes, Sample, address, every},
 };
 use crate::policy::model::Tunnels;
@@ -238,10 +238,7 @@ impl<'a> Unusual<'a> {
         for _ in 0..9 {
             chain = (60, extension(chain.0, 0, &chain.1));
         }
-        let hidden = Packet {
-            proto: None,
-            port: None,
-        };
+        let hidden = Packet::new(None, None);
         for (reason, seen, packet) in [
             (Reason::Truncated, Packet::PLAIN, longer),
             (Reason::RoutingHeader, Packet::PLAIN, to(routed, address)),
@@ -260,20 +257,14 @@ impl<'a> Unusual<'a> {
         let inspect = self.claim.policy.zones[self.zone].unparsable.tunnels == Tunnels::Inspect;
         for outer in self.targets.iter().flatten() {
             // EtherIP, which nobody looks into.
-            let seen = Packet {
-                proto: Some(97),
-                port: Some(9),
-            };
+            let seen = Packet::new(Some(97), Some(9));
             let packet = to(ip(outer.is_ipv6(), 97, &[0; 20]), *outer);
             self.met(kernel, Reason::Tunnel, *outer, &seen, &packet)?;
             for inner in &self.targets[0] {
                 let data = transport(&Packet::PLAIN);
                 let inside = to(ip(false, 17, &data), *inner);
                 let packet = to(ip(outer.is_ipv6(), 4, &inside), *outer);
-                let seen = Packet {
-                    proto: Some(4),
-                    port: None,
-                };
+                let seen = Packet::new(Some(4), None);
                 if !inspect {
                     self.met(kernel, Reason::Tunnel, *outer, &seen, &packet)?;
                     continue;
@@ -297,13 +288,7 @@ impl<'a> Unusual<'a> {
 
     /// Frames without a destination that can be read.
     fn unreadable(&self, kernel: &mut Kernel<'_>) -> Result<(), String> {
-        let decided = |action, reason| Verdict {
-            action,
-            by: By::Reason(reason),
-            judged: Judged::Nothing,
-            asn: None,
-            noted: None,
-        };
+        let decided = |action, reason| Verdict::by(reason, action, Judged::Nothing);
         let by_setting = |reason| self.reference.met(self.zone, reason, None);
         let short = |ethertype, rest: &[u8]| {
             let mut frame = link(self.place, ethertype);
@@ -378,13 +363,7 @@ impl<'a> Unusual<'a> {
     }
 
     fn infrastructure(&self, kernel: &mut Kernel<'_>) -> Result<(), String> {
-        let verdict = Verdict {
-            action: Action::Pass,
-            by: By::Reason(Reason::Infrastructure),
-            judged: Judged::Destination,
-            asn: None,
-            noted: None,
-        };
+        let verdict = Verdict::by(Reason::Infrastructure, Action::Pass, Judged::Destination);
         let group = |address: &str| address.parse::<IpAddr>().ok();
         // A solicitation (RFC 4861) with hop limit 255.
         let solicitation = [&[135, 0][..], &[0; 22]].concat();
@@ -412,10 +391,7 @@ impl<'a> Unusual<'a> {
         let Some(group) = group("ff02::1:ff00:1") else {
             return Ok(());
         };
-        let seen = Packet {
-            proto: Some(58),
-            port: None,
-        };
+        let seen = Packet::new(Some(58), None);
         let rules = self.rules(group, &seen);
         let mut behind = to(ip(true, 60, &extension(58, 0, &solicitation)), group);
         behind[7] = 255;

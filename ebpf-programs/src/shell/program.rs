@@ -68,38 +68,36 @@ const UNCLEAR: u32 = u32::MAX;
 /// register is kept for anything else.
 #[inline(always)]
 pub fn fast<T: Tier>(ctx: XdpContext) -> u32 {
-    match T::mode() {
-        // The slow path is taken, too, and compared.
-        mode::PROBE => probe::rewrite_next::<T>(&ctx),
-        mode::BENCH => probe::prepare::<T>(&ctx),
-        _ => {}
-    }
-    if let Some(planes) = T::planes() {
-        let said = fast_path(&Linear::of(&ctx), port::<T>(), planes);
-        note::<T>(said);
-        let action = match said {
-            FastPath::Stacked => tagged_twice::<T>(ctx.ctx),
-            said => act::<T>(&ctx, said, planes.number()),
-        };
-        if action != UNCLEAR {
-            return action;
+    let mode = T::mode();
+    if mode == mode::PROBE {
+        // Both paths are taken, and compared.
+        probed::<T>(ctx.ctx);
+    } else {
+        if mode == mode::BENCH {
+            probe::prepare::<T>(&ctx);
+        }
+        if let Some(planes) = T::planes() {
+            let said = fast_path(&Linear::of(&ctx), T::port(), planes);
+            let action = act::<T, false>(&ctx, said, planes.number());
+            if action != UNCLEAR {
+                return action;
+            }
         }
     }
     go_on::<T>(&ctx)
 }
 
 /// Does what the fast path says; [`UNCLEAR`] where it says nothing. `number`: generation of the
-/// planes.
+/// planes. `TWICE`: of a frame with two tags.
 #[inline(always)]
-fn act<T: Tier>(ctx: &XdpContext, said: FastPath, number: u64) -> u32 {
-    let is_quiet = T::mode() != mode::PROBE && T::trace() != trace::ON;
+fn act<T: Tier, const TWICE: bool>(ctx: &XdpContext, said: FastPath, number: u64) -> u32 {
     let frame = Linear::of(ctx);
     match said {
-        FastPath::Unpoliced { seen } if T::mode() != mode::PROBE => {
+        FastPath::Unpoliced { seen } => {
             see::<T>(seen);
             xdp_action::XDP_PASS
         }
-        FastPath::Pass { slot, seen } if is_quiet => {
+        FastPath::Pass { slot, seen } if T::trace() != trace::ON => {
             count::<T>(slot, length_past(ctx, frame.reach()));
             see::<T>(seen);
             xdp_action::XDP_PASS
@@ -109,7 +107,7 @@ fn act<T: Tier>(ctx: &XdpContext, said: FastPath, number: u64) -> u32 {
             slot,
             asn_slot,
             seen,
-        } if is_quiet => {
+        } if T::trace() != trace::ON => {
             let len = length_past(ctx, frame.reach());
             count::<T>(slot, len);
             count::<T>(asn_slot, len);
@@ -119,6 +117,7 @@ fn act<T: Tier>(ctx: &XdpContext, said: FastPath, number: u64) -> u32 {
             see::<T>(seen);
             xdp_action::XDP_PASS
         }
+        FastPath::Stacked if !TWICE => tagged_twice::<T>(ctx.ctx),
         FastPath::Destination(destination) => looked_up::<T>(ctx.ctx, destination, number),
         _ => UNCLEAR,
     }
@@ -133,43 +132,46 @@ fn tagged_twice<T: Tier>(ctx: *mut xdp_md) -> u32 {
         return UNCLEAR;
     };
     let number = planes.number();
-    if !is_of::<T>(&tables, number) {
+    // Another generation went live meanwhile: it judges the packet, whole.
+    if number == 0 || tables.number() != number {
         return UNCLEAR;
     }
-    let said = stacked(&Linear::of(&ctx), port::<T>(), planes, &tables);
-    note::<T>(said);
-    act::<T>(&ctx, said, number)
+    let said = stacked(&Linear::of(&ctx), T::port(), planes, &tables);
+    act::<T, true>(&ctx, said, number)
 }
 
-#[inline(always)]
-fn note<T: Tier>(said: FastPath) {
-    if T::mode() == mode::PROBE {
-        probe::note_fast::<T>(said.into());
+/// What the fast path says in a test run, which is written and not done.
+#[inline(never)]
+fn probed<T: Tier>(ctx: *mut xdp_md) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    probe::rewrite_next::<T>(&ctx);
+    let (Some(planes), Some(tables)) = (T::planes(), T::tables()) else {
+        return 0;
+    };
+    let (frame, port) = (Linear::of(&ctx), probe::port::<T>());
+    let mut said = fast_path(&frame, port, planes);
+    if let FastPath::Stacked = said {
+        said = stacked(&frame, port, planes, &tables);
     }
-}
-
-/// Whether these are of the generation of the planes. Where another one went live meanwhile, it
-/// judges the packet, whole. A probe has but one.
-#[inline(always)]
-fn is_of<T: Tier>(tables: &T::Tables, number: u64) -> bool {
-    number != 0 && (tables.number() == number || T::mode() == mode::PROBE)
-}
-
-/// Which port the frame arrived on, or is to be judged as having.
-#[inline(always)]
-fn port<T: Tier>() -> u32 {
-    if T::mode() == mode::PROBE {
-        probe::port::<T>()
-    } else {
-        T::port()
-    }
+    probe::note_fast::<T>(match said {
+        FastPath::Destination(destination) => match by_class(&frame, destination, &tables) {
+            Some(verdict) => (&verdict).into(),
+            None => FastPath::Ask.into(),
+        },
+        said => said.into(),
+    });
+    0
 }
 
 /// Leaves a frame to the slow path.
 #[inline(always)]
 fn go_on<T: Tier>(ctx: &XdpContext) -> u32 {
     if let Some(memory) = T::memory() {
-        let port = port::<T>();
+        let port = if T::mode() == mode::PROBE {
+            probe::port::<T>()
+        } else {
+            T::port()
+        };
         // SAFETY: the memory is this CPU's, and nothing else runs on it before the slow path
         // has ended.
         unsafe { (*memory).port = port };
@@ -187,15 +189,11 @@ fn looked_up<T: Tier>(ctx: *mut xdp_md, destination: Destination, number: u64) -
     let Some(tables) = T::tables() else {
         return NO_GENERATION;
     };
-    if !is_of::<T>(&tables, number) {
+    if tables.number() != number {
         return UNCLEAR;
     }
     let frame = Linear::of(&ctx);
     match by_class(&frame, destination, &tables) {
-        Some(verdict) if T::mode() == mode::PROBE => {
-            probe::note_fast::<T>((&verdict).into());
-            UNCLEAR
-        }
         Some(verdict) => {
             let len = length_past(&ctx, frame.reach());
             finish::<T>(&ctx, &tables, T::port(), &verdict, len)

@@ -19,7 +19,7 @@ use kordon::{
     prove::{Budget, Claim, Proof, prove},
 };
 use kordon_ebpf::layout::{
-    Action, GATE_DROP_UNKNOWN, GROUP_MASK, NO_CLASS, ORIGIN_ASK, PLANE_LEAF, PLANE_ORDINAL_SHIFT,
+    Action, FAST_DROP_UNKNOWN, GROUP_MASK, NO_CLASS, ORIGIN_ASK, PLANE_LEAF, PLANE_ORDINAL_SHIFT,
     Reason, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_ROUTER, VERDICT_SPOOFED, VERDICT_STEPS,
     VID_ZONE, ZONE_PPPOE, ZONE_SOURCES_UNCHECKED, setting_shift,
 };
@@ -673,7 +673,7 @@ fn damage_of_the_verdict_planes_is_found() {
             planes.lines.iter_mut().for_each(|line| line.words[15] = 0);
         }),
         ("a pass is counted elsewhere", |planes| {
-            planes.gates.iter_mut().for_each(|gate| gate.words[0] ^= 1);
+            planes.zones.iter_mut().for_each(|fast| fast.words[0] ^= 1);
         }),
         ("drops of IPv4 are counted elsewhere", |planes| {
             let words = planes.origins_v4.iter_mut();
@@ -700,10 +700,10 @@ fn damage_of_the_verdict_planes_is_found() {
             planes.asn_pages.iter_mut().for_each(|page| *page ^= 256);
         }),
         ("any IPv4 source", |planes| {
-            planes.gates.iter_mut().for_each(|gate| gate.mask4 = 0);
+            planes.zones.iter_mut().for_each(|fast| fast.mask4 = 0);
         }),
         ("any IPv6 source", |planes| {
-            planes.gates.iter_mut().for_each(|gate| gate.mask6 = 0);
+            planes.zones.iter_mut().for_each(|fast| fast.mask6 = 0);
         }),
         ("a VLAN of another zone", |planes| {
             planes
@@ -718,7 +718,7 @@ fn damage_of_the_verdict_planes_is_found() {
             planes
                 .ports
                 .iter_mut()
-                .for_each(|port| *port &= !u64::from(GATE_DROP_UNKNOWN));
+                .for_each(|port| *port &= !u64::from(FAST_DROP_UNKNOWN));
         }),
     ];
     let mut prober = None;

@@ -116,9 +116,9 @@ const _: () = {
     assert!(size_of::<Step>() == 12);
     assert!(size_of::<Node>() == 64);
     assert!(size_of::<Line>() == 64);
-    assert!(size_of::<Gate>() == 64);
+    assert!(size_of::<FastZone>() == 64);
     assert!(size_of::<PlaneLine>() == 64);
-    assert!(core::mem::offset_of!(tier::InternetPlanes, gates) % 64 == 0);
+    assert!(core::mem::offset_of!(tier::InternetPlanes, zones) % 64 == 0);
     assert!(core::mem::offset_of!(tier::InternetPlanes, blocks4) % 64 == 0);
     assert!(core::mem::offset_of!(tier::InternetPlanes, lines) % 64 == 0);
     assert!(core::mem::offset_of!(tier::InternetPlanes, nodes) % 64 == 0);

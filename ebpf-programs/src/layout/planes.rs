@@ -25,20 +25,20 @@ pub const PLANE_ORDINAL_SHIFT: u16 = 2;
 pub const PLANE_ORDINAL_ASK: u16 = (1 << 13) - 1;
 
 /// Set in [`Planes::ports`] where frames of no zone are dropped.
-pub const GATE_DROP_UNKNOWN: u32 = 1 << 16;
+pub const FAST_DROP_UNKNOWN: u32 = 1 << 16;
 /// Shift of [`Port::slot_base`] in [`Planes::ports`].
-pub const GATE_SLOT_SHIFT: u32 = 32;
-/// Set in [`Gate::plane`]: sources are looked up in the plane, they must have a pass.
-pub const GATE_SOURCES_BY_RULES: u32 = 1 << 16;
+pub const FAST_SLOT_SHIFT: u32 = 32;
+/// Set in [`FastZone::plane`]: sources are looked up in the plane, they must have a pass.
+pub const FAST_SOURCES_BY_RULES: u32 = 1 << 16;
 
-/// What the short way needs to know of one zone, one cache line.
+/// What the fast path needs to know of one zone, one cache line.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Gate {
+pub struct FastZone {
     /// Verdict word by leaf code, without what is of no interest here; for [`ASK`]
     /// and unused codes [`VERDICT_STEPS`].
     pub words: [u32; 4],
-    /// Index into [`Planes::v4`] and [`Planes::v6`], and [`GATE_SOURCES_BY_RULES`].
+    /// Index into [`Planes::v4`] and [`Planes::v6`], and [`FAST_SOURCES_BY_RULES`].
     pub plane: u32,
     /// As [`Zone::asn_pages`], in [`Planes::asn_pages`].
     pub asn_pages: u32,
@@ -47,7 +47,7 @@ pub struct Gate {
     /// As [`Zone::asn_overflow`].
     pub asn_overflow: u32,
     /// First IPv4 prefix that sources may have, as it stands in a packet. Sources that
-    /// are 0 have no short way, so a network of 0 with all of its mask set says that the
+    /// are 0 have no fast path, so a network of 0 with all of its mask set says that the
     /// family has none.
     pub net4: u64,
     /// Its mask, as it would stand in a packet; 0: any source.
@@ -58,7 +58,7 @@ pub struct Gate {
     pub mask6: u64,
 }
 
-impl Gate {
+impl FastZone {
     /// Whether it leads to a plane.
     #[must_use]
     pub const fn is_open(&self) -> bool {
@@ -86,10 +86,10 @@ impl PlaneLine {
     }
 }
 
-/// The verdict planes and the gates before them: all that the short way reads.
+/// The verdict planes, and what is known of zones before them: all that the fast path reads.
 /// Derived from one generation and its table, shared by zones with equal rules.
 ///
-/// A leaf has two bits, see [`Gate::words`]. IPv4: `v4[plane][addr >> 16]` is a block of
+/// A leaf has two bits, see [`FastZone::words`]. IPv4: `v4[plane][addr >> 16]` is a block of
 /// 256 leaves. IPv6, only 2000::/3: `v6[plane][13 bits]`, then `blocks6[..][12 bits]`, then
 /// one or two [`PlaneLine`]s over the next 32 bits.
 ///
@@ -111,14 +111,14 @@ pub struct Planes<
 > {
     /// Number of the generation that this was made of; 0: nothing here may be used.
     pub number: u64,
-    /// By port number: index into `vids`, [`GATE_DROP_UNKNOWN`], and from
-    /// [`GATE_SLOT_SHIFT`] on the port's first counter. The first of them are on the cache
+    /// By port number: index into `vids`, [`FAST_DROP_UNKNOWN`], and from
+    /// [`FAST_SLOT_SHIFT`] on the port's first counter. The first of them are on the cache
     /// line of the number, which is read before.
     pub ports: [u64; MAX_PORTS],
     /// Always 0: what follows starts on a cache line.
     pub reserved: [u64; 7],
     /// By zone id + 1.
-    pub gates: [Gate; MAX_ZONES + 1],
+    pub zones: [FastZone; MAX_ZONES + 1],
     /// As [`Generation::asn_pages`].
     pub asn_pages: [u32; MAX_ASN_PAGES],
     /// As [`Generation::vid_tables`].

@@ -10,8 +10,8 @@
 use super::{NO_SLOT, Tables, Verdict, asn_slot, zone_asn_slot, zone_word};
 use crate::{
     layout::{
-        Action, FastOutput, GATE_DROP_UNKNOWN, GATE_SLOT_SHIFT, GATE_SOURCES_BY_RULES, GROUP_BITS,
-        GROUP_MASK, Gate, Judged, NO_CLASS, Planes, VERDICT_ACTION_SHIFT, VERDICT_INDEX,
+        Action, FAST_DROP_UNKNOWN, FAST_SLOT_SHIFT, FAST_SOURCES_BY_RULES, FastOutput, FastZone,
+        GROUP_BITS, GROUP_MASK, Judged, NO_CLASS, Planes, VERDICT_ACTION_SHIFT, VERDICT_INDEX,
         VERDICT_STEPS, VID_HAS_PAIRS, VID_ZONE,
     },
     opaque,
@@ -110,8 +110,8 @@ pub trait ReadFast: ReadPlanes {
     fn fast_port(&self, port: u32) -> Option<u64>;
     /// Word of a VID in the table of a port's word.
     fn fast_vid(&self, port: u64, vid: u16) -> Option<u16>;
-    /// A zone's gate, by its id + 1.
-    fn gate(&self, zone: u32) -> Option<&Gate>;
+    /// A zone, by its id + 1.
+    fn fast_zone(&self, zone: u32) -> Option<&FastZone>;
     /// First counter slot of a page, 0: none.
     fn fast_asn_page(&self, index: u32) -> u32;
 }
@@ -139,8 +139,8 @@ impl<
         Some(table[(vid & 0xfff) as usize])
     }
     #[inline(always)]
-    fn gate(&self, zone: u32) -> Option<&Gate> {
-        self.gates.get(opaque::index(zone as usize))
+    fn fast_zone(&self, zone: u32) -> Option<&FastZone> {
+        self.zones.get(opaque::index(zone as usize))
     }
     #[inline(always)]
     fn fast_asn_page(&self, index: u32) -> u32 {
@@ -212,7 +212,7 @@ fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
 /// A frame of no zone.
 #[inline(always)]
 fn unpoliced<const AT: usize, V: View>(head: &V, port: u64) -> FastPath {
-    if port & GATE_DROP_UNKNOWN as u64 != 0 {
+    if port & FAST_DROP_UNKNOWN as u64 != 0 {
         return FastPath::Ask;
     }
     FastPath::Unpoliced {
@@ -266,12 +266,12 @@ fn of_zone<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
     zone: u32,
     planes: &P,
 ) -> FastPath {
-    let Some(gate) = planes.gate(zone) else {
+    let Some(fast) = planes.fast_zone(zone) else {
         return FastPath::Ask;
     };
     let (found, at, v6) = match head.raw_u16(AT - 2) {
-        RAW_IPV4 => (v4::<AT, _, _, _>(frame, head, gate, planes), AT + 16, false),
-        RAW_IPV6 => (v6::<AT, _, _>(frame, gate, planes), AT + 24, true),
+        RAW_IPV4 => (v4::<AT, _, _, _>(frame, head, fast, planes), AT + 16, false),
+        RAW_IPV6 => (v6::<AT, _, _>(frame, fast, planes), AT + 24, true),
         _ => return tagged_again::<AT, _>(head),
     };
     let Some((code, origin)) = found else {
@@ -279,14 +279,14 @@ fn of_zone<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
     };
     // The most frequent verdict is a branch of its own: where the counter is then does
     // not depend on what was looked up, and the next packet need not wait for it.
-    let most = opaque::apart(gate.words[0] as u64) as u32;
+    let most = opaque::apart(fast.words[0] as u64) as u32;
     if code == 0 && is_pass(most) {
         return FastPath::Pass {
             slot: most,
             seen: seen::<AT, _>(head, port, By::Zone),
         };
     }
-    let word = gate.words[code as usize & 3];
+    let word = fast.words[code as usize & 3];
     if is_pass(word) {
         return FastPath::Pass {
             slot: word,
@@ -294,7 +294,7 @@ fn of_zone<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
         };
     }
     if word & VERDICT_STEPS == 0 {
-        let asn_slot = origin_slot(planes, gate, word, origin, v6);
+        let asn_slot = origin_slot(planes, fast, word, origin, v6);
         if asn_slot != NO_SLOT {
             return FastPath::Counted {
                 action: Action::from_bits(word >> VERDICT_ACTION_SHIFT),
@@ -319,13 +319,13 @@ fn seen<const AT: usize, V: View>(head: &V, port: u64, by: By) -> u32 {
         18 => Kind::of(head.u16(12), 0),
         _ => Kind::of(head.u16(12), head.u16(16)),
     };
-    (port >> GATE_SLOT_SHIFT) as u32 + slot(by, kind)
+    (port >> FAST_SLOT_SHIFT) as u32 + slot(by, kind)
 }
 
 /// The counter of the destination's ASN, or [`NO_SLOT`]: the class must be asked for. A
 /// function of its own: what passes needs no registers for it.
 #[inline(never)]
-fn origin_slot<P: ReadFast>(planes: &P, gate: &Gate, word: u32, origin: u32, v6: bool) -> u32 {
+fn origin_slot<P: ReadFast>(planes: &P, fast: &FastZone, word: u32, origin: u32, v6: bool) -> u32 {
     let ordinal = if v6 {
         ordinal_v6(planes, origin)
     } else {
@@ -334,7 +334,7 @@ fn origin_slot<P: ReadFast>(planes: &P, gate: &Gate, word: u32, origin: u32, v6:
     let Some(ordinal) = ordinal else {
         return NO_SLOT;
     };
-    let pages = [gate.asn_pages, gate.asn_pages_len, gate.asn_overflow];
+    let pages = [fast.asn_pages, fast.asn_pages_len, fast.asn_overflow];
     let action = Action::from_bits(word >> VERDICT_ACTION_SHIFT);
     asn_slot(|page| planes.fast_asn_page(page), pages, ordinal, action)
 }
@@ -404,7 +404,7 @@ fn is_pass(word: u32) -> bool {
 fn v4<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
     frame: &F,
     head: &V,
-    gate: &Gate,
+    fast: &FastZone,
     planes: &P,
 ) -> Option<(u32, u32)> {
     let proto = head.u8(AT + 9);
@@ -413,7 +413,7 @@ fn v4<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
     if head.raw_u64(AT) & 0xff00_0000_0000_3fff_u64.to_be() != 0x4500_0000_0000_0000_u64.to_be()
         || !(proto == 6 || proto == 17 || proto == 1)
         || src == 0
-        || (src as u64 ^ gate.net4) & gate.mask4 != 0
+        || (src as u64 ^ fast.net4) & fast.mask4 != 0
     {
         return None;
     }
@@ -422,17 +422,17 @@ fn v4<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
     if end != len && (end > len || len > PADDED || end < AT as u64 + 20) {
         return None;
     }
-    if gate.plane & GATE_SOURCES_BY_RULES != 0 && !passes_v4(planes, gate, u32::from_be(src)) {
+    if fast.plane & FAST_SOURCES_BY_RULES != 0 && !passes_v4(planes, fast, u32::from_be(src)) {
         return None;
     }
     let dst = head.u32(AT + 16);
-    Some((leaf_v4(planes, gate.plane & 0xffff, dst), dst))
+    Some((leaf_v4(planes, fast.plane & 0xffff, dst), dst))
 }
 
 #[inline(always)]
 fn v6<const AT: usize, F: Frame + ?Sized, P: ReadFast>(
     frame: &F,
-    gate: &Gate,
+    fast: &FastZone,
     planes: &P,
 ) -> Option<(u32, u32)> {
     let header = frame.view::<40>(AT as u32)?;
@@ -443,7 +443,7 @@ fn v6<const AT: usize, F: Frame + ?Sized, P: ReadFast>(
         || !(proto == 6 || proto == 17)
         || dst >> 61 != 1
         || src == 0
-        || (src ^ gate.net6) & gate.mask6 != 0
+        || (src ^ fast.net6) & fast.mask6 != 0
         || is_raw_isatap(header.raw_u32(32))
     {
         return None;
@@ -452,12 +452,12 @@ fn v6<const AT: usize, F: Frame + ?Sized, P: ReadFast>(
     if end != len && (end > len || len > PADDED) {
         return None;
     }
-    if gate.plane & GATE_SOURCES_BY_RULES != 0
-        && (is_raw_isatap(header.raw_u32(16)) || !passes_v6(planes, gate, u64::from_be(src)))
+    if fast.plane & FAST_SOURCES_BY_RULES != 0
+        && (is_raw_isatap(header.raw_u32(16)) || !passes_v6(planes, fast, u64::from_be(src)))
     {
         return None;
     }
-    Some(leaf_v6(planes, gate.plane & 0xffff, dst))
+    Some(leaf_v6(planes, fast.plane & 0xffff, dst))
 }
 
 /// Whether an address in which this stands before the last four bytes is one of ISATAP:
@@ -470,14 +470,14 @@ const fn is_raw_isatap(word: u32) -> bool {
 /// Whether the rules let pass what goes to this address. A function of its own, as
 /// the next: zones with a list of sources need no registers for it.
 #[inline(never)]
-fn passes_v4<P: ReadPlanes>(planes: &P, gate: &Gate, address: u32) -> bool {
-    is_pass(gate.words[leaf_v4(planes, gate.plane & 0xffff, address) as usize & 3])
+fn passes_v4<P: ReadPlanes>(planes: &P, fast: &FastZone, address: u32) -> bool {
+    is_pass(fast.words[leaf_v4(planes, fast.plane & 0xffff, address) as usize & 3])
 }
 
 #[inline(never)]
-fn passes_v6<P: ReadPlanes>(planes: &P, gate: &Gate, address: u64) -> bool {
+fn passes_v6<P: ReadPlanes>(planes: &P, fast: &FastZone, address: u64) -> bool {
     address >> 61 == 1
-        && is_pass(gate.words[leaf_v6(planes, gate.plane & 0xffff, address).0 as usize & 3])
+        && is_pass(fast.words[leaf_v6(planes, fast.plane & 0xffff, address).0 as usize & 3])
 }
 
 const _: () = assert!(VID_HAS_PAIRS & VID_ZONE == 0);

@@ -14,7 +14,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kordon::compile::plane::FlatPlanes;
 use kordon::datapath::memory::{Mapped, generation_size, table_size};
 use kordon::datapath::{programs, system};
-use kordon_ebpf::layout::{Action, Gate, Generation, Planes, ProbeControl, mode};
+use kordon_ebpf::layout::{Action, FastZone, Generation, Planes, ProbeControl, mode};
 
 use super::internet::{Input, Internet};
 
@@ -36,8 +36,8 @@ pub(super) struct Kordon {
     pub(super) table: Mapped,
     pub(super) generation: Mapped,
     pub(super) planes: Mapped,
-    /// [`Gate::plane`] of every gate.
-    gates: Vec<u32>,
+    /// [`FastZone::plane`] of every zone.
+    zones: Vec<u32>,
     probe: Mapped,
 }
 
@@ -56,7 +56,7 @@ pub(super) enum Subject {
     Empty,
     /// kordon's.
     Kordon,
-    /// kordon's with gates, but no verdict plane behind them: every packet's class is
+    /// kordon's without a verdict plane behind its zones: every packet's class is
     /// looked up.
     ClassPlane,
     /// The kernel's trie.
@@ -167,17 +167,17 @@ impl Kordon {
             table,
             generation,
             planes,
-            gates: flat.gates.iter().map(|gate| gate.plane).collect(),
+            zones: flat.zones.iter().map(|fast| fast.plane).collect(),
             probe,
         })
     }
 
-    /// Whether gates lead to a verdict plane, or to one that is not there.
+    /// Whether zones lead to a verdict plane, or to one that is not there.
     pub(super) fn use_planes(&mut self, on: bool) {
-        let first = std::mem::offset_of!(Planes<0, 0, 0, 0, 0, 0>, gates);
-        for (id, plane) in self.gates.iter().enumerate() {
+        let first = std::mem::offset_of!(Planes<0, 0, 0, 0, 0, 0>, zones);
+        for (id, plane) in self.zones.iter().enumerate() {
             let plane = if on { *plane } else { *plane | 0xffff };
-            let at = first + id * size_of::<Gate>() + std::mem::offset_of!(Gate, plane);
+            let at = first + id * size_of::<FastZone>() + std::mem::offset_of!(FastZone, plane);
             self.planes.bytes_mut()[at..][..4].copy_from_slice(&plane.to_ne_bytes());
         }
     }

@@ -1,5 +1,5 @@
 //! What the program in the kernel is asked by tests that compare many addresses: a camera's
-//! datagram with one tag, as long as its header says, so that it has a short way.
+//! datagram with one tag, as long as its header says, so that it takes the fast path.
 
 /// The frame, and where its destination is.
 pub(crate) fn frame(v6: bool) -> (Vec<u8>, u32) {

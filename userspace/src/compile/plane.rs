@@ -8,8 +8,8 @@
 //! does not fit into a tier asks.
 
 mod build;
+mod fast;
 mod fresh;
-mod gates;
 mod origins;
 #[cfg(test)]
 mod tests;
@@ -18,9 +18,10 @@ use std::collections::HashMap;
 
 use kordon_ebpf::{
     layout::{
-        ASK, GATE_DROP_UNKNOWN, GATE_SLOT_SHIFT, GROUP_BITS, GROUP_MASK, Gate, Generation, LEAF,
-        MAX_PORTS, MAX_ZONES, NO_CLASS, Nat64, Node, ORIGIN_ASK, PLANE_LEAF, PLANE_ORDINAL_ASK,
-        PLANE_ORDINAL_SHIFT, PLANE_TREES, PlaneLine, Planes, VALUE_ASK, VERDICT_STEPS, tier,
+        ASK, FAST_DROP_UNKNOWN, FAST_SLOT_SHIFT, FastZone, GROUP_BITS, GROUP_MASK, Generation,
+        LEAF, MAX_PORTS, MAX_ZONES, NO_CLASS, Nat64, Node, ORIGIN_ASK, PLANE_LEAF,
+        PLANE_ORDINAL_ASK, PLANE_ORDINAL_SHIFT, PLANE_TREES, PlaneLine, Planes, VALUE_ASK,
+        VERDICT_STEPS, tier,
     },
     table::ReadTable,
 };
@@ -28,9 +29,9 @@ use kordon_ebpf::{
 use super::{joined, table::Tier};
 pub(super) use build::{ASKS, Builder, Leaves, Places, UNIFORM, V6_FIRST, V6_TOPS};
 use build::{FOUR, MAX_LINES};
+use fast::{CLOSED, codes, fast_zone, weights};
+pub(super) use fast::{groups, leaf_code, passes};
 use fresh::Fresh;
-use gates::{CLOSED, codes, gate, weights};
-pub(super) use gates::{groups, leaf_code, passes};
 pub(super) use origins::{Origins, line_word};
 
 /// How much of each part a tier has.
@@ -92,7 +93,7 @@ pub struct FlatPlanes {
     /// Number of the generation that they are of.
     pub number: u64,
     /// By zone id + 1.
-    pub gates: Vec<Gate>,
+    pub zones: Vec<FastZone>,
     /// By port.
     pub ports: Vec<u64>,
     /// As [`Generation::asn_pages`].
@@ -145,7 +146,7 @@ impl FlatPlanes {
                     known.len() - 1
                 }
             };
-            planes.gates[id + 1] = gate(fixed, zone, words, plane as u32);
+            planes.zones[id + 1] = fast_zone(fixed, zone, words, plane as u32);
         }
         let nat64 = &fixed.nat64[..fixed.nat64_len as usize];
         std::thread::scope(|scope| {
@@ -261,17 +262,17 @@ impl FlatPlanes {
                 let unknown = if port.drop_unknown == 0 {
                     0
                 } else {
-                    GATE_DROP_UNKNOWN
+                    FAST_DROP_UNKNOWN
                 };
                 u64::from(port.vid_table)
                     | u64::from(unknown)
-                    | u64::from(port.slot_base) << GATE_SLOT_SHIFT
+                    | u64::from(port.slot_base) << FAST_SLOT_SHIFT
             })
             .collect();
         debug_assert_eq!(ports.len(), MAX_PORTS);
         Self {
             number: fixed.number,
-            gates: vec![CLOSED; MAX_ZONES + 1],
+            zones: vec![CLOSED; MAX_ZONES + 1],
             ports,
             asn_pages: fixed.asn_pages.to_vec(),
             vids: fixed.vid_tables.to_vec(),
@@ -293,7 +294,7 @@ impl FlatPlanes {
 struct Draft {
     /// Leaf codes of groups.
     codes: Vec<u8>,
-    /// The words of the gate of the first zone that it is for.
+    /// The words of the fast zone of the first zone that it is for.
     words: [u32; 4],
     /// By class.
     answers: Vec<Answer>,
@@ -331,7 +332,7 @@ const ASKING: Answer = Answer {
 };
 
 impl Answer {
-    /// By the leaf codes of groups, and a gate's words.
+    /// By the leaf codes of groups, and a fast zone's words.
     pub(super) fn of(codes: &[u8], words: &[u32; 4], class_word: u32) -> Self {
         let code = codes.get((class_word & GROUP_MASK) as usize);
         Self::with(code.map_or(ASK as u8, |code| *code), words, class_word)

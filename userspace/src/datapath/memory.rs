@@ -352,7 +352,7 @@ impl<
 > PlaneParts for Planes<TOPS, BLOCKS4, BLOCKS6, LINES, NODES, ORIGINS>
 {
     fn write(&mut self, planes: &FlatPlanes) {
-        self.gates.copy_from_slice(&planes.gates);
+        self.zones.copy_from_slice(&planes.zones);
         self.ports.copy_from_slice(&planes.ports);
         self.asn_pages.copy_from_slice(&planes.asn_pages);
         self.vids.copy_from_slice(&planes.vids);
@@ -378,7 +378,7 @@ impl<
             origins_v4: self.origins4.shared(),
             nodes: &mut self.nodes,
             origins: &mut self.origins,
-            gates: &self.gates,
+            zones: &self.zones,
         }
     }
 }

@@ -189,7 +189,7 @@ impl Rules<'_> {
         let Some(mut frame) = Frame::of(self.place, v6, packet) else {
             return Ok(());
         };
-        // Link-local ones have no short way through the verdict plane.
+        // Link-local ones take no fast path through the verdict plane.
         if let Some(source) = self.reference.source(self.zone, v6) {
             from(&mut frame, source);
         }

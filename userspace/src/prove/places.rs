@@ -38,7 +38,7 @@ pub(super) fn of_zones(claim: &Claim<'_>, reference: &Reference<'_>) -> Vec<Opti
             let tags = if settings.vlans.is_empty() {
                 all().find(|tags| reference.zone_of(&spec.logical, tags) == Some(zone))
             } else {
-                // Of one tag where there is such a VLAN: only these have a short way.
+                // Of one tag where there is such a VLAN: the fast path of most frames.
                 named
                     .filter(|tags| reference.zone_of(&spec.logical, tags) == Some(zone))
                     .min_by_key(Vec::len)

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use kordon_ebpf::{
-    layout::{GATE_SOURCES_BY_RULES, Gate, LEAF, LINE_INNER, Line, Node, PlaneLine},
+    layout::{FAST_SOURCES_BY_RULES, FastZone, LEAF, LINE_INNER, Line, Node, PlaneLine},
     plane::ReadPlanes,
     table::ReadTable,
 };
@@ -246,7 +246,7 @@ impl ReadTable for LiveTable<'_> {
 /// Planes that programs read. The parts are those of [`kordon_ebpf::layout::Planes`].
 pub struct LivePlanes<'a> {
     /// By zone id + 1.
-    pub gates: &'a [Gate],
+    pub zones: &'a [FastZone],
     /// 65536 words for each plane.
     pub v4: &'a [AtomicU16],
     /// IPv4 blocks.
@@ -270,8 +270,8 @@ pub struct LivePlanes<'a> {
 impl LivePlanes<'_> {
     /// How many planes zones have.
     pub(super) fn planes(&self) -> usize {
-        let open = self.gates.iter().filter(|gate| gate.is_open());
-        let planes = open.map(|gate| (gate.plane & !GATE_SOURCES_BY_RULES) as usize + 1);
+        let open = self.zones.iter().filter(|fast| fast.is_open());
+        let planes = open.map(|fast| (fast.plane & !FAST_SOURCES_BY_RULES) as usize + 1);
         planes.max().unwrap_or(0).min(self.v4.len() >> 16)
     }
 

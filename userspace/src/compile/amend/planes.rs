@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use kordon_ebpf::{
     layout::{
-        ASK, GATE_SOURCES_BY_RULES, Generation, LEAF, ORIGIN_ASK, ORIGIN_NODE, PLANE_KEYS,
+        ASK, FAST_SOURCES_BY_RULES, Generation, LEAF, ORIGIN_ASK, ORIGIN_NODE, PLANE_KEYS,
         PLANE_LEAF, PLANE_TREES, VERDICT_STEPS,
     },
     plane::ReadPlanes,
@@ -43,9 +43,9 @@ struct Spare {
 
 /// What a plane says of classes: what all its zones say.
 struct Says {
-    /// Of a gate, of which others pass where it passes.
+    /// Of a zone, of which others pass where it passes.
     words: [u32; 4],
-    /// By group. Where zones differ, and where only one of them has a word in its gate, that
+    /// By group. Where zones differ, and where only one of them has a word in its fast zone, that
     /// the class plane is asked. Zones came to share the plane for the groups that the table
     /// had then; changes bring others.
     codes: Vec<u8>,
@@ -53,10 +53,10 @@ struct Says {
 
 impl Says {
     fn of(live: &LivePlanes<'_>, fixed: &Generation<0>, plane: usize) -> Self {
-        let zones: Vec<(u32, &[u32; 4])> = (live.gates.iter().skip(1).zip(&fixed.zones))
-            .filter(|(gate, _)| gate.is_open())
-            .filter(|(gate, _)| (gate.plane & !GATE_SOURCES_BY_RULES) as usize == plane)
-            .map(|(gate, zone)| (zone.verdict_base, &gate.words))
+        let zones: Vec<(u32, &[u32; 4])> = (live.zones.iter().skip(1).zip(&fixed.zones))
+            .filter(|(fast, _)| fast.is_open())
+            .filter(|(fast, _)| (fast.plane & !FAST_SOURCES_BY_RULES) as usize == plane)
+            .map(|(fast, zone)| (zone.verdict_base, &fast.words))
             .collect();
         let Some((first, others)) = zones.split_first() else {
             return Self {

@@ -117,7 +117,7 @@ impl Memory {
                 origins_v4: &self.origins_v4,
                 nodes: &mut self.planes.nodes,
                 origins: &mut self.planes.origins,
-                gates: &self.planes.gates,
+                zones: &self.planes.zones,
             },
         )
     }
@@ -256,17 +256,17 @@ impl World {
         (partition.v4, partition.v6) = (v4.clone(), v6.clone());
         let fresh = FlatTable::build(&partition).unwrap();
         let fresh = FlatPlanes::build(&self.fixed, &self.words, &fresh, Tier::Large);
-        let gates =
-            [(0, 1), (4, 2)].map(|(base, gate)| (base, self.memory.planes.gates[gate].words));
+        let zones =
+            [(0, 1), (4, 2)].map(|(base, fast)| (base, self.memory.planes.zones[fast].words));
         let fixed = &self.fixed;
         // A code says the verdict word that the class plane leads to, and whose the
         // destination is.
         let says = |plane: u32, code: u32, ordinal: Option<u32>, class: u32| {
-            let (base, gate): &(u32, [u32; 4]) = &gates[plane as usize];
+            let (base, fast): &(u32, [u32; 4]) = &zones[plane as usize];
             if code != ASK {
                 let group = words[class as usize] & GROUP_MASK;
                 let word = fixed.verdicts[(base + group) as usize];
-                assert_eq!(gate[code as usize], word);
+                assert_eq!(fast[code as usize], word);
                 if word >> VERDICT_ACTION_SHIFT != 0 {
                     assert_eq!(ordinal.unwrap_or(class), class);
                 }
@@ -282,7 +282,7 @@ impl World {
                 let fresh_code = leaf_v4(&fresh, plane, start);
                 if whole && self.changed.contains(&(false, start >> 16)) && fresh_code != ASK {
                     assert_ne!(code, ASK, "{start:#x} asks");
-                    let word = gates[plane as usize].1[code as usize];
+                    let word = zones[plane as usize].1[code as usize];
                     if word >> VERDICT_ACTION_SHIFT != 0 {
                         let fresh = ordinal_v4(&fresh, start);
                         assert_eq!(ordinal, fresh, "{start:#x}: whose it is");
@@ -304,7 +304,7 @@ impl World {
                         let is_changed = self.changed.contains(&(true, (high >> 32) as u32));
                         if whole && is_changed && fresh_code != ASK {
                             assert_ne!(code, ASK, "{address:#x} asks");
-                            let word = gates[plane as usize].1[code as usize];
+                            let word = zones[plane as usize].1[code as usize];
                             if word >> VERDICT_ACTION_SHIFT != 0 {
                                 let fresh = ordinal_v6(&fresh, place);
                                 assert_eq!(ordinal, fresh, "{address:#x}: whose it is");

@@ -54,8 +54,8 @@ fn make(v4: Vec<(u32, u32)>, v6: Vec<(u128, u32)>, nat64: &[Nat64], tier: Tier) 
 }
 
 impl Made {
-    fn gate(&self) -> &Gate {
-        &self.planes.gates[3]
+    fn fast_zone(&self) -> &FastZone {
+        &self.planes.zones[3]
     }
 
     /// A leaf with a code says the word, and where that counts whose it is; what asks has
@@ -64,13 +64,13 @@ impl Made {
     fn check(&self, code: u32, ordinal: Option<u32>, class: u32, alike: bool) {
         let word = WORDS[class as usize / 2];
         if code != ASK {
-            assert_eq!(self.gate().words[code as usize], word);
+            assert_eq!(self.fast_zone().words[code as usize], word);
             if word >> VERDICT_ACTION_SHIFT != 0 {
                 assert!(ordinal.is_some() || !alike, "it is known whose {class} is");
                 assert_eq!(ordinal.unwrap_or(class), class);
             }
         }
-        if alike && self.gate().words[..ASK as usize].contains(&word) {
+        if alike && self.fast_zone().words[..ASK as usize].contains(&word) {
             assert_ne!(code, ASK, "{word:#x} has a code");
         }
     }

@@ -268,7 +268,7 @@ impl Enforced {
             IpAddr::V4(_) => true,
             IpAddr::V6(address) => !policy.nat64.iter().any(|net| net.contains(address)),
         });
-        // Zones may have planes of their own, and gates they have.
+        // Zones may have planes of their own.
         let places = &self.places;
         let in_zone = (ASKED / places.len().max(1)).max(ASKED_IN_ZONE);
         let step = asked.len().div_ceil(in_zone).max(1);

@@ -382,8 +382,8 @@ impl World {
         let origins = model.range(..=address).next_back().unwrap().1;
         let expected = self.meant(zone, origins);
         let (table, planes) = self.memory.live();
-        let gate = &planes.gates[zone + 1];
-        let plane = gate.plane & 0xffff;
+        let fast = &planes.zones[zone + 1];
+        let plane = fast.plane & 0xffff;
         let (class, code, place) = if v6 {
             let (code, place) = leaf_v6(&planes, plane, (address >> 64) as u64);
             let class = class_v6(&table, (address >> 64) as u64, address as u64);
@@ -412,12 +412,12 @@ impl World {
             assert_eq!(said, expected, "{}: class {class}", what());
         }
         self.compared[0] += 1;
-        if !gate.is_open() || code == ASK {
+        if !fast.is_open() || code == ASK {
             return;
         }
         self.compared[1] += 1;
         let kept = VERDICT_INDEX | 3 << VERDICT_ACTION_SHIFT | VERDICT_STEPS;
-        let express = gate.words[code as usize];
+        let express = fast.words[code as usize];
         assert_eq!(express, word & kept, "{}: the plane says otherwise", what());
         if express >> VERDICT_ACTION_SHIFT != 0 {
             let ordinal = match v6 {

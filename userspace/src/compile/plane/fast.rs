@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use kordon_ebpf::{
     layout::{
-        ASK, CLASS_MASK, GATE_SOURCES_BY_RULES, GROUP_MASK, Gate, Generation, LEAF, MAX_GROUPS,
+        ASK, CLASS_MASK, FAST_SOURCES_BY_RULES, FastZone, GROUP_MASK, Generation, LEAF, MAX_GROUPS,
         Prefix, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS, ZONE_SOURCES_LISTED,
         ZONE_SOURCES_UNCHECKED, Zone,
     },
@@ -15,13 +15,13 @@ use kordon_ebpf::{
 /// Verdicts that have a leaf code.
 const CODES: usize = ASK as usize;
 
-/// Whether a gate's word passes and does nothing else.
+/// Whether a fast zone's word passes and does nothing else.
 pub(in crate::compile) fn passes(word: u32) -> bool {
     word >> VERDICT_ACTION_SHIFT == 0
 }
 
-/// A gate without a short way.
-pub(super) const CLOSED: Gate = Gate {
+/// A zone without a fast path.
+pub(super) const CLOSED: FastZone = FastZone {
     words: [VERDICT_STEPS; 4],
     plane: 0,
     asn_pages: 0,
@@ -33,8 +33,13 @@ pub(super) const CLOSED: Gate = Gate {
     mask6: u64::MAX,
 };
 
-pub(super) fn gate(fixed: &Generation<0>, zone: &Zone, words: [u32; 4], plane: u32) -> Gate {
-    let mut gate = Gate {
+pub(super) fn fast_zone(
+    fixed: &Generation<0>,
+    zone: &Zone,
+    words: [u32; 4],
+    plane: u32,
+) -> FastZone {
+    let mut fast = FastZone {
         words,
         plane,
         asn_pages: zone.asn_pages,
@@ -46,21 +51,21 @@ pub(super) fn gate(fixed: &Generation<0>, zone: &Zone, words: [u32; 4], plane: u
         let first = |at: u16, len: u16| (len > 0).then(|| fixed.sources.get(at as usize)).flatten();
         if let Some(Prefix { lo, lo_mask, .. }) = first(zone.sources_v4, zone.sources_v4_len) {
             let raw = |half: u64| u64::from((half as u32).to_be());
-            (gate.net4, gate.mask4) = (raw(*lo), raw(*lo_mask));
+            (fast.net4, fast.mask4) = (raw(*lo), raw(*lo_mask));
         }
         // The low half is not looked at.
         if let Some(prefix) = first(zone.sources_v6, zone.sources_v6_len)
             && prefix.lo_mask == 0
         {
-            (gate.net6, gate.mask6) = (prefix.hi.to_be(), prefix.hi_mask.to_be());
+            (fast.net6, fast.mask6) = (prefix.hi.to_be(), prefix.hi_mask.to_be());
         }
-        return gate;
+        return fast;
     }
-    (gate.mask4, gate.mask6) = (0, 0);
+    (fast.mask4, fast.mask6) = (0, 0);
     if zone.flags & ZONE_SOURCES_UNCHECKED == 0 {
-        gate.plane |= GATE_SOURCES_BY_RULES;
+        fast.plane |= FAST_SOURCES_BY_RULES;
     }
-    gate
+    fast
 }
 
 /// How often each group is found in the table.
@@ -134,7 +139,7 @@ pub(in crate::compile) fn groups(fixed: &Generation<0>) -> u32 {
     }
 }
 
-/// The leaf code of a group for a zone whose verdict words begin at `base` and whose gate
+/// The leaf code of a group for a zone whose verdict words begin at `base` and whose fast zone
 /// has these words.
 pub(in crate::compile) fn leaf_code(
     fixed: &Generation<0>,
@@ -147,7 +152,7 @@ pub(in crate::compile) fn leaf_code(
     code.unwrap_or(CODES) as u8
 }
 
-/// What a gate has of the verdict word of a group, if no rule looks at more.
+/// What a fast zone has of the verdict word of a group, if no rule looks at more.
 fn plain_word(fixed: &Generation<0>, base: u32, group: u32) -> Option<u32> {
     let word = fixed.verdicts.get((base + group) as usize)?;
     let kept = word & (VERDICT_INDEX | 3 << VERDICT_ACTION_SHIFT | VERDICT_STEPS);

@@ -9,7 +9,9 @@ use aya::programs::{
 };
 
 use super::{
-    Attached, DatapathError, foreign,
+    Attached, DatapathError,
+    faults::{Step, reach},
+    foreign,
     interface::{self, Interface, Kind},
     kernel::Datapath,
     loaded::{Slow, is_over, unpinned},
@@ -253,6 +255,7 @@ impl Datapath {
         if found.xdp.map(|(_, id)| id) != Some(on_it) {
             return Ok(false);
         }
+        reach(Step::Adopt)?;
         let mut ebpf = self.load(port)?;
         let program = program(&mut ebpf, FAST)?;
         let link = PinnedLink::from_pin(&pin).map_err(|e| DatapathError::new(what(), e))?;
@@ -281,6 +284,7 @@ impl Datapath {
         mut loaded: aya::Ebpf,
     ) -> Result<(), DatapathError> {
         let what = || format!("attach to `{device}`");
+        reach(Step::Attach)?;
         let program = program(&mut loaded, FAST)?;
         let modes: &[Attached] = match mode {
             Mode::Auto => &[Attached::Native, Attached::Generic],

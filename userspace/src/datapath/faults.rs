@@ -25,6 +25,12 @@ pub(crate) enum Step {
     Wait,
     /// The table of before is freed.
     Free,
+    /// The slow path is put in place.
+    Slow,
+    /// A link that is pinned gets this controller's program.
+    Adopt,
+    /// An interface gets a new link.
+    Attach,
     /// An interface gets the program of another tier.
     Follow,
     /// The live generation gets more classes.
@@ -42,11 +48,12 @@ pub(crate) enum Step {
 #[cfg(test)]
 impl Step {
     /// All of a publish that are before its commit, and the commit.
-    pub(crate) const BEFORE: [Self; 8] = [
+    pub(crate) const BEFORE: [Self; 9] = [
         Self::Maps,
         Self::Prober,
         Self::Table,
         Self::Programs,
+        Self::Slow,
         Self::Directory,
         Self::Pin,
         Self::Place,

@@ -8,6 +8,7 @@ use kordon_ebpf::layout::{mode, trace};
 
 use super::{
     DatapathError, chain,
+    faults::{Step, reach},
     held::uses,
     maps::{Maps, pinned},
     pins::Pins,
@@ -110,6 +111,7 @@ impl Slow {
         if !is_over(&mut ebpf, SLOW, maps, counters)? {
             return Err(unpinned());
         }
+        reach(Step::Slow)?;
         put_slow(&mut ebpf)?;
         let program = program(&mut ebpf, SLOW)?.info();
         let program = program.map_err(|e| DatapathError::new("ask for the slow path", e))?;

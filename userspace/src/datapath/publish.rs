@@ -16,7 +16,7 @@ use std::{
 use aya::Ebpf;
 use kordon_ebpf::layout::TABLE_SLOTS;
 
-use self::made::{Made, give_back, remove};
+use self::made::{Made, remove};
 use super::{
     DatapathError,
     faults::{Step, reach},
@@ -155,6 +155,21 @@ impl<'a> Candidate<'a> {
         let _ = datapath.pin_again();
         let number = datapath.maps.as_ref().map_or(0, Maps::number) + 1;
         let mut generation = Mapped::create("kordon_rules", generation_size(tier))?;
+        // Before anything else is taken, since loading it takes long and can fail.
+        let prober = match datapath.prober.take() {
+            Some(prober) if prober.tier() == tier => prober,
+            other => {
+                datapath.prober = other;
+                let preloaded = datapath.preload.as_mut().and_then(|p| p.prober(tier));
+                match preloaded {
+                    Some(prober) => prober,
+                    None => {
+                        reach(Step::Prober)?;
+                        Prober::load(tier)?
+                    }
+                }
+            }
+        };
         let is_live = datapath.maps.as_ref().is_some_and(|maps| maps.tier == tier);
         let folder = !is_live && datapath.maps.is_some() && !datapath.pins.has(tier);
         let (maps, kept) = match datapath.maps.take() {
@@ -170,24 +185,6 @@ impl<'a> Candidate<'a> {
                     remove(datapath, tier);
                 }
                 (opened?, false)
-            }
-        };
-        let prober = match datapath.prober.take() {
-            Some(prober) if prober.tier() == tier => Ok(prober),
-            other => {
-                datapath.prober = other;
-                let preloaded = datapath.preload.as_mut().and_then(|p| p.prober(tier));
-                match preloaded {
-                    Some(prober) => Ok(prober),
-                    None => reach(Step::Prober).and_then(|()| Prober::load(tier)),
-                }
-            }
-        };
-        let prober = match prober {
-            Ok(prober) => prober,
-            Err(e) => {
-                give_back(datapath, maps, folder);
-                return Err(e);
             }
         };
         let live = maps.generation.as_ref().map(Mapped::generation);

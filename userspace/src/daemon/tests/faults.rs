@@ -15,6 +15,7 @@ use crate::{
     daemon::{core::Core, refusal::Refusal, trouble::Cause},
     datapath::{
         faults::{Step, with, with_panics},
+        kernel::Datapath,
         publish::tests::{BAD, GOOD},
     },
     policy::{Bundle, Overlay},
@@ -251,5 +252,57 @@ fn routes_that_a_panic_loses_come_with_the_next() {
         assert_eq!(house.judges(&address), Action::Drop, "{step:?}");
         assert_eq!(house.status()["bgp"]["behind"], false, "{step:?}");
         assert_eq!(house.reasons(), Vec::<String>::new(), "{step:?}");
+    }
+}
+
+/// What is pinned goes on, nothing is claimed that is not so, and the next attempt, or the next
+/// start after a panic, makes it good.
+#[test]
+fn a_start_that_fails_at_a_step_is_made_good() {
+    let anew = [
+        Step::Maps,
+        Step::Table,
+        Step::Directory,
+        Step::Pin,
+        Step::Place,
+        Step::Swap,
+        Step::Slow,
+        Step::Attach,
+    ];
+    let cases = [(true, &[Step::Slow, Step::Adopt][..]), (false, &anew)];
+    for (adopts, steps) in cases {
+        for (step, panics) in steps.iter().flat_map(|step| [(step, false), (step, true)]) {
+            let what = format!("{step:?}, adopting: {adopts}, by a panic: {panics}");
+            let empty = House::new().end();
+            if !adopts {
+                Datapath::detach(empty.cable.bpffs()).unwrap();
+            }
+            let start = AssertUnwindSafe(|| empty.start());
+            let (started, met) = match panics {
+                true => with_panics(&[*step], || catch_unwind(start)),
+                false => with(&[*step], || Ok(start())),
+            };
+            assert!(met, "{what}");
+            assert_eq!(started.is_err(), panics, "{what}");
+            let core = match started {
+                Ok(core) => core.unwrap_or_else(|e| panic!("{what}: {e:#}")),
+                Err(_) => empty.start().unwrap(),
+            };
+            let mut house = empty.inhabited(core);
+            assert_eq!(house.reasons().is_empty(), panics, "{what}");
+            if adopts {
+                assert_eq!(house.judges(BAD), Action::Drop, "{what}");
+            }
+            for _ in 0..3 {
+                house.core.retry_at = None;
+                house.core.tick();
+            }
+            assert_eq!(house.reasons(), Vec::<String>::new(), "{what}");
+            assert_eq!(
+                [BAD, GOOD].map(|to| house.judges(to)),
+                [Action::Drop, Action::Pass],
+                "{what}"
+            );
+        }
     }
 }

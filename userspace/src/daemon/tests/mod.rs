@@ -83,27 +83,19 @@ impl House {
 
     /// The daemon ends, something happens to its state folder, and another one starts.
     pub(super) fn restart(self, meanwhile: impl FnOnce(&Path)) -> Self {
-        let Self {
-            mut core,
-            folder,
-            _cable,
-        } = self;
-        core.keep_bgp();
-        let config = config::Config::clone(&core.config);
-        drop(core);
-        let state = folder.path().join("state");
-        meanwhile(&state);
-        // Another test's process may have the lock between its `fork` and its `exec`.
-        let again = || {
-            std::thread::sleep(std::time::Duration::from_millis(100));
-            StateDir::open(&state)
-        };
-        let state = StateDir::open(&state).or_else(|_| again()).unwrap();
-        let (core, _) = Core::start(config, state, None, false).unwrap();
-        Self {
-            core,
-            folder,
-            _cable,
+        let empty = self.end();
+        meanwhile(&empty.folder.path().join("state"));
+        let core = empty.start().unwrap();
+        empty.inhabited(core)
+    }
+
+    /// The daemon ends.
+    pub(super) fn end(mut self) -> Empty {
+        self.core.keep_bgp();
+        Empty {
+            config: config::Config::clone(&self.core.config),
+            folder: self.folder,
+            cable: self._cable,
         }
     }
 
@@ -195,6 +187,35 @@ impl House {
         while let Some((length, message)) = Message::first(left).unwrap() {
             feed.message(session, &message, now).unwrap();
             left = &left[length..];
+        }
+    }
+}
+
+/// A house whose daemon has ended.
+pub(super) struct Empty {
+    config: config::Config,
+    folder: tempfile::TempDir,
+    pub(super) cable: Cable,
+}
+
+impl Empty {
+    /// Starts another one.
+    pub(super) fn start(&self) -> anyhow::Result<Core> {
+        let state = self.folder.path().join("state");
+        // Another test's process may have the lock between its `fork` and its `exec`.
+        let again = || {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            StateDir::open(&state)
+        };
+        let state = StateDir::open(&state).or_else(|_| again())?;
+        Core::start(self.config.clone(), state, None, false).map(|(core, _)| core)
+    }
+
+    pub(super) fn inhabited(self, core: Core) -> House {
+        House {
+            core,
+            folder: self.folder,
+            _cable: self.cable,
         }
     }
 }

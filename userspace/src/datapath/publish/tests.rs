@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     net::UdpSocket,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -26,7 +27,7 @@ use crate::{
     datapath::{
         Attached,
         attach::Mode,
-        faults::{Step, with},
+        faults::{Step, with, with_panics},
         kernel::LiveGeneration,
         pins::entries,
     },
@@ -234,9 +235,17 @@ fn a_step_that_fails_before_the_commit_changes_nothing() {
         (&Step::BEFORE, 2, Tier::Internet),
     ];
     for (steps, key, tier) in changes {
-        for step in steps {
-            let (refused, met) = with(&[*step], || instance.publish(64501, key, tier));
-            let what = format!("{step:?} of {key} in {tier:?}");
+        for (step, panics) in steps.iter().flat_map(|step| [(step, false), (step, true)]) {
+            let (refused, met) = if panics {
+                with_panics(&[*step], || {
+                    let publish = AssertUnwindSafe(|| instance.publish(64501, key, tier));
+                    let panicked = |_| Err(DatapathError::new("publish", "it panicked"));
+                    catch_unwind(publish).unwrap_or_else(panicked)
+                })
+            } else {
+                with(&[*step], || instance.publish(64501, key, tier))
+            };
+            let what = format!("{step:?} of {key} in {tier:?}, by a panic: {panics}");
             assert!(met && refused.is_err(), "{what}: {refused:?}");
             assert_eq!(instance.live(), live, "{what}");
             assert_eq!(cable.pins(), pins, "{what}");

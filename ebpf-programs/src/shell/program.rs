@@ -52,10 +52,12 @@ pub trait Tier {
 /// What the slow path works on and says.
 #[repr(C)]
 pub struct Memory {
+    /// Written by the fast path: the slow one is the same for all interfaces. First, where the
+    /// programs of every build of one layout version have it; whatever else has another size makes
+    /// another map.
+    port: u32,
     work: Work,
     verdict: Verdict,
-    /// Written by the fast path: the slow one is the same for all interfaces.
-    port: u32,
 }
 
 /// What becomes of a packet that cannot be judged, because there is no generation.
@@ -210,9 +212,9 @@ pub fn slow<T: Tier>(ctx: XdpContext) -> u32 {
     };
     // SAFETY: as in `go_on`.
     let Memory {
+        port,
         work,
         verdict,
-        port,
     } = unsafe { &mut *memory };
     let len = length(&ctx);
     let frame = Pieces {

@@ -78,6 +78,11 @@ fn interfaces(instance: &Resolved, left: &Left) -> Vec<Value> {
     };
     let with_link = left.links.iter().map(|link| {
         let problem = match &link.on {
+            Ok(Some(on)) if on.rules.as_ref().is_some_and(|rules| !rules.has_slow) => Some(
+                "its slow path is gone, so that ARP, fragments and all else that the fast path does \
+                 not decide is dropped; a start of `kordon run` brings it back"
+                    .to_owned(),
+            ),
             Ok(Some(on)) if on.is_ours => None,
             Ok(Some(_)) => Some(format!(
                 "the program there is not kordon's; {}",

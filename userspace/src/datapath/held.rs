@@ -46,7 +46,11 @@ impl Datapath {
         }
         if let (Some(slow), Some(maps)) = (&mut self.slow, &self.maps) {
             match slow.put_again(maps) {
-                Ok(true) => made.push(maps.folder.join("slow")),
+                Ok(true) => tracing::error!(
+                    "somebody took the slow path out of {}: what the fast path does not decide was \
+                     dropped, and not counted, since the last look; it is back",
+                    maps.folder.join("slow").display()
+                ),
                 Ok(false) => {}
                 Err(e) => failed = failed.or(Some(e)),
             }

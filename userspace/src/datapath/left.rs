@@ -55,6 +55,8 @@ pub struct Rules {
     generations: u32,
     /// Whether there is a live generation; without one everything passes.
     pub is_live: bool,
+    /// Whether its slow path is there; without it, what the fast path does not decide is dropped.
+    pub has_slow: bool,
     /// Its number; `None`: its pin is gone.
     pub generation: Option<u64>,
 }
@@ -185,6 +187,11 @@ fn read(folder: &Path) -> Option<Rules> {
         is_current: pins::is_current(folder),
         generations: id(&outer)?,
         is_live: live.is_some(),
+        // Layouts before the sixth had none of its own.
+        has_slow: match MapData::from_pin(folder.join("slow")) {
+            Ok(array) => slot(&array, 0).ok()?.is_some(),
+            Err(_) => !pins::is_current(folder),
+        },
         generation: live.and_then(|live| Some(inner.find(|(_, pin)| id(pin) == Some(live))?.0)),
     })
 }

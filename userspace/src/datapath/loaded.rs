@@ -3,7 +3,10 @@
 
 use std::path::Path;
 
-use aya::{Ebpf, maps::MapData};
+use aya::{
+    Ebpf,
+    maps::{Map, MapData},
+};
 use kordon_ebpf::layout::{mode, trace};
 
 use super::{
@@ -108,7 +111,12 @@ impl Slow {
             Some(ebpf) => ebpf,
             None => source.slow()?,
         };
-        if !is_over(&mut ebpf, SLOW, maps, counters)? {
+        let array = id(&maps.slow)?;
+        let is_in_place = match ebpf.map("SLOW") {
+            Some(Map::ProgramArray(own)) => id(own)? == array,
+            _ => false,
+        };
+        if !is_in_place || !is_over(&mut ebpf, SLOW, maps, counters)? {
             return Err(unpinned());
         }
         reach(Step::Slow)?;
@@ -117,7 +125,7 @@ impl Slow {
         let program = program.map_err(|e| DatapathError::new("ask for the slow path", e))?;
         Ok(Self {
             program: program.id(),
-            array: id(&maps.slow)?,
+            array,
             ebpf,
         })
     }

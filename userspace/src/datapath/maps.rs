@@ -100,13 +100,13 @@ impl Maps {
         }
         // Before anything is asked of it: the kernel answers as the map is, not as it is
         // called, and a per-CPU map answers with more than there is room for.
-        let open = |name: &str, kind: MapType, entries: u32, size: Option<usize>| {
+        let open = |name: &str, kind: MapType, entries: u32, size: usize| {
             let map = MapData::from_pin(folder.join(name))
                 .map_err(|e| DatapathError::new(what(), chain(&e)))?;
             let info = map.info().map_err(|e| DatapathError::new(what(), e))?;
             let is_it = info.map_type().is_ok_and(|found| found == kind)
                 && info.max_entries() == entries
-                && size.is_none_or(|size| info.value_size() as usize == size);
+                && info.value_size() as usize == size;
             match is_it {
                 true => Ok(map),
                 false => Err(DatapathError::new(
@@ -116,16 +116,16 @@ impl Maps {
             }
         };
         let outer = MapType::ArrayOfMaps;
-        let number = Some(size_of::<u32>());
-        let planes = open("planes", MapType::Array, 1, Some(planes_size(tier)))?;
+        let number = size_of::<u32>();
+        let planes = open("planes", MapType::Array, 1, planes_size(tier))?;
+        let work = programs::size_of_work(tier)?;
         let mut maps = Self {
             tier,
             generations: open("generations", outer, 1, number)?,
             tables: open("tables", outer, TABLE_SLOTS, number)?,
             planes: Mapped::of(planes)?,
             slow: open("slow", MapType::ProgramArray, 1, number)?,
-            // Only programs read it, and the verifier looks at its size.
-            work: open("work", MapType::PerCpuArray, 1, None)?,
+            work: open("work", MapType::PerCpuArray, 1, work)?,
             generation: None,
             folder: folder.clone(),
         };

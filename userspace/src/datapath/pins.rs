@@ -124,7 +124,8 @@ impl Pins {
     }
 
     /// Moves what cannot be adopted out of the way of what takes its place. Programs on
-    /// interfaces go on with it: a map lives as long as somebody holds it.
+    /// interfaces go on with it: a map lives as long as somebody holds it. But the array of the slow path is
+    /// emptied with its last pin; without that, what the fast path does not decide is dropped.
     ///
     /// # Errors
     /// When it cannot be moved.

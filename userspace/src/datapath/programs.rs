@@ -23,6 +23,14 @@ pub fn object(tier: Tier) -> &'static [u8] {
     }
 }
 
+/// Bytes of the memory that a tier's programs have for the slow path: as their compiler laid it out.
+pub(super) fn size_of_work(tier: Tier) -> Result<usize, DatapathError> {
+    let object = aya_obj::Object::parse(object(tier))
+        .map_err(|e| DatapathError::new("read the programs", e))?;
+    let work = object.maps.get("WORK").map(|map| map.value_size() as usize);
+    work.ok_or_else(|| DatapathError::new("read the programs", "there is no map `WORK`"))
+}
+
 /// Bytes of the ring of a program that logs nothing: the least there can be.
 pub const NO_LOG: u32 = 4096;
 

@@ -22,12 +22,13 @@ static REFUSED: Mutex<Vec<(Which, Refused)>> = Mutex::new(Vec::new());
 /// What the verifier says, in a line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "Linux {release} refuses it: {reason}; another version of kordon or of the kernel (6.1 or \
-     later) cures it, and `kordon run --debug-log` logs all {lines} lines of the verifier"
+    "Linux {release} refuses it: {reason}; {cure}, and `kordon run --debug-log` logs all {lines} \
+     lines of the verifier"
 )]
 struct Refused {
     release: String,
     reason: String,
+    cure: &'static str,
     lines: usize,
 }
 
@@ -112,8 +113,15 @@ fn summary(log: &str) -> Option<Refused> {
         |_| "of an unknown release".to_owned(),
         |name| name.release().display().to_string(),
     );
+    // Functions and calls of other programs together need machine code.
+    let cure = if reason.contains("tail_call") {
+        "`sysctl -w net.core.bpf_jit_enable=1` cures it"
+    } else {
+        "another version of kordon or of the kernel (6.1 or later) cures it"
+    };
     Some(Refused {
         release,
+        cure,
         reason: reason.chars().take(200).collect(),
         lines: log.lines().count(),
     })

@@ -79,6 +79,16 @@ struct Pending {
     last: Option<Instant>,
 }
 
+/// What readers were told, and when.
+#[derive(Debug, Default)]
+struct Told {
+    status: Option<(Instant, Value)>,
+    metrics: Option<(Instant, metrics::Bgp)>,
+}
+
+/// Readers are told the same again for so long, while the feed is busy.
+const TOLD: Duration = Duration::from_secs(5);
+
 /// What the daemon has of live BGP; shared.
 #[derive(Clone, Debug)]
 pub(super) struct Bgp {
@@ -109,7 +119,7 @@ pub(super) struct Bgp {
     /// What came due since somebody began to make a table ahead; `None`: nobody does.
     missed: Arc<Mutex<Option<Vec<Change>>>>,
     /// What readers were told last.
-    told: Arc<Mutex<(Value, metrics::Bgp)>>,
+    told: Arc<Mutex<Told>>,
 }
 
 impl Bgp {
@@ -225,6 +235,16 @@ impl Bgp {
             }
         }
         Err(Busy)
+    }
+
+    /// As [`Self::glance`], for whoever can be told again what he was told; that is the error, as
+    /// long as it is young enough.
+    fn glance_or<T: Clone>(&self, told: Option<&(Instant, T)>) -> Result<MutexGuard<'_, Feed>, T> {
+        match (self.glance(), told) {
+            (Ok(feed), _) => Ok(feed),
+            (Err(Busy), Some((at, told))) if at.elapsed() < TOLD => Err(told.clone()),
+            (Err(Busy), _) => Ok(self.feed()),
+        }
     }
 
     /// Whatever panicked with it: routes are replaced one by one.

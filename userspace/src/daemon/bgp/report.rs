@@ -1,6 +1,10 @@
 //! What live BGP is doing, for `status`, `lookup`, `explain` and the metrics.
 
-use std::{net::IpAddr, sync::atomic::Ordering, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -41,11 +45,13 @@ impl Bgp {
         }))
     }
 
-    /// For `status`; while the feed is busy, what it was a moment ago.
+    /// For `status`; while the feed is busy, what it was some seconds ago.
     pub(crate) fn status(&self) -> Value {
         let now = self.now();
-        let Ok(feed) = self.glance() else {
-            return lock(&self.told).0.clone();
+        let told = lock(&self.told).status.clone();
+        let feed = match self.glance_or(told.as_ref()) {
+            Ok(feed) => feed,
+            Err(told) => return told,
         };
         let sessions: Vec<Value> = feed
             .sessions()
@@ -88,14 +94,16 @@ impl Bgp {
             "behind": self.is_behind(),
             "in_place": self.in_place.load(Ordering::Relaxed),
         });
-        lock(&self.told).0.clone_from(&status);
+        lock(&self.told).status = Some((Instant::now(), status.clone()));
         status
     }
 
     /// For the metrics, likewise.
     pub(crate) fn snapshot(&self) -> metrics::Bgp {
-        let Ok(feed) = self.glance() else {
-            return lock(&self.told).1.clone();
+        let told = lock(&self.told).metrics.clone();
+        let feed = match self.glance_or(told.as_ref()) {
+            Ok(feed) => feed,
+            Err(told) => return told,
         };
         let (mut peers, mut routes) = ([("up", 0), ("down", 0), ("stale", 0)], (0, 0));
         for (table, v4, v6) in feed.tables() {
@@ -118,7 +126,7 @@ impl Bgp {
             failures: self.failures.load(Ordering::Relaxed),
             in_place: self.in_place.load(Ordering::Relaxed),
         };
-        lock(&self.told).1.clone_from(&snapshot);
+        lock(&self.told).metrics = Some((Instant::now(), snapshot.clone()));
         snapshot
     }
 }

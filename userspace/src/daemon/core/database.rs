@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Core, change::Next, enforced::Cut};
+use super::{Core, change::Next, enforced::Cut, routes::Unfinished};
 use crate::{
     asn::snapshot::Unnamed,
     bmp::overlay::Change,
@@ -88,7 +88,10 @@ impl Core {
         } = ready;
         let (old, before) = (self.enforced.hash(), self.updates.database.name());
         let mut answer = serde_json::to_value(database.info()).map_err(Refusal::from_error)?;
-        let missed = self.bgp.as_ref().and_then(Bgp::missed);
+        let bgp = self.bgp.clone();
+        let missed = bgp.as_ref().and_then(Bgp::missed);
+        // A panic from here on loses them.
+        let _unfinished = bgp.as_ref().map(Unfinished);
         if self.bgp.as_ref().is_some_and(Bgp::is_behind) {
             // What is missing from before is only known to a new table.
             (database, cut) = (self.with_bgp(database), None);
@@ -97,9 +100,14 @@ impl Core {
         let save = move || {
             // The old one has to come back where the new one does not go live.
             let before = Before::of([&*snapshot])?;
-            file.commit()
-                .map_err(|e| StateError::other("write", &snapshot, e))?;
-            Ok(before)
+            match file.commit() {
+                Ok(()) => Ok(before),
+                // It may have its name already.
+                Err(e) => {
+                    before.restore()?;
+                    Err(StateError::other("write", &snapshot, e))
+                }
+            }
         };
         let outcome = match &self.kept.record {
             Some(record) => {
@@ -175,6 +183,8 @@ impl Core {
         by: &By,
     ) -> Result<Value, Refusal> {
         if self.updates.held.as_ref() != Some(&held) {
+            // Nobody waits for them any more.
+            self.bgp.as_ref().and_then(Bgp::missed);
             return Err(Refusal::new(
                 "what is held back is another update by now",
                 "look at it first: `kordon asndb diff`",

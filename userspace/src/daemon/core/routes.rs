@@ -157,7 +157,7 @@ impl Core {
 }
 
 /// Says that changes have not come to the kernel where they were lost in a panic.
-struct Unfinished<'a>(&'a Bgp);
+pub(super) struct Unfinished<'a>(pub(super) &'a Bgp);
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {

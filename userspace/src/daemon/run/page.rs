@@ -87,6 +87,7 @@ async fn keep_shown(mut shown: watch::Receiver<metrics::Shown>, path: PathBuf) {
                     tracing::warn!("cannot keep which ASNs have metrics: {e}");
                 }
                 sleep(AGAIN).await;
+                shown.mark_changed();
             }
         }
     }

@@ -729,7 +729,7 @@ fn damage_of_the_verdict_planes_is_found() {
             Ok(_) => panic!("{name}: not found"),
             Err(message) => {
                 println!("{name}: {message}");
-                assert!(message.contains("compare both planes"), "{name}: {message}");
+                assert!(message.contains("compare both paths"), "{name}: {message}");
             }
         }
     }

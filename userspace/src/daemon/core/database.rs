@@ -34,8 +34,9 @@ pub(in crate::daemon) struct Ready {
 
 impl Ready {
     pub(in crate::daemon) fn new(view: &View, database: Database) -> Result<Self, Refusal> {
-        let file = Unnamed::write(&database.db, &view.kept.state.snapshot());
-        let file = file.map_err(Refusal::from_error)?;
+        let snapshot = view.kept.state.snapshot();
+        let file = Unnamed::write(&database.db, &snapshot)
+            .map_err(|e| StateError::other("write", &snapshot, e))?;
         let database = match &view.bgp {
             Some(bgp) => {
                 bgp.note_missed();

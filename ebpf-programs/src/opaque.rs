@@ -8,7 +8,8 @@
 /// from there twice: to check it, and to use it. Linux before 6.9 does not connect what
 /// was read with what was written, unless the value had been copied between registers
 /// before, so the second reading is as unbounded as ever: "unbounded memory access". It also
-/// keeps an index from becoming a pointer that walks along, which no check bounds.
+/// keeps an index from becoming a pointer that walks along, which no check bounds; and a mask
+/// behind it from going before the bytes are swapped, of which older kernels say "unbounded", too.
 #[inline(always)]
 #[must_use]
 pub fn index(value: usize) -> usize {

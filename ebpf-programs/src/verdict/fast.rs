@@ -136,7 +136,7 @@ impl<
     #[inline(always)]
     fn fast_vid(&self, port: u64, vid: u16) -> Option<u16> {
         let table = self.vids.get((port & 0xffff) as usize)?;
-        Some(table[(vid & 0xfff) as usize])
+        Some(table[opaque::index(vid as usize) & 0xfff])
     }
     #[inline(always)]
     fn fast_zone(&self, zone: u32) -> Option<&FastZone> {

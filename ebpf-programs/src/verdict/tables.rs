@@ -59,7 +59,7 @@ impl<const CLASSES: usize, T: ReadTable> Tables for InMaps<'_, Generation<CLASSE
     #[inline(always)]
     fn vid(&self, table: u16, vid: u16) -> u16 {
         match self.generation.vid_tables.get(table as usize) {
-            Some(table) => table[(vid & 0xfff) as usize],
+            Some(table) => table[opaque::index(vid as usize) & 0xfff],
             None => 0,
         }
     }

@@ -92,7 +92,8 @@ impl Core {
         let bgp = self.bgp.clone();
         let missed = bgp.as_ref().and_then(Bgp::missed);
         // A panic from here on loses them.
-        let _unfinished = bgp.as_ref().map(Unfinished);
+        let is_due = missed.as_ref().is_some_and(|missed| !missed.is_empty());
+        let _unfinished = bgp.as_ref().filter(|_| is_due).map(Unfinished);
         if self.bgp.as_ref().is_some_and(Bgp::is_behind) {
             // What is missing from before is only known to a new table.
             (database, cut) = (self.with_bgp(database), None);

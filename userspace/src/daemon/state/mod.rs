@@ -173,11 +173,10 @@ impl StateDir {
             lock: Mutex::default(),
         };
         let trouble = state.trouble();
-        match (state.misplaced(), &trouble) {
-            // It is said with what is lost by it.
-            (Some(_), _) | (_, None) => {}
-            (None, Some(words)) => {
-                state.said().is_news(words);
+        if let Some(words) = &trouble {
+            state.said().is_news(words);
+            // Otherwise it is said with what is lost by it.
+            if state.misplaced().is_none() {
                 tracing::error!("{words}; no change can be kept until then");
             }
         }

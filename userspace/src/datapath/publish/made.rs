@@ -79,6 +79,26 @@ pub(super) fn remove(datapath: &Datapath, tier: Tier) {
     warn(removed.map(drop));
 }
 
+/// Planes that are off, and come back where it is dropped.
+struct Off<'a> {
+    planes: &'a Mapped,
+    number: u64,
+}
+
+impl<'a> Off<'a> {
+    fn new(planes: &'a Mapped) -> Self {
+        let number = planes.planes_number();
+        planes.set_planes_number(0);
+        Self { planes, number }
+    }
+}
+
+impl Drop for Off<'_> {
+    fn drop(&mut self) {
+        self.planes.set_planes_number(self.number);
+    }
+}
+
 impl Made {
     /// Writes the table, unless the live one stays, and derives planes.
     pub(super) fn write(
@@ -157,17 +177,12 @@ impl Made {
     /// The commit. Until the new planes are written all packets go through the class plane:
     /// it waits for those that saw the old ones.
     pub(super) fn swap(&self) -> Result<(), DatapathError> {
-        let (maps, planes) = (&self.maps, &self.maps.planes);
-        let before = planes.planes_number();
-        planes.set_planes_number(0);
-        let swapped = reach(Step::Swap).and_then(|()| {
-            set_slot(&maps.generations, 0, &self.generation.map)
-                .map_err(|e| DatapathError::new("swap generations", e))
-        });
-        if swapped.is_err() {
-            planes.set_planes_number(before);
-        }
-        swapped
+        let mut off = Off::new(&self.maps.planes);
+        reach(Step::Swap)?;
+        set_slot(&self.maps.generations, 0, &self.generation.map)
+            .map_err(|e| DatapathError::new("swap generations", e))?;
+        off.number = 0;
+        Ok(())
     }
 
     /// It is live. Planes come back, what was before is freed, interfaces follow.

@@ -123,9 +123,8 @@ impl Pins {
         Ok(path)
     }
 
-    /// Moves what cannot be adopted out of the way of what takes its place. Programs on
-    /// interfaces go on with it: a map lives as long as somebody holds it. But the array of the slow path is
-    /// emptied with its last pin; without that, what the fast path does not decide is dropped.
+    /// Moves what cannot be adopted out of the way of what takes its place. Programs on interfaces go on
+    /// with it, but the array of the slow path is emptied with its last pin: what needs it is dropped then.
     ///
     /// # Errors
     /// When it cannot be moved.

@@ -165,6 +165,12 @@ fn status_without_a_daemon_says_what_the_kernel_does() -> Result<()> {
 
     // Maps of another layout version, of which another program is left.
     let folder = pins.join(expected["maps"].as_str().context("a folder")?);
+    // The array of the slow path is emptied with its only pin; the fast path goes on.
+    fs::remove_file(folder.join("slow"))?;
+    let (value, page) = said(&router, namespace)?;
+    let problem = value["interfaces"][0]["problem"].to_string();
+    ensure!(problem.contains("slow path is gone") && page.contains("slow path is gone"));
+    ensure!(passes(&router, &arrivals)? == 0);
     let old = pins.join("v1-small");
     fs::rename(&folder, &old)?;
     fs::create_dir(&folder)?;

@@ -11,6 +11,8 @@ use crate::daemon::{
 
 /// What the start did not wait for.
 pub(super) async fn after_start(owner: Owner, later: Later) {
+    // Before what takes long: tags that are hidden are seen from the second reading on.
+    owner.clone().tick().await;
     let job = spawn_blocking(move || {
         if later.save {
             // With the core: another database that comes meanwhile is kept after this one.

@@ -43,7 +43,8 @@ pub(crate) fn bgp(kind: u8, body: &[u8]) -> Vec<u8> {
     out
 }
 
-fn nlri(prefix: IpNet, out: &mut Vec<u8>) {
+/// A prefix as UPDATEs have it.
+pub fn nlri(prefix: IpNet, out: &mut Vec<u8>) {
     let len = prefix.prefix_len();
     out.push(len);
     let octets = usize::from(len.div_ceil(8));
@@ -53,21 +54,35 @@ fn nlri(prefix: IpNet, out: &mut Vec<u8>) {
     }
 }
 
-fn attribute(kind: u8, value: &[u8], out: &mut Vec<u8>) {
-    // Long lengths; optional and transitive as their RFCs have it.
-    let flags = if matches!(kind, 14 | 15) { 0x90 } else { 0x50 };
+/// A path attribute, with a long length, and optional and transitive as its RFC has it.
+pub fn attribute(kind: u8, value: &[u8], out: &mut Vec<u8>) {
+    let flags = match kind {
+        14 | 15 => 0x90,
+        17 => 0xd0,
+        _ => 0x50,
+    };
     out.extend([flags, kind]);
     out.extend((value.len() as u16).to_be_bytes());
     out.extend(value);
 }
 
-fn update(gone: &[u8], attributes: &[u8], here: &[u8]) -> Vec<u8> {
+/// An UPDATE of its three parts.
+#[must_use]
+pub fn update(gone: &[u8], attributes: &[u8], here: &[u8]) -> Vec<u8> {
     let mut body = (gone.len() as u16).to_be_bytes().to_vec();
     body.extend(gone);
     body.extend((attributes.len() as u16).to_be_bytes());
     body.extend(attributes);
     body.extend(here);
     bgp(2, &body)
+}
+
+/// Peer N says something: route monitoring of an UPDATE.
+#[must_use]
+pub fn monitored(n: u8, update: &[u8]) -> Vec<u8> {
+    let mut body = peer(n);
+    body.extend(update);
+    message(0, &body)
 }
 
 /// Who is there.
@@ -142,17 +157,13 @@ pub fn announce(n: u8, prefix: IpNet, path: &[u32]) -> Vec<u8> {
 /// Peer N announces a prefix with any AS path.
 #[must_use]
 pub fn announce_path(n: u8, prefix: IpNet, path: &[Segment<'_>]) -> Vec<u8> {
-    let mut body = peer(n);
-    body.extend(announcement(prefix, [192, 0, 2, n], path));
-    message(0, &body)
+    monitored(n, &announcement(prefix, [192, 0, 2, n], path))
 }
 
 /// Peer N withdraws a prefix.
 #[must_use]
 pub fn withdraw(n: u8, prefix: IpNet) -> Vec<u8> {
-    let mut body = peer(n);
-    body.extend(withdrawal(prefix));
-    message(0, &body)
+    monitored(n, &withdrawal(prefix))
 }
 
 /// An UPDATE that withdraws a prefix.
@@ -176,9 +187,7 @@ pub fn ends(n: u8) -> Vec<u8> {
     attribute(15, &[0, 2, 1], &mut v6);
     let mut out = Vec::new();
     for update in [update(&[], &[], &[]), update(&[], &v6, &[])] {
-        let mut body = peer(n);
-        body.extend(update);
-        out.extend(message(0, &body));
+        out.extend(monitored(n, &update));
     }
     out
 }

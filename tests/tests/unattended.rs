@@ -170,6 +170,7 @@ fn status_without_a_daemon_says_what_the_kernel_does() -> Result<()> {
     let (value, page) = said(&router, namespace)?;
     let problem = value["interfaces"][0]["problem"].to_string();
     ensure!(problem.contains("slow path is gone") && page.contains("slow path is gone"));
+    ensure!(page.contains("trunk (in), native, attached: drops by generation"));
     ensure!(passes(&router, &arrivals)? == 0);
     let old = pins.join("v1-small");
     fs::rename(&folder, &old)?;

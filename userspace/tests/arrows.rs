@@ -109,17 +109,26 @@ fn no_file_of_the_product_is_too_long() {
 
 #[test]
 fn unsafe_code_is_at_the_edges() {
+    let edges = ["memory", "offload", "system"].map(|name| format!("datapath/{name}.rs"));
+    let edges = [&edges[..], &["regular.rs".to_owned()]].concat();
+    assert_eq!(with_unsafe("userspace/src/"), edges);
+    for file in with_unsafe("ebpf-programs/src/") {
+        let edges = ["shell/", "bin/", "opaque.rs", "bare.rs"];
+        assert!(edges.iter().any(|edge| file.starts_with(edge)), "{file}");
+    }
+}
+
+/// The files below a folder that have unsafe code.
+fn with_unsafe(folder: &str) -> Vec<String> {
     let mut files = Vec::new();
-    for file in sources(&root().join("userspace/src")) {
+    for file in sources(&root().join(folder)) {
         let text = fs::read_to_string(&file).expect("a source");
-        let tokens: TokenStream = text.parse().expect("it is Rust");
-        if has_unsafe(tokens) {
-            files.push(below_root(&file).replace("userspace/src/", ""));
+        if has_unsafe(text.parse().expect("it is Rust")) {
+            files.push(below_root(&file).replace(folder, ""));
         }
     }
     files.sort();
-    let edges = ["memory", "offload", "system"].map(|name| format!("datapath/{name}.rs"));
-    assert_eq!(files, [&edges[..], &["regular.rs".to_owned()]].concat());
+    files
 }
 
 fn has_unsafe(tokens: TokenStream) -> bool {

@@ -24,7 +24,7 @@ pub(super) const OFFICE: u16 = 30;
 /// and is not counted: it brings the program and its tables back into the caches.
 const BATCHES: usize = 8;
 
-pub(super) const XDP_DROP: u32 = 1;
+const XDP_DROP: u32 = 1;
 pub(super) const XDP_PASS: u32 = 2;
 
 /// IPv4 or IPv6.
@@ -90,6 +90,15 @@ pub(super) fn frame(family: Family, vid: Option<u16>) -> Vec<u8> {
     match vid {
         Some(vid) => link.tag(0x8100, vid).packet(&packet),
         None => link.packet(&packet),
+    }
+}
+
+/// What the program says where this is what becomes of a packet.
+pub(super) fn verdict(action: Action) -> u32 {
+    if action == Action::Drop {
+        XDP_DROP
+    } else {
+        XDP_PASS
     }
 }
 
@@ -222,11 +231,7 @@ pub(super) fn of_subject(internet: &Internet, subject: Subject, before: &str) ->
             let hot = vec![*first; PROBE_BATCH];
             for (kind, inputs) in [("hot", hot), ("random", pool.to_vec())] {
                 cases.push(Case {
-                    verdict: if action == Action::Drop {
-                        XDP_DROP
-                    } else {
-                        XDP_PASS
-                    },
+                    verdict: verdict(action),
                     ..Case::new(format!("{name}/{kind}"), subject, family, inputs)
                 });
             }

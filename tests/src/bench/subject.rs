@@ -8,12 +8,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, LpmTrie, Map, MapData};
-use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kordon::compile::plane::FlatPlanes;
 use kordon::datapath::memory::{Mapped, generation_size, table_size};
-use kordon::datapath::{programs, system};
+use kordon::datapath::programs::{self, program};
+use kordon::datapath::system;
 use kordon_ebpf::layout::{Action, FastZone, Generation, Planes, ProbeControl, mode};
 
 use super::internet::{Input, Internet};
@@ -293,13 +294,6 @@ fn put_into_dir(dir: &mut [Mapped; 2], nets: impl Iterator<Item = IpNet>) -> Res
 fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map> {
     ebpf.map_mut(name)
         .with_context(|| format!("no map `{name}`"))
-}
-
-pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
-    let program = ebpf
-        .program_mut(name)
-        .with_context(|| format!("no program `{name}`"))?;
-    Ok(program.try_into()?)
 }
 
 fn probe_of(ebpf: &mut Ebpf) -> Result<Mapped> {

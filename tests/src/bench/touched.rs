@@ -12,7 +12,7 @@ use super::Wanted;
 use super::internet::{Input, Internet};
 use super::machine::{LINE, Machine};
 use super::measured::Measured;
-use super::packet::{CAMERAS, Family, OFFICE, SECOND_TAG, XDP_DROP, XDP_PASS, frame, stacked};
+use super::packet::{CAMERAS, Family, OFFICE, SECOND_TAG, XDP_PASS, frame, stacked, verdict};
 use super::subject::Kordon;
 
 /// Where behind one tag the first octet of a packet is.
@@ -85,11 +85,7 @@ fn cases(internet: &Internet, batches: usize) -> Vec<Case> {
                         family,
                         planes,
                         inputs: pool[..count].to_vec(),
-                        said: if action == Action::Drop {
-                            XDP_DROP
-                        } else {
-                            XDP_PASS
-                        },
+                        said: verdict(action),
                     });
                 }
             }

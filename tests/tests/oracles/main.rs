@@ -18,7 +18,7 @@ mod stream;
 mod table;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Read as _,
     net::{Ipv4Addr, Ipv6Addr, TcpListener},
@@ -36,6 +36,21 @@ use kordon_tests::{
     frr::{self, Frr},
     lab::Namespace,
 };
+
+use self::mutate::{Corpus, campaign::campaign};
+
+/// A campaign, of which what it came to is counted and shown.
+fn counted(corpus: Corpus, mut compare: impl FnMut(&[u8]) -> String) {
+    let mut all = BTreeMap::new();
+    campaign(corpus, |input| {
+        let said = compare(input);
+        *all.entry(said.clone()).or_insert(0) += 1;
+        said
+    });
+    for (said, count) in &all {
+        println!("{count:>7} {said}");
+    }
+}
 
 /// The segments of a path that count, those of confederations (RFC 5065) not, and empty ones
 /// not; whether they are sets.

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::country::Country;
 use super::model::AsnDb;
-use super::range::{Address, prefix_count, push_cidrs};
+use super::range::{Address, nets, prefix_count};
 
 /// Who is looked at: what the sets of a policy name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -162,7 +162,9 @@ fn change(
         loss(&old.v6, &new.v6, &lost_v6),
     );
     let moved = |v4: &[(u32, u32)], v6: &[(u128, u128)], there: &AsnDb| {
-        let nets = nets(v4).into_iter().chain(nets(v6));
+        let nets = nets(v4.iter().copied())
+            .into_iter()
+            .chain(nets(v6.iter().copied()));
         let moved = nets.map(|prefix| Moved {
             others: there.origins_at(prefix.network()).to_vec(),
             prefix,
@@ -223,9 +225,9 @@ fn damaged<A: Address>(ranges: &[(A, A)], lost: &[(A, A)]) -> u64 {
         return 0;
     }
     // Both in order; prefixes nest or are apart.
-    let mut holes = nets(lost).into_iter().peekable();
+    let mut holes = nets(lost.iter().copied()).into_iter().peekable();
     let mut count = 0;
-    for net in nets(ranges) {
+    for net in nets(ranges.iter().copied()) {
         let mut hit = false;
         while let Some(hole) = holes.peek() {
             if hole.network() > net.broadcast() {
@@ -358,14 +360,6 @@ fn add<'s, A: Address>(
     }
 }
 
-fn nets<A: Address>(ranges: &[(A, A)]) -> Vec<IpNet> {
-    let mut nets = Vec::new();
-    for &(start, end) in ranges {
-        push_cidrs(start, end, &mut nets);
-    }
-    nets
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -394,11 +388,7 @@ mod tests {
             let found = minus(&a, &b);
             let expected: BTreeSet<u32> = set(&a).difference(&set(&b)).copied().collect();
             assert_eq!(set(&found), expected, "{a:?} {b:?}");
-            let hurt = a.iter().flat_map(|&(start, end)| {
-                let mut nets = Vec::new();
-                push_cidrs(start, end, &mut nets);
-                nets
-            });
+            let hurt = a.iter().flat_map(|&range| nets([range]));
             let hurt = hurt
                 .filter(|net| {
                     let IpNet::V4(net) = net else { return false };

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::diff::{Change, Difference, Loss};
 use super::gather::{CUT, DEFAULT_ROUTE, PART, UNREADABLE};
 use super::model::{AsnDb, OriginRange};
-use super::range::{Address, push_cidrs};
+use super::range::{Address, nets};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 
 /// A total may change by this share unless the configuration says otherwise, percent.
@@ -332,8 +332,7 @@ fn wide<A: Address>(
         if known {
             continue;
         }
-        let mut nets = Vec::new();
-        push_cidrs(range.start, range.end, &mut nets);
+        let nets = nets([(range.start, range.end)]);
         let widest = nets.iter().min_by_key(|net| net.prefix_len());
         let widest = widest.map_or_else(String::new, ToString::to_string);
         let asns: Vec<String> = origins.iter().map(|asn| format!("AS{asn}")).collect();

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::country::Country;
 use super::model::{AsnDb, AsnInfo, CountryRange, OriginRange, OriginsId, Row, Source};
-use super::range::{Address, largest_around, merged, prefix_count, push_cidrs};
+use super::range::{Address, largest_around, merged, nets, prefix_count};
 
 /// What is known of one address. Serialises to the fields of `kordon lookup --json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -180,8 +180,7 @@ impl AsnDb {
             if out.len() == most {
                 continue;
             }
-            let mut nets = Vec::new();
-            push_cidrs(start, end, &mut nets);
+            let mut nets = nets([(start, end)]);
             let origins = self.origins.get(range.origins as usize);
             let origins = origins.map_or(&[][..], Vec::as_slice);
             nets.truncate(most - out.len());
@@ -292,9 +291,5 @@ fn family<A: Address>(ranges: &[OriginRange<A>], rows: usize, country_blocks: us
 
 /// Joins neighbours, then splits into prefixes.
 fn joined<A: Address>(ranges: impl Iterator<Item = (A, A)>) -> Vec<IpNet> {
-    let mut out = Vec::new();
-    for (start, end) in merged(ranges.collect()) {
-        push_cidrs(start, end, &mut out);
-    }
-    out
+    nets(merged(ranges.collect()))
 }

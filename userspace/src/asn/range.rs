@@ -125,25 +125,27 @@ pub(super) fn prefix_count<A: Address>(start: A, end: A) -> u64 {
     count
 }
 
-/// Appends the prefixes of a range to `out`.
-pub(super) fn push_cidrs<A: Address>(start: A, end: A, out: &mut Vec<IpNet>) {
-    split(start, end, |at, len| out.push(at.net(len)));
+/// The fewest prefixes that make up each of these ranges, in their order.
+pub(super) fn nets<A: Address>(ranges: impl IntoIterator<Item = (A, A)>) -> Vec<IpNet> {
+    let mut nets = Vec::new();
+    for (start, end) in ranges {
+        split(start, end, |at, len| nets.push(at.net(len)));
+    }
+    nets
 }
 
 /// The fewest prefixes that make up a range, both ends inclusive, in order.
 /// Ends of different families, or in the wrong order, have none.
 pub fn cidrs(start: IpAddr, end: IpAddr) -> Vec<IpNet> {
-    let mut out = Vec::new();
     match (start, end) {
         (IpAddr::V4(start), IpAddr::V4(end)) if start <= end => {
-            push_cidrs(u32::from(start), u32::from(end), &mut out);
+            nets([(u32::from(start), u32::from(end))])
         }
         (IpAddr::V6(start), IpAddr::V6(end)) if start <= end => {
-            push_cidrs(u128::from(start), u128::from(end), &mut out);
+            nets([(u128::from(start), u128::from(end))])
         }
-        _ => {}
+        _ => Vec::new(),
     }
-    out
 }
 
 /// Sorts inclusive ranges and joins those that overlap or touch.

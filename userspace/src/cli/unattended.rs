@@ -230,7 +230,8 @@ fn interface(found: &Value) -> String {
     if found["attached"] == true && now != device {
         words += &format!(", called {now} now");
     }
-    if let Some(problem) = found["problem"].as_str() {
+    let problem = found["problem"].as_str();
+    if let Some(problem) = problem.filter(|_| found["attached"] != true) {
         let attached = match found["attached"].as_bool() {
             Some(_) => "NOT ATTACHED",
             None => "not known",
@@ -248,6 +249,9 @@ fn interface(found: &Value) -> String {
             ", of another version of kordon or set aside ({})",
             text(&found["maps"])
         );
+    }
+    if let Some(problem) = problem {
+        words += &format!("; {problem}");
     }
     words
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::diagnostic::{Diagnostic, Diagnostics, Problem};
 
 /// It was not done, and nothing changed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, thiserror::Error)]
@@ -64,6 +64,12 @@ impl Refusal {
 impl From<Diagnostic> for Refusal {
     fn from(error: Diagnostic) -> Self {
         Self::found("the request", error.into())
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(Problem { message, help }: Problem) -> Self {
+        Self::new(message, help)
     }
 }
 

@@ -10,6 +10,7 @@ use kordon_ebpf::layout::LAYOUT_VERSION;
 use sha2::{Digest as _, Sha256};
 
 use super::updates::database::Database;
+pub(super) use crate::datapath::amend::Names;
 use crate::{
     compile::{generation::Environment, partition::partition_key},
     policy::{Policy, policy_hash},
@@ -39,13 +40,6 @@ impl Live {
     pub(super) fn hash_in_words(&self) -> String {
         hex::encode(self.hash)
     }
-}
-
-/// What a generation is called, and its table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Names {
-    pub(super) hash: [u8; 32],
-    pub(super) table_key: [u8; 32],
 }
 
 impl Names {

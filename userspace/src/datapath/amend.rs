@@ -20,7 +20,7 @@ use crate::compile::{
     table::Full,
 };
 
-/// What a live table is called after it was changed.
+/// What a generation is called, and its table.
 #[derive(Clone, Copy, Debug)]
 pub struct Names {
     /// `Generation::hash`.

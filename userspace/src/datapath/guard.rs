@@ -271,6 +271,7 @@ impl Datapath {
         })?;
         // Where its counters are makes no other instructions.
         let which = ("guard", "guard", 0, 0);
+        refused::check(&what(), which)?;
         let mut ebpf = EbpfLoader::new()
             .override_global("SLOT", &slot, true)
             .map_pin_path("COUNTERS", self.pins.shared("counters"))

@@ -10,10 +10,10 @@ use aya::{
 use kordon_ebpf::layout::{mode, trace};
 
 use super::{
-    DatapathError, chain,
+    DatapathError,
     faults::{Step, reach},
     held::uses,
-    maps::{Maps, pinned},
+    maps::{Maps, id, pinned},
     pins::Pins,
     programs::{self, FAST, SLOW, program, put_slow},
     system::slot,
@@ -53,11 +53,7 @@ impl Source<'_> {
         if let Some(port) = &port {
             loader.override_global("PORT", port, true);
         }
-        let mut ebpf = loader
-            .load(programs::object(self.tier))
-            .map_err(|e| DatapathError::new("load the maps", chain(&e)))?;
-        programs::load(&mut ebpf, name, (self.tier, mode::LIVE, trace))?;
-        Ok(ebpf)
+        programs::load(&mut loader, self.tier, &[name], (mode::LIVE, trace))
     }
 }
 
@@ -152,10 +148,4 @@ impl Slow {
         }
         put_slow(&mut self.ebpf).map(|()| true)
     }
-}
-
-fn id(map: &MapData) -> Result<u32, DatapathError> {
-    let info = map.info();
-    let info = info.map_err(|e| DatapathError::new("read map information", e))?;
-    Ok(info.id())
 }

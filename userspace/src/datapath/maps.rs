@@ -44,6 +44,13 @@ pub(super) struct Maps {
     pub(super) generation: Option<Mapped>,
 }
 
+/// A map's id, by which it is told from others.
+pub(super) fn id(map: &MapData) -> Result<u32, DatapathError> {
+    let info = map.info();
+    let info = info.map_err(|e| DatapathError::new("read map information", e))?;
+    Ok(info.id())
+}
+
 /// A loader of programs over the maps that are pinned in a folder, or will be.
 pub(super) fn pinned<'a>(folder: &Path) -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();

@@ -39,21 +39,11 @@ impl Preload {
 
     /// The prober, once; `None`: there is none of that tier.
     pub(super) fn prober(&mut self, tier: Tier) -> Option<Prober> {
-        let prober = if self.tier == tier {
-            self.prober.take()
-        } else {
-            None
-        };
-        prober?.join().ok()?
+        self.prober.take_if(|_| self.tier == tier)?.join().ok()?
     }
 
     /// The slow path, likewise.
     pub(super) fn slow(&mut self, tier: Tier) -> Option<Ebpf> {
-        let slow = if self.tier == tier {
-            self.slow.take()
-        } else {
-            None
-        };
-        slow?.join().ok()?
+        self.slow.take_if(|_| self.tier == tier)?.join().ok()?
     }
 }

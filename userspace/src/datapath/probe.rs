@@ -18,6 +18,7 @@ use kordon_ebpf::{
 
 use super::{
     DatapathError,
+    maps::id,
     memory::{Mapped, generation_size, table_size},
     programs::{self, FAST, SLOW, program, put_slow},
     system::{clear_slot, set_slot},
@@ -48,13 +49,14 @@ impl Prober {
     /// # Errors
     /// When the kernel refuses it.
     pub fn load(tier: Tier) -> Result<Self, DatapathError> {
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        loader
             .override_global("MODE", &mode::PROBE, true)
             // Counters are not looked at; what is beyond the map is not counted.
             .map_max_entries("COUNTERS", 1)
-            .map_max_entries("AYA_LOGS", programs::NO_LOG)
-            .load(programs::object(tier))
-            .map_err(|e| DatapathError::new("load the maps for probing", e))?;
+            .map_max_entries("AYA_LOGS", programs::NO_LOG);
+        let mut ebpf = programs::load(&mut loader, tier, &[SLOW, FAST], (mode::PROBE, trace::OFF))?;
+        put_slow(&mut ebpf)?;
         let mut mapped = |name: &str| match ebpf.take_map(name) {
             Some(Map::Array(data)) => Mapped::of(data),
             _ => Err(DatapathError::new(
@@ -63,10 +65,6 @@ impl Prober {
             )),
         };
         let (probe, planes) = (mapped("PROBE")?, mapped("PLANES")?);
-        for name in [SLOW, FAST] {
-            programs::load(&mut ebpf, name, (tier, mode::PROBE, trace::OFF))?;
-        }
-        put_slow(&mut ebpf)?;
         Ok(Self {
             ebpf,
             probe,
@@ -271,12 +269,6 @@ impl Prober {
             .map_err(|e| DatapathError::new("run the program on a frame", e))?;
         Ok(())
     }
-}
-
-fn id(map: &MapData) -> Result<u32, DatapathError> {
-    let info = map.info();
-    let info = info.map_err(|e| DatapathError::new("read map information", e))?;
-    Ok(info.id())
 }
 
 /// Whether the fast path says nothing else.

@@ -1,9 +1,9 @@
 //! The compiled programs: two for each size tier, and the guard. An interface has a `kordon` of its
 //! own, which knows its port; what that does not decide goes on to `slow`, which all have in common.
 
-use aya::{Ebpf, maps::ProgramArray, programs::Xdp};
+use aya::{Ebpf, EbpfLoader, maps::ProgramArray, programs::Xdp};
 
-use super::{DatapathError, refused};
+use super::{DatapathError, chain, refused};
 use crate::compile::table::Tier;
 
 static SMALL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-small"));
@@ -53,21 +53,30 @@ pub fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Datapa
         .map_err(|e| DatapathError::new(what(), e))
 }
 
-/// Loads a program of an object whose constants are `mode` and `trace`.
+/// Loads programs of a tier, with the constants `mode` and `trace` that `loader` has; what is known
+/// to be refused costs no maps.
 ///
 /// # Errors
-/// When the kernel refuses it.
+/// When the kernel refuses one.
 pub(super) fn load(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-    constants: (Tier, u32, u32),
-) -> Result<(), DatapathError> {
-    let (tier, mode, trace) = constants;
-    let which = (tier.as_str(), name, mode, trace);
-    let program = program(ebpf, name)?;
-    refused::loaded(&format!("load the program `{name}`"), which, || {
-        program.load()
-    })
+    loader: &mut EbpfLoader<'_>,
+    tier: Tier,
+    names: &[&'static str],
+    (mode, trace): (u32, u32),
+) -> Result<Ebpf, DatapathError> {
+    let what = |name: &str| format!("load the program `{name}`");
+    let which = |name| (tier.as_str(), name, mode, trace);
+    for name in names {
+        refused::check(&what(name), which(*name))?;
+    }
+    let mut ebpf = loader
+        .load(object(tier))
+        .map_err(|e| DatapathError::new("load the maps", chain(&e)))?;
+    for name in names {
+        let program = program(&mut ebpf, name)?;
+        refused::loaded(&what(name), which(*name), || program.load())?;
+    }
+    Ok(ebpf)
 }
 
 /// Lets programs that share its maps call the slow path of an object, which is loaded. It stays

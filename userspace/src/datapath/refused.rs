@@ -32,6 +32,18 @@ struct Refused {
     lines: usize,
 }
 
+/// Whether it is worth trying to load this program.
+///
+/// # Errors
+/// When it was refused before; as it was then.
+pub(super) fn check(what: &str, which: Which) -> Result<(), DatapathError> {
+    let refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+    match refused.iter().find(|(known, _)| *known == which) {
+        Some((_, refused)) => Err(DatapathError::new(what, refused.clone())),
+        None => Ok(()),
+    }
+}
+
 /// A verifier that a signal interrupts gives up, and may be asked again; so often.
 const AGAIN: usize = 5;
 
@@ -44,13 +56,7 @@ pub(super) fn loaded(
     which: Which,
     mut load: impl FnMut() -> Result<(), ProgramError>,
 ) -> Result<(), DatapathError> {
-    let known = |all: &[(Which, Refused)]| {
-        let found = all.iter().find(|(known, _)| *known == which);
-        found.map(|(_, refused)| refused.clone())
-    };
-    if let Some(refused) = known(&REFUSED.lock().unwrap_or_else(PoisonError::into_inner)) {
-        return Err(DatapathError::new(what, refused));
-    }
+    check(what, which)?;
     let mut result = load();
     for _ in 1..AGAIN {
         match &result {

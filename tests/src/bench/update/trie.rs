@@ -10,8 +10,9 @@ use aya::programs::XdpMode;
 use aya::programs::xdp::XdpLink;
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use ipnet::IpNet;
+use kordon::datapath::programs::program;
 
-use super::super::subject::{program, put_into_tries};
+use super::super::subject::put_into_tries;
 use super::super::wire::link::Link;
 use super::lists::Lists;
 use super::tool::{Change, Parts, Tool};

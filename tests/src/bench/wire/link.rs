@@ -15,11 +15,12 @@ use aya::programs::{
 };
 use aya::{Ebpf, include_bytes_aligned};
 use kordon::datapath::memory::Mapped;
+use kordon::datapath::programs::program;
 
 use super::super::internet::Input;
 use super::super::packet::{CAMERAS, Family, frame};
 use super::super::processors::{Processors, bind};
-use super::super::subject::{mapped, program};
+use super::super::subject::mapped;
 use crate::lab::Namespace;
 use crate::lab::frame::checksum;
 use crate::lab::namespace::owned_prefix;

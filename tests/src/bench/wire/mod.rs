@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 use ipnet::IpNet;
+use kordon::datapath::programs::program;
 use kordon_ebpf::layout::{Action, mode};
 
 use super::Wanted;
@@ -23,7 +24,7 @@ use super::internet::{Input, Internet};
 use super::measured::{Measured, Values};
 use super::packet::Family;
 use super::processors::Processors;
-use super::subject::{Bench, Held, Kordon, program};
+use super::subject::{Bench, Held, Kordon};
 use filter::{XDP_FILTER_ROOM, xdp_filter};
 use firewall::{Firewall, Late};
 use link::{DESTINATIONS, Flow, Link, Sender};

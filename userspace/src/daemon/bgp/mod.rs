@@ -237,14 +237,20 @@ impl Bgp {
         Err(Busy)
     }
 
-    /// As [`Self::glance`], for whoever can be told again what he was told; that is the error, as
-    /// long as it is young enough.
-    fn glance_or<T: Clone>(&self, told: Option<&(Instant, T)>) -> Result<MutexGuard<'_, Feed>, T> {
-        match (self.glance(), told) {
-            (Ok(feed), _) => Ok(feed),
-            (Err(Busy), Some((at, told))) if at.elapsed() < TOLD => Err(told.clone()),
-            (Err(Busy), _) => Ok(self.feed()),
+    /// As [`Self::glance`], for whoever can be told again what was told last; that is the error,
+    /// as long as it is young enough.
+    fn glance_or<T: Clone>(
+        &self,
+        of: impl FnOnce(&Told) -> Option<&(Instant, T)>,
+    ) -> Result<MutexGuard<'_, Feed>, T> {
+        if let Ok(feed) = self.glance() {
+            return Ok(feed);
         }
+        // Its lock is not held while the feed is waited for, which is locked before it elsewhere.
+        let told = of(&lock(&self.told))
+            .filter(|(at, _)| at.elapsed() < TOLD)
+            .map(|(_, told)| told.clone());
+        told.map_or_else(|| Ok(self.feed()), Err)
     }
 
     /// Whatever panicked with it: routes are replaced one by one.

@@ -48,8 +48,7 @@ impl Bgp {
     /// For `status`; while the feed is busy, what it was some seconds ago.
     pub(crate) fn status(&self) -> Value {
         let now = self.now();
-        let told = lock(&self.told).status.clone();
-        let feed = match self.glance_or(told.as_ref()) {
+        let feed = match self.glance_or(|told| told.status.as_ref()) {
             Ok(feed) => feed,
             Err(told) => return told,
         };
@@ -100,8 +99,7 @@ impl Bgp {
 
     /// For the metrics, likewise.
     pub(crate) fn snapshot(&self) -> metrics::Bgp {
-        let told = lock(&self.told).metrics.clone();
-        let feed = match self.glance_or(told.as_ref()) {
+        let feed = match self.glance_or(|told| told.metrics.as_ref()) {
             Ok(feed) => feed,
             Err(told) => return told,
         };

@@ -87,6 +87,7 @@ impl Core {
             return Err(refusal);
         }
         let wanted = Wanted {
+            names,
             policy: &next.policy,
             database: &next.database,
             environment: &environment,

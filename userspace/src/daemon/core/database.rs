@@ -13,7 +13,7 @@ use crate::{
         bgp::Bgp,
         by::By,
         refusal::Refusal,
-        state::{Before, StateError, journal::Entry},
+        state::{Before, StateError, journal::Entry, kept::cannot_be_kept},
         status::View,
         trouble::Cause,
         updates::{database::Database, held::Held},
@@ -35,8 +35,7 @@ pub(in crate::daemon) struct Ready {
 impl Ready {
     pub(in crate::daemon) fn new(view: &View, database: Database) -> Result<Self, Refusal> {
         let snapshot = view.kept.state.snapshot();
-        let file = Unnamed::write(&database.db, &snapshot)
-            .map_err(|e| StateError::other("write", &snapshot, e))?;
+        let file = Unnamed::write(&database.db, &snapshot).map_err(|e| cannot_be_kept(&e))?;
         let database = match &view.bgp {
             Some(bgp) => {
                 bgp.note_missed();
@@ -90,11 +89,11 @@ impl Core {
         let (old, before) = (self.enforced.hash(), self.updates.database.name());
         let mut answer = serde_json::to_value(database.info()).map_err(Refusal::from_error)?;
         let bgp = self.bgp.clone();
-        let missed = bgp.as_ref().and_then(Bgp::missed);
+        let missed = bgp.as_ref().and_then(Bgp::missed).unwrap_or_default();
         // A panic from here on loses them.
-        let is_due = missed.as_ref().is_some_and(|missed| !missed.is_empty());
-        let _unfinished = bgp.as_ref().filter(|_| is_due).map(Unfinished);
-        if self.bgp.as_ref().is_some_and(Bgp::is_behind) {
+        let lost = bgp.as_ref().filter(|_| !missed.is_empty());
+        let _unfinished = lost.map(Unfinished);
+        if bgp.as_ref().is_some_and(Bgp::is_behind) {
             // What is missing from before is only known to a new table.
             (database, cut) = (self.with_bgp(database), None);
         }
@@ -105,10 +104,7 @@ impl Core {
             match file.commit() {
                 Ok(()) => Ok(before),
                 // It may have its name already.
-                Err(e) => {
-                    before.restore()?;
-                    Err(StateError::other("write", &snapshot, e))
-                }
+                Err(e) => Err(before.undo(StateError::other("write", &snapshot, e))),
             }
         };
         let outcome = match &self.kept.record {
@@ -132,7 +128,7 @@ impl Core {
                 // careful for nothing.
                 self.kept.current.database = self.updates.database.name();
                 self.kept.save();
-                self.follow_missed(missed.unwrap_or_default());
+                self.follow_missed(missed);
                 Some(outcome)
             }
             None => {

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use crate::{
     compile::{
         generation::{Environment, Grouping, compile},
-        partition::Partition,
+        partition::{Partition, partition_key},
         table::{FlatTable, Tier, choose_tier_with_room},
     },
     daemon::{
@@ -36,6 +36,19 @@ pub(super) struct Classes {
     pub(super) partition: Partition,
 }
 
+impl Classes {
+    fn of(
+        key: [u8; 32],
+        policy: &Policy,
+        database: &Database,
+        environment: &Environment,
+    ) -> Result<Self, Refusal> {
+        let mut partition = partition(policy, database, environment)?;
+        partition.forget_ranges();
+        Ok(Self { key, partition })
+    }
+}
+
 /// A table that is to be: what its classes mean, and if it is not live, all of it.
 pub(in crate::daemon) struct Cut {
     classes: Classes,
@@ -53,7 +66,7 @@ impl Cut {
     ) -> Result<Self, Refusal> {
         #[cfg(test)]
         super::delay::pass();
-        let key = Names::of(policy, database, environment).table_key;
+        let key = partition_key(policy, database.id(), &environment.router);
         let mut partition = partition(policy, database, environment)?;
         let flat = FlatTable::build(&partition).map_err(Refusal::from_error)?;
         let tier = choose_tier_with_room(&flat.usage()).map_err(Refusal::from_error)?;
@@ -78,6 +91,8 @@ pub(in crate::daemon) type Keep<'a> = Box<dyn FnOnce() -> Result<Before, StateEr
 
 /// What is to be enforced.
 pub(super) struct Wanted<'a> {
+    /// Those of the three that follow.
+    pub(super) names: Names,
     pub(super) policy: &'a Policy,
     pub(super) database: &'a Database,
     pub(super) environment: &'a Environment,
@@ -140,14 +155,14 @@ impl Enforced {
         keep: Keep<'_>,
         torn: &mut Torn,
     ) -> Result<Option<Published>, Refusal> {
-        let names = Names::of(wanted.policy, wanted.database, wanted.environment);
+        let names = wanted.names;
         let live = self.datapath.live();
         if self.has(names) && live.is_some_and(|live| live.planes) && !wanted.doubted {
             keep().map_err(|e| torn.refusal(e))?;
             return Ok(None);
         }
         let cut = self.cut(&mut wanted, names.table_key)?;
-        let result = self.publish_over(&cut, &wanted, names, keep, torn);
+        let result = self.publish_over(&cut, &wanted, keep, torn);
         // A table that did not become live is not kept; the one that is, is.
         if result.is_ok() || cut.flat.is_none() {
             self.classes = Some(cut.classes);
@@ -159,11 +174,11 @@ impl Enforced {
         &mut self,
         cut: &Cut,
         wanted: &Wanted<'_>,
-        names: Names,
         keep: Keep<'_>,
         torn: &mut Torn,
     ) -> Result<Published, Refusal> {
         let Wanted {
+            names,
             policy,
             database,
             environment,
@@ -230,23 +245,19 @@ impl Enforced {
     /// What is known of the live table, or another one. Rules change often, addresses
     /// rarely.
     fn cut(&mut self, wanted: &mut Wanted<'_>, key: [u8; 32]) -> Result<Cut, Refusal> {
-        let is_live = self.has_table(key);
-        if is_live && let Some(classes) = self.classes.take_if(|classes| classes.key == key) {
-            return Ok(Cut {
-                classes,
-                flat: None,
-            });
+        let (policy, database, environment) = (wanted.policy, wanted.database, wanted.environment);
+        if !self.has_table(key) {
+            return match wanted.cut.take_if(|cut| cut.classes.key == key) {
+                Some(cut) => Ok(cut),
+                None => Cut::new(policy, database, environment),
+            };
         }
-        if let Some(cut) = wanted.cut.take_if(|cut| cut.classes.key == key && !is_live) {
-            return Ok(cut);
-        }
-        if !is_live {
-            return Cut::new(wanted.policy, wanted.database, wanted.environment);
-        }
-        let mut partition = partition(wanted.policy, wanted.database, wanted.environment)?;
-        partition.forget_ranges();
+        let classes = match self.classes.take_if(|classes| classes.key == key) {
+            Some(classes) => classes,
+            None => Classes::of(key, policy, database, environment)?,
+        };
         Ok(Cut {
-            classes: Classes { key, partition },
+            classes,
             flat: None,
         })
     }
@@ -261,15 +272,12 @@ impl Enforced {
         let Some(live) = self.live.clone().filter(|_| self.classes.is_none()) else {
             return;
         };
-        let key = Names::of(&live.policy, database, &live.environment).table_key;
+        let key = partition_key(&live.policy, database.id(), &live.environment.router);
         if !self.has_table(key) {
             return;
         }
-        match partition(&live.policy, database, &live.environment) {
-            Ok(mut partition) => {
-                partition.forget_ranges();
-                self.classes = Some(Classes { key, partition });
-            }
+        match Classes::of(key, &live.policy, database, &live.environment) {
+            Ok(classes) => self.classes = Some(classes),
             Err(e) => tracing::warn!("cannot cut the address space again: {e}"),
         }
     }

@@ -9,7 +9,7 @@ use super::{Core, operations::after};
 use crate::{
     control::protocol::Change,
     daemon::{by::By, refusal::Refusal},
-    diagnostic::{Problem, did_you_mean, quoted},
+    diagnostic::{did_you_mean, quoted},
     policy::{Overlay, OverlayAction, OverlayEntry, OverlayTarget},
 };
 
@@ -38,7 +38,7 @@ impl Core {
     }
 
     pub(super) fn unblock(&mut self, change: &Change, by: &By) -> Result<Value, Refusal> {
-        let target: OverlayTarget = change.target.parse().map_err(wrong_target)?;
+        let target: OverlayTarget = change.target.parse()?;
         let mut overlay = Overlay::clone(&self.kept.overlay);
         overlay.prune(Timestamp::now());
         if overlay.remove(target, &change.zone).is_none() {
@@ -63,7 +63,7 @@ impl Core {
     }
 
     fn target(&self, change: &Change) -> Result<OverlayTarget, Refusal> {
-        let target = change.target.parse().map_err(wrong_target)?;
+        let target = change.target.parse()?;
         let zones = self
             .enforced
             .live
@@ -100,8 +100,4 @@ impl Core {
         let outcome = self.change_and_keep(next, current, record, Arc::new(overlay), by)?;
         Ok(self.answer(&outcome, &found))
     }
-}
-
-fn wrong_target(Problem { message, help }: Problem) -> Refusal {
-    Refusal::new(message, help)
 }

@@ -22,8 +22,8 @@ use crate::{
         amend::{LiveTable, Patch},
         partition::{Partition, PartitionError},
     },
-    daemon::{bgp::Bgp, live, updates::database::Database},
-    datapath::amend::{Names, NotAmended},
+    daemon::{bgp::Bgp, live::Names, updates::database::Database},
+    datapath::amend::NotAmended,
     prove,
 };
 
@@ -256,12 +256,10 @@ impl Enforced {
                 .ok_or(NotInPlace::NewGroup)?;
             self.datapath.add_classes(&new)?;
         }
-        let names = live::Names::of(policy, &amended, &current.environment);
-        let (hash, table_key) = (names.hash, names.table_key);
-        let names = Names { hash, table_key };
+        let names = Names::of(policy, &amended, &current.environment);
         self.datapath
             .amend(&patch, table.partition.classes.len(), names)?;
-        table.key = table_key;
+        table.key = names.table_key;
         *database = amended;
         let mut asked = sample(&touched, &patch);
         asked.retain(|(address, _)| match address {

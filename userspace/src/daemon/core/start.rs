@@ -57,15 +57,14 @@ impl Core {
         if debug_log {
             datapath.trace();
         }
-        // While the database is read and compiled.
-        let names: Vec<String> = config.interfaces.iter().map(|i| i.device.clone()).collect();
-        for name in &names {
+        for interface in &config.interfaces {
             // What another name had is taken over, not taken off.
-            if let Err(e) = datapath.rename(name, None) {
+            if let Err(e) = datapath.rename(&interface.device, None) {
                 tracing::error!("{e}");
             }
         }
-        // It only saves time: what is wrong shows when it is needed.
+        // While the database is read and compiled. It only saves time: what is wrong shows when
+        // it is needed.
         if let Some(guess) = tier_before(&state)
             && let Err(e) = datapath.preload(guess)
         {

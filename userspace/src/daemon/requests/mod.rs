@@ -79,8 +79,7 @@ fn beside(owner: &Owner, call: Call) -> Result<Value, Refusal> {
             }
             let view = owner.view();
             let db = view.updates.database.glance()?;
-            let mut answer =
-                lookup(&db, &query, limit).map_err(|e| Refusal::new(e.message, e.help))?;
+            let mut answer = lookup(&db, &query, limit)?;
             if let (Some(bgp), Some(net)) = (&view.bgp, policy::network(&query)) {
                 answer["live"] = bgp.at(net.addr())?;
             }
@@ -139,8 +138,7 @@ fn explained(view: &View, query: &ExplainQuery) -> Result<Value, Refusal> {
             "`kordon apply` one first",
         ));
     };
-    let ports = ports(&view.config.interfaces, None, query.interface.as_deref())
-        .map_err(|e| Refusal::new(e.message, e.help))?;
+    let ports = ports(&view.config.interfaces, None, query.interface.as_deref())?;
     let router = Router {
         ports,
         addresses: live.environment.router.clone(),
@@ -150,7 +148,7 @@ fn explained(view: &View, query: &ExplainQuery) -> Result<Value, Refusal> {
     let mut answer =
         explain(&live.policy, &db, &router, query, Engine::Kernel).map_err(|e| {
             match e.downcast::<Problem>() {
-                Ok(error) => Refusal::new(error.message, error.help),
+                Ok(problem) => problem.into(),
                 Err(e) => Refusal::from_error(format!("{e:#}")),
             }
         })?;

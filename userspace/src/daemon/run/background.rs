@@ -11,20 +11,16 @@ use crate::daemon::{
 
 /// What the start did not wait for.
 pub(super) async fn after_start(owner: Owner, later: Later) {
-    // Before what takes long: tags that are hidden are seen from the second reading on.
-    owner.clone().tick().await;
-    let job = spawn_blocking(move || {
+    let save = async {
         if later.save {
-            // With the core: another database that comes meanwhile is kept after this one.
-            let save = |core: &mut Core| {
-                let state = &core.kept.state;
-                if let Err(e) = crate::asn::save(&core.updates.database.db, &state.snapshot()) {
-                    state.tell(&format!("{e} ({})", e.help));
-                }
-            };
-            let _ = owner.ask("the snapshot", save);
+            // One that panicked has been reported.
+            let _ = owner.request("the snapshot", save).await;
         }
-        // One that panicked has been reported.
+    };
+    // Tags that are hidden are seen from the second reading on, so the first one comes before
+    // what takes long; the snapshot comes before what anybody asks for.
+    tokio::join!(owner.clone().tick(), save);
+    let job = spawn_blocking(move || {
         let _ = owner.ask("what is loaded ahead", |core: &mut Core| {
             core.enforced.warm_up(&core.updates.database);
         });
@@ -33,6 +29,14 @@ pub(super) async fn after_start(owner: Owner, later: Later) {
         }
     });
     let _ = job.await;
+}
+
+/// With the core: another database that comes meanwhile is kept after this one.
+fn save(core: &mut Core) {
+    let state = &core.kept.state;
+    if let Err(e) = crate::asn::save(&core.updates.database.db, &state.snapshot()) {
+        state.tell(&format!("{e} ({})", e.help));
+    }
 }
 
 /// Fetches sources when they are due.

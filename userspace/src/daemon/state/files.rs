@@ -169,6 +169,17 @@ impl Before {
         self.put_back()
     }
 
+    /// Puts back what was there after something failed: that, and whether this failed, too.
+    pub(crate) fn undo(self, error: StateError) -> StateError {
+        match self.restore() {
+            Ok(()) => error,
+            Err(restore) => StateError::Torn {
+                error: Box::new(error),
+                restore: Box::new(restore),
+            },
+        }
+    }
+
     fn put_back(&mut self) -> Result<(), StateError> {
         let back = |(path, before): (PathBuf, Option<TempPath>)| {
             let folder = path.parent().unwrap_or(Path::new("."));
@@ -216,13 +227,7 @@ pub(crate) fn commit(files: Vec<Prepared>) -> Result<Before, StateError> {
             .map_err(|e| failed("replace", &path)(io::Error::other(e)))
             .and_then(|()| file.commit());
         if let Err(e) = named {
-            return Err(match before.restore() {
-                Ok(()) => e,
-                Err(restore) => StateError::Torn {
-                    error: Box::new(e),
-                    restore: Box::new(restore),
-                },
-            });
+            return Err(before.undo(e));
         }
     }
     Ok(before)

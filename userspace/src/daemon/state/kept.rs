@@ -36,11 +36,16 @@ impl Torn {
         if matches!(e, StateError::Torn { .. }) {
             self.note(&e);
         }
-        Refusal::new(
-            format!("the change cannot be kept: {e}"),
-            "what was live is live; see to the state directory",
-        )
+        cannot_be_kept(&e)
     }
+}
+
+/// Why something was not done.
+pub(crate) fn cannot_be_kept(why: &impl std::fmt::Display) -> Refusal {
+    Refusal::new(
+        format!("the change cannot be kept: {why}"),
+        "what was live is live; see to the state directory",
+    )
 }
 
 /// See the module.

@@ -60,7 +60,7 @@ fn warn(result: Result<(), DatapathError>) {
 }
 
 /// What was taken, or maps that nobody needs.
-pub(super) fn give_back(datapath: &mut Datapath, maps: Maps, folder: bool) {
+fn give_back(datapath: &mut Datapath, maps: Maps, folder: bool) {
     let tier = maps.tier;
     if datapath.maps.is_none() {
         datapath.maps = Some(maps);

@@ -40,10 +40,13 @@ pub enum By {
     Guard = 2,
     /// The guard; aggregates as one.
     GuardWhole = 3,
+    /// The guard: of a zone, dropped, because the XDP program had not; aggregates by their
+    /// segments.
+    Stopped = 4,
 }
 
 const FIRST: u32 = (REASONS * 3) as u32;
-const _: () = assert!(FIRST + 4 * KINDS as u32 <= FIXED_SLOTS);
+const _: () = assert!(FIRST + 5 * KINDS as u32 <= FIXED_SLOTS);
 
 impl Kind {
     /// All, by value.
@@ -90,7 +93,13 @@ impl Kind {
 
 impl By {
     /// All, by value.
-    pub const ALL: [Self; 4] = [Self::NoZone, Self::Zone, Self::Guard, Self::GuardWhole];
+    pub const ALL: [Self; 5] = [
+        Self::NoZone,
+        Self::Zone,
+        Self::Guard,
+        Self::GuardWhole,
+        Self::Stopped,
+    ];
 }
 
 /// Whether Linux takes it for a tag (`eth_type_vlan`).
@@ -125,7 +134,7 @@ mod tests {
             }
         }
         assert_eq!(of_slot(FIRST - 1), None);
-        assert_eq!(of_slot(slot(By::GuardWhole, Kind::Old) + 1), None);
+        assert_eq!(of_slot(slot(By::Stopped, Kind::Old) + 1), None);
     }
 
     #[test]

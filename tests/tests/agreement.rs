@@ -26,6 +26,7 @@ use kordon::{
 };
 use kordon_ebpf::{
     layout::ProbeOutput,
+    packet::Frame,
     verdict::{Work, decide},
 };
 use kordon_tests::{
@@ -92,6 +93,40 @@ impl Kernel {
             "the kernel says {kernel:?}, the library {library:?}"
         );
         Ok(())
+    }
+}
+
+/// A frame as tc has it, with its outermost tag beside it.
+struct Beside {
+    frame: Vec<u8>,
+    vid: u16,
+}
+
+impl Beside {
+    /// `None`: it has no tag that Linux knows, or not all of it.
+    fn of(frame: &[u8]) -> Option<Self> {
+        let (addresses, tagged) = frame.split_at_checked(12)?;
+        let (tag, rest) = tagged.split_at_checked(4)?;
+        (matches!(tag, [0x81, 0, ..] | [0x88, 0xa8, ..]) && rest.len() >= 2).then(|| Self {
+            frame: [addresses, rest].concat(),
+            vid: u16::from_be_bytes([tag[2], tag[3]]) & 0xfff,
+        })
+    }
+}
+
+impl Frame for Beside {
+    type View<const N: usize> = [u8; N];
+
+    fn len(&self) -> u32 {
+        Frame::len(&*self.frame)
+    }
+
+    fn beside(&self) -> Option<u16> {
+        Some(self.vid)
+    }
+
+    fn view<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        self.frame.view(at)
     }
 }
 
@@ -166,9 +201,18 @@ impl Case {
         }
         let now = jiff::Timestamp::now();
         let interpreter = Interpreter::new(&self.policy, &self.table, &self.router, now);
+        let mut work = Work::default();
         for (number, frame) in self.frames(frames).enumerate() {
             let expected = interpreter.row(&frame);
             let mut said = judge.row(&frame).map(|(row, _)| Row::from(&row));
+            if let Some(beside) = Beside::of(&frame) {
+                let whole = decide(&frame[..], 0, judge.image(), &mut work, &mut ());
+                let apart = decide(&beside, 0, judge.image(), &mut work, &mut ());
+                if whole != apart {
+                    let words = format!("with the tag beside it {apart:?} instead of {whole:?}");
+                    said = Err(anyhow::Error::msg(words));
+                }
+            }
             if let Some(kernel) = kernel
                 && let Err(error) = kernel.agrees(judge.image(), &frame)
             {

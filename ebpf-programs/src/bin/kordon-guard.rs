@@ -1,19 +1,24 @@
 //! The guard: a tc program at ingress of each policed interface, behind the XDP program.
-//! To it all tags are visible, so it counts what went on to the stack once more; see
-//! [`kordon_ebpf::seen`]. It decides nothing and changes nothing.
+//! To it all tags are visible, so it counts what went on to the stack once more (see
+//! [`kordon_ebpf::seen`]), and judges what the XDP program may not have judged.
 //!
-//! A program of its own, without tiers, that every kernel takes: it asks for nothing but
-//! what the kernel keeps beside each packet.
+//! A program of its own, without tiers, that stays on the interface whatever becomes of the
+//! rules: what judges is over the live maps, the same for all interfaces
+//! ([`kordon_ebpf::shell::guard`]), and can be exchanged at any moment.
 #![no_std]
 #![no_main]
 
 use aya_ebpf::{
-    Global, bindings::TC_ACT_UNSPEC, btf_maps::PerCpuArray, macros::btf_map, macros::classifier,
+    Global,
+    bindings::TC_ACT_UNSPEC,
+    btf_maps::{PerCpuArray, ProgramArray},
+    macros::{btf_map, classifier},
     programs::TcContext,
 };
 use kordon_ebpf::{
     layout::{COUNTER_PAGE, COUNTER_PAGES, Counter, NO_PORT},
-    seen::{By, Kind, slot},
+    seen::{By, slot},
+    shell::skb::{Told, is_loopback, kind, segments},
 };
 
 /// The counters of all programs.
@@ -21,43 +26,36 @@ use kordon_ebpf::{
 static COUNTERS: PerCpuArray<[Counter; COUNTER_PAGE as usize], { COUNTER_PAGES as usize }> =
     PerCpuArray::new();
 
-/// The first counter of the interface that this instance is attached to.
+/// The fast path of all guards at 0, the slow one at 1; empty: the guard only counts.
+#[btf_map]
+static PATHS: ProgramArray<2> = ProgramArray::new();
+
+/// The port of the interface that this instance is attached to.
+#[unsafe(no_mangle)]
+static PORT: Global<u32> = Global::new(NO_PORT);
+/// Its first counter.
 #[unsafe(no_mangle)]
 static SLOT: Global<u32> = Global::new(NO_PORT);
 
-/// What the router sends to a group and has looped back to itself, of `linux/if_packet.h`.
-const PACKET_LOOPBACK: u32 = 5;
-
-/// Counts one packet, and lets whatever comes behind have it.
+/// Counts one packet, and lets whatever comes behind have it, unless it is to be dropped.
 #[classifier]
-fn guard(ctx: TcContext) -> i32 {
-    let skb = ctx.skb.skb;
+fn guard(mut ctx: TcContext) -> i32 {
     // Multicast and broadcast of the router's own, which never arrived, and which no driver
     // shows to XDP.
-    // SAFETY: the context of a running program; the kernel rewrites the access.
-    if unsafe { (*skb).pkt_type } == PACKET_LOOPBACK {
+    if is_loopback(&ctx) {
         return TC_ACT_UNSPEC;
     }
-    // SAFETY: the context of a running program; the kernel rewrites the accesses.
-    let (present, tpid, protocol, segments) = unsafe {
-        (
-            (*skb).vlan_present,
-            (*skb).vlan_proto as u16,
-            (*skb).protocol as u16,
-            (*skb).gso_segs,
-        )
-    };
-    let protocol = u16::from_be(protocol);
-    let kind = if present == 0 {
-        // One tag at most is beside a packet, and none of those that Linux knows is left in
-        // a frame that has none there.
-        Kind::of(protocol, 0)
-    } else {
-        Kind::of(u16::from_be(tpid), protocol)
-    };
+    let kind = kind(&ctx);
     let first = SLOT.load();
-    count(first + slot(By::Guard, kind), u64::from(segments.max(1)));
+    count(first + slot(By::Guard, kind), segments(&ctx));
     count(first + slot(By::GuardWhole, kind), 1);
+    Told {
+        port: PORT.load(),
+        stopped: first + slot(By::Stopped, kind),
+    }
+    .tell(&mut ctx);
+    // SAFETY: nothing here waits for being dropped.
+    unsafe { PATHS.tail_call(&ctx, 0) };
     TC_ACT_UNSPEC
 }
 

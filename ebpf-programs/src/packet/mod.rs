@@ -34,6 +34,12 @@ pub trait Frame {
         self.len() as u64
     }
 
+    /// The VID of the outermost tag, where that is not in the frame: tc has it beside. 0: a priority.
+    #[inline(always)]
+    fn beside(&self) -> Option<u16> {
+        None
+    }
+
     /// Whether there is no byte.
     fn is_empty(&self) -> bool {
         self.len() == 0

@@ -46,6 +46,10 @@ fn tags<F: Frame + ?Sized>(frame: &F) -> Tags {
     tags.at = 14;
     tags.ethertype = header.u16(12);
     let mut left = MAX_TAGS;
+    if let Some(vid) = frame.beside() {
+        tags.count(vid);
+        left -= 1;
+    }
     while is_tpid(tags.ethertype) {
         if left == 0 {
             tags.ninth = true;

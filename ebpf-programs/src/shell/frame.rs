@@ -156,7 +156,7 @@ impl View for InPlace {
 /// A window that was copied, aligned so that each field is one load.
 #[derive(Clone, Copy)]
 #[repr(align(8))]
-pub struct Window<const N: usize>([u8; N]);
+pub struct Window<const N: usize>(pub(super) [u8; N]);
 
 impl<const N: usize> View for Window<N> {
     #[inline(always)]

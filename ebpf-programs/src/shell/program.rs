@@ -3,7 +3,7 @@
 
 use aya_ebpf::{
     bindings::{xdp_action, xdp_md},
-    programs::XdpContext,
+    programs::{TcContext, XdpContext},
 };
 
 use super::{
@@ -40,6 +40,8 @@ pub trait Tier {
     fn probe() -> Option<*mut Probe>;
     /// Goes on with [`slow`]; comes back only where that is not there.
     fn slow(ctx: &XdpContext);
+    /// Goes on with the guard's slow path; comes back only where that is not there.
+    fn guard_slow(ctx: &TcContext);
     /// One of [`mode`].
     fn mode() -> u32;
     /// Whether verdicts are logged: one of [`trace`]. A constant for the verifier, which
@@ -56,8 +58,8 @@ pub struct Memory {
     /// programs of every build of one layout version have it; whatever else has another size makes
     /// another map.
     port: u32,
-    work: Work,
-    verdict: Verdict,
+    pub(super) work: Work,
+    pub(super) verdict: Verdict,
 }
 
 /// What becomes of a packet that cannot be judged, because there is no generation.
@@ -100,7 +102,7 @@ fn act<T: Tier, const TWICE: bool>(ctx: &XdpContext, said: FastPath, number: u64
             xdp_action::XDP_PASS
         }
         FastPath::Pass { slot, seen } if T::trace() != trace::ON => {
-            count::<T>(slot, length_past(ctx, frame.reach()));
+            count::<T>(slot, 1, length_past(ctx, frame.reach()));
             see::<T>(seen);
             xdp_action::XDP_PASS
         }
@@ -111,8 +113,8 @@ fn act<T: Tier, const TWICE: bool>(ctx: &XdpContext, said: FastPath, number: u64
             seen,
         } if T::trace() != trace::ON => {
             let len = length_past(ctx, frame.reach());
-            count::<T>(slot, len);
-            count::<T>(asn_slot, len);
+            count::<T>(slot, 1, len);
+            count::<T>(asn_slot, 1, len);
             if let Action::Drop = action {
                 return xdp_action::XDP_DROP;
             }
@@ -234,20 +236,7 @@ fn finish<T: Tier>(
     verdict: &Verdict,
     len: u64,
 ) -> u32 {
-    if verdict.slot != NO_SLOT {
-        count::<T>(verdict.slot, len);
-        if verdict.asn_slot != NO_SLOT {
-            count::<T>(verdict.asn_slot, len);
-        }
-        if verdict.noted != 0 {
-            for reason in 0..UNPARSABLE_REASONS as u32 {
-                if verdict.noted >> reason & 1 != 0 {
-                    let noted = Reason::noted_slot(reason, verdict.action);
-                    count::<T>(verdict.slot_base + noted, len);
-                }
-            }
-        }
-    }
+    count_verdict::<T>(verdict, 1, len);
     if T::mode() == mode::PROBE {
         probe::note::<T>(verdict.into());
     }
@@ -269,6 +258,26 @@ fn finish<T: Tier>(
     xdp_action::XDP_PASS
 }
 
+/// Counts what a verdict says.
+#[inline(always)]
+pub(super) fn count_verdict<T: Tier>(verdict: &Verdict, packets: u64, bytes: u64) {
+    if verdict.slot == NO_SLOT {
+        return;
+    }
+    count::<T>(verdict.slot, packets, bytes);
+    if verdict.asn_slot != NO_SLOT {
+        count::<T>(verdict.asn_slot, packets, bytes);
+    }
+    if verdict.noted != 0 {
+        for reason in 0..UNPARSABLE_REASONS as u32 {
+            if verdict.noted >> reason & 1 != 0 {
+                let noted = Reason::noted_slot(reason, verdict.action);
+                count::<T>(verdict.slot_base + noted, packets, bytes);
+            }
+        }
+    }
+}
+
 /// Logs a verdict on a frame of a zone, for `kordon run --debug-log`.
 #[inline(never)]
 fn tell(ctx: &XdpContext, slot: u32, action: u32, class: u32, len: u64) {
@@ -283,14 +292,14 @@ fn tell(ctx: &XdpContext, slot: u32, action: u32, class: u32, len: u64) {
 }
 
 #[inline(always)]
-fn count<T: Tier>(slot: u32, len: u64) {
+pub(super) fn count<T: Tier>(slot: u32, packets: u64, bytes: u64) {
     if let Some(page) = T::counters(slot / COUNTER_PAGE) {
         // SAFETY: the page belongs to this CPU, and nothing else runs on it between load and
         // store.
         unsafe {
             let counter = &mut (*page)[(slot % COUNTER_PAGE) as usize];
-            counter.packets += 1;
-            counter.bytes += len;
+            counter.packets += packets;
+            counter.bytes += bytes;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The maps of one size tier: a macro, because the size of a map's value is part of the
 //! program.
 
-/// Declares the maps of one tier, and both programs over them.
+/// Declares the maps of one tier, and the programs over them.
 #[macro_export]
 macro_rules! kordon_program {
     ($generation:ty, $table:ty, $planes:ty) => {
@@ -9,14 +9,17 @@ macro_rules! kordon_program {
             Global,
             bindings::BPF_F_MMAPABLE,
             btf_maps::{Array, ArrayOfMaps, PerCpuArray, ProgramArray},
-            macros::{btf_map, xdp},
-            programs::XdpContext,
+            macros::{btf_map, classifier, xdp},
+            programs::{TcContext, XdpContext},
         };
         use $crate::{
             layout::{
                 COUNTER_PAGE, COUNTER_PAGES, Counter, NO_PORT, Probe, TABLE_SLOTS, mode, trace,
             },
-            shell::program::{self, Memory, Tier},
+            shell::{
+                guard,
+                program::{self, Memory, Tier},
+            },
             verdict::InMaps,
         };
 
@@ -51,6 +54,10 @@ macro_rules! kordon_program {
         /// The slow path, at 0.
         #[btf_map]
         static SLOW: ProgramArray<1> = ProgramArray::new();
+
+        /// Of the guards: their fast path at 0, their slow path at 1.
+        #[btf_map]
+        static PATHS: ProgramArray<2> = ProgramArray::new();
 
         #[unsafe(no_mangle)]
         static MODE: Global<u32> = Global::new(mode::LIVE);
@@ -94,6 +101,11 @@ macro_rules! kordon_program {
                 unsafe { SLOW.tail_call(ctx, 0) };
             }
             #[inline(always)]
+            fn guard_slow(ctx: &TcContext) {
+                // SAFETY: as in `slow`.
+                unsafe { PATHS.tail_call(ctx, 1) };
+            }
+            #[inline(always)]
             fn mode() -> u32 {
                 MODE.load()
             }
@@ -117,6 +129,18 @@ macro_rules! kordon_program {
         #[xdp(frags)]
         fn slow(ctx: XdpContext) -> u32 {
             program::slow::<Maps>(ctx)
+        }
+
+        /// The same for the guards of all interfaces.
+        #[classifier]
+        fn guard_fast(ctx: TcContext) -> i32 {
+            guard::fast::<Maps>(ctx)
+        }
+
+        /// What it calls.
+        #[classifier]
+        fn guard_slow(ctx: TcContext) -> i32 {
+            guard::slow::<Maps>(ctx)
         }
 
         $crate::bare_program!();

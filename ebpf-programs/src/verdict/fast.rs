@@ -175,6 +175,23 @@ pub fn fast_path<F: Frame + ?Sized, P: ReadFast>(frame: &F, port: u32, planes: &
     }
 }
 
+/// As [`fast_path`], of a frame whose one tag is beside it, as tc has it.
+#[inline(always)]
+pub fn fast_path_beside<F: Frame + ?Sized, P: ReadFast>(
+    frame: &F,
+    port: u32,
+    vid: u16,
+    planes: &P,
+) -> FastPath {
+    if planes.number() == 0 {
+        return FastPath::Ask;
+    }
+    let (Some(head), Some(port)) = (frame.view::<HEAD>(0), planes.fast_port(port)) else {
+        return FastPath::Ask;
+    };
+    selected::<14, _, _, _>(frame, &head, port, vid, planes)
+}
+
 /// Whether a tag follows; the ethertype as it stands in a frame.
 #[inline(always)]
 const fn is_raw_tpid(ethertype: u16) -> bool {

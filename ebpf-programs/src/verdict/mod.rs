@@ -12,7 +12,7 @@ mod slow;
 mod tables;
 
 pub use self::{
-    fast::{Destination, FastPath, ReadFast, by_class, fast_path, stacked},
+    fast::{Destination, FastPath, ReadFast, by_class, fast_path, fast_path_beside, stacked},
     slow::{Observer, Work, decide},
     tables::{InMaps, Tables},
 };

@@ -67,7 +67,7 @@ impl Claim {
             Self::KillingTheControllerChangesNothing => "SIGKILL of the controller changes nothing",
             Self::CountersTellTheStory => "counters and metrics tell the story",
             Self::HiddenTagsAreNoticed => {
-                "tags that are hidden from kordon are noticed, and it says so"
+                "tags that are hidden from XDP are no way out, and `status` says so"
             }
         }
     }

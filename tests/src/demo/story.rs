@@ -309,37 +309,41 @@ fn counters(lab: &Lab, sent: (u64, u64, u64), report: &mut Report) -> Result<()>
 }
 
 /// The switch leaves tags beside its frames, as network cards and containers do, where XDP
-/// does not see them: kordon cannot judge, and must say so.
+/// does not see them: the guard has to drop, and kordon must say so.
 fn hidden_tags(lab: &Lab, controller: &Controller, report: &mut Report) -> Result<()> {
     let (camera, blocked) = (lab.host("camera")?, lab.server("as12695")?);
     let mut problems = Vec::new();
+    let by = || -> Result<(bool, Value, String)> {
+        let said = status(controller)?;
+        let by = said["interfaces"][0]["by"].clone();
+        let words = format!("{} {}", said["reasons"], said["notices"]);
+        Ok((said["enforcing"] == true, by, words))
+    };
     let mut hide = Command::new("ethtool");
     lab.switch
         .output(hide.args(["-K", TRUNK, "txvlan", "on"]))?;
     let outcome = send(lab, camera, blocked, SILENCE)?;
+    problems.extend(must_be_silent(&outcome));
     report.measured(
         "camera to AS12695, tags hidden",
         outcome.sent,
         outcome.arrived,
     );
     let start = Instant::now();
-    let mut said = status(controller)?;
-    while said["enforcing"] == true && start.elapsed() < PATIENCE {
+    let mut said = by()?;
+    while said.1 == "xdp" && start.elapsed() < PATIENCE {
         thread::sleep(SILENCE / 3);
-        said = status(controller)?;
+        said = by()?;
     }
     let noticed = start.elapsed();
-    let reasons = said["reasons"].to_string();
+    let (enforcing, by_whom, words) = said;
     for part in ["VLAN tags (0x8100) are hidden", "txvlan off"] {
-        if !reasons.contains(part) {
-            problems.push(format!("the reason does not say `{part}`: {reasons}"));
+        if !words.contains(part) {
+            problems.push(format!("`status` does not say `{part}`: {words}"));
         }
     }
-    if said["enforcing"] != false {
-        problems.push(format!(
-            "`status` says enforcing, {} arrived",
-            outcome.arrived
-        ));
+    if !enforcing || by_whom != "tc" {
+        problems.push(format!("`status` says enforcing {enforcing}, by {by_whom}"));
     }
     // The cure that it names.
     lab.switch.inline_tags(TRUNK)?;
@@ -347,7 +351,7 @@ fn hidden_tags(lab: &Lab, controller: &Controller, report: &mut Report) -> Resul
     loop {
         // It believes what it sees, not what it is told.
         send(lab, camera, lab.server("as15169")?, PATIENCE)?;
-        if status(controller)?["enforcing"] == true {
+        if by()?.1 == "xdp" {
             break;
         }
         if Instant::now() > end {
@@ -359,8 +363,8 @@ fn hidden_tags(lab: &Lab, controller: &Controller, report: &mut Report) -> Resul
     problems.extend(must_be_silent(&cured));
     report.measured("camera to AS12695, cured", cured.sent, cured.arrived);
     let detail = format!(
-        "the switch hides them: {} of {} packets arrive; after {} ms `status` says NOT ENFORCING,\n      \
-         and why; cured as it says, it enforces again and nothing arrives",
+        "the switch hides them: the guard behind the program drops, {} of {} packets arrive; after\n      \
+         {} ms `status` says so, and why; cured as it says, the program judges again",
         outcome.arrived,
         outcome.sent,
         noticed.as_millis()

@@ -154,28 +154,36 @@ impl<'a> Lab<'a> {
         );
         let cure = format!("`ethtool -K {card} rxvlan off`");
         self.daemon.until("it notices the offload", |status| {
-            status["enforcing"] == false && is_among(status, &[&offload, &cure])
+            is_stood_in_for(status, card) && is_among(status, &[&offload, &cure])
         })?;
         let took = start.elapsed();
         ensure!(took < SOON, "noticed only after {took:?}");
+        // The guard drops what the program does not see.
+        wait_for_link(card)?;
+        let before = dropped(&self.status()?);
+        self.send(card)?;
+        let status = self.daemon.until("all is dropped by the guard", |status| {
+            dropped(status) == before + SENT
+        })?;
+        ensure!(is_stood_in_for(&status, card), "{status}");
         link::take_tags(card, false)?;
         wait_for_link(card)?;
-        self.daemon.until("it is content by itself", |status| {
-            status["enforcing"] == true
+        self.under_fire(card, "it is content by itself", |status| {
+            interface(status, card)["by"] == "xdp"
         })?;
 
         link::take_tags(card, true)?;
         wait_for_link(card)?;
         let hidden = format!("are hidden from the program on `{card}`");
         let status = self.under_fire(card, "it notices hidden tags", |status| {
-            is_among(status, &[&hidden, "0x8100"])
+            is_among(status, &[&offload]) || is_among(status, &[&hidden, "0x8100"])
         })?;
-        ensure!(is_among(&status, &[&offload]), "{}", status["reasons"]);
+        ensure!(is_stood_in_for(&status, card), "{status}");
         link::take_tags(card, false)?;
         wait_for_link(card)?;
         self.recovers(card)?;
         Ok(Said::Done(format!(
-            "noticed after {:.1} s, and cured by what it says",
+            "noticed after {:.1} s, dropped by the guard meanwhile, and cured by what it says",
             took.as_secs_f64()
         )))
     }
@@ -216,7 +224,9 @@ impl<'a> Lab<'a> {
         self.send(card)?;
         let start = Instant::now();
         let past = format!("frames get past the program on `{card}`");
-        let is_said = |status: &Value| status["enforcing"] == false && is_among(status, &[&past]);
+        let is_said = |status: &Value| {
+            interface(status, card)["attached"] == false && is_among(status, &[&past])
+        };
         let status = self
             .daemon
             .until("it drops them or says that it does not", |status| {
@@ -236,7 +246,7 @@ impl<'a> Lab<'a> {
     /// As frames come in, it sees that they are judged again.
     fn recovers(&mut self, card: &str) -> Result<()> {
         self.under_fire(card, "it is content with what it sees", |status| {
-            status["enforcing"] == true
+            status["enforcing"] == true && interface(status, card)["by"] == "xdp"
         })?;
         self.drops(card).map(drop)
     }
@@ -271,10 +281,24 @@ fn far_end<'a>(cards: &'a [Card], name: &str) -> Result<&'a RawSender> {
     Ok(&found.context("there is no such card")?.far)
 }
 
-/// Whether one reason has all parts.
+/// What is said of a card.
+fn interface<'a>(status: &'a Value, card: &str) -> &'a Value {
+    let all = status["interfaces"].as_array();
+    let mut of = all.into_iter().flatten();
+    of.find(|of| of["name"] == card).unwrap_or(&Value::Null)
+}
+
+/// Whether the guard enforces in place of the program.
+fn is_stood_in_for(status: &Value, card: &str) -> bool {
+    let of = interface(status, card);
+    status["enforcing"] == true && of["by"] == "tc" && of["attached"] == false
+}
+
+/// Whether one reason, or notice, has all parts.
 fn is_among(status: &Value, parts: &[&str]) -> bool {
-    let mut reasons = status["reasons"].as_array().into_iter().flatten();
-    reasons.any(|reason| {
+    let all = [&status["reasons"], &status["notices"]];
+    let mut said = all.iter().flat_map(|said| said.as_array()).flatten();
+    said.any(|reason| {
         let reason = reason.as_str().unwrap_or_default();
         parts.iter().all(|part| reason.contains(part))
     })

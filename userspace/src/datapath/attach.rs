@@ -334,13 +334,13 @@ impl Datapath {
             let preloaded = self.preload.as_mut().and_then(|p| p.slow(maps.tier));
             self.slow = Some(Slow::new(source, preloaded, maps, &self.counters)?);
         }
-        if let Some(mut ebpf) = self.ahead.remove(&port)
-            && is_over(&mut ebpf, FAST, maps, &self.counters)?
+        if let Some(ebpf) = self.ahead.remove(&port)
+            && is_over(&ebpf, FAST, maps, &self.counters)?
         {
             return Ok(ebpf);
         }
-        let mut ebpf = source.fast(port)?;
-        match is_over(&mut ebpf, FAST, maps, &self.counters)? {
+        let ebpf = source.fast(port)?;
+        match is_over(&ebpf, FAST, maps, &self.counters)? {
             true => Ok(ebpf),
             false => Err(unpinned()),
         }

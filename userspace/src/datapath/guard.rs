@@ -1,11 +1,12 @@
 //! The guard on interfaces: a tc program behind the XDP program, which counts once more what
 //! goes on to the stack. To it all tags are visible, so that the two counts show what
-//! was hidden from the XDP program, or never given to it.
+//! was hidden from the XDP program, or never given to it; what it calls then ([`super::guard_paths`])
+//! drops what that would have dropped.
 //!
 //! From Linux 6.6 it has a pinned link (TCX), as the XDP program has. Before, it is a
 //! filter of the `clsact` qdisc with a priority and a handle of its own, and its program is
 //! pinned: that is how any later controller knows whose it is. Neither touches programs
-//! or filters of others, nor does it end them: it lets everything go on.
+//! or filters of others, nor does it end them: what it does not drop it lets go on.
 
 use std::{io, mem::ManuallyDrop, os::fd::AsRawFd as _, path::Path};
 
@@ -25,10 +26,11 @@ use kordon_ebpf::{
 
 use super::{
     Attached, DatapathError, chain,
+    guard_paths::GuardPaths,
     held::uses,
     interface::{self, Interface},
     kernel::Datapath,
-    pins::{FILTERS, GUARDS, not_ours},
+    pins::{FILTERS, GUARDS, PATHS, not_ours},
     programs, refused,
     system::{detach_link, identity, page},
 };
@@ -73,8 +75,9 @@ pub struct Seen {
 
 impl Datapath {
     /// Sees to it that the guard is on a device: attaches it, takes over one that an
-    /// earlier controller attached, puts it back where somebody removed it. Idempotent.
-    /// `name`: the interface's in policies. `hooks`: what to try, in this order.
+    /// earlier controller attached, puts it back where somebody removed it, and has it judge as
+    /// soon as that is to be had. Idempotent. `who`: the interface's name in policies, and its port.
+    /// `hooks`: what to try, in this order.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -82,14 +85,15 @@ impl Datapath {
         &mut self,
         device: &str,
         found: &Interface,
-        name: &str,
+        who: (&str, u32),
         hooks: &[Hook],
     ) -> Result<Hook, DatapathError> {
+        self.tend_paths(false)?;
         if let Some((hook, program)) = self.guard_on(device, found)? {
             if self.guards.get(device) == Some(&program) {
                 return Ok(hook);
             }
-            self.take_over(device, found, name, hook)?;
+            self.take_over(device, found, who, hook)?;
             self.hold_guard(device, hook);
             return Ok(hook);
         }
@@ -98,7 +102,7 @@ impl Datapath {
         }
         let mut result = Err(DatapathError::new("attach the guard", "no way was tried"));
         for hook in hooks {
-            result = self.put(device, found, name, *hook);
+            result = self.put(device, found, who, *hook);
             match &result {
                 Ok(()) => {
                     self.hold_guard(device, *hook);
@@ -163,11 +167,11 @@ impl Datapath {
         &mut self,
         device: &str,
         found: &Interface,
-        name: &str,
+        who: (&str, u32),
         hook: Hook,
     ) -> Result<(), DatapathError> {
         let what = || format!("take over the guard of `{device}`");
-        self.with_program(device, name, |program| {
+        self.with_program(device, who, |program| {
             let link = match hook {
                 Hook::Tcx => {
                     let pin = self.pins.guard(GUARDS, device);
@@ -202,7 +206,7 @@ impl Datapath {
         &mut self,
         device: &str,
         found: &Interface,
-        name: &str,
+        who: (&str, u32),
         hook: Hook,
     ) -> Result<(), DatapathError> {
         let what = || {
@@ -211,7 +215,7 @@ impl Datapath {
                 hook.as_str()
             )
         };
-        self.with_program(device, name, |program| {
+        self.with_program(device, who, |program| {
             let options = match hook {
                 Hook::Tcx => TcAttachOptions::TcxOrder(LinkOrder::first()),
                 Hook::Clsact => {
@@ -259,7 +263,7 @@ impl Datapath {
     fn with_program(
         &self,
         device: &str,
-        name: &str,
+        (name, port): (&str, u32),
         attach: impl FnOnce(&mut SchedClassifier) -> Result<(), DatapathError>,
     ) -> Result<u32, DatapathError> {
         let what = || format!("load the guard of `{device}`");
@@ -274,7 +278,9 @@ impl Datapath {
         refused::check(&what(), which)?;
         let mut ebpf = EbpfLoader::new()
             .override_global("SLOT", &slot, true)
+            .override_global("PORT", &port, true)
             .map_pin_path("COUNTERS", self.pins.shared("counters"))
+            .map_pin_path("PATHS", self.pins.shared(PATHS))
             .load(programs::GUARD)
             .map_err(|e| text(what(), &e))?;
         let program = ebpf
@@ -284,12 +290,26 @@ impl Datapath {
         refused::loaded(&what(), which, || program.load())?;
         let info = program.info().map_err(|e| text(what(), &e))?;
         let used = info.map_ids().map_err(|e| text(what(), &e))?;
-        if !uses(&used.unwrap_or_default(), &self.counters) {
-            let why = "somebody removed the pin of its counters meanwhile";
+        let used = used.unwrap_or_default();
+        let array = self.guard_paths.as_ref().map(GuardPaths::array);
+        if !uses(&used, &self.counters) || array.is_some_and(|array| !uses(&used, array)) {
+            let why = "somebody removed pins of its maps meanwhile";
             return Err(DatapathError::new(what(), why).costly());
         }
         attach(program).map_err(DatapathError::costly)?;
         Ok(info.id())
+    }
+
+    /// Frames that the guard of an interface has dropped, because the XDP program had not. `name`:
+    /// the interface's in policies.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub fn stopped(&self, name: &str) -> Result<u64, DatapathError> {
+        match self.directory.known_port(name) {
+            Some(first) => Ok(self.counted(first, By::Stopped)?.iter().sum()),
+            None => Ok(0),
+        }
     }
 
     /// Takes the guard off a device, if it has one.

@@ -14,6 +14,7 @@ use super::{
     DatapathError,
     kernel::Datapath,
     maps::Maps,
+    pins::PATHS,
     system::{Target, identity, link_target, open_pin, pin_object, target_of},
 };
 
@@ -67,6 +68,9 @@ impl Datapath {
         if let Some(maps) = &self.maps {
             let table = self.table.as_ref().map(|table| &table.map);
             objects.extend(maps.live_objects(table));
+        }
+        if let Some(paths) = &self.guard_paths {
+            objects.push((self.pins.shared(PATHS), fd(paths.array())));
         }
         let held = self.held.iter();
         objects.extend(held.map(|(pin, held)| (pin.clone(), held.as_fd())));

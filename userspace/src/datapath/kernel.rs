@@ -14,8 +14,8 @@ use aya::{Ebpf, maps::MapData};
 use kordon_ebpf::layout::{Counter, MAX_PORTS};
 
 use super::{
-    DatapathError, loaded::Slow, maps::Maps, memory::Mapped, pins::Pins, preload::Preload,
-    probe::Prober, shared::Shared, system::counters,
+    DatapathError, guard_paths::GuardPaths, loaded::Slow, maps::Maps, memory::Mapped, pins::Pins,
+    preload::Preload, probe::Prober, shared::Shared, system::counters,
 };
 use crate::compile::{amend::Editor, directory::Directory, table::Tier};
 
@@ -63,6 +63,8 @@ pub struct Datapath {
     pub(super) preload: Option<Preload>,
     /// Called by the programs of interfaces; `None`: none is attached yet.
     pub(super) slow: Option<Slow>,
+    /// What guards call; `None`: none is attached yet.
+    pub(super) guard_paths: Option<GuardPaths>,
     /// Programs of interfaces that a change of tier has loaded, by port.
     pub(super) ahead: BTreeMap<u32, Ebpf>,
 }
@@ -101,7 +103,10 @@ impl Datapath {
         }
         let table = match &maps {
             Some(maps) => maps.live_table()?,
-            None => None,
+            None => {
+                pins.forget_paths();
+                None
+            }
         };
         Ok(Self {
             pins,
@@ -121,6 +126,7 @@ impl Datapath {
             trace: false,
             preload: None,
             slow: None,
+            guard_paths: None,
             ahead: BTreeMap::new(),
         })
     }

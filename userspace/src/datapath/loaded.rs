@@ -6,6 +6,7 @@ use std::path::Path;
 use aya::{
     Ebpf,
     maps::{Map, MapData},
+    programs::ProgramError,
 };
 use kordon_ebpf::layout::{mode, trace};
 
@@ -14,8 +15,8 @@ use super::{
     faults::{Step, reach},
     held::uses,
     maps::{Maps, id, pinned},
-    pins::Pins,
-    programs::{self, FAST, SLOW, program, put_slow},
+    pins::{PATHS, Pins},
+    programs::{self, FAST, GUARD_FAST, GUARD_SLOW, SLOW, program, put_slow},
     system::slot,
 };
 use crate::compile::table::Tier;
@@ -32,28 +33,34 @@ pub(super) struct Source<'a> {
 impl Source<'_> {
     /// Loads the program of a port.
     pub(super) fn fast(self, port: u32) -> Result<Ebpf, DatapathError> {
-        self.load(FAST, Some(port))
+        self.load(&[FAST], Some(port))
     }
 
     /// Loads the slow path.
     pub(super) fn slow(self) -> Result<Ebpf, DatapathError> {
-        self.load(SLOW, None)
+        self.load(&[SLOW], None)
     }
 
-    fn load(self, name: &'static str, port: Option<u32>) -> Result<Ebpf, DatapathError> {
+    /// Loads what the guards call.
+    pub(super) fn guard_paths(self) -> Result<Ebpf, DatapathError> {
+        self.load(&[GUARD_SLOW, GUARD_FAST], None)
+    }
+
+    fn load(self, names: &[&'static str], port: Option<u32>) -> Result<Ebpf, DatapathError> {
         let trace = if self.log { trace::ON } else { trace::OFF };
         let mut loader = pinned(self.folder);
         loader
             .override_global("MODE", &mode::LIVE, true)
             .override_global("TRACE", &trace, true)
-            .map_pin_path("COUNTERS", self.pins.shared("counters"));
+            .map_pin_path("COUNTERS", self.pins.shared("counters"))
+            .map_pin_path("PATHS", self.pins.shared(PATHS));
         if !self.log {
             loader.map_max_entries("AYA_LOGS", programs::NO_LOG);
         }
         if let Some(port) = &port {
             loader.override_global("PORT", port, true);
         }
-        programs::load(&mut loader, self.tier, &[name], (mode::LIVE, trace))
+        programs::load(&mut loader, self.tier, names, (mode::LIVE, trace))
     }
 }
 
@@ -63,18 +70,24 @@ impl Source<'_> {
 /// # Errors
 /// When the kernel cannot be asked.
 pub(super) fn is_over(
-    ebpf: &mut Ebpf,
+    ebpf: &Ebpf,
     name: &str,
     maps: &Maps,
     counters: &MapData,
 ) -> Result<bool, DatapathError> {
-    let used = program(ebpf, name)?.info().and_then(|info| info.map_ids());
+    let used = match ebpf.program(name) {
+        Some(program) => program.info().and_then(|info| info.map_ids()),
+        None => Err(ProgramError::NotLoaded),
+    };
     let used = used.map_err(|e| DatapathError::new("ask for the maps of a program", e))?;
     let used = used.unwrap_or_default();
-    let common = [counters, &maps.generations, &maps.tables, &maps.work];
-    let own = [&maps.planes.map, &maps.slow];
-    let own = own.iter().filter(|_| name == FAST);
-    Ok(common.iter().chain(own).all(|map| uses(&used, map)))
+    let (planes, slow) = (&maps.planes.map, &maps.slow);
+    let read: &[&MapData] = match name {
+        FAST => &[planes, &maps.generations, &maps.tables, &maps.work, slow],
+        GUARD_FAST => &[planes],
+        _ => &[&maps.generations, &maps.tables, &maps.work],
+    };
+    Ok(uses(&used, counters) && read.iter().all(|map| uses(&used, map)))
 }
 
 /// What to say where it is not.
@@ -112,7 +125,7 @@ impl Slow {
             Some(Map::ProgramArray(own)) => id(own)? == array,
             _ => false,
         };
-        if !is_in_place || !is_over(&mut ebpf, SLOW, maps, counters)? {
+        if !is_in_place || !is_over(&ebpf, SLOW, maps, counters)? {
             return Err(unpinned());
         }
         reach(Step::Slow)?;

@@ -9,6 +9,7 @@ pub mod attach;
 pub(crate) mod faults;
 mod foreign;
 pub mod guard;
+mod guard_paths;
 mod held;
 pub mod interface;
 pub mod kernel;

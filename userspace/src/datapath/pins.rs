@@ -32,6 +32,8 @@ use crate::compile::table::Tier;
 pub const GUARDS: &str = "guards";
 /// The folder of guards that are filters.
 pub const FILTERS: &str = "filters";
+/// The array of what guards judge by.
+pub const PATHS: &str = "guard_paths";
 
 /// How the name of a folder ends that could not be adopted.
 const DAMAGED: &str = "-damaged";
@@ -154,9 +156,16 @@ impl Pins {
                 _ => {}
             }
         }
+        self.forget_paths();
         Tier::ALL
             .into_iter()
             .try_for_each(|tier| self.set_tier_aside(tier))
+    }
+
+    /// Lets go of what guards judge by: it is over maps that nobody will change any more. Guards
+    /// that are there only count then.
+    pub(super) fn forget_paths(&self) {
+        let _ = fs::remove_file(self.shared(PATHS));
     }
 
     /// Whether an earlier controller left maps, of whatever version.
@@ -259,7 +268,7 @@ impl Pins {
         for entry in entries(root) {
             let (file, folder) = (is(&entry, FileType::is_file), is(&entry, FileType::is_dir));
             match name_of(&entry) {
-                "counters" | "directory" if file => fs::remove_file(entry)?,
+                "counters" | "directory" | PATHS if file => fs::remove_file(entry)?,
                 name if folder && is_tier(name) => left.extend(remove_folder(&entry)?),
                 // What is left in there was said.
                 "links" | GUARDS | FILTERS if folder => {}

@@ -1,7 +1,12 @@
-//! The compiled programs: two for each size tier, and the guard. An interface has a `kordon` of its
+//! The compiled programs: four for each size tier, and the guard. An interface has a `kordon` of its
 //! own, which knows its port; what that does not decide goes on to `slow`, which all have in common.
+//! Behind it is a `guard` of its own, with `guard_fast` and `guard_slow` likewise.
 
-use aya::{Ebpf, EbpfLoader, maps::ProgramArray, programs::Xdp};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::ProgramArray,
+    programs::{Program, ProgramError, Xdp},
+};
 
 use super::{DatapathError, chain, refused};
 use crate::compile::table::Tier;
@@ -38,6 +43,10 @@ pub const NO_LOG: u32 = 4096;
 pub const FAST: &str = "kordon";
 /// What it calls.
 pub const SLOW: &str = "slow";
+/// What the guards call, and what that calls.
+pub const GUARD_FAST: &str = "guard_fast";
+/// See [`GUARD_FAST`].
+pub const GUARD_SLOW: &str = "guard_slow";
 
 /// A program of an object.
 ///
@@ -73,8 +82,11 @@ pub(super) fn load(
         .load(object(tier))
         .map_err(|e| DatapathError::new("load the maps", chain(&e)))?;
     for name in names {
-        let program = program(&mut ebpf, name)?;
-        refused::loaded(&what(name), which(*name), || program.load())?;
+        refused::loaded(&what(name), which(*name), || match ebpf.program_mut(name) {
+            Some(Program::Xdp(program)) => program.load(),
+            Some(Program::SchedClassifier(program)) => program.load(),
+            _ => Err(ProgramError::NotLoaded),
+        })?;
     }
     Ok(ebpf)
 }

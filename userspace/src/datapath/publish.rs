@@ -114,9 +114,16 @@ impl Datapath {
         &mut self,
         maps: Maps,
         slow: Option<Slow>,
+        guard_paths: Option<Ebpf>,
         programs: BTreeMap<u32, Ebpf>,
     ) -> Vec<(String, String)> {
         let mut behind = Vec::new();
+        // What guards have would go on with the rules of before.
+        if let Some(paths) = &mut self.guard_paths
+            && let Err(e) = paths.change(maps.tier, guard_paths)
+        {
+            tracing::error!("{e}");
+        }
         (self.slow, self.ahead) = (slow, programs);
         self.maps = Some(maps);
         self.attached.clear();
@@ -210,6 +217,7 @@ impl<'a> Candidate<'a> {
                 planes: None,
                 pins: Vec::new(),
                 slow: None,
+                guard_paths: None,
                 programs: BTreeMap::new(),
             }),
         })

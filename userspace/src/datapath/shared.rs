@@ -78,7 +78,7 @@ impl Shared {
 }
 
 /// Opens a map that all versions share, or makes and pins it.
-fn open(
+pub(super) fn open(
     pins: &Pins,
     name: &str,
     kind: bpf_map_type,

@@ -251,7 +251,16 @@ pub fn set_slot(outer: &MapData, slot: u32, inner: &MapData) -> io::Result<()> {
     element(BPF_MAP_UPDATE_ELEM, outer, slot, &raw mut inner)
 }
 
-/// The id of the map in a slot. `None`: the slot is empty.
+/// Puts a program into a slot of an array of programs.
+///
+/// # Errors
+/// When the kernel refuses, as it does for programs of another type.
+pub fn set_program(array: &MapData, slot: u32, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut program = program.as_raw_fd().cast_unsigned();
+    element(BPF_MAP_UPDATE_ELEM, array, slot, &raw mut program)
+}
+
+/// The id of the map, or program, in a slot. `None`: the slot is empty.
 ///
 /// # Errors
 /// When the kernel refuses.

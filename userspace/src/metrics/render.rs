@@ -104,6 +104,12 @@ fn traffic(page: &Page, snapshot: &Snapshot) -> Result<()> {
         &["interface", "by", "tag"],
     )?;
 
+    let stopped = page.counter(
+        "kordon_guard_dropped_packets_total",
+        "Packets that the guard dropped, because they got past the XDP program; they are among those of their zones, too.",
+        &["interface", "tag"],
+    )?;
+
     // A series that starts with its first packet hides that packet from `rate`.
     for zone in &snapshot.zones {
         for action in [Action::Pass, Action::Audit, Action::Drop] {
@@ -151,6 +157,10 @@ fn traffic(page: &Page, snapshot: &Snapshot) -> Result<()> {
                 .inc_by(count.packets),
             Identity::Seen(interface, by, kind) => {
                 let tag = kind.as_str();
+                if *by == By::Stopped {
+                    let labels = [interface, tag];
+                    stopped.with_label_values(&labels).inc_by(count.packets);
+                }
                 if *by == By::NoZone {
                     let labels = [interface, tag];
                     unpoliced.with_label_values(&labels).inc_by(count.packets);
@@ -159,7 +169,7 @@ fn traffic(page: &Page, snapshot: &Snapshot) -> Result<()> {
                     By::NoZone | By::Zone => "xdp",
                     By::Guard => "guard",
                     // The same packets once more.
-                    By::GuardWhole => continue,
+                    By::GuardWhole | By::Stopped => continue,
                 };
                 let labels = [interface, by, tag];
                 passed.with_label_values(&labels).inc_by(count.packets);

@@ -25,10 +25,10 @@ pub(in crate::cli) fn status(value: &Value) -> String {
         page.line("NOTICE", text(notice));
     }
     for interface in list(&value["interfaces"]) {
-        let attached = if interface["attached"] == true {
-            "attached"
-        } else {
-            "NOT ATTACHED, or blind"
+        let attached = match interface["by"].as_str() {
+            Some("xdp") => "attached",
+            Some(_) => "BLIND, the guard drops instead",
+            None => "NOT ATTACHED, or blind",
         };
         line!(
             page,

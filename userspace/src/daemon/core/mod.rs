@@ -86,6 +86,9 @@ impl Core {
         let (links, datapath) = (&self.links, &self.enforced.datapath);
         let mut notices = links.notices(datapath, self.config.silent_after);
         notices.extend(self.reload_refused.clone());
+        notices.extend(datapath.guards_failed().map(|why| {
+            format!("guards only count what gets past the programs, and drop nothing: {why}")
+        }));
         View {
             config: Arc::clone(&self.config),
             reader: datapath.reader(),

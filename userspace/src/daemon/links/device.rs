@@ -35,6 +35,12 @@ pub(crate) struct Device {
     pub(crate) problem: Option<String>,
     /// What is hidden from its program.
     pub(crate) blind: Option<String>,
+    /// Why tags cannot be in the frames that its program is shown, although it is attached.
+    hides: Option<String>,
+    /// Whether guards judge, or only count.
+    pub(crate) judges: bool,
+    /// Frames that the guard has dropped.
+    pub(crate) stopped: u64,
     /// What its device is called now, where that is something else.
     pub(crate) renamed: Option<String>,
     pub(crate) watch: Watch,
@@ -63,6 +69,9 @@ impl Device {
             hook: None,
             problem: None,
             blind: None,
+            hides: None,
+            judges: false,
+            stopped: 0,
             renamed: None,
             watch: Watch::default(),
             switched_off: 0,
@@ -150,12 +159,25 @@ impl Device {
             tracing::warn!("`{device}` is called `{renamed}` now");
         }
         self.renamed = renamed;
-        if datapath.examine(&found, how, *manage_offload)? {
-            self.switched_off += 1;
+        let hides = match datapath.examine(&found, how, *manage_offload) {
+            Ok(switched_off) => {
+                self.switched_off += u64::from(switched_off);
+                None
+            }
+            Err(e) => Some(e.to_string()),
+        };
+        // Said once, not once a second.
+        if hides != self.hides {
+            match &hides {
+                Some(hides) => tracing::error!("{hides}"),
+                None => tracing::info!("tags can be in the frames on `{device}` again"),
+            }
         }
+        self.hides = hides;
         if self.config.guard {
-            let hook = datapath.guard(device, &found, name, &HOOKS);
+            let hook = datapath.guard(device, &found, (name, port), &HOOKS);
             self.hook = hook.as_ref().ok().copied();
+            self.judges = datapath.guards_judge();
             hook?;
         } else {
             datapath.unguard(device)?;
@@ -188,7 +210,23 @@ impl Device {
 
     /// Whether the program there is shown what arrives, as far as is known.
     pub(crate) fn sees(&self) -> bool {
-        self.problem.is_none() && self.blind.is_none()
+        self.problem.is_none() && self.unseen().is_none()
+    }
+
+    /// What the program does not see, by what its device is set to do, or by the frames that came.
+    fn unseen(&self) -> Option<&str> {
+        self.hides.as_deref().or(self.blind.as_deref())
+    }
+
+    /// What is hidden from the program, where the guard judges it instead.
+    pub(crate) fn stood_in_for(&self) -> Option<&str> {
+        let judges = self.problem.is_none() && self.hook.is_some() && self.judges;
+        self.unseen().filter(|_| judges)
+    }
+
+    /// What is hidden from the program, and judged by nobody.
+    pub(crate) fn lets_pass(&self) -> Option<&str> {
+        self.unseen().filter(|_| self.stood_in_for().is_none())
     }
 
     /// Compares what the program has passed with what the guard has seen. `judged`: how many
@@ -200,6 +238,8 @@ impl Device {
         let (Some(how), Some(_)) = (self.attached, self.hook) else {
             return;
         };
+        self.judges = datapath.guards_judge();
+        self.stopped = datapath.stopped(name).unwrap_or(self.stopped);
         let seen = match datapath.seen(name, how) {
             Ok(Some(seen)) => seen,
             Ok(None) => return,

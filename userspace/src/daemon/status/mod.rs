@@ -203,9 +203,12 @@ impl View {
                     "device": device.config.device,
                     "mode": mode,
                     "attached": attached,
+                    "by": if attached { Some("xdp") } else { device.stood_in_for().map(|_| "tc") },
                     "unknown_vlans": if device.config.drop_unknown { "drop" } else { "pass" },
                     "guard": device.hook.map(Hook::as_str),
+                    "guard_judges": device.hook.is_some() && device.judges,
                     "missed": device.watch.hidden + device.watch.uncalled,
+                    "stopped": device.stopped,
                 })
             })
             .collect();

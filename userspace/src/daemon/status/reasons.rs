@@ -43,7 +43,7 @@ impl View {
                 reasons.push(format!("`{}` is not attached", device.config.device));
             }
             reasons.extend(device.problem.clone());
-            reasons.extend(device.blind.clone());
+            reasons.extend(device.lets_pass().map(str::to_owned));
         }
         if let Some(live) = &self.live {
             reasons.extend(self.unknown_interfaces(&live.policy));
@@ -57,6 +57,13 @@ impl View {
     /// What somebody should look at, although all is enforced.
     pub(crate) fn notices(&self, busy: Option<&Busy>) -> Vec<String> {
         let mut notices = self.notices.clone();
+        notices.extend(self.links.devices.iter().filter_map(|device| {
+            let blind = device.stood_in_for()?;
+            Some(format!(
+                "{blind}; the guard behind it (tc) drops meanwhile what the policy drops, at a \
+                 higher price"
+            ))
+        }));
         if self.old(OLD.1, busy).is_none() {
             notices.extend(self.old(OLD.0, busy));
         }

@@ -47,8 +47,9 @@ pub(super) struct Made {
     pub(super) table: Option<Mapped>,
     pub(super) planes: Option<FlatPlanes>,
     pub(super) pins: Vec<PathBuf>,
-    /// Of another tier: the slow path, and the programs of interfaces by port.
+    /// Of another tier: the slow path, what guards judge by, and the programs of interfaces by port.
     pub(super) slow: Option<Slow>,
+    pub(super) guard_paths: Option<Ebpf>,
     pub(super) programs: BTreeMap<u32, Ebpf>,
 }
 
@@ -150,6 +151,9 @@ impl Made {
             return Ok(());
         }
         let source = self.maps.source(&datapath.pins, datapath.trace);
+        if datapath.guard_paths.is_some() {
+            self.guard_paths = Some(source.guard_paths()?);
+        }
         for (port, device) in datapath.pins.devices() {
             if datapath.find(&device)?.is_none() {
                 continue;
@@ -231,7 +235,7 @@ impl Made {
                 datapath.maps = Some(self.maps);
                 Vec::new()
             }
-            Some(_) => datapath.change_tier(self.maps, self.slow, self.programs),
+            Some(_) => datapath.change_tier(self.maps, self.slow, self.guard_paths, self.programs),
         };
         Published {
             number: self.number,

@@ -1,0 +1,205 @@
+//! What guards judge by: a fast and a slow path over the live maps, in an array that the guards of
+//! all interfaces call. The array outlives controllers and sizes of maps; what is in it is
+//! exchanged at any moment, and no guard need be touched for that.
+//!
+//! The verifier takes as long with these programs as with all others together, and where XDP
+//! enforces nothing waits for them: they are loaded beside everything else, and until they are in
+//! place those of the controller before go on, or guards only count.
+
+use std::{
+    os::fd::AsFd as _,
+    thread::{self, JoinHandle},
+};
+
+use aya::{
+    Ebpf,
+    maps::{Map, MapData},
+};
+use aya_obj::generated::bpf_map_type;
+
+use super::{
+    DatapathError,
+    kernel::Datapath,
+    loaded::{Source, is_over},
+    maps::{Maps, id},
+    pins::{PATHS, Pins},
+    programs::{GUARD_FAST, GUARD_SLOW},
+    shared,
+    system::{clear_slot, set_program, slot},
+};
+use crate::compile::table::Tier;
+
+/// Their places in the array.
+const PLACES: [(u32, &str); 2] = [(0, GUARD_FAST), (1, GUARD_SLOW)];
+
+/// How far they are.
+enum Paths {
+    /// A thread loads them.
+    Loading(JoinHandle<Result<Ebpf, DatapathError>>),
+    /// They are in their places.
+    There(Ebpf),
+    /// They cannot be.
+    Failed(String),
+}
+
+/// The array, and what is in it.
+pub(super) struct GuardPaths {
+    array: MapData,
+    /// Of the maps of a tier; `None`: not begun.
+    paths: Option<(Tier, Paths)>,
+}
+
+impl GuardPaths {
+    /// The pinned array, or a new one.
+    ///
+    /// # Errors
+    /// When it cannot be made, or something else is pinned there.
+    pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
+        let kind = bpf_map_type::BPF_MAP_TYPE_PROG_ARRAY;
+        let places = PLACES.len() as u32;
+        let array = shared::open(pins, PATHS, kind, size_of::<u32>(), places, 0)?;
+        Ok(Self { array, paths: None })
+    }
+
+    /// The array.
+    pub(super) fn array(&self) -> &MapData {
+        &self.array
+    }
+
+    /// Puts those over other maps in place; without them, takes out whatever is there: it
+    /// judges by rules that are not live any more.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn change(&mut self, tier: Tier, paths: Option<Ebpf>) -> Result<(), DatapathError> {
+        self.paths = None;
+        if let Some(paths) = paths {
+            self.put(&paths)?;
+            self.paths = Some((tier, Paths::There(paths)));
+            return Ok(());
+        }
+        PLACES
+            .iter()
+            .try_for_each(|(place, _)| clear_slot(&self.array, *place))
+            .map_err(|e| DatapathError::new("take away what guards judge by", e))
+    }
+
+    /// Puts both programs in their places, unless they are there. Whether they were not.
+    fn put(&self, paths: &Ebpf) -> Result<bool, DatapathError> {
+        let what = || "put in place what guards judge by";
+        let mut changed = false;
+        // What is called first comes last.
+        for (place, name) in PLACES.into_iter().rev() {
+            let program = paths
+                .program(name)
+                .ok_or_else(|| DatapathError::new(what(), "it is not in the object"))?;
+            let info = program.info().map_err(|e| DatapathError::new(what(), e))?;
+            if slot(&self.array, place).is_ok_and(|there| there == Some(info.id())) {
+                continue;
+            }
+            let program = program.fd().map_err(|e| DatapathError::new(what(), e))?;
+            set_program(&self.array, place, program.as_fd())
+                .map_err(|e| DatapathError::new(what(), e))?;
+            changed = true;
+        }
+        Ok(changed)
+    }
+
+    /// What a thread has loaded, in place if it is over these maps.
+    fn loaded(
+        &self,
+        loaded: thread::Result<Result<Ebpf, DatapathError>>,
+        maps: &Maps,
+        counters: &MapData,
+    ) -> Result<Option<Paths>, DatapathError> {
+        let paths = match loaded {
+            Ok(Ok(paths)) => paths,
+            Ok(Err(e)) => {
+                tracing::error!("guards only count: {e}");
+                return Ok(Some(Paths::Failed(e.to_string())));
+            }
+            // One that panicked has been reported.
+            Err(_) => return Ok(Some(Paths::Failed("loading them panicked".to_owned()))),
+        };
+        let is_in_array = match paths.map("PATHS") {
+            Some(Map::ProgramArray(array)) => id(array)? == id(&self.array)?,
+            _ => false,
+        };
+        for (_, name) in PLACES {
+            // Somebody removed pins meanwhile, which are made again.
+            if !is_in_array || !is_over(&paths, name, maps, counters)? {
+                return Ok(None);
+            }
+        }
+        self.put(&paths)?;
+        Ok(Some(Paths::There(paths)))
+    }
+}
+
+impl Datapath {
+    /// Sees to it that guards judge by what is live, as soon as that is to be had. Idempotent.
+    /// `wait`: until they do, or it is known why they cannot.
+    ///
+    /// # Errors
+    /// When the kernel refuses what it may take at the next attempt.
+    pub(super) fn tend_paths(&mut self, wait: bool) -> Result<(), DatapathError> {
+        let Some(maps) = self.maps.as_ref().filter(|maps| maps.generation.is_some()) else {
+            return Ok(());
+        };
+        let guards = match &mut self.guard_paths {
+            Some(guards) => guards,
+            none => none.insert(GuardPaths::open(&self.pins)?),
+        };
+        let tier = maps.tier;
+        let load = || {
+            let (pins, folder, log) = (self.pins.clone(), maps.folder.clone(), self.trace);
+            let load = move || {
+                let (pins, folder) = (&pins, &*folder);
+                let source = Source {
+                    pins,
+                    folder,
+                    tier,
+                    log,
+                };
+                source.guard_paths()
+            };
+            Paths::Loading(thread::spawn(load))
+        };
+        let known = guards.paths.take().filter(|(of, _)| *of == tier);
+        let paths = match known.map(|(_, paths)| paths) {
+            Some(Paths::There(paths)) => {
+                if guards.put(&paths)? {
+                    tracing::warn!("somebody took away what guards judge by: it is back");
+                }
+                Some(Paths::There(paths))
+            }
+            known => match known.unwrap_or_else(load) {
+                Paths::Loading(thread) if wait || thread.is_finished() => {
+                    guards.loaded(thread.join(), maps, &self.counters)?
+                }
+                paths => Some(paths),
+            },
+        };
+        guards.paths = paths.map(|paths| (tier, paths));
+        Ok(())
+    }
+
+    /// Whether guards judge what they see, by programs of this controller or of the one before,
+    /// or only count it.
+    #[must_use]
+    pub fn guards_judge(&self) -> bool {
+        let is_there =
+            |guards: &GuardPaths, place| slot(&guards.array, place).is_ok_and(|p| p.is_some());
+        let guards = self.guard_paths.as_ref();
+        guards.is_some_and(|guards| PLACES.iter().all(|(place, _)| is_there(guards, *place)))
+    }
+
+    /// Why they only count, and will go on so.
+    #[must_use]
+    pub fn guards_failed(&self) -> Option<&str> {
+        match self.guard_paths.as_ref()?.paths.as_ref()? {
+            (_, Paths::Failed(why)) => Some(why),
+            _ => None,
+        }
+    }
+}

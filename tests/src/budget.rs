@@ -1,7 +1,7 @@
 //! What the programs of an interface cost, as a kernel tells it: asked here for the
 //! budget of this machine's kernel, and in virtual machines for those of others.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use aya::EbpfLoader;
 use kordon::{compile::table::Tier, datapath::programs};
 
@@ -16,7 +16,7 @@ pub struct Cost {
     pub jitted: u32,
 }
 
-/// Loads a program of a tier, [`programs::FAST`] or [`programs::SLOW`]: `mode` is one of [`kordon_ebpf::layout::mode`], `trace`
+/// Loads a program of a tier, [`programs::FAST`], [`programs::SLOW`] or those of guards: `mode` is one of [`kordon_ebpf::layout::mode`], `trace`
 /// one of [`kordon_ebpf::layout::trace`].
 ///
 /// # Errors
@@ -30,9 +30,8 @@ pub fn cost(tier: Tier, name: &str, mode: u32, trace: u32) -> Result<Cost> {
         .map_max_entries("COUNTERS", 1)
         .map_max_entries("AYA_LOGS", programs::NO_LOG)
         .load(programs::object(tier))?;
-    let program = programs::program(&mut ebpf, name)?;
-    program.load()?;
-    let info = program.info()?;
+    programs::load_one(&mut ebpf, name)?;
+    let info = ebpf.program(name).context("it was loaded")?.info()?;
     Ok(Cost {
         verified: info.verified_instruction_count().unwrap_or(0),
         translated: info.size_translated().unwrap_or(0),

@@ -247,6 +247,53 @@ fn tags_that_are_hidden_from_the_start() -> Result<()> {
     Ok(())
 }
 
+/// Without XDP: whatever the tags are, all is judged and counted, also over a daemon's end.
+#[test]
+fn the_guard_polices_alone() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("alone", binary)?;
+    let camera = Camera::new(&router)?;
+    let namespace = &router.wire.namespace;
+    let native = std::fs::read_to_string(router.path("kordon.toml"))?;
+    router.write("kordon.toml", native.replace("native", "tc"))?;
+    let (mut controller, _) = Controller::start(&router.place())?;
+    let on_it = || namespace.run(|| Ok(interface::query("in")?.and_then(|found| found.xdp)));
+    assert_eq!(on_it()?, None);
+    let (mut drops, mut passes) = (0, 0);
+    for round in 0..4 {
+        camera.hides_tags(round % 2 == 1)?;
+        if round == 2 {
+            controller.kill()?;
+            // Nobody is there, and it goes on.
+            camera.send(BLOCKED, 3)?;
+            drops += 3;
+            controller = Controller::start(&router.place())?.0;
+        }
+        let said = status(&controller)?;
+        assert_eq!(said["enforcing"], true, "{}", said["reasons"]);
+        let interface = &said["interfaces"][0];
+        assert_eq!((&interface["mode"], &interface["by"]), (&"tc".into(), &"tc".into()));
+        assert_eq!(interface["attached"], true);
+        camera.send(BLOCKED, 5)?;
+        camera.send(GOOD, 7)?;
+        (drops, passes) = (drops + 5, passes + 7);
+        let metrics = Metrics::scrape(namespace)?;
+        let sum = |action| metrics.sum("kordon_packets_total", &[("action", action)]);
+        assert_eq!((sum("drop"), sum("pass")), (drops, passes), "round {round}");
+        assert_eq!(metrics.sum("kordon_guard_dropped_packets_total", &[]), 0);
+    }
+    // A change of rules is in force at once.
+    controller.cli(&["block", "AS64501", "--zone", "cameras"])?;
+    camera.send(GOOD, 4)?;
+    let metrics = Metrics::scrape(namespace)?;
+    assert_eq!(metrics.sum("kordon_packets_total", &[("action", "drop")]), drops + 4);
+    controller.cli(&["detach", "--yes"])?;
+    assert!(!router.place().bpffs.exists());
+    Ok(())
+}
+
 #[test]
 fn frames_that_go_past_the_program() -> Result<()> {
     let Some(binary) = binary() else {

@@ -18,7 +18,10 @@ use aya_ebpf::{
 use kordon_ebpf::{
     layout::{COUNTER_PAGE, COUNTER_PAGES, Counter, NO_PORT},
     seen::{By, slot},
-    shell::skb::{Told, is_loopback, kind, segments},
+    shell::{
+        guard::unjudged,
+        skb::{Told, is_loopback, kind, segments},
+    },
 };
 
 /// The counters of all programs.
@@ -36,6 +39,9 @@ static PORT: Global<u32> = Global::new(NO_PORT);
 /// Its first counter.
 #[unsafe(no_mangle)]
 static SLOT: Global<u32> = Global::new(NO_PORT);
+/// 1: there is no XDP program before it.
+#[unsafe(no_mangle)]
+static ALONE: Global<u32> = Global::new(0);
 
 /// Counts one packet, and lets whatever comes behind have it, unless it is to be dropped.
 #[classifier]
@@ -49,14 +55,17 @@ fn guard(mut ctx: TcContext) -> i32 {
     let first = SLOT.load();
     count(first + slot(By::Guard, kind), segments(&ctx));
     count(first + slot(By::GuardWhole, kind), 1);
+    let alone = ALONE.load();
     Told {
         port: PORT.load(),
         stopped: first + slot(By::Stopped, kind),
+        unpoliced: first + slot(By::NoZone, kind),
+        alone,
     }
     .tell(&mut ctx);
     // SAFETY: nothing here waits for being dropped.
     unsafe { PATHS.tail_call(&ctx, 0) };
-    TC_ACT_UNSPEC
+    unjudged(alone)
 }
 
 #[inline(always)]

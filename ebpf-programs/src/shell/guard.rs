@@ -1,8 +1,9 @@
 //! What the guards of all interfaces call: their fast path and their slow path, over the live maps,
 //! for what went on to the stack. A guard tells them where a packet arrived ([`Told`]).
 //!
-//! What the XDP program has passed it passes too: that is decided by the same library from the same
-//! tables. So whatever it drops went past the XDP program: a tag was hidden from it, or it was not called.
+//! What the XDP program has passed they pass too: that is decided by the same library from the same
+//! tables. So whatever they drop went past the XDP program: a tag was hidden from it, or it was not called.
+//! That alone is counted then; where there is no XDP program, all is.
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
@@ -15,8 +16,20 @@ use super::{
 };
 use crate::{
     layout::Action,
-    verdict::{FastPath, decide, fast_path, fast_path_beside},
+    verdict::{FastPath, NO_SLOT, decide, fast_path, fast_path_beside},
 };
+
+/// What becomes of a packet that cannot be judged here: where there is an XDP program, that has
+/// dropped what it cannot judge, either.
+#[must_use]
+#[inline(always)]
+pub const fn unjudged(alone: u32) -> i32 {
+    if alone == 1 {
+        TC_ACT_SHOT
+    } else {
+        TC_ACT_UNSPEC
+    }
+}
 
 /// Judges one packet by the fast path, if that can.
 #[inline(always)]
@@ -28,49 +41,68 @@ pub fn fast<T: Tier>(ctx: TcContext) -> i32 {
         (Some(planes), Some(vid)) => fast_path_beside(&frame, told.port, vid, planes),
         (Some(planes), None) => fast_path(&frame, told.port, planes),
     };
-    match said {
-        FastPath::Unpoliced { .. }
-        | FastPath::Pass { .. }
-        | FastPath::Counted {
-            action: Action::Pass | Action::Audit,
-            ..
-        } => TC_ACT_UNSPEC,
-        FastPath::Counted { slot, asn_slot, .. } => {
-            let (packets, bytes) = (segments(&ctx), length(&ctx));
-            count::<T>(slot, packets, bytes);
-            count::<T>(asn_slot, packets, bytes);
-            stop::<T>(told.stopped, packets, bytes)
+    let (action, slot, asn_slot) = match said {
+        FastPath::Unpoliced { .. } => {
+            if told.alone == 1 {
+                count::<T>(told.unpoliced, segments(&ctx), 0);
+            }
+            return TC_ACT_UNSPEC;
         }
+        FastPath::Pass { slot, .. } => (Action::Pass, slot, NO_SLOT),
+        FastPath::Counted {
+            action,
+            slot,
+            asn_slot,
+            ..
+        } => (action, slot, asn_slot),
         FastPath::Ask | FastPath::Stacked | FastPath::Destination(_) => {
             T::guard_slow(&ctx);
-            // As where there are no paths at all.
-            TC_ACT_UNSPEC
+            return unjudged(told.alone);
+        }
+    };
+    let is_drop = matches!(action, Action::Drop);
+    if is_drop || told.alone == 1 {
+        let (packets, bytes) = (segments(&ctx), length(&ctx));
+        count::<T>(slot, packets, bytes);
+        if asn_slot != NO_SLOT {
+            count::<T>(asn_slot, packets, bytes);
+        }
+        if is_drop {
+            return stop::<T>(&told, packets, bytes);
         }
     }
+    TC_ACT_UNSPEC
 }
 
 /// As [`fast`], by the slow path.
 #[inline(always)]
 pub fn slow<T: Tier>(ctx: TcContext) -> i32 {
     let (ctx, told) = (&ctx, Told::of(&ctx));
-    // Without a generation the XDP program drops.
     let (Some(tables), Some(memory)) = (T::tables(), T::memory()) else {
-        return TC_ACT_UNSPEC;
+        return unjudged(told.alone);
     };
     // SAFETY: the memory is this CPU's; the slow path of the XDP program has ended with the frame
     // that it was called for.
     let memory = unsafe { &mut *memory };
     memory.verdict = decide(&Copied(ctx), told.port, &tables, &mut memory.work, &mut ());
-    let Action::Drop = memory.verdict.action else {
-        return TC_ACT_UNSPEC;
-    };
-    let (packets, bytes) = (segments(ctx), length(ctx));
-    count_verdict::<T>(&memory.verdict, packets, bytes);
-    stop::<T>(told.stopped, packets, bytes)
+    let is_drop = matches!(memory.verdict.action, Action::Drop);
+    if is_drop || told.alone == 1 {
+        let (packets, bytes) = (segments(ctx), length(ctx));
+        if memory.verdict.slot == NO_SLOT && !is_drop {
+            count::<T>(told.unpoliced, packets, 0);
+        }
+        count_verdict::<T>(&memory.verdict, packets, bytes);
+        if is_drop {
+            return stop::<T>(&told, packets, bytes);
+        }
+    }
+    TC_ACT_UNSPEC
 }
 
 #[inline(always)]
-fn stop<T: Tier>(slot: u32, packets: u64, bytes: u64) -> i32 {
-    count::<T>(slot, packets, bytes);
+fn stop<T: Tier>(told: &Told, packets: u64, bytes: u64) -> i32 {
+    if told.alone != 1 {
+        count::<T>(told.stopped, packets, bytes);
+    }
     TC_ACT_SHOT
 }

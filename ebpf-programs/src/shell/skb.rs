@@ -16,6 +16,10 @@ pub struct Told {
     pub port: u32,
     /// The counter of what is dropped behind the XDP program.
     pub stopped: u32,
+    /// The counter of what is of no zone, where no XDP program counts that.
+    pub unpoliced: u32,
+    /// 1: there is no XDP program before the guard, so all is counted here.
+    pub alone: u32,
 }
 
 impl Told {
@@ -25,6 +29,8 @@ impl Told {
         let words = ctx.cb_mut();
         words[0] = self.port;
         words[1] = self.stopped;
+        words[2] = self.unpoliced;
+        words[3] = self.alone;
     }
 
     /// Reads it.
@@ -35,6 +41,8 @@ impl Told {
         Self {
             port: words[0],
             stopped: words[1],
+            unpoliced: words[2],
+            alone: words[3],
         }
     }
 }

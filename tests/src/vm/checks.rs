@@ -48,7 +48,7 @@ pub(super) fn run(report: &Report) {
     for name in DATABASES {
         report(&format!("replay, {name} database"), &mut || replays(name));
     }
-    for (mode, log) in [("native", false), ("generic", true)] {
+    for (mode, log) in [("native", false), ("generic", true), ("tc", false)] {
         let with = if log { " with a log" } else { "" };
         report(&format!("daemon, {mode}{with}"), &mut || {
             enforces(mode, log)
@@ -58,7 +58,9 @@ pub(super) fn run(report: &Report) {
 
 fn loads(tier: Tier, mode: u32, trace: u32) -> Result<Said> {
     let mut verified = Vec::new();
-    for name in [programs::FAST, programs::SLOW] {
+    let guard = [programs::GUARD_FAST, programs::GUARD_SLOW];
+    let guard = guard.into_iter().filter(|_| mode == mode::LIVE);
+    for name in [programs::FAST, programs::SLOW].into_iter().chain(guard) {
         let cost = cost(tier, name, mode, trace)?.verified;
         ensure!(
             cost <= MOST_VERIFIED,
@@ -66,7 +68,7 @@ fn loads(tier: Tier, mode: u32, trace: u32) -> Result<Said> {
         );
         verified.push(cost.to_string());
     }
-    let verified = verified.join(" and ");
+    let verified = verified.join(", ");
     Ok(Said::Done(format!("{verified} instructions verified")))
 }
 

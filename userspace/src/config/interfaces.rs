@@ -35,6 +35,7 @@ pub const fn mode_word(mode: Mode) -> &'static str {
         Mode::Auto => "auto",
         Mode::Native => "native",
         Mode::Generic => "generic",
+        Mode::Tc => "tc",
     }
 }
 
@@ -117,18 +118,11 @@ impl Reader<'_, '_> {
             );
         }
         let mode = table.get("mode").and_then(|value| {
-            if value.get_ref().as_str() == Some("tc") {
-                report.error(
-                    &value.span(),
-                    "mode `tc` is not available yet",
-                    "use `\"generic\"`; with `rx-vlan-offload`, set `manage_offload = true`",
-                );
-                return None;
-            }
             let words = [
                 ("auto", Mode::Auto),
                 ("native", Mode::Native),
                 ("generic", Mode::Generic),
+                ("tc", Mode::Tc),
             ];
             let synonyms = [("driver", "native"), ("drv", "native"), ("skb", "generic")];
             report.word(value, "`mode` of an interface", &words, &synonyms)
@@ -144,6 +138,13 @@ impl Reader<'_, '_> {
         let guard = table
             .get("guard")
             .and_then(|value| report.boolean(value, "`guard` of an interface", "`guard = false`"));
+        if let (Some(Mode::Tc), Some(false), Some(value)) = (mode, guard, table.get("guard")) {
+            report.error(
+                &value.span(),
+                "without its guard, nothing polices an interface with `mode = \"tc\"`",
+                "remove `guard = false`, or choose another mode",
+            );
+        }
         if !table.contains_key("device") && !meant.contains(&"device") {
             report.error(
                 &value.span(),

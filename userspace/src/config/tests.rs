@@ -113,10 +113,10 @@ fn wrong_ones() {
             "policies use",
         ),
         (
-            "[[interface]]\ndevice = \"e\"\nmode = \"tc\"",
-            3,
-            "not available yet",
-            "generic",
+            "[[interface]]\ndevice = \"e\"\nmode = \"tc\"\nguard = false",
+            4,
+            "nothing polices",
+            "remove",
         ),
         (
             "[[interface]]\ndevice = \"e\"\nmode = \"drv\"",

@@ -35,6 +35,8 @@ pub enum Mode {
     Native,
     /// Generic.
     Generic,
+    /// By the guard alone.
+    Tc,
 }
 
 impl Mode {
@@ -45,7 +47,7 @@ impl Mode {
     /// When it is not, with the cure.
     pub fn check(self, device: &str, how: Attached) -> Result<(), DatapathError> {
         match (self, how) {
-            (Self::Native, Attached::Generic) | (Self::Generic, Attached::Native) => {
+            (Self::Native, Attached::Generic) | (Self::Generic, Attached::Native) | (Self::Tc, _) => {
                 Err(DatapathError::new(
                     format!("attach to `{device}`"),
                     format!(
@@ -290,6 +292,7 @@ impl Datapath {
             Mode::Auto => &[Attached::Native, Attached::Generic],
             Mode::Native => &[Attached::Native],
             Mode::Generic => &[Attached::Generic],
+            Mode::Tc => &[],
         };
         let descriptor = program.fd().map_err(|e| DatapathError::new(what(), e))?;
         let mut result = Err(DatapathError::new(what(), "no mode was tried"));
@@ -432,6 +435,18 @@ impl Datapath {
         }
         self.attached.remove(device);
         self.attach(device, port, mode, manage_offload)
+    }
+
+    /// Why no program in XDP would see the tags on an interface, whatever the mode; `None`: one may,
+    /// or is there.
+    #[must_use]
+    pub fn hides_tags(&self, found: &Interface, manage_offload: bool) -> Option<String> {
+        // Of a bridge, frames that it forwards itself come past nothing that is on it.
+        if found.xdp.is_some() || found.kind == Kind::Bridge {
+            return None;
+        }
+        let seen = offload::keep_tags(found, manage_offload);
+        seen.err().map(|e| e.to_string())
     }
 
     /// Looks whether VLAN tags can be in the frames that the program on an interface is

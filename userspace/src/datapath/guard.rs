@@ -8,7 +8,12 @@
 //! pinned: that is how any later controller knows whose it is. Neither touches programs
 //! or filters of others, nor does it end them: what it does not drop it lets go on.
 
-use std::{io, mem::ManuallyDrop, os::fd::AsRawFd as _, path::Path};
+use std::{
+    io,
+    mem::ManuallyDrop,
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::Path,
+};
 
 use aya::{
     EbpfLoader,
@@ -32,7 +37,7 @@ use super::{
     kernel::Datapath,
     pins::{FILTERS, GUARDS, PATHS, not_ours},
     programs, refused,
-    system::{detach_link, identity, page},
+    system::{detach_link, identity, page, pin_object},
 };
 
 /// Of the filter: before those of almost everybody.
@@ -60,6 +65,17 @@ impl Hook {
     }
 }
 
+/// An interface that a guard is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Guarded<'a> {
+    /// What policies call it.
+    pub name: &'a str,
+    /// Its port.
+    pub port: u32,
+    /// There is no XDP program on it: the guard decides, and counts, all.
+    pub alone: bool,
+}
+
 /// Frames of an interface that went on to the stack, by [`Kind`]: what the XDP program
 /// had counted before the guard's counts were read and after, so that what was on its way
 /// meanwhile is known.
@@ -76,7 +92,7 @@ pub struct Seen {
 impl Datapath {
     /// Sees to it that the guard is on a device: attaches it, takes over one that an
     /// earlier controller attached, puts it back where somebody removed it, and has it judge as
-    /// soon as that is to be had. Idempotent. `who`: the interface's name in policies, and its port.
+    /// soon as that is to be had; before it is attached where it is alone. Idempotent.
     /// `hooks`: what to try, in this order.
     ///
     /// # Errors
@@ -85,12 +101,18 @@ impl Datapath {
         &mut self,
         device: &str,
         found: &Interface,
-        who: (&str, u32),
+        who: Guarded<'_>,
         hooks: &[Hook],
     ) -> Result<Hook, DatapathError> {
-        self.tend_paths(false)?;
+        self.tend_paths(who.alone)?;
+        if who.alone && !self.guards_judge() {
+            let what = format!("police `{device}` in tc");
+            let why = self.guards_failed().unwrap_or("there are no rules in the kernel yet");
+            return Err(DatapathError::new(what, why.to_owned()));
+        }
+        self.keep_port(device, who)?;
         if let Some((hook, program)) = self.guard_on(device, found)? {
-            if self.guards.get(device) == Some(&program) {
+            if self.guards.get(device) == Some(&(program, who.alone)) {
                 return Ok(hook);
             }
             self.take_over(device, found, who, hook)?;
@@ -112,6 +134,33 @@ impl Datapath {
             }
         }
         result.map(|()| Hook::Tcx)
+    }
+
+    /// Remembers the port of an interface without a link, whose pin would say it.
+    fn keep_port(&self, device: &str, who: Guarded<'_>) -> Result<(), DatapathError> {
+        let pin = self.pins.alone(who.port, device);
+        if !who.alone {
+            return self.forget_port(device);
+        }
+        if !pin.exists() {
+            self.forget_port(device)?;
+            let array = self.guard_paths.as_ref().map(GuardPaths::array);
+            let pinned = array.map_or(Ok(()), |array| pin_object(&pin, array.fd().as_fd()));
+            pinned.map_err(|e| DatapathError::new(format!("pin {}", pin.display()), e))?;
+        }
+        Ok(())
+    }
+
+    fn forget_port(&self, device: &str) -> Result<(), DatapathError> {
+        for (port, name) in self.pins.alone_devices() {
+            if name == device {
+                let pin = self.pins.alone(port, device);
+                std::fs::remove_file(&pin).map_err(|e| {
+                    DatapathError::new(format!("remove {}", pin.display()), e)
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// Keeps it although its pin goes. Where that was faster, it is put back at the next look.
@@ -167,7 +216,7 @@ impl Datapath {
         &mut self,
         device: &str,
         found: &Interface,
-        who: (&str, u32),
+        who: Guarded<'_>,
         hook: Hook,
     ) -> Result<(), DatapathError> {
         let what = || format!("take over the guard of `{device}`");
@@ -197,7 +246,7 @@ impl Datapath {
             Ok(())
         })
         .map(|id| {
-            self.guards.insert(device.to_owned(), id);
+            self.guards.insert(device.to_owned(), (id, who.alone));
         })
     }
 
@@ -206,7 +255,7 @@ impl Datapath {
         &mut self,
         device: &str,
         found: &Interface,
-        who: (&str, u32),
+        who: Guarded<'_>,
         hook: Hook,
     ) -> Result<(), DatapathError> {
         let what = || {
@@ -255,7 +304,7 @@ impl Datapath {
             Ok(())
         })
         .map(|id| {
-            self.guards.insert(device.to_owned(), id);
+            self.guards.insert(device.to_owned(), (id, who.alone));
         })
     }
 
@@ -263,11 +312,11 @@ impl Datapath {
     fn with_program(
         &self,
         device: &str,
-        (name, port): (&str, u32),
+        who: Guarded<'_>,
         attach: impl FnOnce(&mut SchedClassifier) -> Result<(), DatapathError>,
     ) -> Result<u32, DatapathError> {
         let what = || format!("load the guard of `{device}`");
-        let slot = self.directory.known_port(name).ok_or_else(|| {
+        let slot = self.directory.known_port(who.name).ok_or_else(|| {
             DatapathError::new(
                 what(),
                 "the interface has no counters before a policy is live",
@@ -276,9 +325,11 @@ impl Datapath {
         // Where its counters are makes no other instructions.
         let which = ("guard", "guard", 0, 0);
         refused::check(&what(), which)?;
+        let alone = u32::from(who.alone);
         let mut ebpf = EbpfLoader::new()
             .override_global("SLOT", &slot, true)
-            .override_global("PORT", &port, true)
+            .override_global("PORT", &who.port, true)
+            .override_global("ALONE", &alone, true)
             .map_pin_path("COUNTERS", self.pins.shared("counters"))
             .map_pin_path("PATHS", self.pins.shared(PATHS))
             .load(programs::GUARD)
@@ -318,6 +369,7 @@ impl Datapath {
     /// When the kernel refuses.
     pub fn unguard(&mut self, device: &str) -> Result<(), DatapathError> {
         self.guards.remove(device);
+        self.forget_port(device)?;
         for (folder, off) in [
             (GUARDS, detach_link as fn(&Path) -> io::Result<()>),
             (FILTERS, remove_filter),

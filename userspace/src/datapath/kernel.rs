@@ -54,8 +54,8 @@ pub struct Datapath {
     pub(super) newest: Arc<Mutex<BTreeMap<String, u32>>>,
     /// Interfaces that were a device until another one got its name.
     pub(super) left: BTreeMap<String, BTreeSet<u32>>,
-    /// Devices whose guard is of this controller, by the program's id.
-    pub(super) guards: BTreeMap<String, u32>,
+    /// Devices whose guard is of this controller, by the program's id, and whether it is alone.
+    pub(super) guards: BTreeMap<String, (u32, bool)>,
     /// Links and guards of this controller, by their pins.
     pub(super) held: BTreeMap<PathBuf, OwnedFd>,
     /// Programs that are loaded from now on log every verdict.
@@ -195,11 +195,9 @@ impl Datapath {
     /// # Errors
     /// When there are more devices than ports.
     pub fn ports(&self, devices: &[String]) -> Result<Vec<u32>, DatapathError> {
-        let pinned: BTreeMap<String, u32> = self
-            .links()
-            .into_iter()
-            .map(|(port, device)| (device, port))
-            .collect();
+        let links = self.links();
+        let links = links.into_iter().chain(self.pins.alone_devices());
+        let pinned: BTreeMap<String, u32> = links.map(|(port, device)| (device, port)).collect();
         let mut free = (0..MAX_PORTS as u32).filter(|port| !pinned.values().any(|p| p == port));
         devices
             .iter()

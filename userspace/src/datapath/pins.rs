@@ -6,6 +6,8 @@
 //! links/<port>-<dev>  keep programs attached
 //! guards/<dev>        keep guards attached, from Linux 6.6
 //! filters/<dev>       guards that are tc filters, before: their programs
+//! alone/<port>-<dev>  which port an interface has that is policed by its guard alone
+//! guard_paths         what guards judge by
 //! v6-internet/        a layout version and a tier
 //!   generations  tables        outer maps
 //!   planes                     the live generation's verdict planes
@@ -32,6 +34,8 @@ use crate::compile::table::Tier;
 pub const GUARDS: &str = "guards";
 /// The folder of guards that are filters.
 pub const FILTERS: &str = "filters";
+/// The folder of interfaces that have a guard and no link: their ports.
+const ALONE: &str = "alone";
 /// The array of what guards judge by.
 pub const PATHS: &str = "guard_paths";
 
@@ -89,7 +93,7 @@ impl Pins {
                 format!("it is not on a BPF file system; {CURE}"),
             ));
         }
-        for folder in ["links", GUARDS, FILTERS] {
+        for folder in ["links", GUARDS, FILTERS, ALONE] {
             make(&root.join(folder)).map_err(|e| {
                 DatapathError::new(what(), format!("`{folder}` cannot be made there: {e}"))
             })?;
@@ -200,6 +204,19 @@ impl Pins {
         self.root.join(folder).join(escape(device))
     }
 
+    /// What says which port a device without a link has.
+    #[must_use]
+    pub fn alone(&self, port: u32, device: &str) -> PathBuf {
+        self.root.join(ALONE).join(format!("{port}-{}", escape(device)))
+    }
+
+    /// All of these: port and device.
+    #[must_use]
+    pub fn alone_devices(&self) -> Vec<(u32, String)> {
+        let pins = entries(&self.root.join(ALONE));
+        pins.iter().filter_map(|path| link_of(name_of(path))).collect()
+    }
+
     /// Devices that have a guard, or had one.
     #[must_use]
     pub fn guarded(&self) -> Vec<String> {
@@ -246,6 +263,7 @@ impl Pins {
             ("links", is_port, detach_link as TakeOff),
             (GUARDS, is_device, detach_link),
             (FILTERS, is_device, remove_filter),
+            (ALONE, is_port, |_| Ok(())),
         ] {
             let folder = root.join(folder);
             if !is(&folder, FileType::is_dir) {
@@ -271,7 +289,7 @@ impl Pins {
                 "counters" | "directory" | PATHS if file => fs::remove_file(entry)?,
                 name if folder && is_tier(name) => left.extend(remove_folder(&entry)?),
                 // What is left in there was said.
-                "links" | GUARDS | FILTERS if folder => {}
+                "links" | GUARDS | FILTERS | ALONE if folder => {}
                 // The kernel's own.
                 "maps.debug" | "progs.debug" => {}
                 _ => left.push(entry),

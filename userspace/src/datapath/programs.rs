@@ -62,6 +62,18 @@ pub fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Datapa
         .map_err(|e| DatapathError::new(what(), e))
 }
 
+/// Loads a program of an object.
+///
+/// # Errors
+/// When it is not in it, or the kernel refuses it.
+pub fn load_one(ebpf: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
+    match ebpf.program_mut(name) {
+        Some(Program::Xdp(program)) => program.load(),
+        Some(Program::SchedClassifier(program)) => program.load(),
+        _ => Err(ProgramError::NotLoaded),
+    }
+}
+
 /// Loads programs of a tier, with the constants `mode` and `trace` that `loader` has; what is known
 /// to be refused costs no maps.
 ///
@@ -82,11 +94,7 @@ pub(super) fn load(
         .load(object(tier))
         .map_err(|e| DatapathError::new("load the maps", chain(&e)))?;
     for name in names {
-        refused::loaded(&what(name), which(*name), || match ebpf.program_mut(name) {
-            Some(Program::Xdp(program)) => program.load(),
-            Some(Program::SchedClassifier(program)) => program.load(),
-            _ => Err(ProgramError::NotLoaded),
-        })?;
+        refused::loaded(&what(name), which(*name), || load_one(&mut ebpf, name))?;
     }
     Ok(ebpf)
 }

@@ -25,10 +25,10 @@ pub(in crate::cli) fn status(value: &Value) -> String {
         page.line("NOTICE", text(notice));
     }
     for interface in list(&value["interfaces"]) {
-        let attached = match interface["by"].as_str() {
-            Some("xdp") => "attached",
-            Some(_) => "BLIND, the guard drops instead",
-            None => "NOT ATTACHED, or blind",
+        let attached = match (interface["attached"] == true, interface["by"].as_str()) {
+            (true, _) => "attached",
+            (false, Some(_)) => "BLIND, the guard drops instead",
+            (false, None) => "NOT ATTACHED, or blind",
         };
         line!(
             page,

@@ -11,7 +11,8 @@ use crate::{
     config::{Interface, mode_word},
     datapath::{
         Attached, DatapathError,
-        guard::Hook,
+        attach::Mode,
+        guard::{Guarded, Hook},
         interface::{self, Kind as Made},
         kernel::Datapath,
     },
@@ -35,6 +36,10 @@ pub(crate) struct Device {
     pub(crate) problem: Option<String>,
     /// What is hidden from its program.
     pub(crate) blind: Option<String>,
+    /// Why its guard polices it alone, and no program does; `None`: a program does.
+    pub(crate) alone: Option<String>,
+    /// How many looks ago it was tried to do without that.
+    looks: u32,
     /// Why tags cannot be in the frames that its program is shown, although it is attached.
     hides: Option<String>,
     /// Whether guards judge, or only count.
@@ -56,6 +61,8 @@ pub(crate) struct Device {
     pause: Option<(Instant, Duration)>,
 }
 
+/// How many looks there are between attempts to attach a program where that failed.
+const TRIED_AGAIN: u32 = 60;
 /// The first pause, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
 
@@ -69,6 +76,8 @@ impl Device {
             hook: None,
             problem: None,
             blind: None,
+            alone: None,
+            looks: 0,
             hides: None,
             judges: false,
             stopped: 0,
@@ -116,6 +125,12 @@ impl Device {
             ..
         } = &self.config.clone();
         let now = datapath.attached(device);
+        if now.is_none()
+            && let Some(found) = datapath.find(device)?
+            && let Some(why) = self.only_tc(datapath, &found)
+        {
+            return self.tend_alone(datapath, port, &found, why);
+        }
         let how = match now {
             Some(how) => how,
             None => {
@@ -134,7 +149,12 @@ impl Device {
                 self.count_missed(datapath, before);
                 self.blind = None;
                 self.hook = None;
-                let how = datapath.attach(device, port, *mode, *manage_offload)?;
+                let attached = datapath.attach(device, port, *mode, *manage_offload);
+                if let (Err(e), Some(found)) = (&attached, self.may_be_alone(datapath)?) {
+                    return self.tend_alone(datapath, port, &found, e.to_string());
+                }
+                let how = attached?;
+                self.alone = None;
                 tracing::info!("attached to `{device}` in {} mode", how.as_str());
                 self.count_missed(datapath, before.filter(|before| *before == how));
                 self.before = None;
@@ -175,7 +195,12 @@ impl Device {
         }
         self.hides = hides;
         if self.config.guard {
-            let hook = datapath.guard(device, &found, (name, port), &HOOKS);
+            let who = Guarded {
+                name,
+                port,
+                alone: false,
+            };
+            let hook = datapath.guard(device, &found, who, &HOOKS);
             self.hook = hook.as_ref().ok().copied();
             self.judges = datapath.guards_judge();
             hook?;
@@ -183,6 +208,63 @@ impl Device {
             datapath.unguard(device)?;
         }
         mode.check(device, how)
+    }
+
+    /// Why no program in XDP is of use on an interface, as far as that is known beforehand.
+    fn only_tc(&mut self, datapath: &Datapath, found: &interface::Interface) -> Option<String> {
+        // What is attached stays, as long as it is there.
+        if !self.config.guard || datapath.linked(&self.config.device).is_some() {
+            return None;
+        }
+        match self.config.mode {
+            Mode::Tc => Some("it is configured so".to_owned()),
+            Mode::Auto => {
+                let why = datapath.hides_tags(found, self.config.manage_offload);
+                // What was found out by trying is tried again only now and then.
+                self.looks = (self.looks + 1) % TRIED_AGAIN;
+                why.or_else(|| self.alone.clone().filter(|_| self.looks != 0))
+            }
+            Mode::Native | Mode::Generic => None,
+        }
+    }
+
+    /// The interface, if its guard may police it although a program cannot be attached: because
+    /// tags are hidden from it, not because somebody else's is there.
+    fn may_be_alone(&self, datapath: &Datapath) -> Result<Option<interface::Interface>, DatapathError> {
+        let found = datapath.find(&self.config.device)?;
+        let may = self.config.guard && self.config.mode == Mode::Auto;
+        Ok(found.filter(|found| may && matches!(found.kind, Made::Bond | Made::Team) && found.xdp.is_none()))
+    }
+
+    /// Has the guard alone police it.
+    fn tend_alone(
+        &mut self,
+        datapath: &mut Datapath,
+        port: u32,
+        found: &interface::Interface,
+        why: String,
+    ) -> Result<(), DatapathError> {
+        let who = Guarded {
+            name: &self.config.name,
+            port,
+            alone: true,
+        };
+        self.attached = None;
+        let hook = datapath.guard(&self.config.device, found, who, &HOOKS);
+        self.hook = hook.as_ref().ok().copied();
+        self.judges = datapath.guards_judge();
+        hook?;
+        if self.alone.as_ref() != Some(&why) {
+            tracing::info!("`{}` is policed in tc alone: {why}", self.config.device);
+        }
+        (self.alone, self.hides, self.blind) = (Some(why), None, None);
+        self.index = Some(found.index);
+        Ok(())
+    }
+
+    /// Whether its guard alone polices it.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone.is_some() && self.problem.is_none() && self.hook.is_some() && self.judges
     }
 
     /// Counts what went past while nobody needs to be told: the program is off, or just came
@@ -205,6 +287,9 @@ impl Device {
 
     /// The mode that its program is attached in; else the one that is asked for.
     pub(crate) fn mode(&self, attached: Option<Attached>) -> &'static str {
+        if self.is_alone() {
+            return mode_word(Mode::Tc);
+        }
         attached.map_or(mode_word(self.config.mode), Attached::as_str)
     }
 

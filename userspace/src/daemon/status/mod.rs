@@ -161,7 +161,7 @@ impl View {
     fn attachments(&self) -> impl Iterator<Item = (String, &'static str, bool)> {
         self.links.devices.iter().map(|device| {
             let attached = self.reader.attached(&device.config.device);
-            let is_there = attached.is_some() && device.sees();
+            let is_there = attached.is_some() && device.sees() || device.is_alone();
             let mode = device.mode(attached);
             (device.config.name.clone(), mode, is_there)
         })
@@ -203,7 +203,11 @@ impl View {
                     "device": device.config.device,
                     "mode": mode,
                     "attached": attached,
-                    "by": if attached { Some("xdp") } else { device.stood_in_for().map(|_| "tc") },
+                    "by": match attached && !device.is_alone() {
+                        true => Some("xdp"),
+                        false if attached || device.stood_in_for().is_some() => Some("tc"),
+                        false => None,
+                    },
                     "unknown_vlans": if device.config.drop_unknown { "drop" } else { "pass" },
                     "guard": device.hook.map(Hook::as_str),
                     "guard_judges": device.hook.is_some() && device.judges,

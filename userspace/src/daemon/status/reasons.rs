@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::{Busy, View};
 use crate::{
-    daemon::{bgp::Bgp, meant::wide_entries},
+    daemon::{bgp::Bgp, links::device::Device, meant::wide_entries},
+    datapath::attach::Mode,
     policy::model::{Policy, Rule, Set, Sources, Target},
 };
 
@@ -39,7 +40,7 @@ impl View {
         }
         for device in &self.links.devices {
             let is_attached = self.reader.attached(&device.config.device).is_some();
-            if device.problem.is_none() && !is_attached {
+            if device.problem.is_none() && !is_attached && !device.is_alone() {
                 reasons.push(format!("`{}` is not attached", device.config.device));
             }
             reasons.extend(device.problem.clone());
@@ -57,6 +58,13 @@ impl View {
     /// What somebody should look at, although all is enforced.
     pub(crate) fn notices(&self, busy: Option<&Busy>) -> Vec<String> {
         let mut notices = self.notices.clone();
+        let of_choice = |device: &&Device| device.config.mode != Mode::Tc;
+        let alone = self.links.devices.iter().filter(of_choice);
+        notices.extend(alone.filter_map(|device| {
+            let why = device.alone.as_ref().filter(|_| device.is_alone())?;
+            let name = &device.config.device;
+            Some(format!("`{name}` is policed in tc alone, at a higher price than in XDP: {why}"))
+        }));
         notices.extend(self.links.devices.iter().filter_map(|device| {
             let blind = device.stood_in_for()?;
             Some(format!(

@@ -274,7 +274,10 @@ fn the_guard_polices_alone() -> Result<()> {
         let said = status(&controller)?;
         assert_eq!(said["enforcing"], true, "{}", said["reasons"]);
         let interface = &said["interfaces"][0];
-        assert_eq!((&interface["mode"], &interface["by"]), (&"tc".into(), &"tc".into()));
+        assert_eq!(
+            (&interface["mode"], &interface["by"]),
+            (&"tc".into(), &"tc".into())
+        );
         assert_eq!(interface["attached"], true);
         camera.send(BLOCKED, 5)?;
         camera.send(GOOD, 7)?;
@@ -288,7 +291,10 @@ fn the_guard_polices_alone() -> Result<()> {
     controller.cli(&["block", "AS64501", "--zone", "cameras"])?;
     camera.send(GOOD, 4)?;
     let metrics = Metrics::scrape(namespace)?;
-    assert_eq!(metrics.sum("kordon_packets_total", &[("action", "drop")]), drops + 4);
+    assert_eq!(
+        metrics.sum("kordon_packets_total", &[("action", "drop")]),
+        drops + 4
+    );
     controller.cli(&["detach", "--yes"])?;
     assert!(!router.place().bpffs.exists());
     Ok(())

@@ -8,7 +8,12 @@ use kordon::{
     asn::{self, model::AsnDb},
     compile::generation::{Environment, PortSpec},
     datapath::{
-        Attached, attach::Mode, guard::Hook, interface, kernel::Datapath, publish::Published,
+        Attached,
+        attach::Mode,
+        guard::{Guarded, Hook},
+        interface,
+        kernel::Datapath,
+        publish::Published,
     },
     judge::Image,
     policy::{self, Bundle, Context, Overlay},
@@ -212,7 +217,14 @@ fn a_guard_that_is_a_filter() -> Result<()> {
     let shown = || tc("filter show dev in ingress");
     let guard = |instance: &mut Instance| -> Result<()> {
         let found = interface::query("in")?.ok_or_else(|| anyhow!("it is there"))?;
-        let guarded = instance.datapath.guard("in", &found, "", &[Hook::Clsact]);
+        let nobody = Guarded {
+            name: "",
+            port: 0,
+            alone: false,
+        };
+        let guarded = instance
+            .datapath
+            .guard("in", &found, nobody, &[Hook::Clsact]);
         assert_eq!(guarded?, Hook::Clsact);
         Ok(())
     };

@@ -47,16 +47,16 @@ impl Mode {
     /// When it is not, with the cure.
     pub fn check(self, device: &str, how: Attached) -> Result<(), DatapathError> {
         match (self, how) {
-            (Self::Native, Attached::Generic) | (Self::Generic, Attached::Native) | (Self::Tc, _) => {
-                Err(DatapathError::new(
-                    format!("attach to `{device}`"),
-                    format!(
-                        "it is attached in {} mode, another was asked for; `kordon detach` and a \
+            (Self::Native, Attached::Generic)
+            | (Self::Generic, Attached::Native)
+            | (Self::Tc, _) => Err(DatapathError::new(
+                format!("attach to `{device}`"),
+                format!(
+                    "it is attached in {} mode, another was asked for; `kordon detach` and a \
                          start change it, with a gap",
-                        how.as_str()
-                    ),
-                ))
-            }
+                    how.as_str()
+                ),
+            )),
             _ => Ok(()),
         }
     }

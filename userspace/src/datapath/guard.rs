@@ -107,7 +107,9 @@ impl Datapath {
         self.tend_paths(who.alone)?;
         if who.alone && !self.guards_judge() {
             let what = format!("police `{device}` in tc");
-            let why = self.guards_failed().unwrap_or("there are no rules in the kernel yet");
+            let why = self
+                .guards_failed()
+                .unwrap_or("there are no rules in the kernel yet");
             return Err(DatapathError::new(what, why.to_owned()));
         }
         self.keep_port(device, who)?;
@@ -155,9 +157,8 @@ impl Datapath {
         for (port, name) in self.pins.alone_devices() {
             if name == device {
                 let pin = self.pins.alone(port, device);
-                std::fs::remove_file(&pin).map_err(|e| {
-                    DatapathError::new(format!("remove {}", pin.display()), e)
-                })?;
+                std::fs::remove_file(&pin)
+                    .map_err(|e| DatapathError::new(format!("remove {}", pin.display()), e))?;
             }
         }
         Ok(())

@@ -207,14 +207,18 @@ impl Pins {
     /// What says which port a device without a link has.
     #[must_use]
     pub fn alone(&self, port: u32, device: &str) -> PathBuf {
-        self.root.join(ALONE).join(format!("{port}-{}", escape(device)))
+        self.root
+            .join(ALONE)
+            .join(format!("{port}-{}", escape(device)))
     }
 
     /// All of these: port and device.
     #[must_use]
     pub fn alone_devices(&self) -> Vec<(u32, String)> {
         let pins = entries(&self.root.join(ALONE));
-        pins.iter().filter_map(|path| link_of(name_of(path))).collect()
+        pins.iter()
+            .filter_map(|path| link_of(name_of(path)))
+            .collect()
     }
 
     /// Devices that have a guard, or had one.

@@ -230,10 +230,15 @@ impl Device {
 
     /// The interface, if its guard may police it although a program cannot be attached: because
     /// tags are hidden from it, not because somebody else's is there.
-    fn may_be_alone(&self, datapath: &Datapath) -> Result<Option<interface::Interface>, DatapathError> {
+    fn may_be_alone(
+        &self,
+        datapath: &Datapath,
+    ) -> Result<Option<interface::Interface>, DatapathError> {
         let found = datapath.find(&self.config.device)?;
         let may = self.config.guard && self.config.mode == Mode::Auto;
-        Ok(found.filter(|found| may && matches!(found.kind, Made::Bond | Made::Team) && found.xdp.is_none()))
+        Ok(found.filter(|found| {
+            may && matches!(found.kind, Made::Bond | Made::Team) && found.xdp.is_none()
+        }))
     }
 
     /// Has the guard alone police it.

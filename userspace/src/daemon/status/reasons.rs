@@ -63,7 +63,9 @@ impl View {
         notices.extend(alone.filter_map(|device| {
             let why = device.alone.as_ref().filter(|_| device.is_alone())?;
             let name = &device.config.device;
-            Some(format!("`{name}` is policed in tc alone, at a higher price than in XDP: {why}"))
+            Some(format!(
+                "`{name}` is policed in tc alone, at a higher price than in XDP: {why}"
+            ))
         }));
         notices.extend(self.links.devices.iter().filter_map(|device| {
             let blind = device.stood_in_for()?;

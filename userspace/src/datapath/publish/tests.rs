@@ -395,7 +395,11 @@ fn what_others_pinned_in_the_place_of_ours_is_named_and_stays() {
                     .guard(
                         "in",
                         &found,
-                        ("trunk", 0),
+                        crate::datapath::guard::Guarded {
+                            name: "trunk",
+                            port: 0,
+                            alone: false,
+                        },
                         &[crate::datapath::guard::Hook::Clsact],
                     )
                     .map(drop),

@@ -122,6 +122,43 @@ fn alerts_are_tested_both_ways() {
     }
 }
 
+/// What somebody who is woken up needs: what it is, and where it says what to do.
+#[test]
+fn alerts_lead_to_what_is_to_be_done() {
+    let alerts = fs::read_to_string(deploy("prometheus/alerts.yml")).unwrap();
+    let mut count = 0;
+    for alert in alerts.split("- alert: ").skip(1) {
+        let name = alert.lines().next().unwrap();
+        let annotation = |key: &str| {
+            let line = alert.lines().find_map(|line| line.trim().strip_prefix(key));
+            let text = line.unwrap_or_else(|| panic!("{name} has no {key}"));
+            text.trim().trim_matches('"').to_owned()
+        };
+        assert!(annotation("severity:").len() > 4, "{name}");
+        assert!(annotation("summary:").contains("kordon"), "{name}");
+        assert!(annotation("description:").ends_with('.'), "{name}");
+        let link = annotation("runbook_url:");
+        let (file, anchor) = link.split_once('#').unwrap();
+        let document = fs::read_to_string(deploy("..").join(file)).unwrap();
+        let mut headings = document.lines().filter(|line| line.starts_with('#'));
+        assert!(
+            headings.any(|line| slug(line) == anchor),
+            "{name}: {link} leads nowhere"
+        );
+        count += 1;
+    }
+    assert!(count >= 13, "{count}");
+}
+
+/// The anchor of a heading, as those who show Markdown make it.
+fn slug(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
 #[test]
 fn examples_are_good() {
     let (config, found) = config::load(&deploy("etc/kordon.toml"));

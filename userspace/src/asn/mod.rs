@@ -59,7 +59,7 @@ pub use diff::{Difference, Watched, compare};
 pub use evidence::{Evidence, Rpki};
 pub use gate::{Concern, judge, left_out};
 pub use import::{ImportError, import_with};
-pub use model::{AsnDb, Combine, Options};
+pub use model::{AsnDb, AsnInfo, Combine, Options};
 pub use query::{Answer, FamilyInfo, Info};
 pub use range::cidrs;
 pub use snapshot::{is_snapshot, load, previous_path, save};

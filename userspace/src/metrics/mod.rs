@@ -17,7 +17,7 @@ use std::{collections::HashMap, time::Duration};
 use kordon_ebpf::layout::{Action, Counter};
 
 pub use self::{asns::Shown, render::render, serve::serve};
-use crate::{asn::Country, compile::directory::Identity};
+use crate::{asn::AsnInfo, compile::directory::Identity};
 
 /// Everything that a page is made of.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +28,9 @@ pub struct Snapshot {
     pub zones: Vec<String>,
     /// Its rules: zone, rule, action; shown before their first packet, too.
     pub rules: Vec<(String, String, Action)>,
-    /// Where ASNs are registered, for those in `counters`.
-    pub countries: HashMap<u32, Country>,
+    /// What ASNs are called and where they are registered, for those in `counters` of which that
+    /// is known.
+    pub networks: HashMap<u32, AsnInfo>,
     /// Whether all that the policy asks for is enforced.
     pub enforcing: bool,
     /// Of the live policy, in hexadecimal.

@@ -6,7 +6,8 @@ use kordon_ebpf::{
     seen::By,
 };
 use prometheus::{
-    Encoder as _, IntCounterVec, Registry, Result, TextEncoder, process_collector::ProcessCollector,
+    Encoder as _, GaugeVec, IntCounterVec, Opts, Registry, Result, TextEncoder,
+    process_collector::ProcessCollector,
 };
 
 use super::{Snapshot, page::Page, state::state};
@@ -51,11 +52,47 @@ impl Traffic {
 pub fn render(snapshot: &Snapshot) -> Result<String> {
     let page = Page(Registry::new());
     traffic(&page, snapshot)?;
+    names(&page, snapshot)?;
     state(&page, snapshot)?;
     page.0.register(Box::new(ProcessCollector::for_self()))?;
     let mut text = Vec::new();
     TextEncoder::new().encode(&page.0.gather(), &mut text)?;
     String::from_utf8(text).map_err(|e| prometheus::Error::Msg(e.to_string()))
+}
+
+/// What an ASN is called, and where it is registered; empty where that is not known.
+fn network(snapshot: &Snapshot, asn: u32) -> (&str, String) {
+    let info = snapshot.networks.get(&asn);
+    let country = info.and_then(|info| info.country);
+    (
+        info.map_or("", |info| &info.name),
+        country.map_or_else(String::new, |country| country.to_string()),
+    )
+}
+
+/// A series for each ASN that has counters on the page, to be joined with these.
+fn names(page: &Page, snapshot: &Snapshot) -> Result<()> {
+    let info = GaugeVec::new(
+        Opts::new(
+            "kordon_asn_info",
+            "What an ASN that has counters here is called, and where it is registered: always 1.",
+        ),
+        &["asn", "name", "country"],
+    )?;
+    page.0.register(Box::new(info.clone()))?;
+    for (identity, _) in &snapshot.counters {
+        let (asn, name, country) = match identity {
+            Identity::Asn(_, Some(asn), _) => {
+                let (name, country) = network(snapshot, *asn);
+                (asn.to_string(), name, country)
+            }
+            Identity::Asn(_, None, _) => (NONE.to_owned(), "announced by nobody", String::new()),
+            Identity::OtherAsns(..) => (OTHER.to_owned(), "all others", String::new()),
+            _ => continue,
+        };
+        info.with_label_values(&[&asn, name, &country]).set(1.0);
+    }
+    Ok(())
 }
 
 fn traffic(page: &Page, snapshot: &Snapshot) -> Result<()> {
@@ -145,8 +182,7 @@ fn traffic(page: &Page, snapshot: &Snapshot) -> Result<()> {
                 asns.add(&[zone, NONE, "", action.as_str()], count);
             }
             Identity::Asn(zone, Some(asn), action) => {
-                let country = snapshot.countries.get(asn);
-                let country = country.map_or_else(String::new, ToString::to_string);
+                let (_, country) = network(snapshot, *asn);
                 asns.add(&[zone, &asn.to_string(), &country, action.as_str()], count);
             }
             Identity::OtherAsns(zone, action) => {

@@ -22,7 +22,7 @@ use super::{
     serve::{Limits, serve_within},
     *,
 };
-use crate::room::Size;
+use crate::{asn::Country, room::Size};
 
 fn counter(packets: u64) -> Counter {
     Counter {
@@ -85,7 +85,14 @@ fn sample() -> Snapshot {
         ],
         zones: vec![zone()],
         rules: vec![(zone(), "never".into(), Action::Audit)],
-        countries: [(12695, Country(*b"RU"))].into(),
+        networks: [(
+            12695,
+            AsnInfo {
+                name: "DINET \"x\"".into(),
+                country: Some(Country(*b"RU")),
+            },
+        )]
+        .into(),
         enforcing: true,
         policy_hash: Some("ab12".into()),
         policy_applied: Some(1_700_000_000),
@@ -125,6 +132,9 @@ fn a_page() {
         r#"kordon_asn_packets_total{action="drop",asn="12695",country="RU",zone="cameras"} 2"#,
         r#"kordon_asn_packets_total{action="drop",asn="none",country="",zone="cameras"} 1"#,
         r#"kordon_asn_bytes_total{action="drop",asn="other",country="",zone="cameras"} 400"#,
+        r#"kordon_asn_info{asn="12695",country="RU",name="DINET \"x\""} 1"#,
+        r#"kordon_asn_info{asn="none",country="",name="announced by nobody"} 1"#,
+        r#"kordon_asn_info{asn="other",country="",name="all others"} 1"#,
         r#"kordon_reason_packets_total{action="drop",reason="tunnel",zone="cameras"} 7"#,
         r#"kordon_unparsable_packets_total{action="drop",reason="tunnel",zone="cameras"} 7"#,
         r#"kordon_unparsable_packets_total{action="drop",reason="spoofed-source",zone="cameras"} 0"#,

@@ -56,10 +56,10 @@ pub(in crate::daemon) async fn serve(
     tokio::spawn(keep_shown(kept, path));
     let shown = Mutex::new(shown);
     let page = move || {
-        let snapshot = owner.view().snapshot(owner.busy().as_ref());
-        let mut snapshot = snapshot.map_err(|e| e.to_string())?;
+        let view = owner.view();
+        let counters = view.counts().map_err(|e| e.to_string())?;
         let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
-        snapshot.counters = shown.fold(snapshot.counters, max_asns);
+        let counters = shown.fold(counters, max_asns);
         keep.send_if_modified(|kept| {
             let is_news = *kept != *shown && shown.matters();
             if is_news {
@@ -67,6 +67,8 @@ pub(in crate::daemon) async fn serve(
             }
             is_news
         });
+        drop(shown);
+        let snapshot = view.snapshot(owner.busy().as_ref(), counters);
         metrics::render(&snapshot).map_err(|e| e.to_string())
     };
     metrics::serve(listener, Arc::new(page)).await;

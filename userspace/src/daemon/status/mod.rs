@@ -1,17 +1,22 @@
 //! What is enforced, where, since when, and what came of it: the answers to `status` and `history`,
 //! and what the metrics are made of. All of it comes from a [`View`]; [`reasons`] says why less is
-//! enforced than was asked for.
+//! enforced than was asked for, [`counted`] what was counted.
 
+mod counted;
 mod reasons;
 mod view;
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use jiff::Timestamp;
-use kordon_ebpf::layout::{Action, Counter};
-use serde_json::{Map, Value, json};
+use kordon_ebpf::layout::Counter;
+use serde_json::{Value, json};
 
-pub(super) use self::view::{Applies, Busy, View};
+use self::counted::named_network;
+pub(super) use self::{
+    counted::packets,
+    view::{Applies, Busy, View},
+};
 use super::{
     bgp::Bgp,
     live::Live,
@@ -20,84 +25,27 @@ use super::{
     state::{Record, journal::Entry},
 };
 use crate::{
-    compile::directory::Identity,
-    datapath::{DatapathError, guard::Hook, reader::Reader},
-    metrics::Snapshot,
+    compile::directory::Identity, datapath::guard::Hook, diagnostic::printable, metrics::Snapshot,
     policy::Bundle,
 };
 
-/// Packets and bytes by action.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sums([Counter; 3]);
-
-impl Sums {
-    fn json(&self, what: impl Fn(&Counter) -> u64) -> Value {
-        let fields: Map<String, Value> = [Action::Pass, Action::Audit, Action::Drop]
-            .into_iter()
-            .map(|action| {
-                let counter = &self.0[action as usize];
-                (action.as_str().to_owned(), what(counter).into())
-            })
-            .collect();
-        fields.into()
-    }
-}
-
-/// Packets of each zone of the live policy.
-pub(super) fn packets(
-    reader: &Reader,
-    live: Option<&Live>,
-) -> Result<BTreeMap<String, u64>, DatapathError> {
-    let zones = sums(reader, live)?.into_iter();
-    Ok(zones
-        .map(|(zone, sums)| (zone, sums.0.iter().map(|c| c.packets).sum()))
-        .collect())
-}
-
-fn sums(reader: &Reader, live: Option<&Live>) -> Result<BTreeMap<String, Sums>, DatapathError> {
-    let zones = live.iter().flat_map(|live| &live.policy.zones);
-    let mut zones: BTreeMap<String, Sums> = zones
-        .map(|zone| (zone.name.clone(), Sums::default()))
-        .collect();
-    for (identity, counter) in reader.counts()? {
-        // The others are counted under one of these as well.
-        let (Identity::Zone(zone, _, action) | Identity::Rule(zone, _, action)) = identity else {
-            continue;
-        };
-        // Counters outlive the zones that they are of.
-        let Some(sums) = zones.get_mut(&zone) else {
-            continue;
-        };
-        let sum = &mut sums.0[action as usize];
-        sum.packets += counter.packets;
-        sum.bytes += counter.bytes;
-    }
-    Ok(zones)
-}
+/// Changes that `status` shows, the newest.
+const CHANGES: usize = 5;
 
 impl View {
-    fn zones(&self) -> Result<Vec<Value>, Refusal> {
-        let silent: BTreeMap<&str, bool> = self.silences().collect();
-        let zones = sums(&self.reader, self.live.as_ref()).map_err(Refusal::from_error)?;
-        Ok(zones
-            .into_iter()
-            .map(|(name, sums)| {
-                json!({
-                    "name": name,
-                    "packets": sums.json(|c| c.packets),
-                    "bytes": sums.json(|c| c.bytes),
-                    "silent": silent.get(name.as_str()),
-                })
-            })
-            .collect())
-    }
-
-    /// What the metrics show.
-    pub(super) fn snapshot(&self, busy: Option<&Busy>) -> Result<Snapshot, DatapathError> {
-        let counters = self.reader.counts()?;
+    /// What the metrics show, of `counters` that were read a moment ago.
+    pub(super) fn snapshot(
+        &self,
+        busy: Option<&Busy>,
+        counters: Vec<(Identity, Counter)>,
+    ) -> Snapshot {
         let db = &self.updates.database.db;
-        let countries = counters.iter().filter_map(|(identity, _)| match identity {
-            Identity::Asn(_, Some(asn), _) => Some((*asn, db.asn_info(*asn)?.country?)),
+        let networks = counters.iter().filter_map(|(identity, _)| match identity {
+            Identity::Asn(_, Some(asn), _) => {
+                let mut info = named_network(db, *asn)?;
+                info.name = printable(&info.name).into_owned();
+                Some((*asn, info))
+            }
             _ => None,
         });
         let policy = self.live.as_ref().map(|live| &live.policy);
@@ -108,8 +56,8 @@ impl View {
             rule.from.iter().map(zone)
         });
         let info = self.updates.database.info();
-        Ok(Snapshot {
-            countries: countries.collect(),
+        Snapshot {
+            networks: networks.collect(),
             zones: zones.iter().map(|zone| zone.name.clone()).collect(),
             rules: rules.collect(),
             enforcing: self.reasons(busy).is_empty(),
@@ -142,7 +90,7 @@ impl View {
             state_writable: self.state_problem().is_none(),
             trial: self.trial().is_some(),
             counters,
-        })
+        }
     }
 
     /// Packets that programs were not shown as they arrived: logical name, how, how many.
@@ -193,11 +141,15 @@ impl View {
 
     /// The answer to `status`. `busy`: what keeps the core.
     pub(super) fn status(&self, busy: Option<&Busy>) -> Result<Value, Refusal> {
-        let reasons = self.reasons(busy);
+        let counted = self.counted().map_err(Refusal::from_error)?;
+        let of_devices = self.of_devices();
+        let of_all = self.of_all(busy);
         let interfaces: Vec<Value> = self
             .attachments()
             .zip(&self.links.devices)
-            .map(|((name, mode, attached), device)| {
+            .zip(&of_devices)
+            .map(|(((name, mode, attached), device), reasons)| {
+                let reasons: Vec<&String> = reasons.iter().chain(of_all.iter().flatten()).collect();
                 json!({
                     "name": name,
                     "device": device.config.device,
@@ -213,6 +165,9 @@ impl View {
                     "guard_judges": device.hook.is_some() && device.judges,
                     "missed": device.watch.hidden + device.watch.uncalled,
                     "stopped": device.stopped,
+                    "no_zone": counted.no_zone(&device.config.name),
+                    "enforcing": reasons.is_empty(),
+                    "reasons": reasons,
                 })
             })
             .collect();
@@ -245,7 +200,11 @@ impl View {
                 })
             })
             .collect();
+        let [before, after] = of_all;
+        let reasons = [before, of_devices.concat(), after].concat();
+        let changes = self.changes.iter().rev().take(CHANGES);
         Ok(json!({
+            "at": Timestamp::now(),
             "enforcing": reasons.is_empty(),
             "reasons": reasons,
             "notices": self.notices(busy),
@@ -264,8 +223,12 @@ impl View {
                 "refused_snapshots": self.updates.refused,
             },
             "bgp": self.bgp.as_ref().map(Bgp::status),
-            "zones": self.zones()?,
+            "zones": counted.zones(&self.silences().collect()),
+            "rules": counted.rules(),
+            "decided": counted.reasons(),
+            "networks": counted.networks(&self.updates.database.db),
             "overlay": overlay,
+            "changes": changes.collect::<Vec<&Entry>>(),
             "state": {
                 "directory": self.config.state_dir,
                 "problem": self.state_problem(),

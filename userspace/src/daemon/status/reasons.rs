@@ -18,14 +18,20 @@ impl View {
     /// Why not everything that the policy asks for is enforced; empty: it is. `busy`: what
     /// keeps the core.
     pub(crate) fn reasons(&self, busy: Option<&Busy>) -> Vec<String> {
-        let mut reasons = self.troubles.reasons();
-        reasons.extend(self.kept.torn.words().map(str::to_owned));
-        reasons.extend(self.wrong.as_ref().map(|why| {
+        let [before, after] = self.of_all(busy);
+        [before, self.of_devices().concat(), after].concat()
+    }
+
+    /// Those that are of no interface more than of another: what is live, and what it goes by.
+    pub(super) fn of_all(&self, busy: Option<&Busy>) -> [Vec<String>; 2] {
+        let mut live = self.troubles.reasons();
+        live.extend(self.kept.torn.words().map(str::to_owned));
+        live.extend(self.wrong.as_ref().map(|why| {
             format!("what is live does not judge as it should, and could not be replaced: {why}")
         }));
-        let nothing_is_wrong = reasons.is_empty();
+        let nothing_is_wrong = live.is_empty();
         if self.updates.database.is_lost() {
-            reasons.push(format!(
+            live.push(format!(
                 "the ASN database is lost: {}; `kordon asndb update` or `kordon asndb import` \
                  brings another one",
                 self.updates.refused.join("; ")
@@ -33,26 +39,34 @@ impl View {
         }
         // Where something is wrong that is why.
         if self.live.is_none() && nothing_is_wrong {
-            reasons.push("no policy is live".to_owned());
+            live.push("no policy is live".to_owned());
         }
         if self.links.devices.is_empty() {
-            reasons.push("no interface is configured".to_owned());
+            live.push("no interface is configured".to_owned());
         }
-        for device in &self.links.devices {
+        let mut goes_by = Vec::new();
+        if let Some(live) = &self.live {
+            goes_by.extend(self.unknown_interfaces(&live.policy));
+        }
+        goes_by.extend(self.nothing_to_enforce());
+        goes_by.extend(self.nothing_to_go_by());
+        goes_by.extend(self.old(OLD.1, busy));
+        [live, goes_by]
+    }
+
+    /// Those of each configured interface.
+    pub(super) fn of_devices(&self) -> Vec<Vec<String>> {
+        let devices = self.links.devices.iter().map(|device| {
+            let mut reasons = Vec::new();
             let is_attached = self.reader.attached(&device.config.device).is_some();
             if device.problem.is_none() && !is_attached && !device.is_alone() {
                 reasons.push(format!("`{}` is not attached", device.config.device));
             }
             reasons.extend(device.problem.clone());
             reasons.extend(device.lets_pass().map(str::to_owned));
-        }
-        if let Some(live) = &self.live {
-            reasons.extend(self.unknown_interfaces(&live.policy));
-        }
-        reasons.extend(self.nothing_to_enforce());
-        reasons.extend(self.nothing_to_go_by());
-        reasons.extend(self.old(OLD.1, busy));
-        reasons
+            reasons
+        });
+        devices.collect()
     }
 
     /// What somebody should look at, although all is enforced.

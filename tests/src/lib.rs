@@ -14,6 +14,7 @@ pub mod gobgp;
 pub mod hostile;
 pub mod lab;
 pub mod live;
+pub mod prometheus;
 pub mod reference;
 pub mod router;
 pub mod server;

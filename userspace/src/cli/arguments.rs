@@ -80,6 +80,35 @@ pub(super) struct Status {
     /// Fail unless enforcing, by the policy with this hash or beginning of one.
     #[arg(long, value_name = "HASH", value_parser = hash)]
     pub(super) expect_policy: Option<String>,
+    /// A line for each interface: name, device, mode, packets missed, and whether it enforces.
+    #[arg(long, conflicts_with = "all")]
+    pub(super) brief: bool,
+    /// Every rule and reason and more networks and changes, not the largest and newest alone.
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Anew each second, with packets and bits per second, until Ctrl-C.
+    #[arg(long, conflicts_with = "expect_policy")]
+    pub(super) watch: bool,
+    /// Colours: `--color` alone is `auto`.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        num_args = 0..=1,
+        default_value = "never",
+        default_missing_value = "auto"
+    )]
+    pub(super) color: Color,
+}
+
+/// When an answer has colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    /// Not at all.
+    Never,
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Also in a pipe.
+    Always,
 }
 
 /// Databases from files.

@@ -128,6 +128,11 @@ impl Failure {
     }
 
     pub(super) fn print(&self) {
+        let _ = io::stderr().write_all(self.text().as_bytes());
+    }
+
+    /// In words.
+    pub(super) fn text(&self) -> String {
         let mut text = self.rendered.clone();
         if !self.message.is_empty() {
             if !text.is_empty() {
@@ -138,7 +143,7 @@ impl Failure {
                 text.push_str(&format!("help: {}\n", printable_lines(help)));
             }
         }
-        let _ = io::stderr().write_all(text.as_bytes());
+        text
     }
 
     pub(super) fn print_json(&self, out: &mut dyn Write) {

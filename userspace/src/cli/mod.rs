@@ -2,8 +2,8 @@
 //!
 //! - [`arguments`]: what can be typed.
 //! - [`offline`], [`packets`]: commands that work on files and touch nothing.
-//! - [`online`]: commands that ask the daemon; [`view`] shows its answers. [`unattended`]:
-//!   `status` where no daemon runs.
+//! - [`online`]: commands that ask the daemon, and [`status`]; [`view`] shows its answers.
+//!   [`unattended`]: `status` where no daemon runs.
 //! - [`output`]: where all of it goes; [`failure`]: what a command fails with; [`instance`]: which
 //!   kordon of this machine is meant.
 //! - [`database`]: `asndb`, with files, a state directory or the daemon.
@@ -21,6 +21,7 @@ mod offline;
 mod online;
 mod output;
 mod packets;
+mod status;
 mod unattended;
 mod view;
 
@@ -90,7 +91,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Explain(arguments) => packets::explain(arguments, output),
         Command::Replay(arguments) => packets::replay(&arguments, output),
         Command::Asndb { command } => database::asndb(command, output),
-        Command::Status(arguments) => online::status(&arguments, output),
+        Command::Status(arguments) => status::status(&arguments, output),
         Command::Apply(arguments) => online::apply(arguments, output),
         Command::Confirm(instance) => online::confirm(&instance, output),
         Command::Rollback(instance) => online::rollback(&instance, output),

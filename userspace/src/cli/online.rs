@@ -8,14 +8,14 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    arguments::{self, Apply, Detach, Instance, Resolved, Run, Status},
+    arguments::{self, Apply, Detach, Instance, Resolved, Run},
     failure::{Failure, warn},
     output::Output,
-    unattended, view,
+    view,
 };
 use crate::{
     control::{
-        client::{self, ClientError},
+        client,
         protocol::{Change, PolicyFile, Request},
     },
     daemon,
@@ -38,38 +38,6 @@ pub(super) fn run(arguments: Run) -> Result<(), Failure> {
 
 fn ask(instance: &Instance, request: &Request) -> Result<Value, Failure> {
     Ok(client::ask(&instance.resolve()?.socket, request)?)
-}
-
-pub(super) fn status(arguments: &Status, output: &mut Output) -> Result<(), Failure> {
-    let instance = arguments.instance.resolve()?;
-    let value = match client::ask(&instance.socket, &Request::Status) {
-        // Whether one runs is not known.
-        Err(e @ ClientError::Denied { .. }) => return Err(e.into()),
-        Err(e) => {
-            let failure = Failure::from(e);
-            return Err(match failure.no_daemon() {
-                true => unattended::show(&instance, failure, output)?,
-                false => failure,
-            });
-        }
-        Ok(value) => value,
-    };
-    output.answer(&value, view::status)?;
-    let hash = value["policy"]["hash"].as_str().unwrap_or("none");
-    if let Some(expected) = &arguments.expect_policy
-        && !hash.starts_with(expected)
-    {
-        return Err(Failure::new(
-            format!("the live policy has the hash {hash}, not {expected}"),
-            "`kordon apply` the right one",
-        )
-        .answered());
-    }
-    if value["enforcing"] != true {
-        // The page begins with it.
-        return Err(Failure::said());
-    }
-    Ok(())
 }
 
 pub(super) fn apply(arguments: Apply, output: &mut Output) -> Result<(), Failure> {

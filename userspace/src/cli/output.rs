@@ -32,7 +32,7 @@ impl Output {
 
 /// An answer whose words cannot drive a terminal: names and notes come from sources,
 /// routers and colleagues.
-fn harmless(value: Value) -> Value {
+pub(super) fn harmless(value: Value) -> Value {
     match value {
         Value::String(text) => printable(&text).into(),
         Value::Array(values) => values.into_iter().map(harmless).collect(),
@@ -51,8 +51,11 @@ pub(super) fn say(words: impl fmt::Display) {
 
 /// Whether what is written to standard error may have colours.
 pub(super) fn colour() -> bool {
+    io::stderr().is_terminal() && bears_colours()
+}
+
+/// Whether the environment has nothing against colours.
+pub(super) fn bears_colours() -> bool {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    io::stderr().is_terminal()
-        && set("NO_COLOR").is_none()
-        && set("TERM").is_some_and(|term| term != "dumb")
+    set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
 }

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use super::{
     arguments::Resolved,
     failure::Failure,
-    output::Output,
     view::{Page, counted, list, moment, text, trial},
 };
 use crate::{
@@ -18,27 +17,24 @@ use crate::{
     },
 };
 
-/// Shows it, and returns what the command fails with: that no daemon answers.
-pub(super) fn show(
-    instance: &Resolved,
-    failure: Failure,
-    output: &mut Output,
-) -> Result<Failure, Failure> {
+/// What helps who names a socket alone.
+pub(super) const WHOSE: &str = "`--bpffs` or `--config` says whose pins are meant: with one of \
+                                them `status` shows what the kernel goes on doing";
+
+/// What the kernel goes on doing, with why there is no answer; `None`: nobody knows whose pins are
+/// meant.
+pub(super) fn look(instance: &Resolved, failure: &Failure) -> Option<Value> {
     if !instance.names_pins {
-        return Ok(failure.with_help(
-            "`--bpffs` or `--config` says whose pins are meant: with one of them `status` shows \
-             what the kernel goes on doing",
-        ));
+        return None;
     }
     let mut value = failure.json();
-    if let (Value::Object(all), Value::Object(more)) = (&mut value, look(instance)) {
+    if let (Value::Object(all), Value::Object(more)) = (&mut value, look_at_pins(instance)) {
         all.extend(more);
     }
-    output.answer(&value, page)?;
-    Ok(failure.answered())
+    Some(value)
 }
 
-fn look(instance: &Resolved) -> Value {
+fn look_at_pins(instance: &Resolved) -> Value {
     let bpffs = &instance.bpffs;
     let mut value = json!({
         "bpffs": bpffs,
@@ -140,25 +136,25 @@ fn entry(
     })
 }
 
-fn page(value: &Value) -> String {
-    let mut page = Page(String::new());
-    let bpffs = text(&value["bpffs"]);
-    if let Some(process) = value["held_by"].as_u64() {
-        page.line(
-            "NO ANSWER",
-            format!(
-                "process {process} holds the pins at {bpffs}: a daemon that starts or ends, or \
-                 that has another socket"
-            ),
-        );
-    } else if let Some(problem) = value["problem"].as_str() {
-        page.line(
-            "NOT KNOWN",
-            format!("whether anything is enforced: {problem}"),
-        );
-    } else {
-        headline(&mut page, value);
+/// A line for each interface, or that nothing is known of any.
+pub(super) fn brief(value: &Value) -> String {
+    let why = match value["held_by"].is_null() {
+        true => "NO DAEMON",
+        false => "NO ANSWER",
+    };
+    let lines = list(&value["interfaces"])
+        .iter()
+        .map(|found| format!("{}; {why}\n", interface(found)));
+    let lines: String = lines.collect();
+    match lines.is_empty() {
+        true => opening(value).0,
+        false => lines,
     }
+}
+
+/// What is known without a daemon.
+pub(super) fn page(value: &Value) -> String {
+    let mut page = opening(value);
     for found in list(&value["interfaces"]) {
         page.line("interface", interface(found));
     }
@@ -194,6 +190,29 @@ fn page(value: &Value) -> String {
         );
     }
     page.0
+}
+
+/// Whether anything is enforced, as far as that is known.
+fn opening(value: &Value) -> Page {
+    let mut page = Page(String::new());
+    let bpffs = text(&value["bpffs"]);
+    if let Some(process) = value["held_by"].as_u64() {
+        page.line(
+            "NO ANSWER",
+            format!(
+                "process {process} holds the pins at {bpffs}: a daemon that starts or ends, or \
+                 that has another socket"
+            ),
+        );
+    } else if let Some(problem) = value["problem"].as_str() {
+        page.line(
+            "NOT KNOWN",
+            format!("whether anything is enforced: {problem}"),
+        );
+    } else {
+        headline(&mut page, value);
+    }
+    page
 }
 
 /// That no daemon runs, and what that means.

@@ -72,6 +72,15 @@ pub(in crate::cli) fn detached(value: &Value) -> String {
     out
 }
 
+/// Who changed something.
+pub(super) fn who(change: &Value) -> String {
+    match (change["user"].as_str(), change["login"].as_str()) {
+        (Some(user), Some(login)) => format!("{user} ({login})"),
+        (Some(user), None) => user.to_owned(),
+        (None, _) => "the daemon".to_owned(),
+    }
+}
+
 /// Changes, and the policies that are kept, both newest first.
 pub(in crate::cli) fn history(value: &Value) -> String {
     let short = |hash: &Value| match hash.as_str() {
@@ -81,11 +90,7 @@ pub(in crate::cli) fn history(value: &Value) -> String {
     };
     let mut out = String::new();
     for change in list(&value["changes"]) {
-        let user = match (change["user"].as_str(), change["login"].as_str()) {
-            (Some(user), Some(login)) => format!("{user} ({login})"),
-            (Some(user), None) => user.to_owned(),
-            (None, _) => "the daemon".to_owned(),
-        };
+        let user = who(change);
         let policy = change["policy"].as_u64().map(|number| number.to_string());
         let _ = writeln!(
             out,

@@ -1,9 +1,12 @@
 //! Answers for people, a page for each. What is here may change; `--json` is for scripts.
 
+mod brief;
 mod changes;
+mod counted;
 mod database;
 mod lookup;
 mod packets;
+mod paint;
 mod status;
 
 use std::fmt::{self, Write as _};
@@ -11,10 +14,13 @@ use std::fmt::{self, Write as _};
 use serde_json::Value;
 
 pub(super) use self::{
+    brief::brief,
     changes::{changed, detached, history},
+    counted::Shape,
     database::{database, difference, held},
     lookup::lookup,
     packets::{Sums, explain, row},
+    paint::{painted, width},
     status::status,
 };
 
@@ -71,8 +77,9 @@ pub(super) struct Page(pub(super) String);
 
 impl Page {
     pub(super) fn line(&mut self, name: &str, words: impl fmt::Display) {
+        let line = format!("{name:<11} {words}");
         // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "{name:<11} {words}");
+        let _ = writeln!(self.0, "{}", line.trim_end());
     }
 }
 

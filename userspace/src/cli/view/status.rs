@@ -4,9 +4,16 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{Page, bytes, duration, line, list, moment, text, trial, waiting};
+use super::{
+    Page, changes, counted,
+    counted::{Shape, decided, networks, zones},
+    duration, line, list, moment, text, trial, waiting,
+};
 
-pub(in crate::cli) fn status(value: &Value) -> String {
+/// Changes that are shown, where not all are asked for.
+const CHANGES: usize = 3;
+
+pub(in crate::cli) fn status(value: &Value, shape: &Shape<'_>) -> String {
     let mut page = Page(String::new());
     if value["enforcing"] == true {
         line!(
@@ -37,10 +44,7 @@ pub(in crate::cli) fn status(value: &Value) -> String {
             text(&interface["name"]),
             text(&interface["device"]),
             text(&interface["mode"]),
-            match interface["unknown_vlans"] == "drop" {
-                true => ", frames of no zone are dropped",
-                false => "",
-            }
+            beside(interface)
         );
     }
     let policy = &value["policy"];
@@ -129,19 +133,9 @@ pub(in crate::cli) fn status(value: &Value) -> String {
     if value["bgp"].is_object() {
         bgp(&mut page, &value["bgp"]);
     }
-    for zone in list(&value["zones"]) {
-        let mut words = format!("{}:", text(&zone["name"]));
-        for action in ["drop", "audit", "pass"] {
-            let _ = write!(
-                words,
-                " {action} {} ({}){}",
-                zone["packets"][action],
-                bytes(zone["bytes"][action].as_u64().unwrap_or(0)),
-                if action == "pass" { "" } else { "," }
-            );
-        }
-        page.line("zone", words);
-    }
+    zones(&mut page, value, shape);
+    decided(&mut page, value, shape);
+    networks(&mut page, value, shape);
     for entry in list(&value["overlay"]) {
         let mut words = format!(
             "{} {} in zone {}",
@@ -160,7 +154,38 @@ pub(in crate::cli) fn status(value: &Value) -> String {
         }
         page.line("command", words);
     }
+    let changed = list(&value["changes"]);
+    let shown = changed
+        .len()
+        .min(if shape.all { usize::MAX } else { CHANGES });
+    for change in &changed[..shown] {
+        line!(
+            page,
+            "changed",
+            "{} by {}: {}",
+            moment(&change["at"]),
+            changes::who(change),
+            text(&change["command"])
+        );
+    }
     page.0
+}
+
+/// What becomes of frames of no zone there, and what its program was not shown.
+fn beside(interface: &Value) -> String {
+    let packets = |action: &str| interface["no_zone"][action].as_u64().unwrap_or(0);
+    let mut words = match (interface["unknown_vlans"] == "drop", packets("pass")) {
+        (true, _) => format!(
+            ", frames of no zone are dropped (so far {})",
+            packets("drop")
+        ),
+        (false, 0) => String::new(),
+        (false, count) => format!(", {} of no zone passed", counted(count, "frame")),
+    };
+    if let Some(missed @ 1..) = interface["missed"].as_u64() {
+        let _ = write!(words, ", MISSED {} so far", counted(missed, "packet"));
+    }
+    words
 }
 
 fn bgp(page: &mut Page, bgp: &Value) {

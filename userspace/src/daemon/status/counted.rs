@@ -3,7 +3,10 @@
 //! bounded: a policy has so many zones and rules, there are so many reasons, and of networks the
 //! largest are listed and the rest is one sum.
 
-use std::collections::BTreeMap;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+};
 
 use kordon_ebpf::{
     layout::{Action, Counter},
@@ -91,7 +94,7 @@ pub(super) struct Counted {
     /// Zone and reason.
     reasons: BTreeMap<(String, &'static str), Sums>,
     /// `None`: announced by nobody.
-    networks: BTreeMap<Option<u32>, Sums>,
+    networks: HashMap<Option<u32>, Sums>,
     /// Of networks without a counter of their own.
     others: Sums,
     /// Frames of no zone, by interface.
@@ -199,9 +202,14 @@ impl Counted {
 
     /// The networks with the most packets that were dropped or audited, and the rest as one.
     pub(super) fn networks(&self, db: &AsnDb) -> Value {
+        let size = |(asn, sums): &(&Option<u32>, &Sums)| (Reverse(sums.packets()), **asn);
         let mut all: Vec<(&Option<u32>, &Sums)> = self.networks.iter().collect();
-        all.sort_by_key(|(_, sums)| std::cmp::Reverse(sums.packets()));
+        // There may be one for each ASN of the Internet: the smaller ones are not put in order.
+        if all.len() > NETWORKS {
+            all.select_nth_unstable_by_key(NETWORKS, size);
+        }
         let rest = all.split_off(all.len().min(NETWORKS));
+        all.sort_unstable_by_key(size);
         let mut others = self.others;
         for (_, sums) in &rest {
             others.add_all(sums);
@@ -260,5 +268,123 @@ impl View {
             counted.add(identity, &counter);
         }
         Ok(counted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kordon_ebpf::{layout::Reason, seen::Kind};
+
+    use super::*;
+
+    fn counter(packets: u64) -> Counter {
+        Counter {
+            packets,
+            bytes: packets * 100,
+        }
+    }
+
+    /// Of a policy with the zone `z` and its rule `r`.
+    fn counted(all: impl IntoIterator<Item = (Identity, u64)>) -> Counted {
+        let rule = ("z".to_owned(), "r".to_owned());
+        let mut counted = Counted {
+            zones: [("z".to_owned(), Sums::default())].into(),
+            by_rule: [(rule.clone(), Sums::default())].into(),
+            rules: vec![rule],
+            ..Counted::default()
+        };
+        for (identity, packets) in all {
+            counted.add(identity, &counter(packets));
+        }
+        counted
+    }
+
+    #[test]
+    fn what_the_live_policy_has() {
+        let (z, gone) = (|| "z".to_owned(), || "gone".to_owned());
+        let counted = counted([
+            (Identity::Rule(z(), "r".into(), Action::Drop), 3),
+            (Identity::Rule(z(), "before".into(), Action::Drop), 4),
+            (Identity::Zone(z(), Reason::Tunnel, Action::Drop), 5),
+            (Identity::Noted(z(), Reason::Tunnel, Action::Drop), 9),
+            (Identity::Zone(gone(), Reason::Tunnel, Action::Drop), 7),
+            (Identity::Rule(gone(), "r".into(), Action::Drop), 7),
+            (Identity::Asn(gone(), Some(1), Action::Drop), 7),
+            (Identity::OtherAsns(gone(), Action::Drop), 7),
+            (Identity::Seen("p".into(), By::NoZone, Kind::Customer), 2),
+            (Identity::Seen("p".into(), By::Guard, Kind::Customer), 9),
+            (Identity::Port("p".into(), Reason::NoZone, Action::Drop), 6),
+        ]);
+        let zones = counted.zones(&[("z", true)].into());
+        assert_eq!(zones.len(), 1);
+        assert_eq!(zones[0]["name"], "z");
+        assert_eq!(zones[0]["packets"]["drop"], 12);
+        assert_eq!(zones[0]["bytes"]["drop"], 1200);
+        assert_eq!(zones[0]["silent"], true);
+        let rules = counted.rules();
+        assert_eq!((rules.len(), &rules[0]["rule"]), (1, &json!("r")));
+        assert_eq!(rules[0]["packets"]["drop"], 3);
+        let reasons = counted.reasons();
+        assert_eq!(
+            (reasons.len(), &reasons[0]["reason"]),
+            (1, &json!("tunnel"))
+        );
+        assert_eq!(counted.no_zone("p"), json!({"drop": 6, "pass": 2}));
+        assert_eq!(counted.no_zone("q"), json!({"drop": 0, "pass": 0}));
+        let networks = counted.networks(&AsnDb::default());
+        assert_eq!(networks["top"], json!([]));
+    }
+
+    #[test]
+    fn the_largest_networks_and_all_others() {
+        let all = (1..=100).flat_map(|asn: u32| {
+            let of = |action| Identity::Asn("z".into(), Some(asn), action);
+            [(of(Action::Drop), u64::from(asn)), (of(Action::Audit), 1)]
+        });
+        let nobody = (Identity::Asn("z".into(), None, Action::Drop), 1000);
+        let other = (Identity::OtherAsns("z".into(), Action::Drop), 5);
+        let networks = counted(all.chain([nobody, other])).networks(&AsnDb::default());
+        let top = networks["top"].as_array().unwrap();
+        assert_eq!(top.len(), NETWORKS);
+        assert_eq!(
+            (&top[0]["asn"], &top[0]["name"]),
+            (&Value::Null, &Value::Null)
+        );
+        for (entry, asn) in top[1..].iter().zip((1..=100).rev()) {
+            assert_eq!(entry["asn"], asn);
+            assert_eq!(
+                entry["packets"],
+                json!({"pass": 0, "audit": 1, "drop": asn})
+            );
+        }
+        let more = &networks["more"];
+        assert_eq!(more["networks"], 81);
+        assert_eq!(more["packets"]["drop"], (1..=81).sum::<u32>() + 5);
+        assert_eq!(more["packets"]["audit"], 81);
+        // What is equal has an order, too.
+        let equal = (0..50).map(|asn| (Identity::Asn("z".into(), Some(asn), Action::Drop), 1));
+        let networks = counted(equal).networks(&AsnDb::default());
+        let asns: Vec<_> = networks["top"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|n| n["asn"].clone())
+            .collect();
+        assert_eq!(json!(asns), json!((0..20).collect::<Vec<u32>>()));
+    }
+
+    #[test]
+    fn names_have_bounds() {
+        let mut db = AsnDb::default();
+        db.asns.push((
+            7,
+            AsnInfo {
+                name: "ü".repeat(500),
+                country: None,
+            },
+        ));
+        let info = named_network(&db, 7).unwrap();
+        assert_eq!(info.name.chars().count(), LONGEST_NAME);
+        assert_eq!(named_network(&db, 8), None);
     }
 }

@@ -1,0 +1,76 @@
+//! `status --brief`: a line for each interface, for a glance and for `grep`.
+
+use serde_json::Value;
+
+use super::{counted, list, text};
+
+pub(in crate::cli) fn brief(value: &Value) -> String {
+    let lines: Vec<[String; 5]> = list(&value["interfaces"])
+        .iter()
+        .map(|interface| {
+            [
+                text(&interface["name"]),
+                text(&interface["device"]),
+                text(&interface["mode"]),
+                format!("missed {}", interface["missed"]),
+                verdict(interface),
+            ]
+        })
+        .collect();
+    if lines.is_empty() {
+        return format!("{}\n", verdict(value));
+    }
+    let width = |column: usize| {
+        let all = lines.iter().map(|line| line[column].chars().count());
+        all.max().unwrap_or(0)
+    };
+    let widths = [width(0), width(1), width(2), width(3)];
+    let mut out = String::new();
+    for [name, device, mode, missed, verdict] in &lines {
+        let [a, b, c, d] = widths;
+        out += &format!("{name:a$}  {device:b$}  {mode:c$}  {missed:d$}  {verdict}\n");
+    }
+    out
+}
+
+/// That it enforces, or the first reason why not.
+fn verdict(value: &Value) -> String {
+    if value["enforcing"] == true {
+        return "enforcing".to_owned();
+    }
+    let reasons = list(&value["reasons"]);
+    let first = reasons.first().map_or_else(String::new, text);
+    let more = match reasons.len() {
+        0 | 1 => String::new(),
+        all => format!(" (and {})", counted(all as u64 - 1, "more reason")),
+    };
+    format!("NOT ENFORCING: {first}{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_line_for_each_interface() {
+        let value = json!({
+            "enforcing": false,
+            "reasons": ["a", "b", "c"],
+            "interfaces": [
+                {"name": "trunk", "device": "eth1", "mode": "native", "missed": 0, "enforcing": true,
+                 "reasons": []},
+                {"name": "up", "device": "enp3s0", "mode": "generic", "missed": 12, "enforcing": false,
+                 "reasons": ["`enp3s0` is not attached", "b"]},
+            ],
+        });
+        assert_eq!(
+            brief(&value),
+            "trunk  eth1    native   missed 0   enforcing\n\
+             up     enp3s0  generic  missed 12  NOT ENFORCING: `enp3s0` is not attached (and 1 more reason)\n"
+        );
+        let none = json!({"enforcing": false, "reasons": ["a", "b", "c"], "interfaces": []});
+        assert_eq!(brief(&none), "NOT ENFORCING: a (and 2 more reasons)\n");
+    }
+}

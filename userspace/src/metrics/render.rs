@@ -3,7 +3,7 @@
 
 use kordon_ebpf::{
     layout::{Action, Counter, Reason},
-    seen::By,
+    seen::{By, Kind},
 };
 use prometheus::{
     Encoder as _, GaugeVec, IntCounterVec, Opts, Registry, Result, TextEncoder,
@@ -148,6 +148,11 @@ fn traffic(page: &Page, snapshot: &Snapshot) -> Result<()> {
     )?;
 
     // A series that starts with its first packet hides that packet from `rate`.
+    for (interface, ..) in &snapshot.interfaces {
+        for kind in Kind::ALL {
+            stopped.with_label_values(&[interface, kind.as_str()]);
+        }
+    }
     for zone in &snapshot.zones {
         for action in [Action::Pass, Action::Audit, Action::Drop] {
             zones.add(&[zone, action.as_str()], &Counter::default());

@@ -36,7 +36,10 @@ pub(in crate::cli) fn brief(value: &Value) -> String {
 /// That it enforces, or the first reason why not.
 fn verdict(value: &Value) -> String {
     if value["enforcing"] == true {
-        return "enforcing".to_owned();
+        return match value["by"] == "tc" && value["mode"] != "tc" {
+            true => "enforcing, by the guard alone (tc)".to_owned(),
+            false => "enforcing".to_owned(),
+        };
     }
     let reasons = list(&value["reasons"]);
     let first = reasons.first().map_or_else(String::new, text);
@@ -69,6 +72,12 @@ mod tests {
             brief(&value),
             "trunk  eth1    native   missed 0   enforcing\n\
              up     enp3s0  generic  missed 12  NOT ENFORCING: `enp3s0` is not attached (and 1 more reason)\n"
+        );
+        let value = json!({"interfaces": [{"name": "trunk", "device": "eth1", "mode": "native",
+            "missed": 3, "enforcing": true, "by": "tc", "reasons": []}]});
+        assert_eq!(
+            brief(&value),
+            "trunk  eth1  native  missed 3  enforcing, by the guard alone (tc)\n"
         );
         let none = json!({"enforcing": false, "reasons": ["a", "b", "c"], "interfaces": []});
         assert_eq!(brief(&none), "NOT ENFORCING: a (and 2 more reasons)\n");

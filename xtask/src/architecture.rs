@@ -39,6 +39,15 @@ impl Architecture {
             })
     }
 
+    /// By the name that Debian uses, or compilers.
+    pub(crate) fn named_by_debian(name: &OsStr) -> Result<Self, Failed> {
+        let known = |architecture: &Self| name == architecture.debian();
+        match Self::ALL.into_iter().find(known) {
+            Some(architecture) => Ok(architecture),
+            None => Self::named(name),
+        }
+    }
+
     /// As compilers call it.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -5,6 +5,7 @@
 //!
 //! - [`workspace`]: where things are, and how cargo is called.
 //! - [`architecture`]: processors that are built for; [`musl`]: static binaries.
+//! - [`package`]: what administrators install.
 //! - [`command`]: running programs and saying which one failed.
 //! - [`setup`]: what building and the lab need.
 //! - [`test`]: all checks in order, and their tally.
@@ -13,6 +14,7 @@
 mod architecture;
 mod command;
 mod musl;
+mod package;
 mod setup;
 mod test;
 mod vm;
@@ -35,6 +37,9 @@ Tasks:
   setup            install what building and testing need; what is there is left alone
   build            set up for building, then build target/release/kordon
   static [arch]    set up, and build static binaries of kordon: x86_64, aarch64, or both
+  package [arch]   set up, build, and pack what administrators install: a Debian package and a
+                   tarball for amd64, arm64, or both, with checksums and a bill of materials
+                     --dev            built as tests are, not as a release
   demo [args]      set up, build, and show kordon at work in a network of namespaces (root)
                      --json   one JSON object, a boolean for each claim, as the last line
                      --keep   leave the network up to play with
@@ -46,6 +51,7 @@ Tasks:
                      --dev            built as tests are, not as a release
                      --cards          of those with emulated network cards (6.12), only these
                      --arch aarch64   another processor
+                   or `systemd`: the real package on a Debian with systemd
   bench [groups]   set up, build, and measure kordon beside its peers (root)
                      --json           one object per line
                      --asn-db FILE    a real table instead of a generated one
@@ -65,6 +71,7 @@ fn main() -> ExitCode {
         Some("setup") => nothing_more(&rest).and_then(|()| setup()),
         Some("build") => nothing_more(&rest).and_then(|()| build().map(drop)),
         Some("static") => musl::task(&rest),
+        Some("package") => package::task(&rest),
         Some("demo") => demo(&rest),
         Some("test") => test(&rest),
         Some("bench") => bench(&rest),

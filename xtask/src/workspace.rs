@@ -56,6 +56,11 @@ impl Workspace {
         Ok(Self { root, target })
     }
 
+    /// The repository's folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// A folder in the build output.
     pub(crate) fn target(&self, folder: &str) -> PathBuf {
         self.target.join(folder)

@@ -15,7 +15,7 @@ use nix::{
     sys::reboot::{RebootMode, reboot},
 };
 
-use super::{cards, checks};
+use super::{cards, checks, package};
 
 /// What begins a line that `cargo xtask vm` reads.
 const MARK: &str = "kordon-vm:";
@@ -38,6 +38,19 @@ pub(super) fn main() -> ! {
         }
         Err(error) => println!("{MARK} FAILED boot: {error:#}"),
     }
+    end();
+}
+
+/// What `cargo xtask vm systemd` wants: another process is the first one, and has done what
+/// [`boot`] does.
+pub(super) fn service() -> ! {
+    package::run(&report);
+    println!("{MARK} done");
+    end();
+}
+
+/// Switches the machine off.
+fn end() -> ! {
     // The console's last line needs a moment to get out.
     std::thread::sleep(Duration::from_millis(200));
     // With `-no-reboot` this ends the virtual machine, whatever its power supply.

@@ -5,7 +5,8 @@
 //! a [`capture`], policies and databases, and what this machine's kordon says of them.
 //! In the guest it is the first process ([`guest`]), and the [`checks`] are all that
 //! ever runs there. Nothing else is in the guest: no shell, no tools, so that another
-//! architecture needs nothing but a kernel and static binaries.
+//! architecture needs nothing but a kernel and static binaries. One guest is another: a Debian
+//! with systemd, in which the real [`package`] is installed and purged.
 
 mod capture;
 mod cards;
@@ -13,6 +14,7 @@ mod checks;
 mod daemon;
 mod guest;
 mod link;
+mod package;
 mod prepare;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -37,6 +39,8 @@ enum Arguments {
         #[arg(long)]
         into: PathBuf,
     },
+    /// As a service of a guest with systemd: check the package, and switch the machine off.
+    Package,
 }
 
 /// Runs what the command line says; as the first process of a machine, the checks.
@@ -45,8 +49,11 @@ pub fn main() -> ExitCode {
     if std::process::id() == 1 {
         guest::main();
     }
-    let Arguments::Prepare { kordon, into } = Arguments::parse();
-    match prepare::prepare(&kordon, &into) {
+    let outcome = match Arguments::parse() {
+        Arguments::Prepare { kordon, into } => prepare::prepare(&kordon, &into),
+        Arguments::Package => guest::service(),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -61,6 +61,9 @@ pub(super) enum Command {
     },
     /// Stop enforcing: take programs and maps out of the kernel.
     Detach(Detach),
+    /// Write manual pages and completions for shells, for packages.
+    #[command(hide = true)]
+    Generate(Generate),
 }
 
 #[derive(Debug, Args)]
@@ -401,6 +404,12 @@ pub(super) struct Detach {
     pub(super) yes: bool,
     #[command(flatten)]
     pub(super) instance: Instance,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Generate {
+    /// The folder that they are written to.
+    pub(super) folder: PathBuf,
 }
 
 /// `90s`, `5m`, `2h`, `7d`, also joined: whole seconds, not zero.

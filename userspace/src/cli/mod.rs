@@ -6,6 +6,7 @@
 //!   [`unattended`]: `status` where no daemon runs.
 //! - [`output`]: where all of it goes; [`failure`]: what a command fails with; [`instance`]: which
 //!   kordon of this machine is meant.
+//! - [`generate`]: manual pages and completions, for packages.
 //! - [`database`]: `asndb`, with files, a state directory or the daemon.
 //!
 //! Architecture invariant: what the daemon does is done there. Here is only what
@@ -16,6 +17,7 @@
 mod arguments;
 mod database;
 mod failure;
+mod generate;
 mod instance;
 mod offline;
 mod online;
@@ -100,5 +102,6 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Allow(arguments) => online::entry(arguments, Request::Allow, output),
         Command::Unblock(arguments) => online::entry(arguments.into(), Request::Unblock, output),
         Command::Detach(arguments) => online::detach(&arguments, output),
+        Command::Generate(arguments) => generate::generate(&arguments, output),
     }
 }

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use super::{
     OTHER_VERSION,
+    peer::own_login,
     protocol::{Answer, Envelope, MAX_FILES, MAX_MESSAGE, PROTOCOL_VERSION, Request},
     read_socket,
     refusal::Refusal,
@@ -155,6 +156,7 @@ fn exchange(mut stream: &UnixStream, request: &Request, files: &[File]) -> io::R
     let envelope = Envelope {
         version: PROTOCOL_VERSION,
         request: request.clone(),
+        login: own_login(),
     };
     let mut line = serde_json::to_vec(&envelope)?;
     line.push(b'\n');

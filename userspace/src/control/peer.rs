@@ -1,5 +1,5 @@
 //! Who asks. The kernel takes a process's credentials down when it connects, so that no
-//! client says who it is.
+//! client says who it is; root alone says for whom.
 
 use std::{ffi::CString, fmt, time::Duration};
 
@@ -48,7 +48,8 @@ impl Peer {
     /// With names, where the system knows them in time.
     pub(super) async fn of(credentials: &UCred) -> Self {
         let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
-        let login = pid.filter(|_| uid == 0).and_then(login_uid);
+        let login = pid.filter(|_| uid == 0);
+        let login = login.and_then(|pid| login_uid(&pid.to_string()));
         let names = spawn_blocking(move || {
             let name = if uid == 0 { None } else { name_of(uid) };
             (name, login.and_then(name_of))
@@ -72,6 +73,17 @@ impl Peer {
             login: login.map(|login| login_name.unwrap_or_else(|| number(login))),
         }
     }
+
+    /// Takes root's word for who logged in, where `/proc` does not show it (`ProtectProc` of
+    /// the unit). Nobody else is believed; root may write what `/proc` shows.
+    pub(super) async fn for_login(&mut self, login: Option<u32>) {
+        let (0, None, Some(login)) = (self.uid, &self.login, login) else {
+            return;
+        };
+        let name = timeout(PATIENCE, spawn_blocking(move || name_of(login))).await;
+        let name = name.ok().and_then(Result::ok).flatten();
+        self.login = Some(name.unwrap_or_else(|| login.to_string()));
+    }
 }
 
 /// Root, and whoever the daemon runs as.
@@ -79,34 +91,26 @@ pub(super) fn is_root(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
-/// Whether a user is in one of these groups by the system's list, or a process is, as a
+/// Whether a user is in one of these groups by the system's list, or his process is, as a
 /// service manager may have started it.
-pub(super) fn is_member(uid: u32, pid: Option<i32>, groups: &[Gid]) -> bool {
+pub(super) fn is_member(uid: u32, beside: &[Gid], groups: &[Gid]) -> bool {
     let listed = || {
         let user = User::from_uid(Uid::from_raw(uid)).ok()??;
         let name = CString::new(user.name).ok()?;
         getgrouplist(&name, user.gid).ok()
     };
-    let is_one = |all: Vec<Gid>| all.iter().any(|group| groups.contains(group));
-    let beside = || groups_of(pid?, uid);
-    listed().is_some_and(is_one) || beside().is_some_and(is_one)
+    let is_one = |all: &[Gid]| all.iter().any(|group| groups.contains(group));
+    is_one(beside) || listed().is_some_and(|all| is_one(&all))
 }
 
-/// The supplementary groups of a process of this user (proc_pid_status(5)).
-fn groups_of(pid: i32, uid: u32) -> Option<Vec<Gid>> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let numbers = |key: &str| -> Option<Vec<u32>> {
-        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-        Some(line.split_whitespace().flat_map(str::parse).collect())
-    };
-    // Another process may have got the number since: real, effective, saved, file system.
-    (numbers("Uid:")?.get(1) == Some(&uid)).then_some(())?;
-    Some(numbers("Groups:")?.into_iter().map(Gid::from_raw).collect())
+/// Who began the session of this process.
+pub(super) fn own_login() -> Option<u32> {
+    login_uid("self")
 }
 
 /// Who began the session that a process belongs to; nobody did for services.
-fn login_uid(pid: i32) -> Option<u32> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?;
+fn login_uid(process: &str) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/loginuid")).ok()?;
     let uid = text.trim().parse().ok()?;
     (uid != u32::MAX && uid != 0).then_some(uid)
 }
@@ -136,6 +140,35 @@ mod tests {
             peer.to_string()
                 .contains(&format!("pid {}", std::process::id()))
         );
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn only_root_says_for_whom() {
+        let someone = |uid| Peer {
+            uid,
+            gid: 0,
+            pid: None,
+            name: uid.to_string(),
+            login: None,
+        };
+        for (uid, believed) in [(0, Some("4000000001")), (1000, None)] {
+            let mut peer = someone(uid);
+            peer.for_login(Some(4_000_000_001)).await;
+            assert_eq!(peer.login.as_deref(), believed);
+        }
+        let mut peer = someone(0);
+        peer.login = Some("ann".into());
+        peer.for_login(Some(4_000_000_001)).await;
+        assert_eq!(peer.login.as_deref(), Some("ann"), "the kernel said so");
+    }
+
+    #[test]
+    fn groups_of_a_process_count() {
+        let nobody = 4_000_000_001;
+        let [ours, theirs] = [7, 8].map(Gid::from_raw);
+        assert!(is_member(nobody, &[theirs, ours], &[ours]));
+        assert!(!is_member(nobody, &[theirs], &[ours]));
+        assert!(is_member(0, &[], &[Gid::from_raw(0)]));
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub struct Envelope {
     pub version: u32,
     /// What is asked.
     pub request: Request,
+    /// Who began the session in which it was typed; only root is believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<u32>,
 }
 
 /// One file of a policy, as it was read.

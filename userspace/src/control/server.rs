@@ -13,7 +13,10 @@ mod guest;
 use std::{
     fs::File,
     io,
-    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    },
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -31,6 +34,7 @@ use super::{
     receive::Connection,
 };
 use crate::{
+    datapath::system,
     diagnostic::quoted,
     room::{Room, Size},
 };
@@ -339,7 +343,9 @@ impl Door {
                 let _ = stream.try_write(&encode(busy));
                 continue;
             };
+            let beside = system::peer_groups(stream.as_fd()).unwrap_or_default();
             let guest = Guest {
+                beside: beside.into_iter().map(Gid::from_raw).collect(),
                 connection: Connection::new(stream),
                 seat,
                 credentials,

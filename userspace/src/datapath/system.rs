@@ -1,7 +1,7 @@
 //! `bpf(2)` where aya has no call for it: slots of an array of maps (aya tells
 //! inner maps apart by Rust types, of which ours have none), reading many counters
-//! with one call, where a link is, and taking it off at once. And the other call that no
-//! safe library makes: what `ethtool` asks.
+//! with one call, where a link is, and taking it off at once. And other calls that no
+//! safe library makes: what `ethtool` asks, and in which groups a client is.
 
 use std::{
     ffi::CString,
@@ -378,6 +378,33 @@ nix::ioctl_readwrite_bad!(
     libc::SIOCETHTOOL,
     libc::ifreq
 );
+
+/// The supplementary groups of the process at the other end of a socket, as they were when it
+/// connected (`SO_PEERGROUPS` of unix(7)).
+///
+/// # Errors
+/// When the system does not say.
+pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<libc::gid_t>> {
+    // As many as a process may have.
+    let mut groups = vec![0; 65_536];
+    let mut size = libc::socklen_t::try_from(size_of_val(&groups[..])).unwrap_or(0);
+    // SAFETY: the kernel writes no more than `size` bytes, which the vector has, and says
+    // in `size` how many it wrote.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERGROUPS,
+            groups.as_mut_ptr().cast(),
+            &raw mut size,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    groups.truncate(usize::try_from(size).unwrap_or(0) / size_of::<libc::gid_t>());
+    Ok(groups)
+}
 
 /// A command of `linux/ethtool.h` to a device. The words begin with the command, and must
 /// have room for all that the kernel answers to it.

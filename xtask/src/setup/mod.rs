@@ -5,12 +5,16 @@
 //!
 //! - [`toolchain`]: the nightly compiler with the sources of `core`, rustfmt, clippy.
 //! - [`linker`]: a bpf-linker that understands what that compiler emits.
+//! - [`tool`]: programs that cargo installs, for one task.
 //! - [`packages`]: Debian packages; [`services`]: theirs stay down.
 
 mod linker;
 mod packages;
 mod services;
+mod tool;
 mod toolchain;
+
+use std::path::PathBuf;
 
 use crate::architecture::Architecture;
 use crate::command::{Failed, say};
@@ -54,6 +58,16 @@ pub(crate) fn for_static(architecture: Architecture) -> Result<(), Failed> {
         packages::install(&[&compiler, &headers])?;
     }
     toolchain::target(&architecture.musl())
+}
+
+/// For packages.
+pub(crate) fn for_packages() -> Result<(), Failed> {
+    packages::install(packages::PACKING)
+}
+
+/// For bills of materials; where the program is.
+pub(crate) fn for_materials(workspace: &Workspace) -> Result<PathBuf, Failed> {
+    tool::install(workspace, "cargo-cyclonedx", "0.5.9")
 }
 
 /// For virtual machines.

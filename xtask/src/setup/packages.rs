@@ -31,6 +31,9 @@ pub(super) const LAB: &[&str] = &[
 /// of nftables.
 pub(super) const PEERS: &[&str] = &["iptables", "xdp-tools"];
 
+/// What `cargo xtask package` packs with, and asks for its opinion.
+pub(super) const PACKING: &[&str] = &["binutils", "dpkg", "lintian"];
+
 /// What `cargo xtask vm` emulates a processor with, and unpacks kernels with.
 pub(super) const MACHINES: &[&str] = &["binutils", "qemu-system-x86", "xz-utils"];
 

@@ -51,6 +51,15 @@ pub(super) const KERNELS: &[Series] = &[
     },
 ];
 
+/// Everything else of a Debian, for [`super::debian`].
+pub(super) const USERLAND: Series = Series {
+    name: "debian",
+    archive: Archive::Main,
+    suite: "bookworm",
+    package: "",
+    cards: false,
+};
+
 #[derive(Clone, Copy, Debug)]
 enum Archive {
     Main,
@@ -238,13 +247,17 @@ fn newest(series: &Series, architecture: Architecture, home: &Path) -> Option<Ke
 }
 
 /// Package lists of one suite, apart from the machine's.
-struct Apt {
+pub(super) struct Apt {
     home: PathBuf,
     options: Vec<String>,
 }
 
 impl Apt {
-    fn new(series: &Series, architecture: Architecture, home: &Path) -> Result<Self, Failed> {
+    pub(super) fn new(
+        series: &Series,
+        architecture: Architecture,
+        home: &Path,
+    ) -> Result<Self, Failed> {
         make(&home.join("lists/partial"))?;
         make(&home.join("cache/archives/partial"))?;
         let sources = home.join("sources.list");
@@ -282,14 +295,14 @@ impl Apt {
         Ok(Self { home, options })
     }
 
-    fn command(&self, program: &str) -> Command {
+    pub(super) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.args(&self.options);
         command
     }
 
     /// Brings the lists, unless they are current.
-    fn update(&self) -> Result<(), Failed> {
+    pub(super) fn update(&self) -> Result<(), Failed> {
         let stamp = self.home.join("updated");
         let age = fs::metadata(&stamp)
             .and_then(|file| file.modified())

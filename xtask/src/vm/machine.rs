@@ -39,6 +39,14 @@ impl Outcome {
         self.skips.extend(other.skips);
     }
 
+    /// Nothing could be done.
+    pub(super) fn skipped(why: String) -> Self {
+        Self {
+            skips: vec![why],
+            ..Self::default()
+        }
+    }
+
     /// Takes one line of the guest; what is to be shown of it.
     fn line<'a>(&mut self, line: &'a str) -> Option<&'a str> {
         let (_, report) = line.split_once(MARK)?;

@@ -8,10 +8,13 @@
 //! - [`kernels`]: which kernels, and where they come from.
 //! - [`initramfs`]: the archive that the kernel unpacks.
 //! - [`machine`]: QEMU, and what the guest reports.
+//! - [`systemd`]: the real package on a real [`debian`].
 
+mod debian;
 mod initramfs;
 mod kernels;
 mod machine;
+mod systemd;
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -36,10 +39,15 @@ struct Wanted {
 
 /// `cargo xtask vm [--dev] [--cards] [--arch ARCH] [SERIES]…`.
 pub(crate) fn task(arguments: &[OsString]) -> Result<(), Failed> {
-    let wanted = parse(arguments)?;
-    let workspace = Workspace::find()?;
-    setup::for_building()?;
-    let outcome = boot(&workspace, &wanted)?;
+    let outcome = match arguments.split_first() {
+        Some((first, rest)) if first == "systemd" => systemd::task(rest)?,
+        _ => {
+            let wanted = parse(arguments)?;
+            let workspace = Workspace::find()?;
+            setup::for_building()?;
+            boot(&workspace, &wanted)?
+        }
+    };
     println!(
         "{} passed, {} failed, {} skipped",
         outcome.passed,
@@ -67,6 +75,7 @@ pub(crate) fn all(workspace: &Workspace) -> Result<Outcome, Failed> {
         };
         outcome.add(boot(workspace, &wanted)?);
     }
+    outcome.add(systemd::boot(workspace, &KERNELS[0], Profile::Test)?);
     Ok(outcome)
 }
 

@@ -23,6 +23,9 @@ pub(super) struct Guest {
     pub(super) connection: Connection,
     pub(super) seat: Seat<u32>,
     pub(super) credentials: UCred,
+    /// Groups of the process, beside its own.
+    pub(super) beside: Vec<Gid>,
+    /// Members may come in.
     pub(super) groups: Vec<Gid>,
     pub(super) group: String,
     pub(super) right: Right,
@@ -37,7 +40,7 @@ impl Guest {
                 .say(error("permission denied", Some(&help)), times)
                 .await;
         }
-        let peer = Peer::of(&self.credentials).await;
+        let mut peer = Peer::of(&self.credentials).await;
         let allowance = Allowance {
             longest: match self.right {
                 Right::Change => MAX_MESSAGE,
@@ -61,8 +64,11 @@ impl Guest {
                 Ok(Err(e)) => return Err(e),
                 Ok(Ok(Some(received))) => received,
             };
-            let answer = match request(&received.line).and_then(|r| self.allowed(r)) {
-                Ok(request) => {
+            let asked = request(&received.line)
+                .and_then(|asked| Ok((asked.login, self.allowed(asked.request)?)));
+            let answer = match asked {
+                Ok((login, request)) => {
+                    peer.for_login(login).await;
                     // Files of a policy are not kept twice while they are worked on.
                     received.line = Vec::new();
                     let call = Call {
@@ -105,8 +111,8 @@ impl Guest {
             return true;
         }
         let groups = self.groups.clone();
-        let pid = self.credentials.pid();
-        let found = spawn_blocking(move || is_member(uid, pid, &groups));
+        let beside = self.beside.clone();
+        let found = spawn_blocking(move || is_member(uid, &beside, &groups));
         matches!(timeout(times.groups, found).await, Ok(Ok(true)))
     }
 
@@ -137,7 +143,7 @@ pub(super) fn encode(answer: Answer) -> Vec<u8> {
 
 /// The version is looked at first: what else another version says may not be
 /// understood.
-pub(super) fn request(line: &[u8]) -> Result<Request, Answer> {
+pub(super) fn request(line: &[u8]) -> Result<Envelope, Answer> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
@@ -157,8 +163,7 @@ pub(super) fn request(line: &[u8]) -> Result<Request, Answer> {
             Some("restart the daemon so that both are of one version"),
         ));
     }
-    let envelope: Envelope = serde_json::from_slice(line).map_err(malformed)?;
-    Ok(envelope.request)
+    serde_json::from_slice(line).map_err(malformed)
 }
 
 pub(super) fn error(message: impl Into<String>, help: Option<&str>) -> Answer {

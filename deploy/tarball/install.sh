@@ -1,0 +1,67 @@
+#!/bin/sh
+# Installs what lies beside it, where there is no Debian package to be had: the binary into
+# /usr/local/sbin, a unit for systemd, groups, manual pages, completions, and examples of both
+# configuration files where there are none. It starts nothing. Run it again to upgrade.
+#
+#   ./install.sh                 install or upgrade
+#   ./install.sh --uninstall     take it away again; asks `kordon detach` to end enforcement,
+#                                and leaves /etc/kordon and /var/lib/kordon as they are
+#
+# DESTDIR=/somewhere installs below that folder, for images.
+set -eu
+cd "$(dirname "$0")"
+
+sbin=${DESTDIR:-}/usr/local/sbin
+units=${DESTDIR:-}/etc/systemd/system
+man=${DESTDIR:-}/usr/local/share/man/man8
+bash=${DESTDIR:-}/usr/local/share/bash-completion/completions/kordon
+etc=${DESTDIR:-}/etc/kordon
+
+reload() {
+    if [ -z "${DESTDIR:-}" ] && [ -d /run/systemd/system ]; then
+        systemctl daemon-reload
+    fi
+}
+
+if [ "${1:-}" = --uninstall ]; then
+    if [ -z "${DESTDIR:-}" ] && [ -d /run/systemd/system ]; then
+        systemctl disable --now kordon || true
+    fi
+    if [ -z "${DESTDIR:-}" ] && [ -d /sys/fs/bpf/kordon ]; then
+        "$sbin/kordon" detach
+        # A mount of its own: sys-fs-bpf-kordon.mount.
+        ! mountpoint -q /sys/fs/bpf/kordon || umount /sys/fs/bpf/kordon
+        rmdir /sys/fs/bpf/kordon || true
+    fi
+    rm -f "$sbin/kordon" "$units/kordon.service" "$units/sys-fs-bpf-kordon.mount" "$man"/kordon.8 "$man"/kordon-*.8 "$bash"
+    reload
+    exit 0
+fi
+if [ $# -gt 0 ]; then
+    echo "usage: $0 [--uninstall]" >&2
+    exit 2
+fi
+
+# Beside the old one, then in its place: what runs goes on.
+install -D -m 755 kordon "$sbin/kordon.new"
+mv "$sbin/kordon.new" "$sbin/kordon"
+install -d "$units" "$man" "$(dirname "$bash")" "$etc"
+sed 's,^ExecStart=/usr/sbin/,ExecStart=/usr/local/sbin/,' kordon.service >"$units/kordon.service"
+chmod 644 "$units/kordon.service"
+install -m 644 sys-fs-bpf-kordon.mount "$units"
+install -m 644 man/*.8 "$man"
+install -m 644 completions/kordon.bash "$bash"
+for file in kordon.toml policy.toml; do
+    if [ ! -e "$etc/$file" ]; then
+        install -m 644 "etc/$file" "$etc/$file"
+    fi
+done
+if [ -z "${DESTDIR:-}" ]; then
+    for group in kordon kordon-read; do
+        getent group "$group" >/dev/null || groupadd --system "$group"
+    done
+fi
+reload
+echo "installed. After an upgrade: systemctl restart kordon (what is enforced stays enforced)."
+echo "The first time: write $etc/policy.toml and $etc/kordon.toml, then kordon asndb update,"
+echo "kordon check, systemctl enable --now kordon."

@@ -1,0 +1,425 @@
+//! The real package on a real Debian with systemd: installed, configured, started, upgraded while
+//! cameras send, removed, purged. This is what an administrator types, in that order.
+//!
+//! Here the checks are a service of the guest, not its first process; see
+//! `xtask/src/vm/systemd.rs` for what else is there. Each check goes on where the one before
+//! ended, so the first that fails ends the list.
+
+use std::{
+    cell::RefCell,
+    fs,
+    net::Ipv4Addr,
+    os::fd::{AsRawFd as _, OwnedFd},
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    errno::Errno,
+    sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket},
+};
+use serde_json::Value;
+
+use super::{
+    checks::{Report, Said},
+    daemon::{BLOCKED, SENT, dropped, frame},
+    link,
+};
+use crate::{hostile, lab::raw::RawSender};
+
+/// Where packages lie.
+const PACKAGES: &str = "/packages";
+const PINS: &str = "/sys/fs/bpf/kordon";
+const DEVICE: &str = "eth1";
+const CONFIGURATION: &str = "policy = \"policy.toml\"\n\
+    [asndb]\nsources = [\"asn.csv\"]\n\
+    [[interface]]\ndevice = \"eth1\"\nname = \"trunk\"\nmode = \"native\"\n";
+/// Emulated processors are slow.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Of the unit: `CAP_NET_ADMIN`, `CAP_PERFMON` and `CAP_BPF`, by their bits.
+const CAPABILITIES: u64 = 1 << 12 | 1 << 38 | 1 << 39;
+
+/// Runs all of it.
+pub(super) fn run(report: &Report) {
+    let lab = RefCell::new(None);
+    let failed = RefCell::new(false);
+    let check = |name: &str, what: &dyn Fn(&mut Lab) -> Result<String>| {
+        if *failed.borrow() {
+            return;
+        }
+        report(name, &mut || {
+            let outcome = match lab.borrow_mut().as_mut() {
+                Some(lab) => what(lab),
+                None => bail!("there is no lab"),
+            };
+            *failed.borrow_mut() = outcome.is_err();
+            outcome.map(Said::Done)
+        });
+    };
+    report("package, a Debian with systemd", &mut || {
+        let (made, said) = Lab::new()?;
+        *lab.borrow_mut() = Some(made);
+        Ok(Said::Done(said))
+    });
+    check("package, installed", &Lab::installs);
+    check("package, configured and started", &Lab::starts);
+    check("package, confined", &Lab::is_confined);
+    check("package, enforces", &Lab::enforces);
+    check("package, pins removed by somebody", &Lab::pins_again);
+    check("package, upgraded under traffic", &Lab::upgrades);
+    check("package, removed", &Lab::is_removed);
+    check("package, purged", &Lab::is_purged);
+    check("package, installed, started and purged in one go", &|lab| {
+        lab.installs()?;
+        lab.starts()?;
+        lab.enforces()?;
+        lab.is_purged()
+    });
+}
+
+struct Lab {
+    camera: RawSender,
+    arrivals: OwnedFd,
+}
+
+impl Lab {
+    fn new() -> Result<(Self, String)> {
+        // Modules lie where the kernel's release says, and nobody has listed them yet.
+        command("depmod", &["-a"])?;
+        let systemd = command("systemctl", &["--version"])?;
+        let systemd = systemd.lines().next().unwrap_or_default().to_owned();
+        let camera = link::pair(DEVICE, "camera")?;
+        let arrivals = socket(
+            AddressFamily::Packet,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+            SockProtocol::EthAll,
+        )
+        .context("cannot open a packet socket")?;
+        let lab = Self { camera, arrivals };
+        let arrived = lab.send()?;
+        ensure!(
+            arrived == SENT,
+            "{arrived} of {SENT} frames arrive without kordon"
+        );
+        Ok((lab, format!("{systemd}; without kordon all arrives")))
+    }
+
+    /// Sends to the blocked network, and returns how many frames the stack got.
+    fn send(&self) -> Result<u64> {
+        for _ in 0..SENT {
+            self.camera.send(&frame(BLOCKED))?;
+        }
+        thread::sleep(Duration::from_millis(500));
+        self.arrived()
+    }
+
+    /// Frames to the blocked network that got past all that was to drop them, since the last
+    /// time.
+    fn arrived(&self) -> Result<u64> {
+        let index = nix::net::if_::if_nametoindex(DEVICE)? as usize;
+        let mut count = 0;
+        let mut bytes = [0; 256];
+        loop {
+            match recvfrom::<LinkAddr>(self.arrivals.as_raw_fd(), &mut bytes) {
+                Ok((length, Some(from))) if from.ifindex() == index => {
+                    count += u64::from(is_to(&bytes[..length], BLOCKED));
+                }
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(count),
+                Err(e) => return Err(e).context("cannot receive"),
+            }
+        }
+    }
+
+    fn installs(&mut self) -> Result<String> {
+        let said = dpkg(&["--install", &package(1)?])?;
+        ensure!(
+            said.contains("not started"),
+            "it does not say what is next: {said}"
+        );
+        let state = ask("systemctl", &["is-active", "kordon"]);
+        ensure!(state == "inactive", "the unit is {state}");
+        let state = ask("systemctl", &["is-enabled", "kordon"]);
+        ensure!(state == "disabled", "the unit is {state}");
+        for group in ["kordon", "kordon-read"] {
+            command("getent", &["group", group])?;
+        }
+        ensure!(!Path::new(PINS).exists(), "something is pinned");
+        command("kordon", &["check"]).context("the policy that it brings")?;
+        Ok("not started, not enabled, groups are there".to_owned())
+    }
+
+    fn starts(&mut self) -> Result<String> {
+        fs::write("/etc/kordon/kordon.toml", CONFIGURATION)?;
+        fs::write("/etc/kordon/policy.toml", hostile::POLICY)?;
+        fs::write("/etc/kordon/asn.csv", hostile::DATABASE)?;
+        let start = Instant::now();
+        command("systemctl", &["enable", "--now", "kordon"]).with_context(log)?;
+        let took = start.elapsed().as_secs_f64();
+        let status = until("it enforces", |status| status["enforcing"] == true)?;
+        let trunk = &status["interfaces"][0];
+        Ok(format!(
+            "active after {took:.1} s; {} and {}",
+            trunk["mode"], trunk["guard"]
+        ))
+    }
+
+    /// The unit is as strict as it says, and nothing was refused because of that.
+    fn is_confined(&mut self) -> Result<String> {
+        let process = fs::read_to_string(format!("/proc/{}/status", main_process()?))?;
+        let field = |name: &str| {
+            let line = process.lines().find_map(|line| line.strip_prefix(name));
+            line.map(str::trim)
+                .with_context(|| format!("a process has `{name}`"))
+        };
+        for name in ["CapEff:", "CapPrm:", "CapBnd:"] {
+            let has = u64::from_str_radix(field(name)?, 16)?;
+            ensure!(has == CAPABILITIES, "{name} {has:x}");
+        }
+        ensure!(field("NoNewPrivs:")? == "1", "NoNewPrivileges");
+        ensure!(field("Seccomp:")? == "2", "SystemCallFilter");
+        for (socket, group) in [("kordon", "kordon"), ("kordon-read", "kordon-read")] {
+            let path = format!("/run/kordon/{socket}.sock");
+            let said = command("stat", &["--format=%U:%G %a", &path])?;
+            ensure!(said.trim() == format!("root:{group} 660"), "{path}: {said}");
+        }
+        // Without an entry in /etc/group: as a service manager starts a process.
+        let mut reader = vec!["-p", "User=nobody", "-p", "SupplementaryGroups=kordon-read"];
+        reader.extend(["--pipe", "--wait", "--quiet", "kordon", "status", "--json"]);
+        let said = command("systemd-run", &reader).context("a service of kordon-read")?;
+        ensure!(said.contains("\"enforcing\":true"), "{said}");
+        let log = command("journalctl", &["--unit=kordon", "--output=cat"])?;
+        let bad = ["denied", "not permitted", "Read-only", "WARN", "ERROR"];
+        if let Some(line) = log
+            .lines()
+            .find(|line| bad.iter().any(|word| line.contains(word)))
+        {
+            bail!("its log says: {line}");
+        }
+        let exposure = ask("systemd-analyze", &["security", "--no-pager", "kordon"]);
+        let exposure = exposure.lines().last().unwrap_or_default();
+        let exposure = exposure.trim_start_matches(|c: char| !c.is_ascii());
+        Ok(format!("three capabilities, {}", exposure.trim()))
+    }
+
+    fn enforces(&mut self) -> Result<String> {
+        let before = dropped(&status()?);
+        let arrived = self.send()?;
+        ensure!(arrived == 0, "{arrived} of {SENT} frames arrived");
+        until("all is counted", |status| {
+            dropped(status) == before + SENT && status["enforcing"] == true
+        })?;
+        Ok(format!("{SENT} of {SENT} dropped"))
+    }
+
+    /// The file system of pins is one that the daemon can write to, whatever is done to it.
+    fn pins_again(&mut self) -> Result<String> {
+        // The folder itself is busy.
+        let _ = command("rm", &["-rf", PINS]);
+        ensure!(!Path::new(PINS).join("links").exists(), "pins are there");
+        let end = Instant::now() + PATIENCE;
+        while !Path::new(PINS).join("links").exists() {
+            ensure!(Instant::now() < end, "{PINS} does not come back");
+            thread::sleep(Duration::from_millis(100));
+        }
+        until("it is content", |status| status["enforcing"] == true)?;
+        self.enforces()?;
+        Ok(format!("{PINS} came back"))
+    }
+
+    fn upgrades(&mut self) -> Result<String> {
+        let before = (main_process()?, dropped(&status()?));
+        let (upgraded, sent) = self.while_sending(|| dpkg(&["--install", &package(2)?]))?;
+        upgraded?;
+        let version = command("dpkg-query", &["--show", "kordon"])?;
+        ensure!(version.trim().ends_with("-2"), "it is {version}");
+        let arrived = self.arrived()?;
+        ensure!(arrived == 0, "{arrived} of {sent} frames arrived");
+        let status = until("it enforces", |status| status["enforcing"] == true)?;
+        ensure!(main_process()? != before.0, "the daemon is the old one");
+        let counted = dropped(&status) - before.1;
+        ensure!(counted == sent, "{counted} of {sent} frames counted");
+        let kept = fs::read_to_string("/etc/kordon/kordon.toml")?;
+        ensure!(kept == CONFIGURATION, "the configuration is another");
+        Ok(format!("0 of {sent} arrived, each was counted"))
+    }
+
+    /// Sends without a break while something is done; and how many frames it were.
+    fn while_sending<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<(T, u64)> {
+        let ended = AtomicBool::new(false);
+        let camera = &self.camera;
+        let (done, sent) = thread::scope(|scope| {
+            let sender = scope.spawn(|| -> Result<u64> {
+                let mut sent = 0;
+                while !ended.load(Ordering::Relaxed) {
+                    camera.send(&frame(BLOCKED))?;
+                    sent += 1;
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Ok(sent)
+            });
+            let done = work();
+            ended.store(true, Ordering::Relaxed);
+            (done, sender.join())
+        });
+        let sent = match sent {
+            Ok(sent) => sent?,
+            Err(_) => bail!("the sender panicked"),
+        };
+        thread::sleep(Duration::from_millis(500));
+        Ok((done, sent))
+    }
+
+    /// The daemon goes, and packets are judged as before.
+    fn is_removed(&mut self) -> Result<String> {
+        let (removed, sent) = self.while_sending(|| dpkg(&["--remove", "kordon"]))?;
+        let said = removed?;
+        ensure!(
+            said.contains("until the next boot"),
+            "it does not say that it goes on: {said}"
+        );
+        ensure!(!Path::new("/usr/sbin/kordon").exists(), "it is still there");
+        let state = ask("systemctl", &["is-active", "kordon"]);
+        ensure!(state == "inactive", "the unit is {state}");
+        let arrived = self.arrived()? + self.send()?;
+        ensure!(arrived == 0, "{arrived} frames arrived");
+        Ok(format!("0 of {} arrived", sent + SENT))
+    }
+
+    /// Nothing is left, and what was blocked arrives.
+    fn is_purged(&mut self) -> Result<String> {
+        dpkg(&["--purge", "kordon"])?;
+        for path in [
+            PINS,
+            "/var/lib/kordon",
+            "/run/kordon",
+            "/usr/sbin/kordon",
+            "/usr/lib/systemd/system/kordon.service",
+            "/usr/lib/systemd/system/sys-fs-bpf-kordon.mount",
+            "/etc/systemd/system/multi-user.target.wants/kordon.service",
+            "/etc/kordon/kordon.toml",
+            "/etc/kordon/policy.toml",
+        ] {
+            let is_there = fs::symlink_metadata(path).is_ok();
+            ensure!(!is_there, "{path} is left");
+        }
+        // Of the administrator, and of no package.
+        let _ = fs::remove_dir_all("/etc/kordon");
+        for group in ["kordon", "kordon-read"] {
+            let left = ask("getent", &["group", group]);
+            ensure!(left.is_empty(), "the group is left: {left}");
+        }
+        let link = command("ip", &["-details", "link", "show", DEVICE])?;
+        ensure!(!link.contains("xdp"), "a program is left: {link}");
+        let filters = command("tc", &["filter", "show", "dev", DEVICE, "ingress"])?;
+        ensure!(filters.trim().is_empty(), "a filter is left: {filters}");
+        let pins: Vec<_> = fs::read_dir("/sys/fs/bpf")?
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        ensure!(
+            !pins
+                .iter()
+                .any(|name| name.to_string_lossy().contains("kordon")),
+            "pins are left: {pins:?}"
+        );
+        let arrived = self.send()?;
+        ensure!(arrived == SENT, "{arrived} of {SENT} frames arrive");
+        let queues = command("tc", &["qdisc", "show", "dev", DEVICE])?;
+        let rest = match queues.contains("clsact") {
+            true => "; an empty clsact is left",
+            false => "",
+        };
+        Ok(format!("nothing is left, {SENT} of {SENT} arrive{rest}"))
+    }
+}
+
+/// Whether a frame has an IPv4 packet to an address; the kernel may have put its tag aside.
+fn is_to(frame: &[u8], address: Ipv4Addr) -> bool {
+    [14, 18].iter().any(|start| {
+        let to = frame.get(start + 16..start + 20);
+        to == Some(&address.octets())
+    })
+}
+
+fn package(revision: u32) -> Result<String> {
+    let end = format!("-{revision}_");
+    for entry in fs::read_dir(PACKAGES)? {
+        let path = entry?.path().display().to_string();
+        if path.contains(&end) {
+            return Ok(path);
+        }
+    }
+    bail!("there is no revision {revision} in {PACKAGES}")
+}
+
+fn dpkg(arguments: &[&str]) -> Result<String> {
+    command("dpkg", arguments)
+}
+
+/// What a program prints on both outputs; it must succeed.
+fn command(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = start(program).args(arguments).output();
+    let output = output.with_context(|| format!("cannot start `{program}`"))?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    ensure!(
+        output.status.success(),
+        "`{program} {}` ended with {}: {said}",
+        arguments.join(" "),
+        output.status
+    );
+    Ok(said)
+}
+
+/// What a program answers, whether it likes it or not.
+fn ask(program: &str, arguments: &[&str]) -> String {
+    let output = start(program).args(arguments).output();
+    let said = output.map_or_else(|_| Vec::new(), |output| output.stdout);
+    String::from_utf8_lossy(&said).trim().to_owned()
+}
+
+fn start(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+fn main_process() -> Result<String> {
+    let said = command(
+        "systemctl",
+        &["show", "--property=MainPID", "--value", "kordon"],
+    )?;
+    Ok(said.trim().to_owned())
+}
+
+fn status() -> Result<Value> {
+    until("it answers", |_| true)
+}
+
+/// What the daemon has logged, and systemd of it.
+fn log() -> String {
+    ask("journalctl", &["--unit=kordon", "--output=cat"])
+}
+
+/// Asks for the status until it `holds`.
+fn until(what: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let said = ask("kordon", &["status", "--json"]);
+        match serde_json::from_str(&said) {
+            Ok(status) if holds(&status) => return Ok(status),
+            _ if Instant::now() < end => thread::sleep(Duration::from_millis(200)),
+            _ => bail!(
+                "not after {PATIENCE:?}: {what}: status {said}\nlog:\n{}",
+                log()
+            ),
+        }
+    }
+}

@@ -37,7 +37,7 @@ use super::{
     kernel::Datapath,
     pins::{FILTERS, GUARDS, PATHS, not_ours},
     programs, refused,
-    system::{detach_link, identity, page, pin_object},
+    system::{detach_link, identity, maps_of, page, pin_object},
 };
 
 /// Of the filter: before those of almost everybody.
@@ -341,8 +341,8 @@ impl Datapath {
         let program: &mut SchedClassifier = program.try_into().map_err(|e| text(what(), &e))?;
         refused::loaded(&what(), which, || program.load())?;
         let info = program.info().map_err(|e| text(what(), &e))?;
-        let used = info.map_ids().map_err(|e| text(what(), &e))?;
-        let used = used.unwrap_or_default();
+        let opened = program.fd().map_err(|e| text(what(), &e))?;
+        let used = maps_of(opened.as_fd()).map_err(|e| text(what(), &e))?;
         let array = self.guard_paths.as_ref().map(GuardPaths::array);
         if !uses(&used, &self.counters) || array.is_some_and(|array| !uses(&used, array)) {
             let why = "somebody removed pins of its maps meanwhile";

@@ -1,7 +1,7 @@
 //! Programs over the maps that are live, or about to be: an interface's own, and the slow path
 //! that all interfaces have in common.
 
-use std::path::Path;
+use std::{os::fd::AsFd as _, path::Path};
 
 use aya::{
     Ebpf,
@@ -17,7 +17,7 @@ use super::{
     maps::{Maps, id, pinned},
     pins::{PATHS, Pins},
     programs::{self, FAST, GUARD_FAST, GUARD_SLOW, SLOW, program, put_slow},
-    system::slot,
+    system::{maps_of, slot},
 };
 use crate::compile::table::Tier;
 
@@ -75,12 +75,11 @@ pub(super) fn is_over(
     maps: &Maps,
     counters: &MapData,
 ) -> Result<bool, DatapathError> {
-    let used = match ebpf.program(name) {
-        Some(program) => program.info().and_then(|info| info.map_ids()),
-        None => Err(ProgramError::NotLoaded),
-    };
-    let used = used.map_err(|e| DatapathError::new("ask for the maps of a program", e))?;
-    let used = used.unwrap_or_default();
+    let what = || "ask for the maps of a program";
+    let program = ebpf.program(name).ok_or(ProgramError::NotLoaded);
+    let program = program.and_then(|program| program.fd());
+    let program = program.map_err(|e| DatapathError::new(what(), e))?;
+    let used = maps_of(program.as_fd()).map_err(|e| DatapathError::new(what(), e))?;
     let (planes, slow) = (&maps.planes.map, &maps.slow);
     let read: &[&MapData] = match name {
         FAST => &[planes, &maps.generations, &maps.tables, &maps.work, slow],

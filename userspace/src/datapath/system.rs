@@ -176,6 +176,41 @@ pub fn identity(object: RawFd) -> io::Result<(Option<String>, u32)> {
     Ok((kind, info(object)?.id))
 }
 
+/// The head of what the kernel says of a program (`struct bpf_prog_info`).
+#[repr(C)]
+#[derive(Default)]
+struct ProgramInfo {
+    before: [u32; 13],
+    map_count: u32,
+    maps: u64,
+}
+
+/// The ids of the maps that a program uses, asked of the program itself: to open one by its id
+/// takes CAP_SYS_ADMIN, which the daemon need not have.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn maps_of(program: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    // More than any program of kordon has; the kernel says how many it wanted to write.
+    let mut ids = vec![0; 64];
+    let mut info = ProgramInfo {
+        map_count: ids.len() as u32,
+        maps: ids.as_mut_ptr() as u64,
+        ..ProgramInfo::default()
+    };
+    let attribute = Info {
+        fd: program.as_raw_fd().cast_unsigned(),
+        length: size_of::<ProgramInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    // SAFETY: the attribute has the layout that the command reads; what it points to has
+    // the length that it says, the ids the length that the info says, and both live as long
+    // as the call.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &raw const attribute) }?;
+    ids.truncate(info.map_count as usize);
+    Ok(ids)
+}
+
 /// `BPF_XDP` of `enum bpf_attach_type`.
 const ATTACH_XDP: u32 = 37;
 

@@ -54,6 +54,12 @@ fn systemd_accepts_the_unit() {
     assert!(output.status.success(), "{}", said(&output));
     assert_eq!(said(&output), "");
 
+    let mount = deploy("systemd/sys-fs-bpf-kordon.mount");
+    let of_the_mount = [Path::new("verify"), Path::new("--man=no"), &mount];
+    let output = run("systemd-analyze", &of_the_mount).unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(said(&output), "");
+
     // The check can fail.
     fs::write(&unit, text.replace(installed, "ExecStart=/nowhere ")).unwrap();
     let output = run("systemd-analyze", &arguments).unwrap();

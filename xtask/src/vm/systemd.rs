@@ -24,6 +24,8 @@ ExecStart=/kordon-vm package
 StandardOutput=file:/dev/console
 StandardError=file:/dev/console
 ";
+/// An emulated processor takes most of the minute that the unit has for its start.
+const PATIENCE: &str = "[Service]\nTimeoutStartSec=300\n";
 /// Revisions of the package that it is given: one to install, one to upgrade to.
 const REVISIONS: [u32; 2] = [1, 2];
 /// What would only wait for hardware or people that are not there.
@@ -109,6 +111,7 @@ pub(super) fn boot(
         &format!("{units}/multi-user.target.wants/kordon-vm.service"),
         "../kordon-vm.service",
     );
+    archive.text(&format!("{units}/kordon.service.d/slow.conf"), PATIENCE);
     for unit in MASKED {
         archive.link(&format!("{units}/{unit}"), "/dev/null");
     }

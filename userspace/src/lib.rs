@@ -14,6 +14,7 @@ pub mod control;
 pub mod daemon;
 pub mod datapath;
 pub mod diagnostic;
+pub mod doctor;
 pub mod judge;
 pub mod lookup;
 pub mod metrics;

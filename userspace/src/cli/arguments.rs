@@ -31,6 +31,8 @@ pub(super) enum Command {
     Run(Run),
     /// Show what is enforced, where, and what came of it.
     Status(Status),
+    /// Find everything on this router that could keep enforcement from working, and how to cure it.
+    Doctor(Doctor),
     /// Find everything that is wrong with a policy. Whether the router has its interfaces is
     /// checked by `apply`.
     Check(Check),
@@ -112,6 +114,21 @@ pub(super) enum Color {
     Auto,
     /// Also in a pipe.
     Always,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 all is well; 1 a problem; 4 nothing worse than a warning. Without --fix nothing is changed."
+)]
+pub(super) struct Doctor {
+    /// Do what is safe of what would cure it, and say what was done.
+    #[arg(long)]
+    pub(super) fix: bool,
+    /// Show what is in order, too.
+    #[arg(long, short)]
+    pub(super) verbose: bool,
+    #[command(flatten)]
+    pub(super) instance: Instance,
 }
 
 /// Databases from files.

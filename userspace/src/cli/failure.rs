@@ -19,6 +19,8 @@ pub(super) const FAILED: u8 = 1;
 pub(super) const WRONG_USAGE: u8 = 2;
 /// No daemon could be asked.
 pub(super) const NO_DAEMON: u8 = 3;
+/// Of `doctor`: something to look at, and nothing worse.
+const LOOK: u8 = 4;
 
 /// Why a command was not done.
 #[derive(Debug, Default)]
@@ -87,6 +89,14 @@ impl Failure {
     pub(super) fn said() -> Self {
         Self {
             code: FAILED,
+            ..Self::default()
+        }
+    }
+
+    /// As [`Self::said`], where only somebody can tell whether it is a good one.
+    pub(super) fn look() -> Self {
+        Self {
+            code: LOOK,
             ..Self::default()
         }
     }

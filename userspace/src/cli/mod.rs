@@ -4,6 +4,7 @@
 //! - [`offline`], [`packets`]: commands that work on files and touch nothing.
 //! - [`online`]: commands that ask the daemon, and [`status`]; [`view`] shows its answers.
 //!   [`unattended`]: `status` where no daemon runs.
+//! - [`doctor`]: what could keep enforcement from working.
 //! - [`output`]: where all of it goes; [`failure`]: what a command fails with; [`instance`]: which
 //!   kordon of this machine is meant.
 //! - [`generate`]: manual pages and completions, for packages.
@@ -12,10 +13,12 @@
 //! Architecture invariant: what the daemon does is done there. Here is only what
 //! it is asked, and how answers look.
 //!
-//! Exit codes: 0 done; 1 refused, wrong, failed or not enforcing; 2 wrong usage; 3 no daemon.
+//! Exit codes: 0 done; 1 refused, wrong, failed or not enforcing; 2 wrong usage; 3 no daemon; 4 of
+//! `doctor`: nothing worse than warnings.
 
 mod arguments;
 mod database;
+mod doctor;
 mod failure;
 mod generate;
 mod instance;
@@ -94,6 +97,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Replay(arguments) => packets::replay(&arguments, output),
         Command::Asndb { command } => database::asndb(command, output),
         Command::Status(arguments) => status::status(&arguments, output),
+        Command::Doctor(arguments) => doctor::run(arguments, output),
         Command::Apply(arguments) => online::apply(arguments, output),
         Command::Confirm(instance) => online::confirm(&instance, output),
         Command::Rollback(instance) => online::rollback(&instance, output),

@@ -40,6 +40,7 @@ mod updates;
 
 pub use self::run::{Options, run};
 pub(crate) use self::{
+    links::router::{Facts as RouterFacts, Network as RouterNetwork},
     state::{StateDir, holder, lock_pins, recorded, snapshot_path},
     updates::unattended::{concerns, update},
 };

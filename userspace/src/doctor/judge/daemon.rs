@@ -1,0 +1,161 @@
+//! What the daemon says: reasons for not enforcing, notices, and whether there is one.
+
+use serde_json::Value;
+
+use crate::doctor::{
+    facts::{Daemon, Facts, Link},
+    finding::{Check, Finding},
+};
+
+/// See the module.
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
+    match &facts.daemon {
+        Daemon::Answers(status) => answers(facts, status),
+        Daemon::Unknown(why) => vec![
+            Finding::unknown(Check::Daemon, why),
+            Finding::unknown(Check::Enforcing, "the daemon could not be asked"),
+        ],
+        Daemon::Silent(why) => silent(facts, why),
+    }
+}
+
+fn answers(facts: &Facts, status: &Value) -> Vec<Finding> {
+    let version = status["version"].as_str().unwrap_or("unknown");
+    let mut found = vec![Finding::fine(
+        Check::Daemon,
+        format!("version {version} answers"),
+    )];
+    let list = |name: &str| status[name].as_array().cloned().unwrap_or_default();
+    let reasons = list("reasons");
+    for reason in reasons.iter().filter_map(Value::as_str) {
+        found.push(told(facts, reason, Finding::problem));
+    }
+    for notice in list("notices").iter().filter_map(Value::as_str) {
+        found.push(told(facts, notice, Finding::warning));
+    }
+    if status["enforcing"] == true {
+        found.push(Finding::fine(
+            Check::Enforcing,
+            "all that the policy asks for is enforced",
+        ));
+    } else if reasons.is_empty() {
+        found.push(Finding::problem(
+            Check::Enforcing,
+            "the daemon says that it does not enforce, and not why",
+            "`kordon status`, and the log: `journalctl -u kordon`",
+        ));
+    }
+    if let Some(trouble) = status["state"]["problem"].as_str() {
+        found.push(Finding::problem(
+            Check::State,
+            trouble,
+            "see to the room and the rights of the state folder; until then changes are refused",
+        ));
+    }
+    found
+}
+
+/// A sentence of the daemon's, under the check that it belongs to.
+fn told(
+    facts: &Facts,
+    words: &str,
+    finding: impl FnOnce(Check, String, String) -> Finding,
+) -> Finding {
+    let check = check_of(words);
+    let (what, cure) = words.split_once("; ").unwrap_or((
+        words,
+        "docs/operations.md has the cure of each reason, under `Not enforcing: reasons and cures`",
+    ));
+    let finding = finding(check, what.to_owned(), cure.to_owned());
+    let quoted = |name: &str| words.contains(&format!("`{name}`"));
+    let names = facts.devices().map(|(interface, _)| &interface.device);
+    let zones = facts.rules().map_or(&[][..], |policy| &policy.zones);
+    let names = names.chain(zones.iter().map(|zone| &zone.name));
+    match names.into_iter().find(|name| quoted(name)) {
+        Some(name) => finding.about(name),
+        None => finding,
+    }
+}
+
+/// What the daemon's words are about.
+fn check_of(words: &str) -> Check {
+    const BY_WORDS: [(&str, Check); 17] = [
+        ("where no frame has its tag", Check::Device),
+        ("see the VLAN tags", Check::Tags),
+        ("hidden from the program", Check::Tags),
+        ("switch rx-vlan-offload off", Check::Tags),
+        ("another XDP program", Check::ForeignXdp),
+        ("another kordon is there", Check::ForeignXdp),
+        ("there is no such interface", Check::Interface),
+        (" is called `", Check::Interface),
+        ("which the configuration does not have", Check::Policy),
+        ("policed in tc alone", Check::Mode),
+        ("guard", Check::Guard),
+        ("mode, another was asked for", Check::Mode),
+        ("in native mode", Check::Mode),
+        ("ASN database", Check::Database),
+        ("has had none for", Check::Zone),
+        ("no policy is live", Check::Policy),
+        ("the policy has no zone", Check::Policy),
+    ];
+    let found = BY_WORDS.iter().find(|(part, _)| words.contains(part));
+    found.map_or(Check::Enforcing, |(_, check)| *check)
+}
+
+/// Nobody answers: what the kernel goes on doing is in the pins.
+fn silent(facts: &Facts, why: &str) -> Vec<Finding> {
+    let (words, cure) = match facts.holder {
+        None => (
+            format!("no daemon answers ({why})"),
+            "`systemctl start kordon`; `journalctl -u kordon` says why it ended",
+        ),
+        Some(process) => (
+            format!("process {process} has the pins and does not answer ({why})"),
+            "it is starting or ending: look again in a minute; or it has another socket, which \
+             `--socket` or `--config` names",
+        ),
+    };
+    let problem = |words: String| Finding::problem(Check::Daemon, words, cure);
+    let pinned = match &facts.pinned {
+        Ok(pinned) => pinned,
+        Err(unseen) => {
+            let unseen = format!("what programs in the kernel do cannot be seen: {unseen}");
+            return vec![problem(words), Finding::unknown(Check::Enforcing, unseen)];
+        }
+    };
+    let devices: Vec<&str> = facts.devices().map(|(i, _)| i.device.as_str()).collect();
+    let works = |device: &str| {
+        let mut pinned = pinned.iter().filter(|pinned| pinned.device == device);
+        pinned.any(|pinned| pinned.mode.is_some() && pinned.has_rules)
+    };
+    let (guarded, bare): (Vec<&str>, Vec<&str>) = devices
+        .iter()
+        .copied()
+        .filter(|device| !works(device))
+        .partition(|device| facts.link(device).and_then(Link::has_guard) == Some(true));
+    let mut found: Vec<Finding> = bare
+        .iter()
+        .map(|device| {
+            let words = format!("everything passes on `{device}`: no program with rules is there");
+            Finding::problem(Check::Enforcing, words, "a daemon attaches it").about(*device)
+        })
+        .collect();
+    found.extend(guarded.iter().map(|device| {
+        let words = format!(
+            "no program is on `{device}` but the guard, and whether that polices it alone only a \
+             daemon can tell"
+        );
+        Finding::unknown(Check::Enforcing, words).about(*device)
+    }));
+    if devices.is_empty() || !bare.is_empty() {
+        found.push(problem(words));
+        return found;
+    }
+    if guarded.is_empty() {
+        let watched = "programs are on all interfaces, and nobody watches what they see";
+        found.push(Finding::unknown(Check::Enforcing, watched));
+    }
+    let words = format!("{words}; programs in the kernel go on with what was live last");
+    found.push(Finding::warning(Check::Daemon, words, cure));
+    found
+}

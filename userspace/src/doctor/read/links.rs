@@ -1,0 +1,384 @@
+//! Devices of this network namespace: by rtnetlink what they are, by ethtool's netlink family what
+//! their hardware does. Not by /sys, which shows the namespace that it was mounted in.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType, loaded_links};
+use ethtool::{EthtoolAttr, EthtoolFeatureAttr, EthtoolHandle};
+use futures_util::TryStreamExt as _;
+use ipnet::IpNet;
+use rtnetlink::{
+    Handle,
+    packet_route::{
+        AddressFamily,
+        link::{
+            AfSpecBridge, InfoBridge, InfoData, InfoKind, InfoVlan, LinkAttribute, LinkExtentMask,
+            LinkFlags, LinkInfo, LinkMessage,
+        },
+        tc::{TcAttribute, TcFilterBpfOption, TcMessage, TcOption},
+    },
+};
+
+use crate::{
+    config::Config,
+    daemon::{RouterFacts, RouterNetwork},
+    datapath::{interface, left},
+    doctor::facts::{Daemon, Filter, Kind, Known, Link, More, Pinned, Rules},
+};
+
+/// What is read here.
+pub(super) struct Network {
+    pub(super) links: Known<Vec<Link>>,
+    pub(super) addresses: Vec<(u32, IpNet)>,
+    pub(super) connected: Known<BTreeMap<String, Vec<IpNet>>>,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            links: Ok(Vec::new()),
+            addresses: Vec::new(),
+            connected: Ok(BTreeMap::new()),
+        }
+    }
+}
+
+/// Reads everything; what is read already stays where the rest cannot be.
+pub(super) fn read(
+    network: &mut Network,
+    config: Option<&Config>,
+    rules: Option<&Rules>,
+) -> Known<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|e| format!("no runtime: {e}"))?;
+    runtime.block_on(async {
+        let fail = |e: &dyn std::error::Error| format!("devices cannot be listed: {e}");
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(|e| fail(&e))?;
+        tokio::spawn(connection);
+        let mut links = all(&handle).await.map_err(|e| fail(&e))?;
+        for (index, vlans) in bridge_vlans(&handle).await.unwrap_or_default() {
+            if let Some(link) = links.iter_mut().find(|link| link.index == index) {
+                link.vlans = vlans;
+            }
+        }
+        match addresses().await {
+            Ok(facts) => note_addresses(network, facts, config, rules),
+            Err(why) => network.connected = Err(why),
+        }
+        more(&mut links, &handle, config).await;
+        network.links = Ok(links);
+        Ok(())
+    })
+}
+
+/// The router's addresses, as the daemon reads them.
+async fn addresses() -> Known<RouterFacts> {
+    let fail = |e: &dyn std::error::Error| format!("addresses cannot be listed: {e}");
+    let mut network = RouterNetwork::connect().map_err(|e| fail(&e))?;
+    network.facts().await.map_err(|e| fail(&e))
+}
+
+fn note_addresses(
+    network: &mut Network,
+    facts: RouterFacts,
+    config: Option<&Config>,
+    rules: Option<&Rules>,
+) {
+    if let Some(config) = config
+        && let Some(policy) = rules.and_then(|rules| rules.policy.as_ref())
+    {
+        network.connected = Ok(facts.connected(policy, &config.interfaces, |_| None));
+    }
+    network.addresses = facts.addresses;
+}
+
+async fn all(handle: &Handle) -> Result<Vec<Link>, rtnetlink::Error> {
+    let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await?;
+    let mut links: Vec<Link> = links.iter().map(link).collect();
+    for link in &mut links {
+        // The same reading as that of the daemon.
+        link.xdp = interface::query_index(link.index)
+            .ok()
+            .flatten()
+            .and_then(|found| found.xdp);
+    }
+    Ok(links)
+}
+
+fn link(message: &LinkMessage) -> Link {
+    let mut link = Link {
+        index: message.header.index,
+        is_up: message.header.flags.contains(LinkFlags::Up),
+        ..Link::default()
+    };
+    let mut is_elsewhere = false;
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Link(index) => link.below = Some(*index),
+            LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
+            LinkAttribute::Controller(index) => link.master = Some(*index),
+            LinkAttribute::NumRxQueues(count) => link.queues.0 = *count,
+            LinkAttribute::NumTxQueues(count) => link.queues.1 = *count,
+            LinkAttribute::ParentDevBusName(bus) => link.bus = Some(bus.clone()),
+            LinkAttribute::Stats64(stats) => link.received = stats.rx_packets,
+            LinkAttribute::LinkInfo(infos) => link.kind = kind(infos),
+            _ => {}
+        }
+    }
+    if is_elsewhere {
+        link.below = None;
+    }
+    link
+}
+
+fn kind(infos: &[LinkInfo]) -> Kind {
+    let data = infos.iter().find_map(|info| match info {
+        LinkInfo::Data(data) => Some(data),
+        _ => None,
+    });
+    let kind = infos.iter().find_map(|info| match info {
+        LinkInfo::Kind(kind) => Some(kind),
+        _ => None,
+    });
+    match (kind, data) {
+        (None, _) => Kind::Card,
+        (Some(InfoKind::Veth), _) => Kind::Veth,
+        (Some(InfoKind::Bond | InfoKind::Team), _) => Kind::Bond,
+        (Some(InfoKind::Bridge), Some(InfoData::Bridge(bridge))) => {
+            Kind::Bridge(bridge.contains(&InfoBridge::VlanFiltering(true)))
+        }
+        (Some(InfoKind::Bridge), _) => Kind::Bridge(false),
+        (Some(InfoKind::Vlan), Some(InfoData::Vlan(vlan))) => {
+            let vid = vlan.iter().find_map(|vlan| match vlan {
+                InfoVlan::Id(vid) => Some(*vid),
+                _ => None,
+            });
+            Kind::Vlan(vid.unwrap_or(0))
+        }
+        (Some(InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan | InfoKind::IpVtap), _) => {
+            Kind::Macvlan
+        }
+        (Some(kind), _) => Kind::Other(kind.to_string()),
+    }
+}
+
+/// VLANs of bridges' ports.
+async fn bridge_vlans(handle: &Handle) -> Result<Vec<(u32, Vec<u16>)>, rtnetlink::Error> {
+    let request = handle
+        .link()
+        .get()
+        .set_filter_mask(AddressFamily::Bridge, vec![LinkExtentMask::Brvlan]);
+    let ports: Vec<LinkMessage> = request.execute().try_collect().await?;
+    let ports = ports.into_iter().map(|port| {
+        let vlans = port
+            .attributes
+            .iter()
+            .flat_map(|attribute| match attribute {
+                LinkAttribute::AfSpecBridge(all) => all.as_slice(),
+                _ => &[],
+            });
+        let vids = vlans.filter_map(|spec| match spec {
+            AfSpecBridge::VlanInfo(info) => Some(info.vid),
+            _ => None,
+        });
+        (port.header.index, vids.collect())
+    });
+    Ok(ports.collect())
+}
+
+/// Asks more of configured devices, of ports of bonds among them, and of other ends of veths.
+async fn more(links: &mut [Link], handle: &Handle, config: Option<&Config>) {
+    let configured = config.map_or(&[][..], |config| &config.interfaces);
+    let is_one = |link: &Link| configured.iter().any(|i| i.device == link.name);
+    let ours: Vec<&Link> = links.iter().filter(|link| is_one(link)).collect();
+    let mut wanted: Vec<u32> = ours.iter().map(|link| link.index).collect();
+    wanted.extend(
+        ours.iter()
+            .filter(|link| link.kind == Kind::Veth)
+            .filter_map(|link| link.below),
+    );
+    let bonds: Vec<u32> = ours
+        .iter()
+        .filter(|link| link.kind == Kind::Bond)
+        .map(|link| link.index)
+        .collect();
+    let ports = links
+        .iter()
+        .filter(|link| link.master.is_some_and(|above| bonds.contains(&above)));
+    wanted.extend(ports.map(|port| port.index));
+    let ethtool = ethtool::new_connection();
+    let mut ethtool = ethtool.map(|(connection, handle, _)| {
+        tokio::spawn(connection);
+        handle
+    });
+    for link in links.iter_mut().filter(|link| wanted.contains(&link.index)) {
+        let features = match &mut ethtool {
+            Ok(handle) => features(handle, &link.name).await,
+            Err(e) => Err(format!(
+                "the features of `{}` cannot be read: {e}",
+                link.name
+            )),
+        };
+        link.more = Some(More {
+            driver: driver(link),
+            features,
+            filters: filters(handle, link).await,
+            foreign: Ok(None),
+        });
+    }
+}
+
+/// Features that are on.
+async fn features(handle: &mut EthtoolHandle, device: &str) -> Known<Vec<String>> {
+    let fail = |e: ethtool::EthtoolError| format!("the features of `{device}` cannot be read: {e}");
+    let answers = handle
+        .feature()
+        .get(Some(device))
+        .execute()
+        .await
+        .map_err(fail)?;
+    let answers: Vec<_> = answers.try_collect().await.map_err(fail)?;
+    let attributes = answers.iter().flat_map(|answer| &answer.payload.nlas);
+    let bits = attributes.flat_map(|attribute| match attribute {
+        EthtoolAttr::Feature(EthtoolFeatureAttr::Active(bits)) => bits.as_slice(),
+        _ => &[],
+    });
+    Ok(bits
+        .filter(|bit| bit.value)
+        .map(|bit| bit.name.clone())
+        .collect())
+}
+
+/// From /sys, where that shows this namespace.
+fn driver(link: &Link) -> Known<String> {
+    let folder = Path::new("/sys/class/net").join(&link.name);
+    let index = fs::read_to_string(folder.join("ifindex")).unwrap_or_default();
+    if index.trim() != link.index.to_string() {
+        return Err("/sys shows another network namespace".to_owned());
+    }
+    let driver = fs::read_link(folder.join("device/driver"));
+    let driver = driver.map_err(|_| "it has no driver of its own".to_owned())?;
+    let name = driver
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    name.ok_or_else(|| "its driver has no name".to_owned())
+}
+
+async fn filters(handle: &Handle, link: &Link) -> Known<Vec<Filter>> {
+    let name = &link.name;
+    let mut found = tcx(name)?;
+    let request = handle
+        .traffic_filter(link.index.cast_signed())
+        .get()
+        .ingress();
+    let messages: Vec<TcMessage> = match request.execute().try_collect().await {
+        Ok(messages) => messages,
+        // No qdisc that could have one.
+        Err(rtnetlink::Error::NetlinkError(e)) if e.raw_code() == -libc::EINVAL => Vec::new(),
+        Err(e) => return Err(format!("tc filters of `{name}` cannot be listed: {e}")),
+    };
+    found.extend(messages.iter().filter_map(|message| filter(name, message)));
+    Ok(found)
+}
+
+/// Programs that are attached by a link, from Linux 6.6.
+fn tcx(device: &str) -> Known<Vec<Filter>> {
+    let (_, programs) = match SchedClassifier::query_tcx(device, TcAttachType::Ingress) {
+        Ok(found) => found,
+        Err(ProgramError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::EINVAL) => {
+            return Ok(Vec::new());
+        }
+        Err(ProgramError::SyscallError(e)) => {
+            let why = e.io_error;
+            return Err(format!(
+                "programs at tc ingress of `{device}` cannot be listed: {why}"
+            ));
+        }
+        Err(e) => {
+            return Err(format!(
+                "programs at tc ingress of `{device}` cannot be listed: {e}"
+            ));
+        }
+    };
+    let one = |program: &aya::programs::ProgramInfo| {
+        let id = program.id();
+        let link = loaded_links()
+            .flatten()
+            .find(|link| link.program_id() == id);
+        Filter {
+            name: program.name_as_str().unwrap_or_default().to_owned(),
+            program: Some(id),
+            cure: match link {
+                Some(link) => format!("bpftool link detach id {}", link.id()),
+                None => format!("bpftool net detach tcx_ingress dev {device}"),
+            },
+        }
+    };
+    Ok(programs.iter().map(one).collect())
+}
+
+/// The handle of the guard's filter, before Linux 6.6: `kord`.
+const GUARD: u32 = 0x6b6f_7264;
+
+fn filter(device: &str, message: &TcMessage) -> Option<Filter> {
+    // Kinds are listed before what is of that kind.
+    let handle = u32::from(message.header.handle);
+    if handle == 0 {
+        return None;
+    }
+    let priority = message.header.info >> 16;
+    let mut found = Filter {
+        name: "filter".to_owned(),
+        program: None,
+        cure: format!("tc filter del dev {device} ingress pref {priority}"),
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            TcAttribute::Kind(kind) if found.name == "filter" => found.name.clone_from(kind),
+            TcAttribute::Options(options) => {
+                for option in options {
+                    match option {
+                        TcOption::Bpf(TcFilterBpfOption::ProgName(name)) => {
+                            found.name.clone_from(name);
+                        }
+                        TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => found.program = Some(*id),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if handle == GUARD {
+        found.name = "guard".to_owned();
+    }
+    Some(found)
+}
+
+/// Puts down which programs on devices are somebody else's.
+pub(super) fn note_foreign(
+    links: &mut [Link],
+    pinned: &Known<Vec<(Pinned, Option<String>)>>,
+    daemon: &Daemon,
+) {
+    for link in links {
+        let name = &link.name;
+        let Some(more) = link.more.as_mut().filter(|_| link.xdp.is_some()) else {
+            continue;
+        };
+        if daemon.judged_by(name).is_some() {
+            continue;
+        }
+        more.foreign = match pinned {
+            Ok(all) if all.iter().any(|(_, on)| on.as_ref() == Some(name)) => Ok(None),
+            Ok(_) => left::foreign(name).map_err(|e| e.to_string()),
+            Err(why) => Err(format!(
+                "a program is on `{name}`, and whose it is cannot be seen: {why}"
+            )),
+        };
+    }
+}

@@ -6,7 +6,9 @@ use serde_json::Value;
 use super::{Page, bytes, counted, list, text};
 
 /// Lines of each kind, where not all are asked for.
-const SHORT: usize = 5;
+pub(super) const SHORT: usize = 5;
+/// The same of zones.
+const ZONES: usize = 10;
 
 /// How much of an answer is shown.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,6 +17,30 @@ pub(in crate::cli) struct Shape<'a> {
     pub(in crate::cli) all: bool,
     /// An earlier answer: rates are since then.
     pub(in crate::cli) before: Option<&'a Value>,
+}
+
+impl Shape<'_> {
+    /// What is shown of a list: all of it if it is short or all is asked for, else the first and
+    /// what somebody should look at; and how many there are besides.
+    pub(super) fn some<'v>(
+        &self,
+        entries: impl IntoIterator<Item = &'v Value>,
+        most: usize,
+        is_loud: impl Fn(&Value) -> bool,
+    ) -> (Vec<&'v Value>, usize) {
+        let entries: Vec<&Value> = entries.into_iter().collect();
+        let count = entries.len();
+        let is_shown =
+            |(place, entry): &(usize, &Value)| self.all || *place < most || is_loud(entry);
+        let shown: Vec<&Value> = entries
+            .into_iter()
+            .enumerate()
+            .filter(is_shown)
+            .map(|(_, entry)| entry)
+            .collect();
+        let more = count - shown.len();
+        (shown, more)
+    }
 }
 
 /// Entries of a list of the answer, and how to find each in the earlier answer.
@@ -108,13 +134,24 @@ const STOPPED: [&str; 2] = ["drop", "audit"];
 /// Zones, and what was counted of each.
 pub(super) fn zones(page: &mut Page, value: &Value, shape: &Shape<'_>) {
     let zones = Counts::new(value, shape, &["zones"], &["name"]);
-    for zone in zones.at(&["zones"]) {
+    let mut all: Vec<&Value> = zones.at(&["zones"]).iter().collect();
+    if all.len() > ZONES && !shape.all {
+        all.sort_by_key(|zone| std::cmp::Reverse(packets(zone, &STOPPED)));
+    }
+    let (shown, more) = shape.some(all, ZONES, |zone| zone["silent"] == true);
+    for zone in shown {
         let silent = match zone["silent"] == true {
             true => "; SILENT: it had packets, and has none any more",
             false => "",
         };
         let words = zones.words(zone, &ALL);
         page.line("zone", format!("{}: {words}{silent}", text(&zone["name"])));
+    }
+    if more > 0 {
+        page.line(
+            "",
+            format!("{}: `--all`", counted(more as u64, "more zone")),
+        );
     }
 }
 
@@ -321,6 +358,31 @@ mod tests {
         ] {
             assert!(all.lines().any(|l| l == line), "{line}\n{all}");
         }
+    }
+
+    #[test]
+    fn many_zones_are_few_lines() {
+        let mut value = answer("2026-01-01T00:00:00Z", 10);
+        let zone = |number: u64| {
+            let packets = json!({"pass": 0, "audit": 0, "drop": number});
+            json!({"name": format!("z{number}"), "silent": number == 3, "packets": packets,
+                "bytes": packets})
+        };
+        value["zones"] = (0..30).map(zone).collect::<Vec<_>>().into();
+        let short = page(&value, &Shape::default());
+        let named = |page: &str| page.matches("\nzone ").count() + 1;
+        assert_eq!(named(&short), 11, "{short}");
+        assert!(
+            short.starts_with("zone        z29: drop 29 (29 B)"),
+            "{short}"
+        );
+        assert!(short.contains("zone        z3: drop 3 (3 B), audit 0, pass 0; SILENT"));
+        assert!(short.contains("\n            19 more zones: `--all`\n"));
+        let all = Shape {
+            all: true,
+            before: None,
+        };
+        assert_eq!(named(&page(&value, &all)), 30);
     }
 
     #[test]

@@ -6,12 +6,14 @@ use serde_json::Value;
 
 use super::{
     Page, changes, counted,
-    counted::{Shape, decided, networks, zones},
+    counted::{SHORT, Shape, decided, networks, zones},
     duration, line, list, moment, text, trial, waiting,
 };
 
 /// Changes that are shown, where not all are asked for.
 const CHANGES: usize = 3;
+/// The same of interfaces that are in order.
+const INTERFACES: usize = 8;
 
 pub(in crate::cli) fn status(value: &Value, shape: &Shape<'_>) -> String {
     let mut page = Page(String::new());
@@ -31,7 +33,12 @@ pub(in crate::cli) fn status(value: &Value, shape: &Shape<'_>) -> String {
     for notice in list(&value["notices"]) {
         page.line("NOTICE", text(notice));
     }
-    for interface in list(&value["interfaces"]) {
+    let is_loud = |interface: &Value| {
+        interface["enforcing"] != true
+            || interface["missed"].as_u64().is_some_and(|count| count > 0)
+    };
+    let (interfaces, more) = shape.some(list(&value["interfaces"]), INTERFACES, is_loud);
+    for interface in interfaces {
         let attached = match (interface["attached"] == true, interface["by"].as_str()) {
             (true, _) => "attached",
             (false, Some(_)) => "BLIND, the guard drops instead",
@@ -46,6 +53,10 @@ pub(in crate::cli) fn status(value: &Value, shape: &Shape<'_>) -> String {
             text(&interface["mode"]),
             beside(interface)
         );
+    }
+    if more > 0 {
+        let words = counted(more as u64, "more interface");
+        line!(page, "", "{words} without anything to look at: `--brief`");
     }
     let policy = &value["policy"];
     if policy.is_object() {
@@ -131,12 +142,15 @@ pub(in crate::cli) fn status(value: &Value, shape: &Shape<'_>) -> String {
         );
     }
     if value["bgp"].is_object() {
-        bgp(&mut page, &value["bgp"]);
+        bgp(&mut page, &value["bgp"], shape);
     }
     zones(&mut page, value, shape);
     decided(&mut page, value, shape);
     networks(&mut page, value, shape);
-    for entry in list(&value["overlay"]) {
+    // The newest come first.
+    let is_loud = |entry: &Value| entry["matches"] == false;
+    let (entries, more) = shape.some(list(&value["overlay"]), SHORT, is_loud);
+    for entry in entries {
         let mut words = format!(
             "{} {} in zone {}",
             text(&entry["action"]),
@@ -153,6 +167,9 @@ pub(in crate::cli) fn status(value: &Value, shape: &Shape<'_>) -> String {
             words.push_str(", MATCHES NOTHING: the database does not have it");
         }
         page.line("command", words);
+    }
+    if more > 0 {
+        line!(page, "", "{more} more of `block` and `allow`: `--all`");
     }
     let changed = list(&value["changes"]);
     let shown = changed
@@ -188,7 +205,7 @@ fn beside(interface: &Value) -> String {
     words
 }
 
-fn bgp(page: &mut Page, bgp: &Value) {
+fn bgp(page: &mut Page, bgp: &Value, shape: &Shape<'_>) {
     line!(
         page,
         "live BGP",
@@ -205,7 +222,9 @@ fn bgp(page: &mut Page, bgp: &Value) {
             "what BGP says now is not enforced yet: see the log",
         );
     }
-    for peer in list(&bgp["peers"]) {
+    let is_loud = |peer: &Value| peer["state"] != "up";
+    let (peers, more) = shape.some(list(&bgp["peers"]), SHORT, is_loud);
+    for peer in peers {
         line!(
             page,
             "",
@@ -224,7 +243,75 @@ fn bgp(page: &mut Page, bgp: &Value) {
             peer["routes_v6"]
         );
     }
-    for wait in list(&bgp["waits"]) {
+    if more > 0 {
+        line!(page, "", "{}: `--all`", counted(more as u64, "more peer"));
+    }
+    let (waits, more) = shape.some(list(&bgp["waits"]), SHORT, |_| false);
+    for wait in waits {
         page.line("waits", waiting(wait));
+    }
+    if more > 0 {
+        line!(page, "", "{}: `--all`", counted(more as u64, "more change"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A router with everything, many times: what is in order does not hide what is not.
+    #[test]
+    fn a_large_router_is_a_short_page() {
+        let interfaces: Vec<Value> = (0..48)
+            .map(|n| {
+                let is_bad = n == 40;
+                json!({"name": format!("i{n}"), "device": format!("eth{n}"), "mode": "native",
+                    "attached": !is_bad, "by": if is_bad { None } else { Some("xdp") },
+                    "enforcing": !is_bad, "missed": u32::from(n == 41),
+                    "no_zone": {"pass": 0, "drop": 0}})
+            })
+            .collect();
+        let overlay: Vec<Value> = (0..200)
+            .map(|n| {
+                json!({"action": "block", "target": format!("AS{n}"), "zone": "*", "until": null,
+                    "note": null, "matches": n != 150})
+            })
+            .collect();
+        let peers: Vec<Value> = (0..30)
+            .map(|n| {
+                json!({"address": "192.0.2.1", "asn": n, "table": "post-policy",
+                    "state": if n == 20 { "down" } else { "up" }})
+            })
+            .collect();
+        let value = json!({
+            "enforcing": false, "reasons": ["`eth40` is not attached"], "notices": [],
+            "interfaces": interfaces, "overlay": overlay, "asndb": {},
+            "bgp": {"sessions": [], "peers": peers, "waits": vec![json!({}); 20], "waiting": 20},
+        });
+        let short = status(&value, &Shape::default());
+        assert!(short.starts_with("NOT ENFORCING\nbecause     `eth40` is not attached\n"));
+        assert!(short.lines().count() < 45, "{short}");
+        for words in [
+            "i40 (eth40), native, NOT ATTACHED, or blind",
+            "i41 (eth41), native, attached, MISSED 1 packet so far",
+            "            38 more interfaces without anything to look at: `--brief`",
+            "block AS150 in zone *, MATCHES NOTHING",
+            "            194 more of `block` and `allow`: `--all`",
+            "AS20 (post-policy) down",
+            "            24 more peers: `--all`",
+            "            15 more changes: `--all`",
+        ] {
+            assert!(
+                short.lines().any(|line| line.contains(words)),
+                "{words}\n{short}"
+            );
+        }
+        let all = Shape {
+            all: true,
+            before: None,
+        };
+        assert!(status(&value, &all).lines().count() > 290);
     }
 }

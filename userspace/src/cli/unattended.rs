@@ -102,6 +102,13 @@ fn interfaces(instance: &Resolved, left: &Left) -> Vec<Value> {
     let has_link = |device: &str| left.links.iter().any(|link| link.device == device);
     let without = configured.iter().filter(|found| !has_link(&found.device));
     let without = without.map(|found| {
+        let alone = left.alone.iter().find(|(device, _)| *device == found.device);
+        if let Some((_, true)) = alone {
+            let mut entry = entry(Some(found.name.clone()), &found.device, None, Some(true), None);
+            entry["mode"] = "tc".into();
+            entry["now"] = found.device.clone().into();
+            return entry;
+        }
         let problem = match left::foreign(&found.device) {
             Ok(Some(words)) => words,
             Ok(None) => "no program of kordon's is pinned for it".to_owned(),
@@ -261,6 +268,8 @@ fn interface(found: &Value) -> String {
     match (found["rules"].as_bool(), found["generation"].as_u64()) {
         (Some(false), _) => words += ", WITHOUT RULES: everything passes",
         (_, Some(generation)) => words += &format!(": drops by generation {generation}"),
+        // Guards ask whatever is in their array.
+        _ if found["mode"] == "tc" => words += ": drops by what was live last",
         _ => words += ": drops by a generation whose pins are gone",
     }
     if found["adoptable"] == false {

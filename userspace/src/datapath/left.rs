@@ -15,7 +15,7 @@ use aya::{
 
 use super::{
     Attached, DatapathError, foreign, interface,
-    pins::{self, Pins},
+    pins::{self, FILTERS, GUARDS, PATHS, Pins},
     system::{identity, link_target, open_pin, slot},
 };
 
@@ -66,6 +66,8 @@ pub struct Rules {
 pub struct Left {
     /// By port.
     pub links: Vec<Link>,
+    /// Devices that a guard polices alone, and whether it is there and has what it judges by.
+    pub alone: Vec<(String, bool)>,
     /// Folders of maps that no program of these links uses.
     pub unused: Vec<String>,
 }
@@ -94,10 +96,32 @@ pub fn look(root: &Path) -> Result<Left, DatapathError> {
         used.any(|used| used.folder == folder.folder)
     };
     // Where a program is not known, what it uses is not.
-    let is_known = links.iter().all(|link| link.on.is_ok());
+    let alone = alone(&pins);
+    let is_known = links.iter().all(|link| link.on.is_ok()) && alone.is_empty();
     let unused = rules.iter().filter(|folder| is_known && !is_used(folder));
     let unused = unused.map(|folder| folder.folder.clone()).collect();
-    Ok(Left { links, unused })
+    Ok(Left {
+        links,
+        alone,
+        unused,
+    })
+}
+
+fn alone(pins: &Pins) -> Vec<(String, bool)> {
+    let paths = MapData::from_pin(pins.shared(PATHS));
+    let has = |place| {
+        let paths = paths.as_ref().ok();
+        paths.is_some_and(|paths| slot(paths, place).is_ok_and(|there| there.is_some()))
+    };
+    let judges = has(0) && has(1);
+    let devices = pins.alone_devices().into_iter();
+    let guarded = devices.map(|(_, device)| {
+        let link = link_target(&pins.guard(GUARDS, &device));
+        let is_there = link.is_ok_and(|target| target.interface != 0)
+            || pins.guard(FILTERS, &device).exists();
+        (device, is_there && judges)
+    });
+    guarded.collect()
 }
 
 /// Which program of somebody else is on a device, in words, with the cure.

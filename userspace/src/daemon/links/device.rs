@@ -219,10 +219,11 @@ impl Device {
         match self.config.mode {
             Mode::Tc => Some("it is configured so".to_owned()),
             Mode::Auto => {
-                let why = datapath.hides_tags(found, self.config.manage_offload);
                 // What was found out by trying is tried again only now and then.
                 self.looks = (self.looks + 1) % TRIED_AGAIN;
-                why.or_else(|| self.alone.clone().filter(|_| self.looks != 0))
+                let waits = self.looks != 0 && is_joined(found);
+                let why = datapath.hides_tags(found, self.config.manage_offload);
+                why.or_else(|| self.alone.clone().filter(|_| waits))
             }
             Mode::Native | Mode::Generic => None,
         }
@@ -236,9 +237,7 @@ impl Device {
     ) -> Result<Option<interface::Interface>, DatapathError> {
         let found = datapath.find(&self.config.device)?;
         let may = self.config.guard && self.config.mode == Mode::Auto;
-        Ok(found.filter(|found| {
-            may && matches!(found.kind, Made::Bond | Made::Team) && found.xdp.is_none()
-        }))
+        Ok(found.filter(|found| may && is_joined(found) && found.xdp.is_none()))
     }
 
     /// Has the guard alone police it.
@@ -451,6 +450,11 @@ impl Device {
         };
         format!("{tags} are hidden from the program on `{device}`: {cure}")
     }
+}
+
+/// Whether it is made of ports, of which it takes all frames.
+fn is_joined(found: &interface::Interface) -> bool {
+    matches!(found.kind, Made::Bond | Made::Team)
 }
 
 /// Frames that are lost behind the program.

@@ -110,6 +110,7 @@ fn setup() -> Result<(), Failed> {
     setup::for_building()?;
     setup::for_testing(&workspace)?;
     setup::for_the_bench()?;
+    setup::for_packages()?;
     Architecture::ALL
         .into_iter()
         .try_for_each(setup::for_machines)

@@ -44,7 +44,7 @@ impl Contents {
             .args([&built, &symbols]))?;
         // A debugger finds them by this name, beside the binary or below /usr/lib/debug.
         run(objcopy()
-            .arg("--strip-all")
+            .args(["--strip-all", "--remove-section=.comment"])
             .arg(format!("--add-gnu-debuglink={}", symbols.display()))
             .args([&built, &contents.binary()]))?;
         let speaks = match architecture == Architecture::HOST {

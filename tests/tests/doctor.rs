@@ -466,6 +466,11 @@ fn who_is_not_root_is_told_what_could_not_be_looked_at() -> Result<()> {
         code: output.status.code(),
     };
     println!("{:#}", said.value);
+    ensure!(
+        said.code == Some(3) && said.value["ok"].is_null(),
+        "{:#}",
+        said.value
+    );
     for check in [
         "daemon",
         "enforcing",

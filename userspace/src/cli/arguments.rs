@@ -118,7 +118,7 @@ pub(super) enum Color {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 all is well; 1 a problem; 4 nothing worse than a warning. Without --fix nothing is changed."
+    after_help = "Exit codes: 0 all is well; 1 a problem; 3 whether anything is enforced could not be seen; 4 nothing worse than a warning. Without --fix nothing is changed."
 )]
 pub(super) struct Doctor {
     /// Do what is safe of what would cure it, and say what was done.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::doctor::{
     self, Given, Report,
-    finding::{Finding, Level},
+    finding::{Check, Finding, Level},
 };
 
 pub(super) fn run(arguments: Doctor, output: &mut Output) -> Result<(), Failure> {
@@ -32,8 +32,15 @@ pub(super) fn run(arguments: Doctor, output: &mut Output) -> Result<(), Failure>
     match worst {
         Some(Level::Problem) => Err(Failure::said()),
         Some(Level::Warning) => Err(Failure::look()),
+        _ if is_in_the_dark(&report) => Err(Failure::unseen()),
         _ => Ok(()),
     }
+}
+
+/// Whether nobody could say if anything is enforced: then nothing is well.
+fn is_in_the_dark(report: &Report) -> bool {
+    let mut findings = report.findings.iter();
+    findings.any(|f| f.check == Check::Enforcing && f.level == Level::Unknown)
 }
 
 fn answer(report: &Report) -> Value {
@@ -47,9 +54,10 @@ fn answer(report: &Report) -> Value {
             "failed": done.as_ref().err(),
         })
     });
-    let bad = |finding: &Finding| finding.level <= Level::Warning;
+    let is_bad = |finding: &Finding| finding.level <= Level::Warning;
+    let is_bad = report.findings.iter().any(is_bad);
     json!({
-        "ok": !report.findings.iter().any(bad),
+        "ok": if !is_bad && is_in_the_dark(report) { None } else { Some(!is_bad) },
         "findings": findings,
         "fixed": fixed.collect::<Vec<Value>>(),
         "version": env!("CARGO_PKG_VERSION"),
@@ -107,6 +115,10 @@ fn page(value: &Value, fix: bool, verbose: bool) -> String {
     let count = |level| of(level).count() as u64;
     let (problems, warnings, unknown) = (count("problem"), count("warning"), count("unknown"));
     let mut words = match (problems, warnings) {
+        (0, 0) if value["ok"].is_null() => {
+            "no problem was seen, and whether anything is enforced could not be looked at"
+                .to_owned()
+        }
         (0, 0) => "nothing stands in the way of enforcement".to_owned(),
         _ => format!(
             "{}, {}",
@@ -118,9 +130,9 @@ fn page(value: &Value, fix: bool, verbose: bool) -> String {
     if unknown > 0 {
         words += &format!(", {unknown} not checked");
     }
-    let name = match problems + warnings {
-        0 => "all is well",
-        _ => "in sum",
+    let name = match value["ok"] == true {
+        true => "all is well",
+        false => "in sum",
     };
     page.line(name, words);
     page.0

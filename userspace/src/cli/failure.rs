@@ -93,6 +93,14 @@ impl Failure {
         }
     }
 
+    /// As [`Self::said`], where it was not known what only a daemon could say.
+    pub(super) fn unseen() -> Self {
+        Self {
+            code: NO_DAEMON,
+            ..Self::default()
+        }
+    }
+
     /// As [`Self::said`], where only somebody can tell whether it is a good one.
     pub(super) fn look() -> Self {
         Self {

@@ -133,11 +133,15 @@ fn silent(facts: &Facts, why: &str) -> Vec<Finding> {
         .copied()
         .filter(|device| !works(device))
         .partition(|device| facts.link(device).and_then(Link::has_guard) == Some(true));
+    // What is not there is said of the interface.
+    let is_there = |device: &&&str| facts.links.is_err() || facts.link(device).is_some();
     let mut found: Vec<Finding> = bare
         .iter()
+        .filter(is_there)
         .map(|device| {
             let words = format!("everything passes on `{device}`: no program with rules is there");
-            Finding::problem(Check::Enforcing, words, "a daemon attaches it").about(*device)
+            let cure = "start the daemon, which attaches one";
+            Finding::problem(Check::Enforcing, words, cure).about(*device)
         })
         .collect();
     found.extend(guarded.iter().map(|device| {

@@ -102,9 +102,18 @@ fn interfaces(instance: &Resolved, left: &Left) -> Vec<Value> {
     let has_link = |device: &str| left.links.iter().any(|link| link.device == device);
     let without = configured.iter().filter(|found| !has_link(&found.device));
     let without = without.map(|found| {
-        let alone = left.alone.iter().find(|(device, _)| *device == found.device);
+        let alone = left
+            .alone
+            .iter()
+            .find(|(device, _)| *device == found.device);
         if let Some((_, true)) = alone {
-            let mut entry = entry(Some(found.name.clone()), &found.device, None, Some(true), None);
+            let mut entry = entry(
+                Some(found.name.clone()),
+                &found.device,
+                None,
+                Some(true),
+                None,
+            );
             entry["mode"] = "tc".into();
             entry["now"] = found.device.clone().into();
             return entry;

@@ -117,8 +117,8 @@ fn alone(pins: &Pins) -> Vec<(String, bool)> {
     let devices = pins.alone_devices().into_iter();
     let guarded = devices.map(|(_, device)| {
         let link = link_target(&pins.guard(GUARDS, &device));
-        let is_there = link.is_ok_and(|target| target.interface != 0)
-            || pins.guard(FILTERS, &device).exists();
+        let is_there =
+            link.is_ok_and(|target| target.interface != 0) || pins.guard(FILTERS, &device).exists();
         (device, is_there && judges)
     });
     guarded.collect()

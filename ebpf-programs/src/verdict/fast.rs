@@ -183,13 +183,12 @@ pub fn fast_path_beside<F: Frame + ?Sized, P: ReadFast>(
     vid: u16,
     planes: &P,
 ) -> FastPath {
-    if planes.number() == 0 {
-        return FastPath::Ask;
+    match (frame.view::<HEAD>(0), planes.fast_port(port)) {
+        (Some(head), Some(port)) if planes.number() != 0 => {
+            selected::<14, _, _, _>(frame, &head, port, vid, planes)
+        }
+        _ => FastPath::Ask,
     }
-    let (Some(head), Some(port)) = (frame.view::<HEAD>(0), planes.fast_port(port)) else {
-        return FastPath::Ask;
-    };
-    selected::<14, _, _, _>(frame, &head, port, vid, planes)
 }
 
 /// Whether a tag follows; the ethertype as it stands in a frame.

@@ -45,11 +45,13 @@ fn tags<F: Frame + ?Sized>(frame: &F) -> Tags {
     };
     tags.at = 14;
     tags.ethertype = header.u16(12);
-    let mut left = MAX_TAGS;
-    if let Some(vid) = frame.beside() {
+    let beside = frame.beside();
+    if let Some(vid) = beside {
         tags.count(vid);
-        left -= 1;
     }
+    // As many in any frame, so that the loop is the same: Linux before 6.2 wants it to end
+    // with a jump.
+    let mut left = MAX_TAGS;
     while is_tpid(tags.ethertype) {
         if left == 0 {
             tags.ninth = true;
@@ -65,6 +67,7 @@ fn tags<F: Frame + ?Sized>(frame: &F) -> Tags {
         tags.ethertype = tag.u16(2);
         tags.at += 4;
     }
+    tags.ninth = beside.is_some() && left == 0;
     tags
 }
 

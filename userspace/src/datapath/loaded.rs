@@ -52,8 +52,10 @@ impl Source<'_> {
         loader
             .override_global("MODE", &mode::LIVE, true)
             .override_global("TRACE", &trace, true)
-            .map_pin_path("COUNTERS", self.pins.shared("counters"))
-            .map_pin_path("PATHS", self.pins.shared(PATHS));
+            .map_pin_path("COUNTERS", self.pins.shared("counters"));
+        if names.contains(&GUARD_FAST) {
+            loader.map_pin_path("PATHS", self.pins.shared(PATHS));
+        }
         if !self.log {
             loader.map_max_entries("AYA_LOGS", programs::NO_LOG);
         }

@@ -296,7 +296,7 @@ fn the_guard_polices_alone() -> Result<()> {
         drops + 4
     );
     controller.cli(&["detach", "--yes"])?;
-    for left in std::fs::read_dir(&router.place().bpffs)? {
+    for left in std::fs::read_dir(router.place().bpffs)? {
         // The kernel's own.
         let name = left?.file_name();
         assert!(name.to_string_lossy().ends_with(".debug"), "{name:?}");

@@ -1,10 +1,11 @@
 //! What the programs may cost: instructions, what the verifier has to follow, and what a
 //! packet takes. Nobody notices a few more, so growth is a decision: it fails here first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use aya_obj::generated::bpf_insn;
 use kordon::{compile::table::Tier, datapath::programs};
 use kordon_ebpf::layout::{mode, trace};
 use kordon_tests::budget::{Cost, cost};
@@ -146,4 +147,99 @@ fn packets_keep_to_their_budget() -> Result<()> {
         over.join("\n")
     );
     Ok(())
+}
+
+/// Linux before 6.2 refuses a loop that ends by falling through into its head (`check_cfg` of its
+/// verifier), which is a matter of how the compiler lays out blocks. What a virtual machine would say
+/// much later is found here by the same walk.
+#[test]
+fn loops_end_with_a_jump() -> Result<()> {
+    let mut wrong = Vec::new();
+    for tier in Tier::ALL {
+        let mut object = aya_obj::Object::parse(programs::object(tier))?;
+        let text: HashSet<usize> = object
+            .functions
+            .keys()
+            .map(|(section, _)| *section)
+            .collect();
+        object.relocate_calls(&text)?;
+        for (name, program) in &object.programs {
+            let function = object.functions.get(&program.function_key());
+            let function = function.context("a program is a function")?;
+            let parts = function.func_info.func_info.iter();
+            let parts = std::iter::once(0).chain(parts.map(|part| part.insn_off as usize));
+            let code = &function.instructions;
+            let found = falls_back(code, parts);
+            println!("{} {name}: {} instructions", tier.as_str(), code.len());
+            wrong.extend(found.map(|at| format!("{} {name}: instruction {at}", tier.as_str())));
+        }
+    }
+    ensure!(wrong.is_empty(), "loops that end without a jump: {wrong:?}");
+    // The walk finds one: `1: r0 = 0; 2: r0 += 1; if r0 < 9 goto 1`, entered at 2.
+    let instruction = |code, off| bpf_insn {
+        code,
+        _bitfield_align_1: [],
+        _bitfield_1: bpf_insn::new_bitfield_1(0, 0),
+        off,
+        imm: 0,
+    };
+    let falls = [
+        instruction(0x05, 1),
+        instruction(0xb7, 0),
+        instruction(0x07, 0),
+        instruction(0xa5, -3),
+        instruction(0x95, 0),
+    ];
+    ensure!(falls_back(&falls, std::iter::once(0)) == Some(1));
+    Ok(())
+}
+
+/// The first instruction that falls through into one that the walk has come from. `parts`: where
+/// functions begin.
+fn falls_back(code: &[bpf_insn], parts: impl Iterator<Item = usize>) -> Option<usize> {
+    // Where control goes from an instruction, and whether by a jump.
+    let next = |at: usize| -> Vec<(usize, bool)> {
+        let instruction = &code[at];
+        let target = at.wrapping_add_signed(isize::from(instruction.off) + 1);
+        match (
+            instruction.code,
+            instruction.code & 7,
+            instruction.code & 0xf0,
+        ) {
+            // Two instructions are one.
+            (0x18, ..) => vec![(at + 2, false)],
+            (_, 5 | 6, 0x90) => vec![],
+            (_, 5 | 6, 0x80) => vec![(at + 1, false)],
+            (_, 5 | 6, 0x00) => vec![(target, true)],
+            (_, 5 | 6, _) => vec![(at + 1, true), (target, true)],
+            _ => vec![(at + 1, false)],
+        }
+    };
+    let (mut entered, mut left) = (vec![false; code.len()], vec![false; code.len()]);
+    for part in parts.filter(|part| *part < code.len()) {
+        let mut way = match entered[part] {
+            true => Vec::new(),
+            false => vec![(part, next(part))],
+        };
+        entered[part] = true;
+        while let Some((at, to)) = way.last_mut() {
+            let at = *at;
+            // The kernel takes the way straight on first.
+            if to.is_empty() {
+                left[at] = true;
+                way.pop();
+                continue;
+            }
+            let (target, by_jump) = to.remove(0);
+            match (entered.get(target), left.get(target)) {
+                (Some(false), _) => {
+                    entered[target] = true;
+                    way.push((target, next(target)));
+                }
+                (Some(true), Some(false)) if !by_jump => return Some(at),
+                _ => {}
+            }
+        }
+    }
+    None
 }

@@ -220,7 +220,7 @@ fn a_guard_that_is_a_filter() -> Result<()> {
         let nobody = Guarded {
             name: "",
             port: 0,
-            alone: false,
+            behind: Some(Attached::Native),
         };
         let guarded = instance
             .datapath

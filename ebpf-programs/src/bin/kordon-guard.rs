@@ -42,6 +42,9 @@ static SLOT: Global<u32> = Global::new(NO_PORT);
 /// 1: there is no XDP program before it.
 #[unsafe(no_mangle)]
 static ALONE: Global<u32> = Global::new(0);
+/// 0: it only counts.
+#[unsafe(no_mangle)]
+static JUDGES: Global<u32> = Global::new(0);
 
 /// Counts one packet, and lets whatever comes behind have it, unless it is to be dropped.
 #[classifier]
@@ -55,6 +58,9 @@ fn guard(mut ctx: TcContext) -> i32 {
     let first = SLOT.load();
     count(first + slot(By::Guard, kind), segments(&ctx));
     count(first + slot(By::GuardWhole, kind), 1);
+    if JUDGES.load() == 0 {
+        return TC_ACT_UNSPEC;
+    }
     let alone = ALONE.load();
     Told {
         port: PORT.load(),

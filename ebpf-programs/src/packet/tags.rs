@@ -45,15 +45,15 @@ fn tags<F: Frame + ?Sized>(frame: &F) -> Tags {
     };
     tags.at = 14;
     tags.ethertype = header.u16(12);
+    let mut left = MAX_TAGS;
     let beside = frame.beside();
     if let Some(vid) = beside {
         tags.count(vid);
     }
-    // As many in any frame, so that the loop is the same: Linux before 6.2 wants it to end
-    // with a jump.
-    let mut left = MAX_TAGS;
     while is_tpid(tags.ethertype) {
-        if left == 0 {
+        // Two conditions, not one of how many may be left: the compiler lays out that loop so
+        // that it does not end with a jump, which Linux before 6.2 refuses.
+        if left == 0 || left == 1 && beside.is_some() {
             tags.ninth = true;
             return tags;
         }
@@ -67,7 +67,6 @@ fn tags<F: Frame + ?Sized>(frame: &F) -> Tags {
         tags.ethertype = tag.u16(2);
         tags.at += 4;
     }
-    tags.ninth = beside.is_some() && left == 0;
     tags
 }
 

@@ -288,10 +288,9 @@ fn interface<'a>(status: &'a Value, card: &str) -> &'a Value {
     of.find(|of| of["name"] == card).unwrap_or(&Value::Null)
 }
 
-/// Whether the guard enforces in place of the program.
+/// Whether the guard enforces, behind the program or in its place.
 fn is_stood_in_for(status: &Value, card: &str) -> bool {
-    let of = interface(status, card);
-    status["enforcing"] == true && of["by"] == "tc" && of["attached"] == false
+    status["enforcing"] == true && interface(status, card)["by"] == "tc"
 }
 
 /// Whether one reason, or notice, has all parts.

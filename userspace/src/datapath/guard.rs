@@ -29,6 +29,7 @@ use kordon_ebpf::{
     seen::{By, KINDS, Kind, slot},
 };
 
+pub use super::guard_paths::Guarded;
 use super::{
     Attached, DatapathError, chain,
     guard_paths::GuardPaths,
@@ -65,17 +66,6 @@ impl Hook {
     }
 }
 
-/// An interface that a guard is for.
-#[derive(Clone, Copy, Debug)]
-pub struct Guarded<'a> {
-    /// What policies call it.
-    pub name: &'a str,
-    /// Its port.
-    pub port: u32,
-    /// There is no XDP program on it: the guard decides, and counts, all.
-    pub alone: bool,
-}
-
 /// Frames of an interface that went on to the stack, by [`Kind`]: what the XDP program
 /// had counted before the guard's counts were read and after, so that what was on its way
 /// meanwhile is known.
@@ -104,8 +94,8 @@ impl Datapath {
         who: Guarded<'_>,
         hooks: &[Hook],
     ) -> Result<Hook, DatapathError> {
-        self.tend_paths(who.alone)?;
-        if who.alone && !self.guards_judge() {
+        self.tend_paths(who.is_alone())?;
+        if who.is_alone() && !self.guards_judge() {
             let what = format!("police `{device}` in tc");
             let why = self
                 .guards_failed()
@@ -114,7 +104,7 @@ impl Datapath {
         }
         self.keep_port(device, who)?;
         if let Some((hook, program)) = self.guard_on(device, found)? {
-            if self.guards.get(device) == Some(&(program, who.alone)) {
+            if self.guards.get(device) == Some(&(program, who.behind)) {
                 return Ok(hook);
             }
             self.take_over(device, found, who, hook)?;
@@ -141,7 +131,7 @@ impl Datapath {
     /// Remembers the port of an interface without a link, whose pin would say it.
     fn keep_port(&self, device: &str, who: Guarded<'_>) -> Result<(), DatapathError> {
         let pin = self.pins.alone(who.port, device);
-        if !who.alone {
+        if !who.is_alone() {
             return self.forget_port(device);
         }
         if !pin.exists() {
@@ -247,7 +237,7 @@ impl Datapath {
             Ok(())
         })
         .map(|id| {
-            self.guards.insert(device.to_owned(), (id, who.alone));
+            self.guards.insert(device.to_owned(), (id, who.behind));
         })
     }
 
@@ -305,7 +295,7 @@ impl Datapath {
             Ok(())
         })
         .map(|id| {
-            self.guards.insert(device.to_owned(), (id, who.alone));
+            self.guards.insert(device.to_owned(), (id, who.behind));
         })
     }
 
@@ -326,11 +316,12 @@ impl Datapath {
         // Where its counters are makes no other instructions.
         let which = ("guard", "guard", 0, 0);
         refused::check(&what(), which)?;
-        let alone = u32::from(who.alone);
+        let (alone, judges) = (u32::from(who.is_alone()), u32::from(who.is_judged()));
         let mut ebpf = EbpfLoader::new()
             .override_global("SLOT", &slot, true)
             .override_global("PORT", &who.port, true)
             .override_global("ALONE", &alone, true)
+            .override_global("JUDGES", &judges, true)
             .map_pin_path("COUNTERS", self.pins.shared("counters"))
             .map_pin_path("PATHS", self.pins.shared(PATHS))
             .load(programs::GUARD)

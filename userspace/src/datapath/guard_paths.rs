@@ -18,7 +18,7 @@ use aya::{
 use aya_obj::generated::bpf_map_type;
 
 use super::{
-    DatapathError,
+    Attached, DatapathError,
     kernel::Datapath,
     loaded::{Source, is_over},
     maps::{Maps, id},
@@ -28,6 +28,30 @@ use super::{
     system::{clear_slot, set_program, slot},
 };
 use crate::compile::table::Tier;
+
+/// An interface that a guard is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Guarded<'a> {
+    /// What policies call it.
+    pub name: &'a str,
+    /// Its port.
+    pub port: u32,
+    /// What is before the guard; `None`: nothing, it decides, and counts, all.
+    pub behind: Option<Attached>,
+}
+
+impl Guarded<'_> {
+    pub(super) fn is_alone(&self) -> bool {
+        self.behind.is_none()
+    }
+
+    /// Whether its frames can be judged. Behind generic XDP some kernels (6.18 among them) leave
+    /// tc without their Ethernet header: copies of packets lose the header's length
+    /// (`skb_pp_cow_data`), and what is read there is something else.
+    pub(super) fn is_judged(&self) -> bool {
+        self.behind != Some(Attached::Generic)
+    }
+}
 
 /// Their places in the array.
 const PLACES: [(u32, &str); 2] = [(0, GUARD_FAST), (1, GUARD_SLOW)];

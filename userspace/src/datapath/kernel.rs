@@ -14,8 +14,8 @@ use aya::{Ebpf, maps::MapData};
 use kordon_ebpf::layout::{Counter, MAX_PORTS};
 
 use super::{
-    DatapathError, guard_paths::GuardPaths, loaded::Slow, maps::Maps, memory::Mapped, pins::Pins,
-    preload::Preload, probe::Prober, shared::Shared, system::counters,
+    Attached, DatapathError, guard_paths::GuardPaths, loaded::Slow, maps::Maps, memory::Mapped,
+    pins::Pins, preload::Preload, probe::Prober, shared::Shared, system::counters,
 };
 use crate::compile::{amend::Editor, directory::Directory, table::Tier};
 
@@ -54,8 +54,8 @@ pub struct Datapath {
     pub(super) newest: Arc<Mutex<BTreeMap<String, u32>>>,
     /// Interfaces that were a device until another one got its name.
     pub(super) left: BTreeMap<String, BTreeSet<u32>>,
-    /// Devices whose guard is of this controller, by the program's id, and whether it is alone.
-    pub(super) guards: BTreeMap<String, (u32, bool)>,
+    /// Devices whose guard is of this controller, by the program's id, and what it is behind.
+    pub(super) guards: BTreeMap<String, (u32, Option<Attached>)>,
     /// Links and guards of this controller, by their pins.
     pub(super) held: BTreeMap<PathBuf, OwnedFd>,
     /// Programs that are loaded from now on log every verdict.

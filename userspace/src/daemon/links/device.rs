@@ -194,15 +194,26 @@ impl Device {
             }
         }
         self.hides = hides;
+        if let (Attached::Generic, Mode::Auto, Some(why)) = (how, mode, &self.hides)
+            && self.config.guard
+        {
+            // Behind generic XDP the guard does not judge; alone it does.
+            let why = why.clone();
+            datapath.release(device)?;
+            let Some(found) = datapath.find(device)? else {
+                return Ok(());
+            };
+            return self.tend_alone(datapath, port, &found, why);
+        }
         if self.config.guard {
             let who = Guarded {
                 name,
                 port,
-                alone: false,
+                behind: Some(how),
             };
             let hook = datapath.guard(device, &found, who, &HOOKS);
             self.hook = hook.as_ref().ok().copied();
-            self.judges = datapath.guards_judge();
+            self.judges = how == Attached::Native && datapath.guards_judge();
             hook?;
         } else {
             datapath.unguard(device)?;
@@ -251,8 +262,17 @@ impl Device {
         let who = Guarded {
             name: &self.config.name,
             port,
-            alone: true,
+            behind: None,
         };
+        if let Some((Attached::Generic, id)) = found.xdp {
+            return Err(DatapathError::new(
+                format!("police `{}` in tc", self.config.device),
+                format!(
+                    "an XDP program (id {id}) is there in generic mode, behind which some kernels show \
+                     tc no whole frames; whoever put it there takes it off"
+                ),
+            ));
+        }
         self.attached = None;
         let hook = datapath.guard(&self.config.device, found, who, &HOOKS);
         self.hook = hook.as_ref().ok().copied();
@@ -327,7 +347,7 @@ impl Device {
         let (Some(how), Some(_)) = (self.attached, self.hook) else {
             return;
         };
-        self.judges = datapath.guards_judge();
+        self.judges = how == Attached::Native && datapath.guards_judge();
         self.stopped = datapath.stopped(name).unwrap_or(self.stopped);
         let seen = match datapath.seen(name, how) {
             Ok(Some(seen)) => seen,

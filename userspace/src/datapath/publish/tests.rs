@@ -398,7 +398,7 @@ fn what_others_pinned_in_the_place_of_ours_is_named_and_stays() {
                         crate::datapath::guard::Guarded {
                             name: "trunk",
                             port: 0,
-                            behind: Some(crate::datapath::Attached::Native),
+                            behind: Some(Attached::Native),
                         },
                         &[crate::datapath::guard::Hook::Clsact],
                     )

@@ -159,14 +159,6 @@ impl<'a> Lab<'a> {
         })?;
         let took = start.elapsed();
         ensure!(took < SOON, "noticed only after {took:?}");
-        // The guard drops what the program does not see; some cards say that they have a link
-        // before they take frames.
-        wait_for_link(card)?;
-        let before = dropped(&self.status()?);
-        let status = self.under_fire(card, BLOCKED, "the guard drops", |status| {
-            dropped(status) > before
-        })?;
-        ensure!(is_stood_in_for(&status, card), "{status}");
         link::take_tags(card, false)?;
         wait_for_link(card)?;
         self.under_fire(card, ALLOWED, "it is content by itself", |status| {
@@ -180,11 +172,18 @@ impl<'a> Lab<'a> {
             is_among(status, &[&offload]) || is_among(status, &[&hidden, "0x8100"])
         })?;
         ensure!(is_stood_in_for(&status, card), "{status}");
+        // The guard drops what the program does not see. The driver of vmxnet3 takes none of these
+        // frames in native mode, so there is nothing to see there.
+        if interface(&status, card)["mode"] != "native" {
+            let before = dropped(&status);
+            let drops = |status: &Value| dropped(status) > before;
+            self.under_fire(card, BLOCKED, "the guard drops", drops)?;
+        }
         link::take_tags(card, false)?;
         wait_for_link(card)?;
         self.recovers(card)?;
         Ok(Said::Done(format!(
-            "noticed after {:.1} s, dropped by the guard meanwhile, and cured by what it says",
+            "noticed after {:.1} s, the guard stands in, and cured by what it says",
             took.as_secs_f64()
         )))
     }

@@ -149,7 +149,7 @@ fn packets_keep_to_their_budget() -> Result<()> {
     Ok(())
 }
 
-/// Linux before 6.2 refuses a loop that ends by falling through into its head (`check_cfg` of its
+/// Linux 6.1 refuses a loop that ends by falling through into its head (`check_cfg` of its
 /// verifier), which is a matter of how the compiler lays out blocks. What a virtual machine would say
 /// much later is found here by the same walk.
 #[test]

@@ -52,7 +52,7 @@ fn tags<F: Frame + ?Sized>(frame: &F) -> Tags {
     }
     while is_tpid(tags.ethertype) {
         // Two conditions, not one of how many may be left: the compiler lays out that loop so
-        // that it does not end with a jump, which Linux before 6.2 refuses.
+        // that it does not end with a jump, which Linux 6.1 refuses.
         if left == 0 || left == 1 && beside.is_some() {
             tags.ninth = true;
             return tags;

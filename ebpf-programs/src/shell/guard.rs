@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     layout::Action,
-    verdict::{FastPath, NO_SLOT, decide, fast_path, fast_path_beside},
+    verdict::{FastPath, NO_SLOT, Verdict, decide, fast_path, fast_path_beside},
 };
 
 /// What becomes of a packet that cannot be judged here: where there is an XDP program, that has
@@ -42,12 +42,7 @@ pub fn fast<T: Tier>(ctx: TcContext) -> i32 {
         (Some(planes), None) => fast_path(&frame, told.port, planes),
     };
     let (action, slot, asn_slot) = match said {
-        FastPath::Unpoliced { .. } => {
-            if told.alone == 1 {
-                count::<T>(told.unpoliced, segments(&ctx), 0);
-            }
-            return TC_ACT_UNSPEC;
-        }
+        FastPath::Unpoliced { .. } => (Action::Pass, NO_SLOT, NO_SLOT),
         FastPath::Pass { slot, .. } => (Action::Pass, slot, NO_SLOT),
         FastPath::Counted {
             action,
@@ -60,18 +55,13 @@ pub fn fast<T: Tier>(ctx: TcContext) -> i32 {
             return unjudged(told.alone);
         }
     };
-    let is_drop = matches!(action, Action::Drop);
-    if is_drop || told.alone == 1 {
-        let (packets, bytes) = (segments(&ctx), length(&ctx));
-        count::<T>(slot, packets, bytes);
-        if asn_slot != NO_SLOT {
-            count::<T>(asn_slot, packets, bytes);
-        }
-        if is_drop {
-            return stop::<T>(&told, packets, bytes);
-        }
-    }
-    TC_ACT_UNSPEC
+    let verdict = Verdict {
+        action,
+        slot,
+        asn_slot,
+        ..Verdict::UNPOLICED
+    };
+    finish::<T>(&ctx, &told, &verdict)
 }
 
 /// As [`fast`], by the slow path.
@@ -85,22 +75,25 @@ pub fn slow<T: Tier>(ctx: TcContext) -> i32 {
     // that it was called for.
     let memory = unsafe { &mut *memory };
     memory.verdict = decide(&Copied(ctx), told.port, &tables, &mut memory.work, &mut ());
-    let is_drop = matches!(memory.verdict.action, Action::Drop);
-    if is_drop || told.alone == 1 {
-        let (packets, bytes) = (segments(ctx), length(ctx));
-        if memory.verdict.slot == NO_SLOT && !is_drop {
-            count::<T>(told.unpoliced, packets, 0);
-        }
-        count_verdict::<T>(&memory.verdict, packets, bytes);
-        if is_drop {
-            return stop::<T>(&told, packets, bytes);
-        }
-    }
-    TC_ACT_UNSPEC
+    finish::<T>(ctx, &told, &memory.verdict)
 }
 
+/// Counts what a verdict says, and does it: all of it where there is no XDP program, else what is
+/// dropped.
 #[inline(always)]
-fn stop<T: Tier>(told: &Told, packets: u64, bytes: u64) -> i32 {
+fn finish<T: Tier>(ctx: &TcContext, told: &Told, verdict: &Verdict) -> i32 {
+    let is_drop = matches!(verdict.action, Action::Drop);
+    if !is_drop && told.alone != 1 {
+        return TC_ACT_UNSPEC;
+    }
+    let (packets, bytes) = (segments(ctx), length(ctx));
+    count_verdict::<T>(verdict, packets, bytes);
+    if !is_drop {
+        if verdict.slot == NO_SLOT {
+            count::<T>(told.unpoliced, packets, 0);
+        }
+        return TC_ACT_UNSPEC;
+    }
     if told.alone != 1 {
         count::<T>(told.stopped, packets, bytes);
     }

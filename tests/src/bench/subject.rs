@@ -162,7 +162,7 @@ impl Kordon {
                 .load()
                 .with_context(|| format!("cannot load `{name}`"))?;
         }
-        programs::put_slow(&mut ebpf)?;
+        programs::put_slow(&ebpf)?;
         Ok(Self {
             ebpf,
             table,

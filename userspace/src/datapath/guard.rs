@@ -44,7 +44,7 @@ use super::{
 /// Of the filter: before those of almost everybody.
 const PRIORITY: u16 = 1;
 /// Of the filter: `kord`.
-const HANDLE: u32 = 0x6b6f_7264;
+pub const HANDLE: u32 = 0x6b6f_7264;
 
 /// How a guard is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Datapath {
         hooks: &[Hook],
     ) -> Result<Hook, DatapathError> {
         self.tend_paths(who.is_alone())?;
-        if who.is_alone() && !self.guards_judge() {
+        if who.is_alone() && !self.guards_judge(None) {
             let what = format!("police `{device}` in tc");
             let why = self
                 .guards_failed()

@@ -20,7 +20,7 @@ use aya_obj::generated::bpf_map_type;
 use super::{
     Attached, DatapathError,
     kernel::Datapath,
-    loaded::{Source, is_over},
+    loaded::is_over,
     maps::{Maps, id},
     pins::{PATHS, Pins},
     programs::{GUARD_FAST, GUARD_SLOW},
@@ -45,12 +45,22 @@ impl Guarded<'_> {
         self.behind.is_none()
     }
 
-    /// Whether its frames can be judged. Behind generic XDP some kernels (6.18 among them) leave
-    /// tc without their Ethernet header: copies of packets lose the header's length
-    /// (`skb_pp_cow_data`), and what is read there is something else.
     pub(super) fn is_judged(&self) -> bool {
-        self.behind != Some(Attached::Generic)
+        is_judged(self.behind)
     }
+}
+
+/// Whether frames can be judged behind this. Behind generic XDP some kernels (6.18 among them)
+/// leave tc without their Ethernet header: copies of packets lose the header's length
+/// (`skb_pp_cow_data`), and what is read there is something else.
+fn is_judged(behind: Option<Attached>) -> bool {
+    behind != Some(Attached::Generic)
+}
+
+/// Whether both paths are in the array.
+pub(super) fn are_in_place(array: &MapData) -> bool {
+    let is_there = |place| slot(array, place).is_ok_and(|there| there.is_some());
+    PLACES.iter().all(|(place, _)| is_there(*place))
 }
 
 /// Their places in the array.
@@ -175,20 +185,8 @@ impl Datapath {
             none => none.insert(GuardPaths::open(&self.pins)?),
         };
         let tier = maps.tier;
-        let load = || {
-            let (pins, folder, log) = (self.pins.clone(), maps.folder.clone(), self.trace);
-            let load = move || {
-                let (pins, folder) = (&pins, &*folder);
-                let source = Source {
-                    pins,
-                    folder,
-                    tier,
-                    log,
-                };
-                source.guard_paths()
-            };
-            Paths::Loading(thread::spawn(load))
-        };
+        let source = maps.source(&self.pins, self.trace);
+        let load = || Paths::Loading(source.beside(|source| source.guard_paths()));
         let known = guards.paths.take().filter(|(of, _)| *of == tier);
         let paths = match known.map(|(_, paths)| paths) {
             Some(Paths::There(paths)) => {
@@ -208,14 +206,12 @@ impl Datapath {
         Ok(())
     }
 
-    /// Whether guards judge what they see, by programs of this controller or of the one before,
-    /// or only count it.
+    /// Whether guards behind this judge what they see, by programs of this controller or of the
+    /// one before, or only count it.
     #[must_use]
-    pub fn guards_judge(&self) -> bool {
-        let is_there =
-            |guards: &GuardPaths, place| slot(&guards.array, place).is_ok_and(|p| p.is_some());
+    pub fn guards_judge(&self, behind: Option<Attached>) -> bool {
         let guards = self.guard_paths.as_ref();
-        guards.is_some_and(|guards| PLACES.iter().all(|(place, _)| is_there(guards, *place)))
+        is_judged(behind) && guards.is_some_and(|guards| are_in_place(&guards.array))
     }
 
     /// Why they only count, and will go on so.

@@ -14,7 +14,9 @@ use aya::{
 };
 
 use super::{
-    Attached, DatapathError, foreign, interface,
+    Attached, DatapathError, foreign,
+    guard_paths::are_in_place,
+    interface,
     pins::{self, FILTERS, GUARDS, PATHS, Pins},
     system::{identity, link_target, open_pin, slot},
 };
@@ -109,11 +111,7 @@ pub fn look(root: &Path) -> Result<Left, DatapathError> {
 
 fn alone(pins: &Pins) -> Vec<(String, bool)> {
     let paths = MapData::from_pin(pins.shared(PATHS));
-    let has = |place| {
-        let paths = paths.as_ref().ok();
-        paths.is_some_and(|paths| slot(paths, place).is_ok_and(|there| there.is_some()))
-    };
-    let judges = has(0) && has(1);
+    let judges = paths.is_ok_and(|paths| are_in_place(&paths));
     let devices = pins.alone_devices().into_iter();
     let guarded = devices.map(|(_, device)| {
         let link = link_target(&pins.guard(GUARDS, &device));

@@ -1,7 +1,11 @@
 //! Programs over the maps that are live, or about to be: an interface's own, and the slow path
 //! that all interfaces have in common.
 
-use std::{os::fd::AsFd as _, path::Path};
+use std::{
+    os::fd::AsFd as _,
+    path::Path,
+    thread::{self, JoinHandle},
+};
 
 use aya::{
     Ebpf,
@@ -44,6 +48,23 @@ impl Source<'_> {
     /// Loads what the guards call.
     pub(super) fn guard_paths(self) -> Result<Ebpf, DatapathError> {
         self.load(&[GUARD_SLOW, GUARD_FAST], None)
+    }
+
+    /// Has a thread load something from here, beside everything else.
+    pub(super) fn beside<T: Send + 'static>(
+        self,
+        load: impl FnOnce(Source<'_>) -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let Self { tier, log, .. } = self;
+        let (pins, folder) = (self.pins.clone(), self.folder.to_owned());
+        thread::spawn(move || {
+            load(Source {
+                pins: &pins,
+                folder: &folder,
+                tier,
+                log,
+            })
+        })
     }
 
     fn load(self, names: &[&'static str], port: Option<u32>) -> Result<Ebpf, DatapathError> {
@@ -130,7 +151,7 @@ impl Slow {
             return Err(unpinned());
         }
         reach(Step::Slow)?;
-        put_slow(&mut ebpf)?;
+        put_slow(&ebpf)?;
         let program = program(&mut ebpf, SLOW)?.info();
         let program = program.map_err(|e| DatapathError::new("ask for the slow path", e))?;
         Ok(Self {
@@ -160,6 +181,6 @@ impl Slow {
         if !self.is_of(maps) || there.is_ok_and(|there| there == Some(self.program)) {
             return Ok(false);
         }
-        put_slow(&mut self.ebpf).map(|()| true)
+        put_slow(&self.ebpf).map(|()| true)
     }
 }

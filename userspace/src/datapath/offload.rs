@@ -89,21 +89,40 @@ fn keep_tags_on(device: &str, manage: bool) -> Result<bool, DatapathError> {
 
 /// Which of [`FEATURES`] are on, by index, and their bits.
 fn active(device: &str) -> io::Result<Vec<(usize, usize)>> {
+    let on = all_active(device)?;
+    let index = |name: &str| FEATURES.iter().position(|(known, ..)| *known == name);
+    let ours = on
+        .iter()
+        .filter_map(|(bit, name)| Some((index(name)?, *bit)));
+    let mut ours: Vec<_> = ours.collect();
+    ours.sort_unstable();
+    Ok(ours)
+}
+
+/// What a device has on of all features, by the kernel's names.
+///
+/// # Errors
+/// When the device is gone, or has none (`EOPNOTSUPP`).
+pub fn features(device: &str) -> io::Result<Vec<String>> {
+    let on = all_active(device)?.into_iter();
+    Ok(on.map(|(_, name)| name).collect())
+}
+
+/// Bits and names of features that are on.
+fn all_active(device: &str) -> io::Result<Vec<(usize, String)>> {
     let names = names(device)?;
     let blocks = names.len().div_ceil(32);
     let mut words = vec![0; 2 + blocks * 4];
     words[..2].copy_from_slice(&[GFEATURES, blocks as u32]);
     // SAFETY: there is room for as many blocks as the second word says.
     unsafe { ethtool(device, &mut words) }?;
-    let features = FEATURES.iter().enumerate();
-    Ok(features
-        .filter_map(|(index, (name, ..))| {
-            let bit = names.iter().position(|n| n == name)?;
-            // Of a block: available, requested, active, never changed.
-            let active = words.get(2 + bit / 32 * 4 + 2)?;
-            (active >> (bit % 32) & 1 != 0).then_some((index, bit))
-        })
-        .collect())
+    // Of a block: available, requested, active, never changed.
+    let is_on = |bit: usize| {
+        let active = words.get(2 + bit / 32 * 4 + 2);
+        active.is_some_and(|active| active >> (bit % 32) & 1 != 0)
+    };
+    let all = names.into_iter().enumerate();
+    Ok(all.filter(|(bit, _)| is_on(*bit)).collect())
 }
 
 fn switch_off(device: &str, bits: &[usize]) -> io::Result<()> {

@@ -19,21 +19,11 @@ pub(super) struct Preload {
 impl Preload {
     /// Starts loading. The maps of the source exist. `prober`: whether one is needed.
     pub(super) fn start(source: Source<'_>, prober: bool) -> Self {
-        let (pins, folder) = (source.pins.clone(), source.folder.to_owned());
-        let Source { tier, log, .. } = source;
+        let tier = source.tier;
         Self {
             tier,
             prober: prober.then(|| thread::spawn(move || Prober::load(tier).ok())),
-            slow: Some(thread::spawn(move || {
-                let (pins, folder) = (&pins, &*folder);
-                let source = Source {
-                    pins,
-                    folder,
-                    tier,
-                    log,
-                };
-                source.slow().ok()
-            })),
+            slow: Some(source.beside(|source| source.slow().ok())),
         }
     }
 

@@ -56,7 +56,7 @@ impl Prober {
             .map_max_entries("COUNTERS", 1)
             .map_max_entries("AYA_LOGS", programs::NO_LOG);
         let mut ebpf = programs::load(&mut loader, tier, &[SLOW, FAST], (mode::PROBE, trace::OFF))?;
-        put_slow(&mut ebpf)?;
+        put_slow(&ebpf)?;
         let mut mapped = |name: &str| match ebpf.take_map(name) {
             Some(Map::Array(data)) => Mapped::of(data),
             _ => Err(DatapathError::new(

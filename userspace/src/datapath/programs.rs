@@ -2,13 +2,15 @@
 //! own, which knows its port; what that does not decide goes on to `slow`, which all have in common.
 //! Behind it is a `guard` of its own, with `guard_fast` and `guard_slow` likewise.
 
+use std::os::fd::AsFd as _;
+
 use aya::{
     Ebpf, EbpfLoader,
-    maps::ProgramArray,
+    maps::Map,
     programs::{Program, ProgramError, Xdp},
 };
 
-use super::{DatapathError, chain, refused};
+use super::{DatapathError, chain, refused, system::set_program};
 use crate::compile::table::Tier;
 
 static SMALL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-small"));
@@ -104,16 +106,15 @@ pub(super) fn load(
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn put_slow(ebpf: &mut Ebpf) -> Result<(), DatapathError> {
+pub fn put_slow(ebpf: &Ebpf) -> Result<(), DatapathError> {
     let what = || format!("put the program `{SLOW}` in place");
-    let program = program(ebpf, SLOW)?.fd();
-    let program = program.and_then(|fd| Ok(fd.try_clone()?));
+    let program = ebpf.program(SLOW).ok_or(ProgramError::NotLoaded);
+    let program = program.and_then(|program| program.fd());
     let program = program.map_err(|e| DatapathError::new(what(), e))?;
-    let map = ebpf.map_mut("SLOW").map(ProgramArray::<&mut _>::try_from);
-    match map {
-        Some(Ok(mut map)) => map
-            .set(0, &program, 0)
-            .map_err(|e| DatapathError::new(what(), e)),
+    match ebpf.map("SLOW") {
+        Some(Map::ProgramArray(map)) => {
+            set_program(map, 0, program.as_fd()).map_err(|e| DatapathError::new(what(), e))
+        }
         _ => Err(DatapathError::new(what(), "its map is not in the object")),
     }
 }

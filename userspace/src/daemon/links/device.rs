@@ -149,11 +149,15 @@ impl Device {
                 self.count_missed(datapath, before);
                 self.blind = None;
                 self.hook = None;
-                let attached = datapath.attach(device, port, *mode, *manage_offload);
-                if let (Err(e), Some(found)) = (&attached, self.may_be_alone(datapath)?) {
-                    return self.tend_alone(datapath, port, &found, e.to_string());
-                }
-                let how = attached?;
+                let how = match datapath.attach(device, port, *mode, *manage_offload) {
+                    Ok(how) => how,
+                    Err(e) => {
+                        return match self.may_be_alone(datapath)? {
+                            Some(found) => self.tend_alone(datapath, port, &found, e.to_string()),
+                            None => Err(e),
+                        };
+                    }
+                };
                 self.alone = None;
                 tracing::info!("attached to `{device}` in {} mode", how.as_str());
                 self.count_missed(datapath, before.filter(|before| *before == how));
@@ -213,7 +217,7 @@ impl Device {
             };
             let hook = datapath.guard(device, &found, who, &HOOKS);
             self.hook = hook.as_ref().ok().copied();
-            self.judges = how == Attached::Native && datapath.guards_judge();
+            self.judges = datapath.guards_judge(who.behind);
             hook?;
         } else {
             datapath.unguard(device)?;
@@ -276,7 +280,7 @@ impl Device {
         self.attached = None;
         let hook = datapath.guard(&self.config.device, found, who, &HOOKS);
         self.hook = hook.as_ref().ok().copied();
-        self.judges = datapath.guards_judge();
+        self.judges = datapath.guards_judge(who.behind);
         hook?;
         if self.alone.as_ref() != Some(&why) {
             tracing::info!("`{}` is policed in tc alone: {why}", self.config.device);
@@ -347,7 +351,7 @@ impl Device {
         let (Some(how), Some(_)) = (self.attached, self.hook) else {
             return;
         };
-        self.judges = how == Attached::Native && datapath.guards_judge();
+        self.judges = datapath.guards_judge(Some(how));
         self.stopped = datapath.stopped(name).unwrap_or(self.stopped);
         let seen = match datapath.seen(name, how) {
             Ok(Some(seen)) => seen,

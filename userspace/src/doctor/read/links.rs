@@ -1,10 +1,9 @@
-//! Devices of this network namespace: by rtnetlink what they are, by ethtool's netlink family what
+//! Devices of this network namespace: by rtnetlink what they are, by `ethtool`'s features what
 //! their hardware does. Not by /sys, which shows the namespace that it was mounted in.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, loaded_links};
-use ethtool::{EthtoolAttr, EthtoolFeatureAttr, EthtoolHandle};
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
 use rtnetlink::{
@@ -22,7 +21,7 @@ use rtnetlink::{
 use crate::{
     config::Config,
     daemon::{RouterFacts, RouterNetwork},
-    datapath::{interface, left},
+    datapath::{guard, interface, left, offload},
     doctor::facts::{Daemon, Filter, Kind, Known, Link, More, Pinned, Rules},
 };
 
@@ -210,47 +209,15 @@ async fn more(links: &mut [Link], handle: &Handle, config: Option<&Config>) {
         .iter()
         .filter(|link| link.master.is_some_and(|above| bonds.contains(&above)));
     wanted.extend(ports.map(|port| port.index));
-    let ethtool = ethtool::new_connection();
-    let mut ethtool = ethtool.map(|(connection, handle, _)| {
-        tokio::spawn(connection);
-        handle
-    });
     for link in links.iter_mut().filter(|link| wanted.contains(&link.index)) {
-        let features = match &mut ethtool {
-            Ok(handle) => features(handle, &link.name).await,
-            Err(e) => Err(format!(
-                "the features of `{}` cannot be read: {e}",
-                link.name
-            )),
-        };
+        let fail = |e| format!("the features of `{}` cannot be read: {e}", link.name);
         link.more = Some(More {
             driver: driver(link),
-            features,
+            features: offload::features(&link.name).map_err(fail),
             filters: filters(handle, link).await,
             foreign: Ok(None),
         });
     }
-}
-
-/// Features that are on.
-async fn features(handle: &mut EthtoolHandle, device: &str) -> Known<Vec<String>> {
-    let fail = |e: ethtool::EthtoolError| format!("the features of `{device}` cannot be read: {e}");
-    let answers = handle
-        .feature()
-        .get(Some(device))
-        .execute()
-        .await
-        .map_err(fail)?;
-    let answers: Vec<_> = answers.try_collect().await.map_err(fail)?;
-    let attributes = answers.iter().flat_map(|answer| &answer.payload.nlas);
-    let bits = attributes.flat_map(|attribute| match attribute {
-        EthtoolAttr::Feature(EthtoolFeatureAttr::Active(bits)) => bits.as_slice(),
-        _ => &[],
-    });
-    Ok(bits
-        .filter(|bit| bit.value)
-        .map(|bit| bit.name.clone())
-        .collect())
 }
 
 /// From /sys, where that shows this namespace.
@@ -321,9 +288,6 @@ fn tcx(device: &str) -> Known<Vec<Filter>> {
     Ok(programs.iter().map(one).collect())
 }
 
-/// The handle of the guard's filter, before Linux 6.6: `kord`.
-const GUARD: u32 = 0x6b6f_7264;
-
 fn filter(device: &str, message: &TcMessage) -> Option<Filter> {
     // Kinds are listed before what is of that kind.
     let handle = u32::from(message.header.handle);
@@ -353,7 +317,7 @@ fn filter(device: &str, message: &TcMessage) -> Option<Filter> {
             _ => {}
         }
     }
-    if handle == GUARD {
+    if handle == guard::HANDLE {
         found.name = "guard".to_owned();
     }
     Some(found)

@@ -1,7 +1,7 @@
 //! Reads the facts. Nothing here changes anything, and nothing fails as a whole: what cannot be
 //! read is a fact that is not known, with the reason.
 //!
-//! - [`machine`]: /proc and /sys; [`links`]: devices, by rtnetlink and ethtool's netlink family;
+//! - [`machine`]: /proc and /sys; [`links`]: devices, by rtnetlink and their features;
 //!   [`flowtables`]: nftables.
 //! - [`ask`]: the daemon and its metrics; [`place`]: the state folder, groups, the unit.
 

@@ -6,6 +6,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result};
@@ -72,6 +73,23 @@ impl Router {
         router.write("kordon.toml", CONFIGURATION)?;
         router.write("policy.toml", policy("64500"))?;
         Ok(router)
+    }
+
+    /// A command of kordon that is told all of the router's places, so that it needs no daemon. To
+    /// be run in the namespace.
+    #[must_use]
+    pub fn command(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.arg(name).args(arguments).stdin(Stdio::null());
+        for (option, place) in [
+            ("--config", "kordon.toml"),
+            ("--socket", "kordon.sock"),
+            ("--state-dir", "state"),
+        ] {
+            command.arg(option).arg(self.path(place));
+        }
+        command.arg("--bpffs").arg(self.bpffs.path());
+        command
     }
 
     /// Where kordon is to run.

@@ -43,19 +43,8 @@ impl Said {
     }
 }
 
-fn command(router: &Router, more: &[&str]) -> Command {
-    let place = router.place();
-    let mut command = Command::new(place.binary);
-    command.arg("doctor").args(more).stdin(Stdio::null());
-    command.args(["--config".as_ref(), router.path("kordon.toml").as_os_str()]);
-    command.args(["--socket".as_ref(), router.path("kordon.sock").as_os_str()]);
-    command.args(["--state-dir".as_ref(), router.path("state").as_os_str()]);
-    command.args(["--bpffs".as_ref(), place.bpffs.as_os_str()]);
-    command
-}
-
 fn doctor(router: &Router, more: &[&str]) -> Result<Said> {
-    let mut command = command(router, &[&["--json"], more].concat());
+    let mut command = router.command("doctor", &[&["--json"], more].concat());
     let output = router.wire.namespace.run(|| Ok(command.output()?))?;
     let value =
         serde_json::from_slice(&output.stdout).with_context(|| format!("no JSON: {output:?}"))?;
@@ -225,7 +214,7 @@ fn a_healthy_router_and_each_way_to_break_it() -> Result<()> {
     let page = router
         .wire
         .namespace
-        .run(|| Ok(command(&router, &[]).output()?))?;
+        .run(|| Ok(router.command("doctor", &[]).output()?))?;
     let page = String::from_utf8(page.stdout)?;
     println!("{page}");
     ensure!(
@@ -449,7 +438,8 @@ fn who_is_not_root_is_told_what_could_not_be_looked_at() -> Result<()> {
     fs::copy(&binary, &own)?;
     fs::set_permissions(&own, fs::Permissions::from_mode(0o755))?;
     let (controller, _) = Controller::start(&router.place())?;
-    let arguments: Vec<_> = command(&router, &["--json", "--fix"])
+    let arguments: Vec<_> = router
+        .command("doctor", &["--json", "--fix"])
         .get_args()
         .map(ToOwned::to_owned)
         .collect();

@@ -21,13 +21,7 @@ use nix::{
 use serde_json::Value;
 
 fn command(router: &Router, arguments: &[&str]) -> Command {
-    let place = router.place();
-    let mut command = Command::new(place.binary);
-    command.arg("status").args(arguments).stdin(Stdio::null());
-    command.args(["--config".as_ref(), router.path("kordon.toml").as_os_str()]);
-    command.args(["--socket".as_ref(), router.path("kordon.sock").as_os_str()]);
-    command.args(["--state-dir".as_ref(), router.path("state").as_os_str()]);
-    command.args(["--bpffs".as_ref(), place.bpffs.as_os_str()]);
+    let mut command = router.command("status", arguments);
     // Not by what the terminal is of whoever runs this.
     command.env_remove("NO_COLOR").env("TERM", "xterm");
     command

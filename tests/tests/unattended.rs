@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::process::CommandExt as _,
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -20,13 +20,7 @@ use serde_json::{Value, json};
 
 /// `kordon status` in a namespace, of the router's instance.
 fn status(router: &Router, namespace: &Namespace, more: &[&str]) -> Result<Output> {
-    let place = router.place();
-    let mut command = Command::new(place.binary);
-    command.arg("status").args(more).stdin(Stdio::null());
-    command.args(["--config".as_ref(), router.path("kordon.toml").as_os_str()]);
-    command.args(["--socket".as_ref(), router.path("kordon.sock").as_os_str()]);
-    command.args(["--state-dir".as_ref(), router.path("state").as_os_str()]);
-    command.args(["--bpffs".as_ref(), place.bpffs.as_os_str()]);
+    let mut command = router.command("status", more);
     namespace.run(|| command.output().context("cannot start kordon"))
 }
 

@@ -24,8 +24,10 @@ impl Wire {
     /// If the name is taken or the process may not.
     pub fn new(name: &str) -> Result<Self> {
         let namespace = Namespace::create(&format!("{}-{name}", owned_prefix()?))?;
+        // Without an address of its own nothing is sent on `out` but what a test sends:
+        // neighbour discovery would be frames of no zone, at any moment.
         namespace.ip("link set lo up\nlink add in type veth peer name out\n\
-                      link set in up\nlink set out up")?;
+                      link set out addrgenmode none\nlink set in up\nlink set out up")?;
         namespace.inline_tags("out")?;
         let sender = RawSender::open(&namespace, "out")?;
         Ok(Self { namespace, sender })

@@ -7,6 +7,8 @@
 use std::{
     io,
     sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
 };
 
 use aya::programs::ProgramError;
@@ -44,8 +46,10 @@ pub(super) fn check(what: &str, which: Which) -> Result<(), DatapathError> {
     }
 }
 
-/// A verifier that a signal interrupts gives up, and may be asked again; so often.
-const AGAIN: usize = 5;
+/// A verifier that a signal interrupts gives up, and may be asked again: so often, with a
+/// pause that grows by this much each time. What sent the signal may send another one.
+const AGAIN: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Loads a program.
 ///
@@ -58,9 +62,10 @@ pub(super) fn loaded(
 ) -> Result<(), DatapathError> {
     check(what, which)?;
     let mut result = load();
-    for _ in 1..AGAIN {
+    for attempt in 1..AGAIN {
         match &result {
             Err(ProgramError::LoadError { io_error, .. }) if is_interrupted(io_error) => {
+                thread::sleep(PAUSE * attempt);
                 result = load();
             }
             _ => break,
@@ -169,7 +174,7 @@ mod tests {
 
     #[test]
     fn who_is_interrupted_is_asked_again() {
-        for (interruptions, is_loaded) in [(0, true), (4, true), (5, false)] {
+        for (interruptions, is_loaded) in [(0, true), (AGAIN - 1, true), (AGAIN, false)] {
             let mut calls = 0;
             let load = || {
                 calls += 1;

@@ -12,6 +12,7 @@ set -eu
 cd "$(dirname "$0")"
 
 sbin=${DESTDIR:-}/usr/local/sbin
+lib=${DESTDIR:-}/usr/local/lib/kordon
 units=${DESTDIR:-}/etc/systemd/system
 man=${DESTDIR:-}/usr/local/share/man/man8
 bash=${DESTDIR:-}/usr/local/share/bash-completion/completions/kordon
@@ -27,13 +28,19 @@ if [ "${1:-}" = --uninstall ]; then
     if [ -z "${DESTDIR:-}" ] && [ -d /run/systemd/system ]; then
         systemctl disable --now kordon || true
     fi
+    if [ -z "${DESTDIR:-}" ]; then
+        "$sbin/kordon" release-guard || true
+    fi
     if [ -z "${DESTDIR:-}" ] && [ -d /sys/fs/bpf/kordon ]; then
         "$sbin/kordon" detach
         # A mount of its own: sys-fs-bpf-kordon.mount.
         ! mountpoint -q /sys/fs/bpf/kordon || umount /sys/fs/bpf/kordon
         rmdir /sys/fs/bpf/kordon || true
     fi
-    rm -f "$sbin/kordon" "$units/kordon.service" "$units/sys-fs-bpf-kordon.mount" "$man"/kordon.8 "$man"/kordon-*.8 "$bash"
+    for unit in units/*; do
+        rm -f "$units/${unit##*/}"
+    done
+    rm -f "$sbin/kordon" "$lib/boot-guard-holds" "$man"/kordon.8 "$man"/kordon-*.8 "$bash"
     reload
     exit 0
 fi
@@ -46,9 +53,12 @@ fi
 install -D -m 755 kordon "$sbin/kordon.new"
 mv "$sbin/kordon.new" "$sbin/kordon"
 install -d "$units" "$man" "$(dirname "$bash")" "$etc"
-sed 's,^ExecStart=/usr/sbin/,ExecStart=/usr/local/sbin/,' kordon.service >"$units/kordon.service"
-chmod 644 "$units/kordon.service"
-install -m 644 sys-fs-bpf-kordon.mount "$units"
+for unit in units/*; do
+    to=$units/${unit##*/}
+    sed 's,/usr/sbin/kordon ,/usr/local/sbin/kordon ,; s,/usr/lib/kordon/,/usr/local/lib/kordon/,' "$unit" >"$to"
+    chmod 644 "$to"
+done
+install -D -m 755 boot-guard-holds "$lib/boot-guard-holds"
 install -m 644 man/*.8 "$man"
 install -m 644 completions/kordon.bash "$bash"
 for file in kordon.toml policy.toml; do

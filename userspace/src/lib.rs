@@ -6,6 +6,7 @@
 
 pub mod asn;
 pub mod bmp;
+pub mod bootguard;
 pub mod capture;
 pub mod cli;
 pub mod compile;

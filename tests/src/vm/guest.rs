@@ -4,7 +4,9 @@
 use std::{
     ffi::CString,
     fs::{self, File},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -15,7 +17,7 @@ use nix::{
     sys::reboot::{RebootMode, reboot},
 };
 
-use super::{cards, checks, package};
+use super::{cards, checks, power};
 
 /// What begins a line that `cargo xtask vm` reads.
 const MARK: &str = "kordon-vm:";
@@ -29,6 +31,10 @@ pub(super) fn main() -> ! {
             // What the kernel's command line says behind ` -- `.
             for wanted in std::env::args().skip(1) {
                 match wanted.as_str() {
+                    "disk" => {
+                        println!("{MARK} FAILED boot: {:#}", switch_root());
+                        break;
+                    }
                     "plain" => checks::run(&report),
                     "cards" => cards::run(&report),
                     other => println!("{MARK} FAILED boot: there are no checks `{other}`"),
@@ -41,10 +47,41 @@ pub(super) fn main() -> ! {
     end();
 }
 
+/// Goes on with what is on the disk, and returns only why that cannot be.
+fn switch_root() -> anyhow::Error {
+    const ROOT: &str = "/disk";
+    let switch = || -> Result<()> {
+        fs::create_dir_all(ROOT)?;
+        mount(
+            Some("/dev/vda"),
+            ROOT,
+            Some("ext4"),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .context("cannot mount the disk")?;
+        std::env::set_current_dir(ROOT)?;
+        mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+            .context("cannot move the disk to /")?;
+        std::os::unix::fs::chroot(".")?;
+        std::env::set_current_dir("/")?;
+        Ok(())
+    };
+    match switch() {
+        Err(error) => error,
+        Ok(()) => Command::new("/usr/lib/systemd/systemd").exec().into(),
+    }
+}
+
 /// What `cargo xtask vm systemd` wants: another process is the first one, and has done what
-/// [`boot`] does.
+/// [`boot`] does. The kernel's command line ends with ` -- disk PHASE SECONDS`.
 pub(super) fn service() -> ! {
-    package::run(&report);
+    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let phase = line.split_once(" -- disk ");
+    let phase = phase.and_then(|(_, rest)| rest.split(' ').next());
+    power::run(&report, phase.unwrap_or_default());
+    // The power is cut, not switched off: what is on the disk is there.
+    nix::unistd::sync();
     println!("{MARK} done");
     end();
 }

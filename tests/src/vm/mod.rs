@@ -6,7 +6,7 @@
 //! In the guest it is the first process ([`guest`]), and the [`checks`] are all that
 //! ever runs there. Nothing else is in the guest: no shell, no tools, so that another
 //! architecture needs nothing but a kernel and static binaries. One guest is another: a Debian
-//! with systemd, in which the real [`package`] is installed and purged.
+//! with systemd, in which the real [`package`] is installed, switched off and on ([`power`]), and purged.
 
 mod capture;
 mod cards;
@@ -15,6 +15,7 @@ mod daemon;
 mod guest;
 mod link;
 mod package;
+mod power;
 mod prepare;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -39,7 +40,7 @@ enum Arguments {
         #[arg(long)]
         into: PathBuf,
     },
-    /// As a service of a guest with systemd: check the package, and switch the machine off.
+    /// As a service of a guest with systemd: check the package, and cut its power.
     Package,
 }
 

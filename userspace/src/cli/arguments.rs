@@ -63,6 +63,11 @@ pub(super) enum Command {
     },
     /// Stop enforcing: take programs and maps out of the kernel.
     Detach(Detach),
+    /// Forward again what the boot guard holds, enforcing or not, until the next boot.
+    ReleaseGuard,
+    /// Write down what the boot guard is to hold at the next boot; the daemon does so by itself.
+    #[command(hide = true)]
+    BootGuard(Instance),
     /// Write manual pages and completions for shells, for packages.
     #[command(hide = true)]
     Generate(Generate),

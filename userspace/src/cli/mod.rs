@@ -4,7 +4,7 @@
 //! - [`offline`], [`packets`]: commands that work on files and touch nothing.
 //! - [`online`]: commands that ask the daemon, and [`status`]; [`view`] shows its answers.
 //!   [`unattended`]: `status` where no daemon runs.
-//! - [`doctor`]: what could keep enforcement from working.
+//! - [`doctor`]: what could keep enforcement from working. [`bootguard`]: what is held until it does.
 //! - [`output`]: where all of it goes; [`failure`]: what a command fails with; [`instance`]: which
 //!   kordon of this machine is meant.
 //! - [`generate`]: manual pages and completions, for packages.
@@ -17,6 +17,7 @@
 //! `doctor`: nothing worse than warnings.
 
 mod arguments;
+mod bootguard;
 mod database;
 mod doctor;
 mod failure;
@@ -106,6 +107,8 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Allow(arguments) => online::entry(arguments, Request::Allow, output),
         Command::Unblock(arguments) => online::entry(arguments.into(), Request::Unblock, output),
         Command::Detach(arguments) => online::detach(&arguments, output),
+        Command::ReleaseGuard => bootguard::release(output),
+        Command::BootGuard(instance) => bootguard::write(&instance),
         Command::Generate(arguments) => generate::generate(&arguments, output),
     }
 }

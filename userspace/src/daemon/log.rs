@@ -44,7 +44,7 @@ impl<W: Write> Write for Lines<W> {
 }
 
 /// What goes wrong again and again is said when it begins, when it changes, and once an hour.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Repeated(Option<(String, Instant)>);
 
 impl Repeated {

@@ -14,6 +14,7 @@
 //! - [`updates`]: the ASN database, and what may take its place.
 //! - [`live`]: the live policy; [`meant`]: entries that are hardly meant.
 //! - [`links`]: interfaces with their programs, links and addresses.
+//! - [`boot`]: what is held until interfaces enforce.
 //! - [`status`]: what readers get.
 //! - [`core`]: everything that can change; [`owner`]: the thread that has it.
 //! - [`requests`]: what is asked; [`run`]: the event loop.
@@ -22,6 +23,7 @@
 //! kernel. Only `detach` does.
 
 mod bgp;
+mod boot;
 mod by;
 mod core;
 mod links;
@@ -38,6 +40,7 @@ mod tests;
 mod trouble;
 mod updates;
 
+pub(crate) use self::boot::hold as hold_at_boot;
 pub use self::run::{Options, run};
 pub(crate) use self::{
     links::router::{Facts as RouterFacts, Network as RouterNetwork},

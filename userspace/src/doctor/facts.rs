@@ -55,6 +55,8 @@ pub struct Facts {
     pub groups: Vec<(String, Known<bool>)>,
     /// The systemd unit.
     pub service: Known<Service>,
+    /// What is held at boot.
+    pub boot_guard: BootGuard,
 }
 
 /// Where an instance has its things.
@@ -281,6 +283,19 @@ pub struct State {
     pub room: Option<(u64, u64)>,
     /// Who the daemon runs as; `None`: that is not known.
     pub user: Option<u32>,
+}
+
+/// What is held of forwarding until kordon enforces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootGuard {
+    /// `UnitFileState` of its unit; empty: there is no such unit.
+    pub enabled: Known<String>,
+    /// Whether there is an `nft` that can load the rules.
+    pub has_nft: bool,
+    /// The rules that wait for the next boot; `None`: there are none.
+    pub rules: Known<Option<String>>,
+    /// Devices that are held now.
+    pub held: Known<Vec<String>>,
 }
 
 /// The systemd unit.

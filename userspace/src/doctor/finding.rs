@@ -93,6 +93,7 @@ checks! {
     Clock "clock" "rules that end, trials, certificates and the age of the database go by the clock"
     State "state" "what is live is kept there: without it changes are refused, and a boot has nothing to start with"
     Groups "groups" "members of these groups may use the control sockets without being root"
+    BootGuard "boot-guard" "between power-on and the start of the daemon a router forwards what nothing judges"
     Service "service" "after a boot nothing is enforced before the daemon has started"
 }
 

@@ -63,6 +63,8 @@ pub struct Snapshot {
     pub missed: Vec<(String, &'static str, u64)>,
     /// How often an interface's offload was switched off: logical name.
     pub switched_off: Vec<(String, u64)>,
+    /// Configured interfaces: logical name, and whether the boot guard holds what they receive.
+    pub held: Vec<(String, bool)>,
     /// Zones of the live policy, and whether they had packets and have none any more.
     pub silent: Vec<(String, bool)>,
     /// Parts of what was live before the start: whether what was kept of each is lost.

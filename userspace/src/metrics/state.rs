@@ -135,6 +135,13 @@ fn interfaces(page: &Page, snapshot: &Snapshot) -> Result<()> {
         ["interface"],
         switched_off.map(|(name, times)| ([&**name], *times)),
     )?;
+    let held = snapshot.held.iter();
+    page.gauges(
+        "kordon_boot_guard_holding",
+        "Whether nothing from an interface is forwarded since it does not enforce after a boot.",
+        ["interface"],
+        truths(held.map(|(name, is_held)| (&**name, *is_held))),
+    )?;
     let silent = snapshot.silent.iter();
     page.gauges(
         "kordon_zone_silent",

@@ -118,6 +118,7 @@ fn sample() -> Snapshot {
         interfaces: vec![("trunk".into(), "native", true)],
         missed: vec![("trunk".into(), "hidden-tag", 1)],
         switched_off: vec![("trunk".into(), 2)],
+        held: vec![("trunk".into(), true)],
         silent: vec![("cameras".into(), true)],
     }
 }
@@ -152,6 +153,7 @@ fn a_page() {
         r#"kordon_guard_dropped_packets_total{interface="trunk",tag="none"} 0"#,
         r#"kordon_interface_missed_packets_total{how="hidden-tag",interface="trunk"} 1"#,
         r#"kordon_interface_offload_switched_off_total{interface="trunk"} 2"#,
+        r#"kordon_boot_guard_holding{interface="trunk"} 1"#,
         r#"kordon_zone_silent{zone="cameras"} 1"#,
         r#"kordon_policy_applies_total{result="failed"} 0"#,
         r#"kordon_policy_info{hash="ab12"} 1"#,

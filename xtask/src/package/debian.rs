@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::contents::Contents;
-use super::{VERSION, copy, copy_all, epoch, gzip, plain_rights, read, rights, write};
+use super::{UNITS, VERSION, copy, copy_all, epoch, gzip, plain_rights, read, rights, write};
 use crate::command::{Failed, answer, run};
 use crate::workspace::Profile;
 
@@ -39,14 +39,14 @@ pub(super) fn pack(
 fn lay_out(contents: &Contents, version: &str, root: &Path) -> Result<(), Failed> {
     let at = |path: &str| root.join(path);
     copy(&contents.binary(), &at("usr/sbin/kordon"))?;
+    for unit in UNITS {
+        let to = at("usr/lib/systemd/system").join(unit);
+        copy(&contents.deploy("systemd").join(unit), &to)?;
+    }
     for (from, to) in [
         (
-            "systemd/kordon.service",
-            "usr/lib/systemd/system/kordon.service",
-        ),
-        (
-            "systemd/sys-fs-bpf-kordon.mount",
-            "usr/lib/systemd/system/sys-fs-bpf-kordon.mount",
+            "systemd/boot-guard-holds",
+            "usr/lib/kordon/boot-guard-holds",
         ),
         ("systemd/kordon.sysusers", "usr/lib/sysusers.d/kordon.conf"),
         ("deb/overrides", "usr/share/lintian/overrides/kordon"),

@@ -29,6 +29,14 @@ use contents::Contents;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How often this version was packed: the part of a Debian version behind the dash.
 const REVISION: u32 = 1;
+/// Files of `deploy/systemd` that systemd reads.
+const UNITS: [&str; 5] = [
+    "kordon.service",
+    "kordon-boot-guard.service",
+    "kordon-boot-guard-holds.service",
+    "kordon-boot-guard-holds.timer",
+    "sys-fs-bpf-kordon.mount",
+];
 /// Bytes that a package may have.
 const MOST: u64 = 20_000_000;
 

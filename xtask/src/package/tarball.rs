@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::contents::Contents;
-use super::{VERSION, copy, copy_all, epoch, plain_rights, rights};
+use super::{UNITS, VERSION, copy, copy_all, epoch, plain_rights, rights};
 use crate::command::{Failed, run};
 
 /// Packs it into the folder, and returns its path.
@@ -15,10 +15,13 @@ pub(super) fn pack(contents: &Contents, folder: &Path) -> Result<PathBuf, Failed
     copy(&contents.binary(), &root.join("kordon"))?;
     for (from, to) in [
         ("tarball/install.sh", "install.sh"),
-        ("systemd/kordon.service", "kordon.service"),
-        ("systemd/sys-fs-bpf-kordon.mount", "sys-fs-bpf-kordon.mount"),
+        ("systemd/boot-guard-holds", "boot-guard-holds"),
     ] {
         copy(&contents.deploy(from), &root.join(to))?;
+    }
+    for unit in UNITS {
+        let to = root.join("units").join(unit);
+        copy(&contents.deploy("systemd").join(unit), &to)?;
     }
     copy_all(&contents.deploy("etc"), &root.join("etc"))?;
     contents.manual(&root.join("man"), false)?;
@@ -30,7 +33,9 @@ pub(super) fn pack(contents: &Contents, folder: &Path) -> Result<PathBuf, Failed
         copy(&contents.file(name), &root.join(name))?;
     }
     plain_rights(&root)?;
-    rights(&root.join("kordon"), 0o755)?;
+    for program in ["kordon", "boot-guard-holds"] {
+        rights(&root.join(program), 0o755)?;
+    }
     let tarball = folder.join(format!("{name}.tar.gz"));
     run(Command::new("tar")
         .args([

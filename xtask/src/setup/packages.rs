@@ -35,7 +35,7 @@ pub(super) const PEERS: &[&str] = &["iptables", "xdp-tools"];
 pub(super) const PACKING: &[&str] = &["binutils", "dpkg", "lintian"];
 
 /// What `cargo xtask vm` emulates a processor with, and unpacks kernels with.
-pub(super) const MACHINES: &[&str] = &["binutils", "qemu-system-x86", "xz-utils"];
+pub(super) const MACHINES: &[&str] = &["binutils", "e2fsprogs", "qemu-system-x86", "xz-utils"];
 
 /// As [`MACHINES`], for ARM.
 pub(super) const MACHINES_ARM: &[&str] = &["binutils", "qemu-system-arm", "xz-utils"];

@@ -29,6 +29,7 @@ const PACKAGES: &[&str] = &[
     "kmod",
     "libc-bin",
     "mount",
+    "nftables",
     "passwd",
     "perl-base",
     "procps",

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -20,7 +19,6 @@ pub(super) struct Archive {
 const FOLDER: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
-const LINK: u32 = 0o120_777;
 
 impl Archive {
     /// Adds a static program, without what only debuggers read.
@@ -54,45 +52,6 @@ impl Archive {
         let name = from.file_name().unwrap_or_default().display();
         self.add(&format!("{folder}/{name}"), FILE, read(from)?);
         Ok(())
-    }
-
-    /// Adds all that is below a folder, as it is there: rights, links, empty folders.
-    pub(super) fn tree(&mut self, from: &Path) -> Result<(), Failed> {
-        let mut folders = vec![from.to_owned()];
-        while let Some(folder) = folders.pop() {
-            let entries = fs::read_dir(&folder).map_err(|error| {
-                Failed::new(format!("cannot read `{}`: {error}", folder.display()))
-            })?;
-            for path in entries.flatten().map(|entry| entry.path()) {
-                let unreadable =
-                    |error| Failed::new(format!("cannot read `{}`: {error}", path.display()));
-                let found = fs::symlink_metadata(&path).map_err(unreadable)?;
-                let bytes = match found.file_type() {
-                    kind if kind.is_symlink() => {
-                        let to = fs::read_link(&path).map_err(unreadable)?;
-                        to.into_os_string().into_encoded_bytes()
-                    }
-                    kind if kind.is_dir() => {
-                        folders.push(path.clone());
-                        Vec::new()
-                    }
-                    _ => read(&path)?,
-                };
-                let name = path.strip_prefix(from).unwrap_or(&path).display();
-                self.add(&name.to_string(), found.mode(), bytes);
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds a link.
-    pub(super) fn link(&mut self, path: &str, to: &str) {
-        self.add(path, LINK, to.as_bytes().to_vec());
-    }
-
-    /// Adds a file that is not on the disk.
-    pub(super) fn text(&mut self, path: &str, text: &str) {
-        self.add(path, FILE, text.as_bytes().to_vec());
     }
 
     fn add(&mut self, path: &str, mode: u32, bytes: Vec<u8>) {

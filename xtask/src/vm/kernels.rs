@@ -83,9 +83,14 @@ impl Series {
     }
 
     /// Names of the modules that are wanted, without those that they need.
-    fn modules(&self, architecture: Architecture) -> impl Iterator<Item = &'static str> {
+    fn modules<'m>(
+        &self,
+        architecture: Architecture,
+        more: &'m [&'m str],
+    ) -> impl Iterator<Item = &'m str> {
         let cards = self.has_cards(architecture).then_some(CARDS);
-        MODULES.iter().chain(cards.into_iter().flatten()).copied()
+        let cards = cards.into_iter().flatten();
+        MODULES.iter().chain(cards).chain(more).copied()
     }
 }
 
@@ -103,18 +108,20 @@ pub(super) struct Kernel {
     pub(super) cards: bool,
 }
 
-/// The newest of a series, from the cache in `folder` or from the registry.
+/// The newest of a series, from the cache in `folder` or from the registry. `more`: modules that
+/// are wanted, too.
 pub(super) fn fetch(
     series: &Series,
     architecture: Architecture,
     folder: &Path,
+    more: &[&str],
 ) -> Result<Kernel, Failed> {
     let home = folder.join(architecture.name()).join(series.name);
     let apt = Apt::new(series, architecture, &home.join("apt"))?;
     let meta = format!("{}-{}", series.package, architecture.debian());
     if let Err(failed) = apt.update() {
         // What was fetched before is as good as it was then.
-        let Some(kernel) = newest(series, architecture, &home) else {
+        let Some(kernel) = newest(series, architecture, &home, more) else {
             return Err(failed);
         };
         say(format_args!(
@@ -125,7 +132,7 @@ pub(super) fn fetch(
     }
     let (version, _) = apt.show(&meta)?;
     let into = home.join(&version);
-    if let Some(kernel) = unpacked(series, architecture, &into) {
+    if let Some(kernel) = unpacked(series, architecture, &into, more) {
         return Ok(kernel);
     }
     say(format_args!("fetching Linux {version}"));
@@ -171,7 +178,8 @@ pub(super) fn fetch(
     let kept = scratch.join("kept");
     make(&kept)?;
     copy(&find("vmlinuz")?, &kept.join("vmlinuz"))?;
-    let mut modules: Vec<String> = series.modules(architecture).map(str::to_owned).collect();
+    let wanted = series.modules(architecture, more);
+    let mut modules: Vec<String> = wanted.map(str::to_owned).collect();
     next = 0;
     while let Some(module) = modules.get(next) {
         // Names have `_`, files may have `-`.
@@ -198,7 +206,7 @@ pub(super) fn fetch(
     fs::rename(&kept, &into)
         .map_err(|error| Failed::new(format!("cannot make `{}`: {error}", into.display())))?;
     let _ = fs::remove_dir_all(&scratch);
-    unpacked(series, architecture, &into)
+    unpacked(series, architecture, &into, more)
         .ok_or_else(|| Failed::new(format!("no kernel in `{}`", into.display())))
 }
 
@@ -216,13 +224,18 @@ fn needs(module: &[u8]) -> Vec<String> {
         .collect()
 }
 
-fn unpacked(series: &Series, architecture: Architecture, folder: &Path) -> Option<Kernel> {
+fn unpacked(
+    series: &Series,
+    architecture: Architecture,
+    folder: &Path,
+    more: &[&str],
+) -> Option<Kernel> {
     let image = folder.join("vmlinuz");
     let modules = files(folder)
         .into_iter()
         .filter(|file| file.extension() == Some(OsStr::new("ko")))
         .collect();
-    let mut wanted = series.modules(architecture);
+    let mut wanted = series.modules(architecture, more);
     let all = image.is_file() && wanted.all(|name| folder.join(format!("{name}.ko")).is_file());
     all.then_some(Kernel {
         version: folder.file_name()?.to_str()?.to_owned(),
@@ -234,7 +247,12 @@ fn unpacked(series: &Series, architecture: Architecture, folder: &Path) -> Optio
 }
 
 /// The one that was fetched last.
-fn newest(series: &Series, architecture: Architecture, home: &Path) -> Option<Kernel> {
+fn newest(
+    series: &Series,
+    architecture: Architecture,
+    home: &Path,
+    more: &[&str],
+) -> Option<Kernel> {
     let entries = fs::read_dir(home).ok()?.flatten();
     let mut folders: Vec<_> = entries
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
@@ -243,7 +261,7 @@ fn newest(series: &Series, architecture: Architecture, home: &Path) -> Option<Ke
     folders
         .iter()
         .rev()
-        .find_map(|(_, folder)| unpacked(series, architecture, folder))
+        .find_map(|(_, folder)| unpacked(series, architecture, folder, more))
 }
 
 /// Package lists of one suite, apart from the machine's.

@@ -39,6 +39,14 @@ impl Outcome {
         self.skips.extend(other.skips);
     }
 
+    /// One check more.
+    pub(super) fn count(&mut self, is_good: bool) {
+        match is_good {
+            true => self.passed += 1,
+            false => self.failed += 1,
+        }
+    }
+
     /// Nothing could be done.
     pub(super) fn skipped(why: String) -> Self {
         Self {
@@ -68,30 +76,44 @@ impl Outcome {
     }
 }
 
-/// Boots a kernel over the archive, and reads what the guest reports. `wanted`: which checks,
-/// as in `tests/src/vm/guest.rs`. A kernel that crashes before the first check is booted once more:
-/// an emulated processor now and then trips over code that the kernel patches while it runs.
-pub(super) fn boot(
-    kernel: &Kernel,
-    wanted: &[&str],
-    archive: &Archive,
-    folder: &Path,
-) -> Result<Outcome, Failed> {
-    let outcome = attempt(kernel, wanted, archive, folder)?;
+/// What is booted.
+pub(super) struct Machine<'m> {
+    pub(super) kernel: &'m Kernel,
+    /// Its first root.
+    pub(super) archive: &'m Archive,
+    /// For its log.
+    pub(super) folder: &'m Path,
+    /// What the first process is told: which checks, as in `tests/src/vm/guest.rs`.
+    pub(super) wanted: &'m str,
+    /// Options of QEMU.
+    pub(super) more: &'m [String],
+}
+
+/// Boots a kernel over the archive, and reads what the guest reports. A kernel that crashes before
+/// the first check is booted once more: an emulated processor now and then trips over code that the
+/// kernel patches while it runs.
+pub(super) fn boot(machine: &Machine<'_>) -> Result<Outcome, Failed> {
+    let outcome = attempt(machine, &mut |_| {})?;
     if !outcome.ended && outcome.passed == 0 && outcome.failed == 1 {
         println!("nothing was checked: booting it once more");
-        return attempt(kernel, wanted, archive, folder);
+        return attempt(machine, &mut |_| {});
     }
     Ok(outcome)
 }
 
-fn attempt(
-    kernel: &Kernel,
-    wanted: &[&str],
-    archive: &Archive,
-    folder: &Path,
+/// Boots it once; `heard` is given each line of its console.
+pub(super) fn attempt(
+    machine: &Machine<'_>,
+    heard: &mut dyn FnMut(&str),
 ) -> Result<Outcome, Failed> {
-    let mut archive = archive.clone();
+    let Machine {
+        kernel,
+        folder,
+        wanted,
+        more,
+        ..
+    } = machine;
+    let mut archive = machine.archive.clone();
     for module in &kernel.modules {
         archive.file("modules", module)?;
     }
@@ -126,10 +148,8 @@ fn attempt(
         .arg(&initramfs)
         .arg("-append")
         // Behind the dashes is what the first process gets.
-        .arg(format!(
-            "console={console} panic=-1 loglevel=4 -- {}",
-            wanted.join(" ")
-        ));
+        .arg(format!("console={console} panic=-1 loglevel=4 -- {wanted}"))
+        .args(*more);
     if kernel.cards {
         for (hub, model) in CARDS.iter().enumerate() {
             for (end, model) in [("near", *model), ("far", "virtio-net-pci")] {
@@ -164,6 +184,7 @@ fn attempt(
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end();
         let _ = writeln!(log, "{text}");
+        heard(text);
         if let Some(report) = outcome.line(text) {
             println!(
                 "Linux {} {}: {report}",

@@ -8,9 +8,12 @@
 //! - [`kernels`]: which kernels, and where they come from.
 //! - [`initramfs`]: the archive that the kernel unpacks.
 //! - [`machine`]: QEMU, and what the guest reports.
-//! - [`systemd`]: the real package on a real [`debian`].
+//! - [`systemd`]: the real package on a real [`debian`], with a [`disk`], from power-on to purge; what its
+//!   cameras send comes over a [`cable`].
 
+mod cable;
 mod debian;
+mod disk;
 mod initramfs;
 mod kernels;
 mod machine;
@@ -26,6 +29,7 @@ use crate::workspace::{Profile, Workspace};
 use crate::{musl, setup};
 use initramfs::Archive;
 use kernels::{KERNELS, Series};
+use machine::Machine;
 pub(crate) use machine::Outcome;
 
 /// What was asked for.
@@ -75,7 +79,7 @@ pub(crate) fn all(workspace: &Workspace) -> Result<Outcome, Failed> {
         };
         outcome.add(boot(workspace, &wanted)?);
     }
-    outcome.add(systemd::boot(workspace, &KERNELS[0], Profile::Test)?);
+    outcome.add(systemd::shortly(workspace)?);
     Ok(outcome)
 }
 
@@ -146,7 +150,7 @@ fn boot(workspace: &Workspace, wanted: &Wanted) -> Result<Outcome, Failed> {
     archive.folder("data", &data)?;
     let mut outcome = Outcome::default();
     for series in series {
-        let kernel = match kernels::fetch(series, *architecture, &folder) {
+        let kernel = match kernels::fetch(series, *architecture, &folder, &[]) {
             Ok(kernel) => kernel,
             Err(failed) => {
                 let why = format!("Linux {} {}: {failed}", series.name, architecture.name());
@@ -165,7 +169,13 @@ fn boot(workspace: &Workspace, wanted: &Wanted) -> Result<Outcome, Failed> {
             (true, false) => &["plain", "cards"],
             (true, true) => &["cards"],
         };
-        outcome.add(machine::boot(&kernel, checks, &archive, &folder)?);
+        outcome.add(machine::boot(&Machine {
+            kernel: &kernel,
+            archive: &archive,
+            folder: &folder,
+            wanted: &checks.join(" "),
+            more: &[],
+        })?);
     }
     Ok(outcome)
 }

@@ -35,6 +35,7 @@ pub(super) use self::{database::Ready, start::Later};
 use self::{enforced::Enforced, routes::Tally, trace::Traces};
 use super::{
     bgp::Bgp,
+    boot::Boot,
     by::By,
     links::Links,
     log::Repeated,
@@ -63,6 +64,8 @@ pub(super) struct Core {
     tally: Tally,
     /// Interfaces, and what else there is of the router.
     pub(super) links: Links,
+    /// What is held until they enforce.
+    pub(super) boot: Boot,
     /// What is wrong, beside interfaces: reasons for not enforcing.
     pub(super) troubles: Troubles,
     /// Who changed what.
@@ -86,6 +89,7 @@ impl Core {
         let (links, datapath) = (&self.links, &self.enforced.datapath);
         let mut notices = links.notices(datapath, self.config.silent_after);
         notices.extend(self.reload_refused.clone());
+        notices.extend(self.boot.notices());
         notices.extend(datapath.guards_failed().map(|why| {
             format!("guards only count what gets past the programs, and drop nothing: {why}")
         }));
@@ -99,6 +103,7 @@ impl Core {
             updates: self.updates.clone(),
             bgp: self.bgp.clone(),
             links: links.clone(),
+            boot: self.boot.clone(),
             troubles: self.troubles.clone(),
             notices,
             changes: self.journal.view(),

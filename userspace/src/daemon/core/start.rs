@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     daemon::{
         bgp::Bgp,
+        boot::Boot,
         links::{Links, router::Facts},
         log::Repeated,
         state::{StateDir, journal::Journal, kept::Kept},
@@ -95,6 +96,7 @@ impl Core {
             bgp,
             links: Links::new(&config, facts),
             config: Arc::new(config),
+            boot: Boot::default(),
             kept: Kept::new(state),
             enforced: Enforced::new(datapath),
             tally: Tally::default(),
@@ -112,6 +114,7 @@ impl Core {
         core.links.release_others(&mut core.enforced.datapath);
         core.tend_interfaces();
         core.enforced.datapath.end_preload();
+        core.tend_boot_guard();
         let later = Later {
             save: imported,
             // What is kept is not for files to replace that may be older.

@@ -57,6 +57,20 @@ impl Core {
             self.links.watch(datapath, &live.ports, packets, after);
         }
         self.links.looked = Instant::now();
+        self.tend_boot_guard();
+    }
+
+    /// Lifts the boot guard where that is due, and writes down what the next boot holds.
+    pub(super) fn tend_boot_guard(&mut self) {
+        self.boot.look();
+        if !self.boot.held.is_empty() {
+            let enforcing = self.view().enforcing_devices();
+            let enforces = |device: &str| enforcing.iter().any(|name| name == device);
+            self.boot.lift(&self.config, enforces);
+        }
+        let facts = self.links.unseen.as_ref().or(self.links.facts.as_ref());
+        let live = self.enforced.live.as_ref();
+        self.boot.keep(&self.kept.state, &self.config, live, facts);
     }
 
     /// What time brings: trials and rules end, interfaces come back.

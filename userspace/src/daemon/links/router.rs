@@ -15,7 +15,8 @@ use rtnetlink::{
 };
 
 use crate::{
-    config::Interface,
+    bootguard::Learned,
+    config::{Config, Interface},
     policy::model::{Policy, Sources, VlanMatch, Zone},
 };
 
@@ -164,7 +165,7 @@ impl Facts {
                 let Some((outer, inner)) = self.tags(*index, device) else {
                     continue;
                 };
-                if !names(zone, outer, inner) {
+                if !covers(zone, outer, inner) {
                     continue;
                 }
                 // A sub-interface in a bridge has its addresses on the bridge.
@@ -177,6 +178,39 @@ impl Facts {
         prefixes.sort_unstable();
         prefixes.dedup();
         prefixes
+    }
+
+    /// Learns what the devices over each configured one are called by now that have frames of a
+    /// policed zone. What was learned before and is not there now stays. `policy`: `None` where
+    /// it is not known, and all frames may be policed.
+    pub(crate) fn learn(&self, config: &Config, policy: Option<&Policy>, learned: &mut Learned) {
+        for interface in &config.interfaces {
+            let names = learned.entry(interface.device.clone()).or_default();
+            names.retain(|name| self.index(name).is_none());
+            let Some(device) = self.index(&interface.device) else {
+                continue;
+            };
+            for index in self.links.keys() {
+                let Some((outer, inner)) = self.tags(*index, device) else {
+                    continue;
+                };
+                let is_policed = |zone: &Zone| {
+                    (zone.interfaces.is_empty() || zone.interfaces.contains(&interface.name))
+                        && covers(zone, outer, inner)
+                };
+                if !policy.is_none_or(|policy| policy.zones.iter().any(is_policed)) {
+                    continue;
+                }
+                let master = self.links[index].master;
+                let of = [Some(*index).filter(|index| *index != device), master];
+                let links = of
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|at| self.links.get(&at));
+                names.extend(links.map(|link| link.name.clone()));
+            }
+        }
+        learned.retain(|_, names| !names.is_empty());
     }
 
     fn index(&self, name: &str) -> Option<u32> {
@@ -203,7 +237,7 @@ impl Facts {
 }
 
 /// Whether a zone covers frames with these tags.
-fn names(zone: &Zone, outer: Option<u16>, inner: Option<u16>) -> bool {
+fn covers(zone: &Zone, outer: Option<u16>, inner: Option<u16>) -> bool {
     if zone.vlans.is_empty() {
         return true;
     }

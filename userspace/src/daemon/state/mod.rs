@@ -11,6 +11,7 @@
 //! asndb.held.*       one that is held back, and why
 //! sources/           what was fetched
 //! bgp.routes         what live BGP had
+//! boot-guard*.nft    what the next boot holds until kordon enforces
 //! metrics.json       which ASNs have series, once there are too many for all
 //! ```
 //!
@@ -261,6 +262,10 @@ impl StateDir {
         let full = statvfs(&self.root).is_ok_and(|disk| disk.blocks_available() == 0);
         let name = quoted(&self.root.display().to_string());
         full.then(|| format!("the disk of {name} is full; make room"))
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     pub(crate) fn snapshot(&self) -> PathBuf {

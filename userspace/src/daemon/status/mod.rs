@@ -80,6 +80,7 @@ impl View {
                 .iter()
                 .map(|device| (device.config.name.clone(), device.switched_off))
                 .collect(),
+            held: self.held().collect(),
             silent: self
                 .silences()
                 .map(|(zone, silent)| (zone.to_owned(), silent))
@@ -112,6 +113,14 @@ impl View {
             let is_there = attached.is_some() && device.sees() || device.is_alone();
             let mode = device.mode(attached);
             (device.config.name.clone(), mode, is_there)
+        })
+    }
+
+    /// Configured interfaces: logical name, and whether the boot guard holds it.
+    fn held(&self) -> impl Iterator<Item = (String, bool)> {
+        self.links.devices.iter().map(|device| {
+            let is_held = self.boot.held.contains(&device.config.device);
+            (device.config.name.clone(), is_held)
         })
     }
 
@@ -160,6 +169,7 @@ impl View {
                         false if attached || device.stood_in_for().is_some() => Some("tc"),
                         false => None,
                     },
+                    "held": self.boot.held.contains(&device.config.device),
                     "unknown_vlans": if device.config.drop_unknown { "drop" } else { "pass" },
                     "guard": device.hook.map(Hook::as_str),
                     "guard_judges": device.hook.is_some() && device.judges,

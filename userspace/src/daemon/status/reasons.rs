@@ -69,6 +69,16 @@ impl View {
         devices.collect()
     }
 
+    /// Devices of which `status` says that they enforce.
+    pub(crate) fn enforcing_devices(&self) -> Vec<String> {
+        let of_all = self.of_all(None).concat();
+        let devices = self.links.devices.iter().zip(self.of_devices());
+        devices
+            .filter(|(_, reasons)| reasons.is_empty() && of_all.is_empty())
+            .map(|(device, _)| device.config.device.clone())
+            .collect()
+    }
+
     /// What somebody should look at, although all is enforced.
     pub(crate) fn notices(&self, busy: Option<&Busy>) -> Vec<String> {
         let mut notices = self.notices.clone();

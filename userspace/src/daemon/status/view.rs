@@ -14,6 +14,7 @@ use crate::{
     config::Config,
     daemon::{
         bgp::Bgp,
+        boot::Boot,
         links::Links,
         live::Live,
         state::{journal::Entry, kept::Kept},
@@ -37,6 +38,7 @@ pub(crate) struct View {
     pub(crate) updates: Updates,
     pub(crate) bgp: Option<Bgp>,
     pub(crate) links: Links,
+    pub(crate) boot: Boot,
     pub(crate) troubles: Troubles,
     /// What to look at, of what does not follow from the rest of this.
     pub(crate) notices: Vec<String>,

@@ -79,7 +79,7 @@ fn told(
 
 /// What the daemon's words are about.
 fn check_of(words: &str) -> Check {
-    const BY_WORDS: [(&str, Check); 17] = [
+    const BY_WORDS: [(&str, Check); 18] = [
         ("where no frame has its tag", Check::Device),
         ("see the VLAN tags", Check::Tags),
         ("hidden from the program", Check::Tags),
@@ -90,6 +90,7 @@ fn check_of(words: &str) -> Check {
         (" is called `", Check::Interface),
         ("which the configuration does not have", Check::Policy),
         ("policed in tc alone", Check::Mode),
+        ("the boot guard", Check::BootGuard),
         ("guard", Check::Guard),
         ("mode, another was asked for", Check::Mode),
         ("in native mode", Check::Mode),

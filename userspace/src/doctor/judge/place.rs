@@ -1,9 +1,14 @@
-//! The machine around kordon: disk, clock, groups, and the unit that starts it.
+//! The machine around kordon: disk, clock, groups, the unit that starts it, and what is held until
+//! it has.
 
-use crate::doctor::{
-    facts::{Facts, Service},
-    finding::{Check, Finding},
-    fix::Fix,
+use crate::{
+    bootguard,
+    config::Fail,
+    doctor::{
+        facts::{Facts, Service},
+        finding::{Check, Finding},
+        fix::Fix,
+    },
 };
 
 /// So much has to be free: what is live and the last policies are small.
@@ -15,6 +20,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     found.extend(clock(facts));
     found.extend(groups(facts));
     found.push(service(facts));
+    found.extend(boot_guard(facts));
     found
 }
 
@@ -187,4 +193,63 @@ fn service(facts: &Facts) -> Finding {
             "`systemctl enable --now kordon`",
         ),
     }
+}
+
+fn boot_guard(facts: &Facts) -> Vec<Finding> {
+    const CHECK: Check = Check::BootGuard;
+    let guard = &facts.boot_guard;
+    let mut found = Vec::new();
+    match &guard.held {
+        Err(why) => found.push(Finding::unknown(CHECK, why)),
+        Ok(held) => found.extend(held.iter().map(|device| {
+            Finding::problem(
+                CHECK,
+                format!("what comes from `{device}` is held until that enforces"),
+                "cure why it does not enforce; or `kordon release-guard`, and nothing is held",
+            )
+            .about(device)
+        })),
+    }
+    if facts.config.as_ref().is_some_and(|c| c.fail == Fail::Open) {
+        let words = "kordon.toml says `fail = \"open\"`: at boot everything is forwarded until the \
+                     daemon has started";
+        found.push(Finding::note(CHECK, words));
+        return found;
+    }
+    let enabled = guard.enabled.as_deref();
+    let lacks = match (&guard.rules, enabled) {
+        (Err(why), _) => return [found, vec![Finding::unknown(CHECK, why)]].concat(),
+        (_, Ok("" | "disabled" | "masked")) => Some((
+            "the unit `kordon-boot-guard.service` is not enabled: at boot everything is forwarded \
+             until the daemon has started",
+            "`systemctl enable kordon-boot-guard`",
+        )),
+        _ if !guard.has_nft => Some((
+            "there is no `nft`, which loads what is held at boot",
+            "`apt-get install nftables`, or the like",
+        )),
+        (Ok(None), _) => Some((
+            "what is held at boot is not written down yet",
+            "start the daemon",
+        )),
+        (Ok(Some(_)), _) => None,
+    };
+    if let Some((words, cure)) = lacks {
+        found.push(Finding::warning(CHECK, words, cure));
+        return found;
+    }
+    // Daemons write it anew, and only they see names that are not usual.
+    let rules = guard.rules.as_ref().ok().and_then(Option::as_ref);
+    let names = rules.map(|rules| bootguard::learned(rules));
+    let names = names.iter().flat_map(|learned| learned.values().flatten());
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    let what = match names.len() {
+        0 => "the usual names of policed VLANs".to_owned(),
+        _ => names.join(", "),
+    };
+    match enabled {
+        Ok(_) => found.push(Finding::fine(CHECK, format!("holds {what} at boot"))),
+        Err(why) => found.push(Finding::unknown(CHECK, why)),
+    }
+    found
 }

@@ -12,8 +12,8 @@ use crate::{
     diagnostic::Diagnostics,
     doctor::{
         facts::{
-            Daemon, Database, Facts, Filter, Flowtable, Kind, Link, Machine, More, Pinned, Places,
-            Rules, Sample, Service, State,
+            BootGuard, Daemon, Database, Facts, Filter, Flowtable, Kind, Link, Machine, More,
+            Pinned, Places, Rules, Sample, Service, State,
         },
         finding::{Check, Finding, Level},
         fix::Fix,
@@ -157,6 +157,12 @@ fn healthy() -> Facts {
             active: "active".into(),
             restarts: 0,
         }),
+        boot_guard: BootGuard {
+            enabled: Ok("enabled".into()),
+            has_nft: true,
+            rules: Ok(Some("# learned eth1: eth1.20\n".into())),
+            held: Ok(Vec::new()),
+        },
     };
     configure(&mut facts, CONFIG);
     facts
@@ -992,6 +998,34 @@ const CASES: &[Case] = &[
         W,
         Check::Service,
         &["40 times"],
+    ),
+    (
+        "boot guard is disabled",
+        |f| f.boot_guard.enabled = Ok("disabled".into()),
+        W,
+        Check::BootGuard,
+        &["systemctl enable kordon-boot-guard"],
+    ),
+    (
+        "boot guard without nft",
+        |f| f.boot_guard.has_nft = false,
+        W,
+        Check::BootGuard,
+        &["nftables"],
+    ),
+    (
+        "boot guard holds",
+        |f| f.boot_guard.held = Ok(vec!["eth1".into()]),
+        P,
+        Check::BootGuard,
+        &["`eth1`", "kordon release-guard"],
+    ),
+    (
+        "boot guard of a router that fails open",
+        |f| configure(f, &format!("fail = \"open\"\n{CONFIG}")),
+        N,
+        Check::BootGuard,
+        &["everything is forwarded"],
     ),
     (
         "no daemon",

@@ -85,6 +85,7 @@ pub(super) fn facts(given: &Given) -> Facts {
         holder,
         groups: place::groups(config.as_ref()),
         service: place::service(given.is_named),
+        boot_guard: place::boot_guard(given.is_named, &places.state_dir),
         daemon,
         config,
         places,

@@ -1,4 +1,4 @@
-//! The state folder, the clock, groups, and the systemd unit.
+//! The state folder, the clock, groups, and the systemd units.
 
 use std::{
     collections::HashMap, fs, io, os::unix::fs::MetadataExt as _, path::Path, process::Command,
@@ -11,8 +11,9 @@ use nix::{
 };
 
 use crate::{
+    bootguard,
     config::{self, Config},
-    doctor::facts::{Known, Service, State},
+    doctor::facts::{BootGuard, Known, Service, State},
 };
 
 /// The state folder. `user`: who the daemon runs as.
@@ -98,6 +99,34 @@ pub(super) fn service(is_named: bool) -> Known<Service> {
         active: word("ActiveState"),
         restarts: word("NRestarts").parse().unwrap_or(0),
     })
+}
+
+/// What is held at boot; of the unit as in [`service`].
+pub(super) fn boot_guard(is_named: bool, state_dir: &Path) -> BootGuard {
+    let enabled = || {
+        under_systemd()?;
+        if is_named {
+            return Err("the configuration was named".to_owned());
+        }
+        let show = [
+            "show",
+            "kordon-boot-guard.service",
+            "--property=UnitFileState",
+        ];
+        let found = properties("systemctl", &show)?;
+        Ok(found.get("UnitFileState").cloned().unwrap_or_default())
+    };
+    let path = state_dir.join(bootguard::FILE);
+    BootGuard {
+        enabled: enabled(),
+        has_nft: Command::new("nft").arg("--version").output().is_ok(),
+        rules: match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(format!("`{}` cannot be read: {e}", path.display())),
+        },
+        held: bootguard::held().map_err(|problem| problem.message),
+    }
 }
 
 fn under_systemd() -> Known<()> {

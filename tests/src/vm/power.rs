@@ -1,0 +1,244 @@
+//! From the package's installation to the next boots of the router: what is forwarded between
+//! power-on and the moment at which kordon enforces.
+//!
+//! The camera is outside of the machine (`xtask/src/vm/cable.rs`): it sends from before the kernel
+//! starts, and who counts what arrives at the blocked network is there, too. Here is what the
+//! router does meanwhile. Each phase is a boot of the same disk.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::{
+    checks::{Report, Said},
+    package::{self, ask, command, dpkg, log, main_process, package, until},
+};
+use crate::hostile;
+
+const PINS: &str = "/sys/fs/bpf/kordon";
+const KORDON: &str = "/usr/sbin/kordon";
+/// Where the binary is while it is broken.
+const ASIDE: &str = "/usr/sbin/kordon.good";
+const CONFIG: &str = "/etc/kordon/kordon.toml";
+/// `lan0` and `cameras`, VLAN 20 on it, are made by what the disk says.
+const CONFIGURATION: &str = "policy = \"policy.toml\"\n\
+    [asndb]\nsources = [\"asn.csv\"]\n\
+    [[interface]]\ndevice = \"lan0\"\nname = \"trunk\"\n";
+/// Of the unit: `CAP_NET_ADMIN`, `CAP_PERFMON` and `CAP_BPF`, by their bits.
+const CAPABILITIES: u64 = 1 << 12 | 1 << 38 | 1 << 39;
+/// What the boot guard says on the console is said after a minute.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Runs the checks of a phase, which has lasted since the kernel started.
+pub(super) fn run(report: &Report, phase: &str) {
+    let check = |name: &str, what: &dyn Fn() -> Result<String>| {
+        report(name, &mut || what().map(Said::Done));
+    };
+    match phase {
+        "install" => {
+            check("package, a Debian with systemd", &is_debian);
+            check("package, installed", &installs);
+            check("package, configured and started", &starts);
+            check("package, confined", &is_confined);
+        }
+        "power-on" => {
+            check("power-on, enforces", &enforces);
+            check("power-on, goes on", &|| {
+                thread::sleep(Duration::from_secs(linger()?));
+                enforces()
+            });
+            check("power-on, next time it is broken", &breaks);
+        }
+        "broken" => {
+            check("broken, holds", &holds);
+            check("broken, next time it is mended and may fail open", &mends);
+        }
+        "open" => {
+            check("open, enforces", &enforces);
+            package::run(report);
+        }
+        other => check("boot", &|| bail!("there is no phase `{other}`")),
+    }
+}
+
+/// Seconds that a boot goes on when all is said and done, as the kernel's command line says.
+fn linger() -> Result<u64> {
+    let line = fs::read_to_string("/proc/cmdline")?;
+    let word = line.split_whitespace().last().unwrap_or_default();
+    word.parse()
+        .with_context(|| format!("`{word}` of `{line}`"))
+}
+
+fn is_debian() -> Result<String> {
+    // Modules lie where the kernel's release says, and nobody has listed them yet.
+    command("depmod", &["-a"])?;
+    let systemd = command("systemctl", &["--version"])?;
+    // Networks come up, in which the camera's packets arrive.
+    let end = Instant::now() + PATIENCE;
+    while !Path::new("/sys/class/net/cameras").exists() {
+        ensure!(
+            Instant::now() < end,
+            "there is no `cameras`: {}",
+            ask("ip", &["address"])
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+    thread::sleep(Duration::from_secs(5));
+    Ok(systemd.lines().next().unwrap_or_default().to_owned())
+}
+
+fn installs() -> Result<String> {
+    let said = dpkg(&["--install", &package(1)?])?;
+    ensure!(
+        said.contains("not started"),
+        "it does not say what is next: {said}"
+    );
+    let state = ask("systemctl", &["is-active", "kordon"]);
+    ensure!(state == "inactive", "the unit is {state}");
+    let state = ask("systemctl", &["is-enabled", "kordon"]);
+    ensure!(state == "disabled", "the unit is {state}");
+    for group in ["kordon", "kordon-read"] {
+        command("getent", &["group", group])?;
+    }
+    ensure!(!Path::new(PINS).exists(), "something is pinned");
+    command("kordon", &["check"]).context("the policy that it brings")?;
+    Ok("not started, not enabled, groups are there".to_owned())
+}
+
+fn starts() -> Result<String> {
+    fs::write(CONFIG, CONFIGURATION)?;
+    fs::write("/etc/kordon/policy.toml", hostile::POLICY)?;
+    fs::write("/etc/kordon/asn.csv", hostile::DATABASE)?;
+    let start = Instant::now();
+    command("systemctl", &["enable", "--now", "kordon"]).with_context(log)?;
+    let took = start.elapsed().as_secs_f64();
+    let status = until("it enforces", |status| status["enforcing"] == true)?;
+    for unit in ["kordon-boot-guard.service", "kordon-boot-guard-holds.timer"] {
+        let state = ask("systemctl", &["is-enabled", unit]);
+        ensure!(state == "enabled", "`{unit}` is {state}");
+        let state = ask("systemctl", &["is-active", unit]);
+        ensure!(
+            state == "inactive",
+            "`{unit}` is {state} although nothing boots"
+        );
+    }
+    let trunk = &status["interfaces"][0];
+    Ok(format!(
+        "active after {took:.1} s; {} and {}",
+        trunk["mode"], trunk["guard"]
+    ))
+}
+
+/// The unit is as strict as it says, and nothing was refused because of that.
+fn is_confined() -> Result<String> {
+    let process = fs::read_to_string(format!("/proc/{}/status", main_process()?))?;
+    let field = |name: &str| {
+        let line = process.lines().find_map(|line| line.strip_prefix(name));
+        line.map(str::trim)
+            .with_context(|| format!("a process has `{name}`"))
+    };
+    for name in ["CapEff:", "CapPrm:", "CapBnd:"] {
+        let has = u64::from_str_radix(field(name)?, 16)?;
+        ensure!(has == CAPABILITIES, "{name} {has:x}");
+    }
+    ensure!(field("NoNewPrivs:")? == "1", "NoNewPrivileges");
+    ensure!(field("Seccomp:")? == "2", "SystemCallFilter");
+    for (socket, group) in [("kordon", "kordon"), ("kordon-read", "kordon-read")] {
+        let path = format!("/run/kordon/{socket}.sock");
+        let said = command("stat", &["--format=%U:%G %a", &path])?;
+        ensure!(said.trim() == format!("root:{group} 660"), "{path}: {said}");
+    }
+    // Without an entry in /etc/group: as a service manager starts a process.
+    let reader = ["--reuid=nobody", "--regid=nogroup", "--groups=kordon-read"];
+    let reader = [&reader[..], &["kordon", "status", "--json"]].concat();
+    let said = command("setpriv", &reader).context("a process of kordon-read")?;
+    ensure!(said.contains("\"enforcing\":true"), "{said}");
+    let log = command("journalctl", &["--unit=kordon", "--output=cat"])?;
+    // What else it may have to say is for other tests.
+    let bad = ["denied", "not permitted", "Read-only"];
+    if let Some(line) = log
+        .lines()
+        .find(|line| bad.iter().any(|word| line.contains(word)))
+    {
+        bail!("its log says: {line}");
+    }
+    let exposure = ask("systemd-analyze", &["security", "--no-pager", "kordon"]);
+    let exposure = exposure.lines().last().unwrap_or_default();
+    let exposure = exposure.trim_start_matches(|c: char| !c.is_ascii());
+    Ok(format!("three capabilities, {}", exposure.trim()))
+}
+
+/// The boot guard has done its work, and is gone where kordon enforces.
+fn enforces() -> Result<String> {
+    until("it enforces, and nothing is held", |status| {
+        status["enforcing"] == true && status["interfaces"][0]["held"] == false
+    })?;
+    let tables = command("nft", &["list", "tables"])?;
+    ensure!(
+        !tables.contains("kordon-boot"),
+        "something is held: {tables}"
+    );
+    let uptime = fs::read_to_string("/proc/uptime")?;
+    let uptime = uptime.split('.').next().unwrap_or_default();
+    let guard = ask(
+        "systemctl",
+        &["show", "--property=Result", "kordon-boot-guard.service"],
+    );
+    ensure!(guard == "Result=success", "the boot guard: {guard}");
+    Ok(format!("{uptime} s after the kernel started"))
+}
+
+/// The next kordon is one that only fails.
+fn breaks() -> Result<String> {
+    fs::rename(KORDON, ASIDE)?;
+    fs::write(
+        KORDON,
+        "#!/bin/sh\necho 'this kordon is broken' >&2\nexit 1\n",
+    )?;
+    fs::set_permissions(KORDON, fs::Permissions::from_mode(0o755))?;
+    Ok("it only fails".to_owned())
+}
+
+/// Nothing is forwarded, and the console says why.
+fn holds() -> Result<String> {
+    let held = command("nft", &["list", "table", "inet", "kordon-boot-lan0"])?;
+    let counted = held.split("counter packets ").nth(1);
+    let counted = counted.and_then(|rest| rest.split(' ').next());
+    let counted: u64 = counted.context("a counter")?.parse()?;
+    ensure!(
+        held.contains("\"cameras\""),
+        "its name is not known: {held}"
+    );
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let said = command("dmesg", &[])?;
+        let line = said.lines().find(|line| line.contains("is not forwarded"));
+        if let Some(line) = line {
+            ensure!(said.contains("this kordon is broken"), "not why: {said}");
+            return Ok(format!("{counted} packets so far; {line}"));
+        }
+        ensure!(Instant::now() < end, "the console says nothing: {said}");
+        thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn mends() -> Result<String> {
+    fs::rename(ASIDE, KORDON)?;
+    // So that nothing is forwarded in this boot.
+    command("ip", &["link", "set", "cameras", "down"])?;
+    let released = command("kordon", &["release-guard"])?;
+    ensure!(released.contains("lan0"), "{released}");
+    let tables = command("nft", &["list", "tables"])?;
+    ensure!(
+        !tables.contains("kordon-boot"),
+        "something is held: {tables}"
+    );
+    fs::write(CONFIG, format!("fail = \"open\"\n{CONFIGURATION}"))?;
+    Ok(released.trim().to_owned())
+}

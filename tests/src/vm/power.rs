@@ -79,7 +79,13 @@ fn is_debian() -> Result<String> {
     // Modules lie where the kernel's release says, and nobody has listed them yet.
     command("depmod", &["-a"])?;
     let systemd = command("systemctl", &["--version"])?;
-    // Networks come up, in which the camera's packets arrive.
+    wait_for_network()?;
+    thread::sleep(Duration::from_secs(5));
+    Ok(systemd.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Until the device is there in which the camera's packets arrive.
+fn wait_for_network() -> Result<()> {
     let end = Instant::now() + PATIENCE;
     while !Path::new("/sys/class/net/cameras").exists() {
         ensure!(
@@ -89,8 +95,7 @@ fn is_debian() -> Result<String> {
         );
         thread::sleep(Duration::from_millis(100));
     }
-    thread::sleep(Duration::from_secs(5));
-    Ok(systemd.lines().next().unwrap_or_default().to_owned())
+    Ok(())
 }
 
 fn installs() -> Result<String> {
@@ -207,25 +212,32 @@ fn breaks() -> Result<String> {
 
 /// Nothing is forwarded, and the console says why.
 fn holds() -> Result<String> {
-    let held = command("nft", &["list", "table", "inet", "kordon-boot-lan0"])?;
-    let counted = held.split("counter packets ").nth(1);
-    let counted = counted.and_then(|rest| rest.split(' ').next());
-    let counted: u64 = counted.context("a counter")?.parse()?;
-    ensure!(
-        held.contains("\"cameras\""),
-        "its name is not known: {held}"
-    );
+    // The network comes up behind it.
+    wait_for_network()?;
+    held()?;
     let end = Instant::now() + PATIENCE;
     loop {
         let said = command("dmesg", &[])?;
         let line = said.lines().find(|line| line.contains("is not forwarded"));
         if let Some(line) = line {
             ensure!(said.contains("this kordon is broken"), "not why: {said}");
-            return Ok(format!("{counted} packets so far; {line}"));
+            return Ok(format!("{} packets so far; {line}", held()?));
         }
         ensure!(Instant::now() < end, "the console says nothing: {said}");
         thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// How many packets it has held.
+fn held() -> Result<u64> {
+    let held = command("nft", &["list", "table", "inet", "kordon-boot-lan0"])?;
+    ensure!(
+        held.contains("\"cameras\""),
+        "its name is not known: {held}"
+    );
+    let counted = held.split("counter packets ").nth(1);
+    let counted = counted.and_then(|rest| rest.split(' ').next());
+    Ok(counted.context("a counter")?.parse()?)
 }
 
 fn mends() -> Result<String> {

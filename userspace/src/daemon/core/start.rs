@@ -2,7 +2,7 @@
 //! ([`restore`](super::restore)); sources and the configured policy are looked at only where
 //! there is nothing to come back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use jiff::Timestamp;
 
@@ -113,6 +113,8 @@ impl Core {
         core.restore(loaded, is_newest)?;
         core.links.release_others(&mut core.enforced.datapath);
         core.tend_interfaces();
+        // A start may take longer than what is seen of them stays true.
+        core.links.looked = Instant::now();
         core.enforced.datapath.end_preload();
         core.tend_boot_guard();
         let later = Later {

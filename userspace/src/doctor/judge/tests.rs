@@ -1137,6 +1137,9 @@ fn nothing_is_in_order_that_nobody_could_look_at() {
     facts.state.there = Some(Err(no()));
     facts.synchronised = Err(no());
     facts.service = Err(no());
+    facts.boot_guard.enabled = Err(no());
+    facts.boot_guard.rules = Err(no());
+    facts.boot_guard.held = Err(no());
     facts.groups[0].1 = Err(no());
     facts.groups.truncate(1);
     facts.made = None;

@@ -49,7 +49,9 @@ Tasks:
   vm [kernels]     set up, build, and try kordon under other kernels in QEMU: 6.1, 6.12,
                    newest, or all of them
                      --dev            built as tests are, not as a release
-                     --cards          of those with emulated network cards (6.12), only these
+                     --matrix         each kernel with each emulated network card and devices on it:
+                                      what arrives beside what `kordon status` claims, and no more
+                     --json           the same, one object per check and line
                      --arch aarch64   another processor
                    or `systemd`: the real package on a Debian with systemd
   bench [groups]   set up, build, and measure kordon beside its peers (root)

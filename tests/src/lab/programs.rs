@@ -238,6 +238,19 @@ impl Witness {
         Ok(Self { bpf })
     }
 
+    /// As [`Witness::attach`], in the caller's own namespace, in whatever mode is to be had.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn here(device: &str) -> Result<Self> {
+        let mut bpf = load()?;
+        witness(&mut bpf)?
+            .attach(device, XdpMode::default())
+            .with_context(|| format!("cannot attach `witness` to device `{device}`"))?;
+        Ok(Self { bpf })
+    }
+
     /// Takes the place of the program of a pinned link, for good.
     ///
     /// # Errors

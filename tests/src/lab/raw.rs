@@ -75,11 +75,12 @@ impl RawSender {
     }
 }
 
-pub(super) fn bind(socket: &OwnedFd, index: u32) -> nix::Result<()> {
+/// Binds a packet socket to a device. It receives what it was made to receive.
+pub(crate) fn bind(socket: &OwnedFd, index: u32) -> nix::Result<()> {
     let on: libc::c_int = 1;
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
-        // 0: this socket receives nothing.
+        // What the socket was made with stays: nothing, of one that only sends.
         sll_protocol: 0,
         sll_ifindex: index as i32,
         sll_hatype: 0,

@@ -14,7 +14,7 @@ use super::{
     daemon::{ALLOWED, BLOCKED, DATA, Daemon, KORDON, SENT, counted, dropped, frame},
     prepare::replay,
 };
-use crate::{bmp, budget::cost};
+use crate::{bmp, budget::cost, hostile};
 
 /// What became of a check.
 pub(super) enum Said {
@@ -112,7 +112,7 @@ fn enforces(mode: &str, log: bool) -> Result<Said> {
     let (device, peer) = (format!("{mode}0"), format!("{mode}1"));
     let sender = super::link::pair(&device, &peer)?;
     let interface = format!("name = \"trunk\"\ndevice = \"{device}\"\nmode = \"{mode}\"\n");
-    let mut daemon = Daemon::start(&place, &[interface], log)?;
+    let mut daemon = Daemon::start(&place, hostile::POLICY, &[interface], log)?;
     let status = daemon.until("it enforces", |status| {
         status["enforcing"] == Value::Bool(true)
     })?;

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::{bmp, generate::build, hostile};
+use crate::{bmp, generate::build};
 
 pub(super) const KORDON: &str = "/kordon";
 pub(super) const DATA: &str = "/data";
@@ -56,9 +56,14 @@ pub(super) struct Daemon<'a> {
 
 impl<'a> Daemon<'a> {
     /// `interfaces`: what is in the `[[interface]]` of each.
-    pub(super) fn start(place: &'a Path, interfaces: &[String], log: bool) -> Result<Self> {
+    pub(super) fn start(
+        place: &'a Path,
+        policy: &str,
+        interfaces: &[String],
+        log: bool,
+    ) -> Result<Self> {
         fs::create_dir_all(place)?;
-        fs::write(place.join("policy.toml"), hostile::POLICY)?;
+        fs::write(place.join("policy.toml"), policy)?;
         let name = place.file_name().context("a folder has a name")?.display();
         let mut config = format!(
             "policy = \"policy.toml\"\nbpffs = \"/sys/fs/bpf/{name}\"\nstate_dir = \"state\"\n\
@@ -71,20 +76,30 @@ impl<'a> Daemon<'a> {
             config += &format!("[[interface]]\n{interface}");
         }
         fs::write(place.join("kordon.toml"), config)?;
-        let output = File::create(place.join("log"))?;
-        let mut command = Command::new(KORDON);
-        command.arg("run").arg("--config");
-        command.arg(place.join("kordon.toml"));
-        if log {
-            command.arg("--debug-log");
-        }
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .context("cannot start kordon")?;
+        let child = spawn(place, log)?;
         Ok(Self { place, child })
+    }
+
+    /// As `kill -9`.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts another one in the place of one that is no more.
+    pub(super) fn again(&mut self) -> Result<()> {
+        self.child = spawn(self.place, false)?;
+        Ok(())
+    }
+
+    /// What is said now, be there a daemon or not.
+    pub(super) fn status(&self) -> Result<Value> {
+        let output = self.command(&["status"]).output()?;
+        serde_json::from_slice(&output.stdout).with_context(|| {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            format!("`kordon status` says nothing, but: {errors}")
+        })
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -102,9 +117,8 @@ impl<'a> Daemon<'a> {
     ) -> Result<Value> {
         let end = Instant::now() + PATIENCE;
         loop {
-            let output = self.command(&["status"]).output()?;
             let ended = self.child.try_wait()?;
-            match serde_json::from_slice(&output.stdout) {
+            match self.status() {
                 Ok(status) if holds(&status) => return Ok(status),
                 said if ended.is_some() || Instant::now() > end => bail!(
                     "not after {PATIENCE:?}: {what}, or it ended ({ended:?}): status {said:?}\n\
@@ -132,6 +146,23 @@ impl<'a> Daemon<'a> {
         );
         Ok(())
     }
+}
+
+fn spawn(place: &Path, log: bool) -> Result<Child> {
+    let mut output = File::options();
+    let output = output.create(true).append(true).open(place.join("log"))?;
+    let mut command = Command::new(KORDON);
+    command.arg("run").arg("--config");
+    command.arg(place.join("kordon.toml"));
+    if log {
+        command.arg("--debug-log");
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()
+        .context("cannot start kordon")
 }
 
 impl Drop for Daemon<'_> {

@@ -17,7 +17,7 @@ use nix::{
     sys::reboot::{RebootMode, reboot},
 };
 
-use super::{cards, checks, power};
+use super::{checks, matrix, power};
 
 /// What begins a line that `cargo xtask vm` reads.
 const MARK: &str = "kordon-vm:";
@@ -30,14 +30,16 @@ pub(super) fn main() -> ! {
         Ok(()) => {
             // What the kernel's command line says behind ` -- `.
             for wanted in std::env::args().skip(1) {
-                match wanted.as_str() {
-                    "disk" => {
+                match (wanted.as_str(), wanted.strip_prefix("matrix=")) {
+                    ("disk", _) => {
                         println!("{MARK} FAILED boot: {:#}", switch_root());
                         break;
                     }
-                    "plain" => checks::run(&report),
-                    "cards" => cards::run(&report),
-                    other => println!("{MARK} FAILED boot: there are no checks `{other}`"),
+                    ("plain", _) => checks::run(&report),
+                    (_, Some(series)) => matrix::run(series, MARK, &report),
+                    (other, None) => {
+                        println!("{MARK} FAILED boot: there are no checks `{other}`");
+                    }
                 }
             }
             println!("{MARK} done");

@@ -1,10 +1,14 @@
 //! Devices of the guest, made and set without any tool.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context as _, Result};
 use kordon::datapath::system::ethtool;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{
-    LinkMessageBuilder, LinkUnspec, LinkVeth, new_connection, packet_route::link::LinkMessage,
+    Error, Handle, LinkBridgeVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    new_connection,
+    packet_route::link::{BridgeVlanInfoFlags, LinkMessage},
 };
 
 use crate::lab::raw::RawSender;
@@ -16,8 +20,7 @@ const RXVLAN: u32 = 1 << 8;
 
 /// Makes a cable, and a sender at the end of `peer`; both ends are up then, and loopback is.
 pub(super) fn pair(device: &str, peer: &str) -> Result<RawSender> {
-    ask(LinkVeth::new(device, peer).build(), true)
-        .with_context(|| format!("cannot make `{device}`"))?;
+    make(device, LinkVeth::new(device, peer).build())?;
     for name in [device, peer, "lo"] {
         set(name, LinkMessageBuilder::up)?;
     }
@@ -29,24 +32,62 @@ pub(super) fn set(
     device: &str,
     what: impl FnOnce(LinkMessageBuilder<LinkUnspec>) -> LinkMessageBuilder<LinkUnspec>,
 ) -> Result<()> {
-    let index = if_nametoindex(device).with_context(|| format!("there is no `{device}`"))?;
-    ask(what(LinkUnspec::new_with_index(index)).build(), false)
+    let message = what(LinkUnspec::new_with_index(index(device)?)).build();
+    ask(|handle| async move { handle.link().set(message).execute().await })
         .with_context(|| format!("cannot set `{device}`"))
 }
 
-fn ask(message: LinkMessage, new: bool) -> Result<()> {
+/// Makes a device, unless there is one of that name.
+pub(super) fn make(device: &str, message: LinkMessage) -> Result<()> {
+    if if_nametoindex(device).is_ok() {
+        return Ok(());
+    }
+    ask(|handle| async move { handle.link().add(message).execute().await })
+        .with_context(|| format!("cannot make `{device}`"))
+}
+
+/// Makes a device a port of another.
+pub(super) fn join(port: &str, master: &str) -> Result<()> {
+    let master = index(master)?;
+    set(port, |link| link.controller(master))
+}
+
+/// Lets a VLAN through a port of a bridge.
+pub(super) fn allow(port: &str, vid: u16) -> Result<()> {
+    let message = LinkBridgeVlan::new(index(port)?)
+        .vlan(vid, BridgeVlanInfoFlags::empty())
+        .build();
+    ask(|handle| async move { handle.link().set(message).execute().await })
+        .with_context(|| format!("cannot let VLAN {vid} through `{port}`"))
+}
+
+/// Has packets to an address leave by a device, to a hardware address that nobody is asked for.
+pub(super) fn route(to: Ipv4Addr, device: &str, neighbour: [u8; 6]) -> Result<()> {
+    let index = index(device)?;
+    let route = RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(to, 32)
+        .output_interface(index)
+        .build();
+    ask(|handle| async move {
+        handle.route().add(route).execute().await?;
+        let add = handle.neighbours().add(index, to.into());
+        add.link_layer_address(&neighbour).execute().await
+    })
+    .with_context(|| format!("cannot route {to} to `{device}`"))
+}
+
+pub(super) fn index(device: &str) -> Result<u32> {
+    if_nametoindex(device).with_context(|| format!("there is no `{device}`"))
+}
+
+fn ask<T: Future<Output = Result<(), Error>>>(what: impl FnOnce(Handle) -> T) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let (connection, handle, _) = new_connection()?;
         tokio::spawn(connection);
-        if new {
-            handle.link().add(message).execute().await?;
-        } else {
-            handle.link().set(message).execute().await?;
-        }
-        Ok(())
+        Ok(what(handle).await?)
     })
 }
 

@@ -7,13 +7,14 @@
 //! ever runs there. Nothing else is in the guest: no shell, no tools, so that another
 //! architecture needs nothing but a kernel and static binaries. One guest is another: a Debian
 //! with systemd, in which the real [`package`] is installed, switched off and on ([`power`]), and purged.
+//! The [`matrix`] is of emulated network cards.
 
 mod capture;
-mod cards;
 mod checks;
 mod daemon;
 mod guest;
 mod link;
+mod matrix;
 mod package;
 mod power;
 mod prepare;

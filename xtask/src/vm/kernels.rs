@@ -12,7 +12,7 @@ use crate::architecture::Architecture;
 use crate::command::{Failed, answer, run, say};
 
 /// A series of kernels that is supported.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Series {
     /// What it is called on the command line.
     pub(super) name: &'static str,
@@ -21,8 +21,8 @@ pub(crate) struct Series {
     suite: &'static str,
     /// The package that depends on the newest of the series, less the architecture.
     package: &'static str,
-    /// Whether [`CARDS`] are tried with it.
-    cards: bool,
+    /// The same with all drivers.
+    whole: &'static str,
 }
 
 /// The oldest that is supported, what lies between, and the newest there is. Those
@@ -33,21 +33,21 @@ pub(super) const KERNELS: &[Series] = &[
         archive: Archive::Security,
         suite: "bookworm-security",
         package: "linux-image-cloud",
-        cards: false,
+        whole: "linux-image",
     },
     Series {
         name: "6.12",
         archive: Archive::Security,
         suite: "bookworm-security",
         package: "linux-image-6.12",
-        cards: true,
+        whole: "linux-image-6.12",
     },
     Series {
         name: "newest",
         archive: Archive::Main,
         suite: "trixie-backports",
         package: "linux-image-cloud",
-        cards: false,
+        whole: "linux-image",
     },
 ];
 
@@ -57,7 +57,7 @@ pub(super) const USERLAND: Series = Series {
     archive: Archive::Main,
     suite: "bookworm",
     package: "",
-    cards: false,
+    whole: "",
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -70,28 +70,22 @@ enum Archive {
 /// has no TCX, and whose a connection is.
 const MODULES: &[&str] = &["cls_bpf", "sch_ingress", "tcp_diag", "veth"];
 
-/// Drivers of the cards that [`super::machine`] emulates.
-const CARDS: &[&str] = &["e1000e", "virtio_net", "vmxnet3"];
-
 /// How long lists of packages are taken as current.
 const CURRENT: Duration = Duration::from_secs(24 * 3600);
 
 impl Series {
-    /// Cards are those of PCs.
-    fn has_cards(&self, architecture: Architecture) -> bool {
-        self.cards && architecture == Architecture::X86_64
+    /// The same kernels with drivers of network cards.
+    pub(super) fn with_drivers(&self) -> Self {
+        Self {
+            package: self.whole,
+            ..*self
+        }
     }
+}
 
-    /// Names of the modules that are wanted, without those that they need.
-    fn modules<'m>(
-        &self,
-        architecture: Architecture,
-        more: &'m [&'m str],
-    ) -> impl Iterator<Item = &'m str> {
-        let cards = self.has_cards(architecture).then_some(CARDS);
-        let cards = cards.into_iter().flatten();
-        MODULES.iter().chain(cards).chain(more).copied()
-    }
+/// Names of the modules that are wanted, without those that they need.
+fn modules<'m>(more: &'m [&'m str]) -> impl Iterator<Item = &'m str> {
+    MODULES.iter().chain(more).copied()
 }
 
 /// A kernel, unpacked.
@@ -102,10 +96,8 @@ pub(super) struct Kernel {
     pub(super) architecture: Architecture,
     /// What a boot loader loads.
     pub(super) image: PathBuf,
-    /// [`MODULES`], maybe [`CARDS`], and what they need, decompressed.
+    /// [`MODULES`], others that are wanted, and what they need, decompressed.
     pub(super) modules: Vec<PathBuf>,
-    /// Whether there are drivers of cards.
-    pub(super) cards: bool,
 }
 
 /// The newest of a series, from the cache in `folder` or from the registry. `more`: modules that
@@ -121,7 +113,7 @@ pub(super) fn fetch(
     let meta = format!("{}-{}", series.package, architecture.debian());
     if let Err(failed) = apt.update() {
         // What was fetched before is as good as it was then.
-        let Some(kernel) = newest(series, architecture, &home, more) else {
+        let Some(kernel) = newest(architecture, &home, more) else {
             return Err(failed);
         };
         say(format_args!(
@@ -132,7 +124,7 @@ pub(super) fn fetch(
     }
     let (version, _) = apt.show(&meta)?;
     let into = home.join(&version);
-    if let Some(kernel) = unpacked(series, architecture, &into, more) {
+    if let Some(kernel) = unpacked(architecture, &into, more) {
         return Ok(kernel);
     }
     say(format_args!("fetching Linux {version}"));
@@ -178,8 +170,7 @@ pub(super) fn fetch(
     let kept = scratch.join("kept");
     make(&kept)?;
     copy(&find("vmlinuz")?, &kept.join("vmlinuz"))?;
-    let wanted = series.modules(architecture, more);
-    let mut modules: Vec<String> = wanted.map(str::to_owned).collect();
+    let mut modules: Vec<String> = modules(more).map(str::to_owned).collect();
     next = 0;
     while let Some(module) = modules.get(next) {
         // Names have `_`, files may have `-`.
@@ -206,7 +197,7 @@ pub(super) fn fetch(
     fs::rename(&kept, &into)
         .map_err(|error| Failed::new(format!("cannot make `{}`: {error}", into.display())))?;
     let _ = fs::remove_dir_all(&scratch);
-    unpacked(series, architecture, &into, more)
+    unpacked(architecture, &into, more)
         .ok_or_else(|| Failed::new(format!("no kernel in `{}`", into.display())))
 }
 
@@ -224,35 +215,24 @@ fn needs(module: &[u8]) -> Vec<String> {
         .collect()
 }
 
-fn unpacked(
-    series: &Series,
-    architecture: Architecture,
-    folder: &Path,
-    more: &[&str],
-) -> Option<Kernel> {
+fn unpacked(architecture: Architecture, folder: &Path, more: &[&str]) -> Option<Kernel> {
     let image = folder.join("vmlinuz");
+    let mut wanted = modules(more);
     let modules = files(folder)
         .into_iter()
         .filter(|file| file.extension() == Some(OsStr::new("ko")))
         .collect();
-    let mut wanted = series.modules(architecture, more);
     let all = image.is_file() && wanted.all(|name| folder.join(format!("{name}.ko")).is_file());
     all.then_some(Kernel {
         version: folder.file_name()?.to_str()?.to_owned(),
         architecture,
         image,
         modules,
-        cards: series.has_cards(architecture),
     })
 }
 
 /// The one that was fetched last.
-fn newest(
-    series: &Series,
-    architecture: Architecture,
-    home: &Path,
-    more: &[&str],
-) -> Option<Kernel> {
+fn newest(architecture: Architecture, home: &Path, more: &[&str]) -> Option<Kernel> {
     let entries = fs::read_dir(home).ok()?.flatten();
     let mut folders: Vec<_> = entries
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
@@ -261,7 +241,7 @@ fn newest(
     folders
         .iter()
         .rev()
-        .find_map(|(_, folder)| unpacked(series, architecture, folder, more))
+        .find_map(|(_, folder)| unpacked(architecture, folder, more))
 }
 
 /// Package lists of one suite, apart from the machine's.

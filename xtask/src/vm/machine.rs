@@ -9,16 +9,14 @@ use std::process::{Command, Stdio};
 
 use super::initramfs::Archive;
 use super::kernels::Kernel;
+use super::matrix;
 use crate::architecture::Architecture;
-use crate::command::{Failed, display};
+use crate::command::{Failed, display, say};
 
 /// First word of what the guest reports, as in `tests/src/vm/guest.rs`.
 const MARK: &str = "kordon-vm:";
 /// Seconds that a boot may take, on a machine that has other things to do as well.
 const PATIENCE: &str = "1200";
-/// Cards that are emulated, if the kernel has their drivers, as in `tests/src/vm/cards.rs`:
-/// each on a hub of its own, where the only other card is one that sends.
-const CARDS: &[&str] = &["virtio-net-pci", "e1000e", "vmxnet3", "e1000e"];
 /// Lines of the log that are shown when it did not come to its end.
 const SHOWN: usize = 40;
 
@@ -95,7 +93,7 @@ pub(super) struct Machine<'m> {
 pub(super) fn boot(machine: &Machine<'_>) -> Result<Outcome, Failed> {
     let outcome = attempt(machine, &mut |_| {})?;
     if !outcome.ended && outcome.passed == 0 && outcome.failed == 1 {
-        println!("nothing was checked: booting it once more");
+        say("nothing was checked: booting it once more");
         return attempt(machine, &mut |_| {});
     }
     Ok(outcome)
@@ -150,21 +148,6 @@ pub(super) fn attempt(
         // Behind the dashes is what the first process gets.
         .arg(format!("console={console} panic=-1 loglevel=4 -- {wanted}"))
         .args(*more);
-    if kernel.cards {
-        for (hub, model) in CARDS.iter().enumerate() {
-            for (end, model) in [("near", *model), ("far", "virtio-net-pci")] {
-                // Nothing is booted over the network: no ROM.
-                let device = format!(
-                    "{model},netdev={end}{hub},mac=52:54:00:00:0{hub}:0{},romfile=",
-                    u8::from(end == "far")
-                );
-                command
-                    .arg("-netdev")
-                    .arg(format!("hubport,id={end}{hub},hubid={hub}"))
-                    .args(["-device", &device]);
-            }
-        }
-    }
     // What QEMU itself says is for the log, too.
     let (output, said) = io::pipe()
         .and_then(|(output, said)| Ok((output, [said.try_clone()?, said])))
@@ -186,11 +169,7 @@ pub(super) fn attempt(
         let _ = writeln!(log, "{text}");
         heard(text);
         if let Some(report) = outcome.line(text) {
-            println!(
-                "Linux {} {}: {report}",
-                kernel.version,
-                kernel.architecture.name()
-            );
+            matrix::show(kernel, wanted, report);
         }
         if last.len() == SHOWN {
             last.remove(0);
@@ -204,13 +183,12 @@ pub(super) fn attempt(
     let _ = fs::remove_file(&initramfs);
     if !outcome.ended {
         outcome.failed += 1;
-        println!(
-            "Linux {} {}: FAILED the machine did not come to its end ({status}); {} ends with:\n{}",
-            kernel.version,
-            kernel.architecture.name(),
+        let ends = format!(
+            "FAILED the machine did not come to its end ({status}); {} ends with:\n{}",
             log_path.display(),
             last.join("\n")
         );
+        matrix::show(kernel, wanted, &ends);
     }
     Ok(outcome)
 }

@@ -8,6 +8,7 @@
 //! - [`kernels`]: which kernels, and where they come from.
 //! - [`initramfs`]: the archive that the kernel unpacks.
 //! - [`machine`]: QEMU, and what the guest reports.
+//! - [`matrix`]: network cards for it, and devices on them.
 //! - [`systemd`]: the real package on a real [`debian`], with a [`disk`], from power-on to purge; what its
 //!   cameras send comes over a [`cable`].
 
@@ -17,6 +18,7 @@ mod disk;
 mod initramfs;
 mod kernels;
 mod machine;
+mod matrix;
 mod systemd;
 
 use std::ffi::OsString;
@@ -37,27 +39,35 @@ struct Wanted {
     series: Vec<&'static Series>,
     architecture: Architecture,
     profile: Profile,
-    /// Of kernels with drivers of cards, no more than what is checked of those.
-    cards: bool,
+    /// The whole matrix, and nothing else.
+    matrix: bool,
+    /// An object for each of its lines, and nothing else, on standard output.
+    json: bool,
 }
 
-/// `cargo xtask vm [--dev] [--cards] [--arch ARCH] [SERIES]…`.
+/// `cargo xtask vm [--dev] [--matrix] [--json] [--arch ARCH] [SERIES]…`.
 pub(crate) fn task(arguments: &[OsString]) -> Result<(), Failed> {
+    let mut json = false;
     let outcome = match arguments.split_first() {
         Some((first, rest)) if first == "systemd" => systemd::task(rest)?,
         _ => {
             let wanted = parse(arguments)?;
+            json = wanted.json;
             let workspace = Workspace::find()?;
             setup::for_building()?;
             boot(&workspace, &wanted)?
         }
     };
-    println!(
+    let tally = format!(
         "{} passed, {} failed, {} skipped",
         outcome.passed,
         outcome.failed,
         outcome.skips.len()
     );
+    match json {
+        true => say(tally),
+        false => println!("{tally}"),
+    }
     if outcome.failed > 0 || required(outcome.skips.iter().map(String::as_str)) > 0 {
         return Err(Failed::new("not all that kernels must do was seen"));
     }
@@ -75,7 +85,8 @@ pub(crate) fn all(workspace: &Workspace) -> Result<Outcome, Failed> {
             series: series.collect(),
             architecture,
             profile: Profile::Test,
-            cards: false,
+            matrix: false,
+            json: false,
         };
         outcome.add(boot(workspace, &wanted)?);
     }
@@ -88,13 +99,15 @@ fn parse(arguments: &[OsString]) -> Result<Wanted, Failed> {
         series: Vec::new(),
         architecture: Architecture::HOST,
         profile: Profile::Release,
-        cards: false,
+        matrix: false,
+        json: false,
     };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
             Some("--dev") => wanted.profile = Profile::Test,
-            Some("--cards") => wanted.cards = true,
+            Some("--matrix") => wanted.matrix = true,
+            Some("--json") => (wanted.matrix, wanted.json) = (true, true),
             Some("--arch") => {
                 let name = arguments
                     .next()
@@ -117,6 +130,11 @@ fn parse(arguments: &[OsString]) -> Result<Wanted, Failed> {
     if wanted.series.is_empty() {
         wanted.series = KERNELS.iter().collect();
     }
+    if wanted.matrix && wanted.architecture != Architecture::X86_64 {
+        return Err(Failed::usage(
+            "the cards of the matrix are those of PCs: no `--arch` with it",
+        ));
+    }
     Ok(wanted)
 }
 
@@ -125,7 +143,8 @@ fn boot(workspace: &Workspace, wanted: &Wanted) -> Result<Outcome, Failed> {
         series,
         architecture,
         profile,
-        cards,
+        matrix,
+        json,
     } = wanted;
     setup::for_machines(*architecture)?;
     let folder = workspace.target("vm");
@@ -149,13 +168,36 @@ fn boot(workspace: &Workspace, wanted: &Wanted) -> Result<Outcome, Failed> {
     }
     archive.folder("data", &data)?;
     let mut outcome = Outcome::default();
+    let skip = |why: String, outcome: &mut Outcome| {
+        match json {
+            true => say(format_args!("SKIPPED: {why}")),
+            false => println!("SKIPPED: {why}"),
+        }
+        outcome.skips.push(why);
+    };
+    for why in matrix::lacking().filter(|_| *matrix) {
+        skip(why, &mut outcome);
+    }
     for series in series {
-        let kernel = match kernels::fetch(series, *architecture, &folder, &[]) {
+        let cards = match (matrix, architecture) {
+            (true, _) => Some(matrix::whole(series.name, *json)),
+            (false, Architecture::X86_64) => matrix::everyday(series.name),
+            (false, Architecture::Aarch64) => None,
+        };
+        let fetched = match cards {
+            Some(_) => kernels::fetch(
+                &series.with_drivers(),
+                *architecture,
+                &folder,
+                matrix::MODULES,
+            ),
+            None => kernels::fetch(series, *architecture, &folder, &[]),
+        };
+        let kernel = match fetched {
             Ok(kernel) => kernel,
             Err(failed) => {
                 let why = format!("Linux {} {}: {failed}", series.name, architecture.name());
-                println!("SKIPPED: {why}");
-                outcome.skips.push(why);
+                skip(why, &mut outcome);
                 continue;
             }
         };
@@ -164,17 +206,15 @@ fn boot(workspace: &Workspace, wanted: &Wanted) -> Result<Outcome, Failed> {
             kernel.version,
             architecture.name()
         ));
-        let checks: &[&str] = match (kernel.cards, cards) {
-            (false, _) => &["plain"],
-            (true, false) => &["plain", "cards"],
-            (true, true) => &["cards"],
-        };
+        let plain = (!matrix).then_some("plain");
+        let checks: Vec<&str> = plain.into_iter().chain(cards.as_deref()).collect();
+        let wanted = checks.join(" ");
         outcome.add(machine::boot(&Machine {
             kernel: &kernel,
             archive: &archive,
             folder: &folder,
-            wanted: &checks.join(" "),
-            more: &[],
+            wanted: &wanted,
+            more: &matrix::cards(&wanted),
         })?);
     }
     Ok(outcome)

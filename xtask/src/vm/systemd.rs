@@ -92,7 +92,7 @@ fn boot(
         .map_err(|error| Failed::new(format!("cannot make `{}`: {error}", folder.display())))?;
     let fetched = kernels::fetch(series, architecture, &folder, &MODULES)
         .and_then(|kernel| Ok((kernel, debian::fetch(&folder)?)));
-    let (mut kernel, debian) = match fetched {
+    let (kernel, debian) = match fetched {
         Ok(fetched) => fetched,
         Err(failed) => {
             let why = format!("Linux {} with systemd: {failed}", series.name);
@@ -100,7 +100,6 @@ fn boot(
             return Ok(Outcome::skipped(why));
         }
     };
-    kernel.cards = false;
     let checks = musl::build(
         workspace,
         architecture,

@@ -1,12 +1,19 @@
 //! What the kernel holds now, asked of `nft` and released by it: the same program that has
 //! loaded the rules.
 
-use std::{io, process::Command};
+use std::{
+    io,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::diagnostic::Problem;
 
 /// Begins the name of a table, before that of its device.
 const PREFIX: &str = "kordon-boot-";
+/// How long `nft` may take, which takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Families in which there may be one.
 const FAMILIES: [&str; 2] = ["inet", "bridge"];
 
@@ -75,12 +82,32 @@ pub fn release(device: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// What it prints; `None`: there is none on this machine, or nothing that it could list.
+/// What it prints; `None`: there is none on this machine, or nothing that it could list. Whoever
+/// asks has other things to do: one that hangs is killed.
 fn nft(arguments: &[&str]) -> Result<Option<String>, Problem> {
-    let output = match Command::new("nft").args(arguments).output() {
+    let mut command = Command::new("nft");
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = match command.spawn() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        output => output.map_err(|e| problem(e.to_string()))?,
+        child => child.map_err(|e| problem(e.to_string()))?,
     };
+    let end = Instant::now() + PATIENCE;
+    while child.try_wait().is_ok_and(|ended| ended.is_none()) {
+        if Instant::now() > end {
+            // Whether it is still there to be killed makes no difference.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(problem(format!("no answer within {PATIENCE:?}")));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    let output = child
+        .wait_with_output()
+        .map_err(|e| problem(e.to_string()))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.lines().next().unwrap_or_default();

@@ -37,7 +37,8 @@ pub(super) struct Boot {
 impl Boot {
     /// Looks what is held, now and then, and at each tick as long as something is.
     pub(super) fn look(&mut self) {
-        let is_due = self.looks == 0 || !self.held.is_empty() || self.problem.is_some();
+        // What fails may take its time, too.
+        let is_due = self.looks == 0 || !self.held.is_empty() && self.problem.is_none();
         self.looks = (self.looks + 1) % LOOKS;
         if !is_due {
             return;

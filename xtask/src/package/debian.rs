@@ -21,6 +21,7 @@ pub(super) fn pack(
     let root = contents.layout("root")?;
     lay_out(contents, &version, &root)?;
     plain_rights(&root)?;
+    rights(&root.join("usr/lib/kordon/boot-guard-holds"), 0o755)?;
     control(contents, &version, &root)?;
     let architecture = contents.architecture.debian();
     let package = folder.join(format!("kordon_{version}_{architecture}.deb"));

@@ -3,6 +3,7 @@
 //!
 //! With [`super::build`], the only place that knows how kordon's maps are filled.
 
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -171,6 +172,31 @@ impl Kordon {
             zones: flat.zones.iter().map(|fast| fast.plane).collect(),
             probe,
         })
+    }
+
+    /// The guard of port 0 over the same maps: behind the XDP program, or `alone`.
+    pub(super) fn guard(&mut self, alone: bool) -> Result<Ebpf> {
+        let mut guard = EbpfLoader::new()
+            .override_global("PORT", &0u32, true)
+            .override_global("SLOT", &1u32, true)
+            .override_global("ALONE", &u32::from(alone), true)
+            .override_global("JUDGES", &1u32, true)
+            .load(programs::GUARD)
+            .context("cannot load the guard's maps")?;
+        programs::load_one(&mut guard, "guard").context("cannot load the guard")?;
+        for (place, name) in [(0, programs::GUARD_FAST), (1, programs::GUARD_SLOW)] {
+            programs::load_one(&mut self.ebpf, name)
+                .with_context(|| format!("cannot load `{name}`"))?;
+            let path = self.ebpf.program(name).context("it is in the object")?;
+            for ebpf in [&guard, &self.ebpf] {
+                let Some(Map::ProgramArray(paths)) = ebpf.map("PATHS") else {
+                    bail!("no map `PATHS`");
+                };
+                system::set_program(paths, place, path.fd()?.as_fd())
+                    .with_context(|| format!("cannot put `{name}` in place"))?;
+            }
+        }
+        Ok(guard)
     }
 
     /// Whether zones lead to a verdict plane, or to one that is not there.

@@ -252,6 +252,16 @@ impl Link {
         })
     }
 
+    /// Attaches a tc program, before what takes tags off.
+    pub(in super::super) fn attach_tc(&mut self, tc: &mut SchedClassifier) -> Result<()> {
+        self.untag(false)?;
+        self.namespace.run(|| {
+            tc.attach(&self.device, TcAttachType::Ingress)
+                .with_context(|| format!("cannot attach to ingress of `{}`", self.device))?;
+            Ok(())
+        })
+    }
+
     /// Whether tags are taken off before the stack, as by a VLAN sub-interface.
     pub(in super::super) fn untag(&mut self, wanted: bool) -> Result<()> {
         if !wanted {

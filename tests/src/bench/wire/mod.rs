@@ -14,6 +14,7 @@ pub(super) mod paced;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use aya::Ebpf;
 use fastrand::Rng;
 use ipnet::IpNet;
 use kordon::datapath::programs::program;
@@ -45,6 +46,10 @@ enum Peer {
     /// A program that passes everything.
     XdpPass,
     Kordon,
+    /// With its guard behind it, as a router has it.
+    Guarded,
+    /// The guard alone.
+    Tc,
     Lpm,
     Dir,
     Firewall(Firewall),
@@ -52,12 +57,14 @@ enum Peer {
 }
 
 impl Peer {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::Stack,
         Self::XdpDrop,
         Self::XdpRead,
         Self::XdpPass,
         Self::Kordon,
+        Self::Guarded,
+        Self::Tc,
         Self::Lpm,
         Self::Dir,
         Self::Firewall(Firewall::NftIngress),
@@ -73,6 +80,8 @@ impl Peer {
             Self::XdpRead => "xdp-read",
             Self::XdpPass => "xdp-pass",
             Self::Kordon => "kordon",
+            Self::Guarded => "kordon-guard",
+            Self::Tc => "kordon-tc",
             Self::Lpm => "lpm",
             Self::Dir => "dir-24-8",
             Self::Firewall(firewall) => firewall.name(),
@@ -124,6 +133,7 @@ struct Candidate {
     cases: Vec<(String, Action, bool)>,
     /// What is attached goes with these.
     _kordon: Option<Kordon>,
+    _guard: Option<Ebpf>,
     _bench: Option<Bench>,
 }
 
@@ -172,14 +182,21 @@ fn set_up(
     flows: &Flows,
     processors: Processors,
 ) -> Result<Candidate> {
-    let link = sender.link(processors)?;
-    let mut kordon = None;
-    let mut bench = None;
+    let mut link = sender.link(processors)?;
+    let (mut kordon, mut guard, mut bench) = (None, None, None);
     match peer {
         Peer::Stack => {}
-        Peer::Kordon => {
+        Peer::Kordon | Peer::Guarded | Peer::Tc => {
             let mut loaded = Kordon::load(internet, mode::LIVE)?;
-            link.attach(program(&mut loaded.ebpf, "kordon")?)?;
+            if peer != Peer::Tc {
+                link.attach(program(&mut loaded.ebpf, "kordon")?)?;
+            }
+            if peer != Peer::Kordon {
+                let mut ebpf = loaded.guard(peer == Peer::Tc)?;
+                let program = ebpf.program_mut("guard").context("it is in the object")?;
+                link.attach_tc(program.try_into()?)?;
+                guard = Some(ebpf);
+            }
             kordon = Some(loaded);
         }
         Peer::XdpDrop | Peer::XdpRead | Peer::XdpPass | Peer::Lpm | Peer::Dir => {
@@ -211,6 +228,7 @@ fn set_up(
         link,
         cases: peer.cases(),
         _kordon: kordon,
+        _guard: guard,
         _bench: bench,
     })
 }

@@ -287,6 +287,24 @@ fn the_guard_polices_alone() -> Result<()> {
         assert_eq!((sum("drop"), sum("pass")), (drops, passes), "round {round}");
         assert_eq!(metrics.sum("kordon_guard_dropped_packets_total", &[]), 0);
     }
+    // Under another name, too, for this daemon and the next.
+    namespace.ip("link set in name renamed")?;
+    until("the other name is shown", || {
+        Ok(status(&controller)?["notices"]
+            .to_string()
+            .contains("`renamed`"))
+    })?;
+    for _ in 0..2 {
+        some_ticks();
+        let said = status(&controller)?;
+        assert_eq!(said["enforcing"], true, "{}", said["reasons"]);
+        assert_eq!(said["interfaces"][0]["by"], "tc");
+        camera.send(BLOCKED, 2)?;
+        drops += 2;
+        controller.kill()?;
+        controller = Controller::start(&router.place())?.0;
+    }
+    namespace.ip("link set renamed name in")?;
     // A change of rules is in force at once.
     controller.cli(&["block", "AS64501", "--zone", "cameras"])?;
     camera.send(GOOD, 4)?;

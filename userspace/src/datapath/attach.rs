@@ -72,7 +72,7 @@ impl Datapath {
         if let Some(found) = interface::query(device)? {
             return Ok(Some(found));
         }
-        match self.linked(device) {
+        match self.linked(device).or_else(|| self.guarded_on(device)) {
             Some(index) => interface::query_index(index),
             None => Ok(None),
         }

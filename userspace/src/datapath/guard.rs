@@ -202,6 +202,18 @@ impl Datapath {
         Ok(None)
     }
 
+    /// The number of the interface that a device's guard is on, whatever that is called now.
+    pub(super) fn guarded_on(&self, device: &str) -> Option<u32> {
+        let link = self.pins.guard(GUARDS, device);
+        if self.is_there(&link) {
+            let on = self.target(&link).ok()?.interface;
+            return (on != 0).then_some(on);
+        }
+        let program = program_id(&self.pins.guard(FILTERS, device)).ok()?;
+        let found = interface::with_filter(PRIORITY, HANDLE, program).ok()?;
+        Some(found.first()?.index)
+    }
+
     /// Puts this controller's guard in place of an earlier one's.
     fn take_over(
         &mut self,
@@ -475,13 +487,11 @@ pub(super) fn remove_filter(pin: &Path) -> io::Result<()> {
 }
 
 fn remove_filter_of(program: u32) -> io::Result<()> {
-    for found in interface::all().map_err(io::Error::other)? {
-        let on_it = interface::filter(found.index, PRIORITY, HANDLE).map_err(io::Error::other)?;
-        if on_it == Some(program) {
-            filter_link(&found.name)?
-                .detach()
-                .map_err(io::Error::other)?;
-        }
+    let found = interface::with_filter(PRIORITY, HANDLE, program);
+    for found in found.map_err(io::Error::other)? {
+        filter_link(&found.name)?
+            .detach()
+            .map_err(io::Error::other)?;
     }
     Ok(())
 }

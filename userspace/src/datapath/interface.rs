@@ -150,6 +150,24 @@ pub fn filter(index: u32, priority: u16, handle: u32) -> Result<Option<u32>, Dat
     }))
 }
 
+/// The interfaces with a tc filter at ingress that runs this program.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn with_filter(
+    priority: u16,
+    handle: u32,
+    program: u32,
+) -> Result<Vec<Interface>, DatapathError> {
+    let mut with = Vec::new();
+    for found in all()? {
+        if filter(found.index, priority, handle)? == Some(program) {
+            with.push(found);
+        }
+    }
+    Ok(with)
+}
+
 /// What the kernel answers; nothing where what was asked for is not there.
 fn ask(request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
     let socket = Socket::new(NETLINK_ROUTE)?;

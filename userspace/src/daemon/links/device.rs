@@ -172,17 +172,7 @@ impl Device {
             return Ok(());
         };
         self.index = Some(found.index);
-        // One that is found by its name has it, be it an alternative one.
-        let by_name = interface::query(device)?;
-        let renamed = by_name
-            .is_none_or(|by_name| by_name.index != found.index)
-            .then(|| found.name.clone());
-        if let Some(renamed) = &renamed
-            && self.renamed.as_ref() != Some(renamed)
-        {
-            tracing::warn!("`{device}` is called `{renamed}` now");
-        }
-        self.renamed = renamed;
+        self.note_name(&found)?;
         let hides = match datapath.examine(&found, how, *manage_offload) {
             Ok(switched_off) => {
                 self.switched_off += u64::from(switched_off);
@@ -223,6 +213,23 @@ impl Device {
             datapath.unguard(device)?;
         }
         mode.check(device, how)
+    }
+
+    /// Notes what its interface is called now.
+    fn note_name(&mut self, found: &interface::Interface) -> Result<(), DatapathError> {
+        let device = &self.config.device;
+        // One that is found by its name has it, be it an alternative one.
+        let by_name = interface::query(device)?;
+        let renamed = by_name
+            .is_none_or(|by_name| by_name.index != found.index)
+            .then(|| found.name.clone());
+        if let Some(renamed) = &renamed
+            && self.renamed.as_ref() != Some(renamed)
+        {
+            tracing::warn!("`{device}` is called `{renamed}` now");
+        }
+        self.renamed = renamed;
+        Ok(())
     }
 
     /// Why no program in XDP is of use on an interface, as far as that is known beforehand.
@@ -282,6 +289,7 @@ impl Device {
         self.hook = hook.as_ref().ok().copied();
         self.judges = datapath.guards_judge(who.behind);
         hook?;
+        self.note_name(found)?;
         if self.alone.as_ref() != Some(&why) {
             tracing::info!("`{}` is policed in tc alone: {why}", self.config.device);
         }

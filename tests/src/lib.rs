@@ -18,5 +18,6 @@ pub mod prometheus;
 pub mod reference;
 pub mod router;
 pub mod server;
+pub mod soak;
 pub mod traffic;
 pub mod vm;

@@ -327,7 +327,7 @@ fn probe_of(ebpf: &mut Ebpf) -> Result<Mapped> {
 }
 
 /// A map of one value, taken out of its object.
-pub(super) fn mapped(ebpf: &mut Ebpf, name: &str) -> Result<Mapped> {
+fn mapped(ebpf: &mut Ebpf, name: &str) -> Result<Mapped> {
     match ebpf.take_map(name) {
         Some(Map::Array(data)) => Ok(Mapped::of(data)?),
         _ => bail!("no map `{name}`"),

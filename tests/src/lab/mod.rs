@@ -12,12 +12,15 @@
 //! - [`Namespace`]: one namespace; commands, sockets and files seen from inside.
 //! - [`programs`]: the VLAN devices made of tc programs, and counters in the kernel.
 //! - [`frame`], [`raw`]: frames of any shape and a sender that does not touch them.
+//! - [`flood`]: millions of frames a second; [`counters`]: how many of them a device had.
 //! - [`traffic`]: TCP and UDP peers.
 //! - [`Bpffs`]: a BPF file system of one's own.
 //!
 //! The tests' only way to the network, so that a change here is one change.
 
 pub mod bpffs;
+pub mod counters;
+pub mod flood;
 pub mod flow;
 pub mod frame;
 pub mod namespace;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap as Table;
 use std::mem::ManuallyDrop;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::{Ebpf, include_bytes_aligned};
+use ipnet::Ipv4Net;
 
 use super::Namespace;
 
@@ -180,6 +181,25 @@ impl Arrivals {
             }
             last = now;
         }
+    }
+
+    /// What arrived for all addresses of an IPv4 prefix.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read.
+    pub fn within(&self, net: Ipv4Net) -> Result<Arrived> {
+        let all = self.all()?.into_iter();
+        let inside = all.filter(|(key, _)| {
+            let [a, b, c, d, rest @ ..] = key;
+            rest.iter().all(|byte| *byte == 0) && net.contains(&Ipv4Addr::new(*a, *b, *c, *d))
+        });
+        Ok(
+            inside.fold(Arrived::default(), |sum, (_, arrived)| Arrived {
+                packets: sum.packets + arrived.packets,
+                bytes: sum.bytes + arrived.bytes,
+            }),
+        )
     }
 
     fn all(&self) -> Result<Table<[u8; 16], Arrived>> {

@@ -1,5 +1,6 @@
 //! Frames onto a device exactly as they are: packet socket, past the queueing
-//! discipline (`PACKET_QDISC_BYPASS`), so that no egress program tags them again.
+//! discipline (`PACKET_QDISC_BYPASS`), so that no egress program tags them again; or through
+//! it, so that one does.
 
 use std::mem::size_of;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -10,6 +11,15 @@ use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socket};
 
 use super::Namespace;
+
+/// Which way frames go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    /// Past the queueing discipline.
+    Past,
+    /// Through it.
+    Through,
+}
 
 /// A packet socket on one device that only sends.
 #[derive(Debug)]
@@ -34,6 +44,20 @@ impl RawSender {
     ///
     /// As there.
     pub fn here(device: &str) -> Result<Self> {
+        Self::bound(device, Queue::Past)
+    }
+
+    /// As [`RawSender::open`], through the queueing discipline: what programs at the device's
+    /// egress do to frames is done to these.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn through_egress(namespace: &Namespace, device: &str) -> Result<Self> {
+        namespace.run(|| Self::bound(device, Queue::Through))
+    }
+
+    fn bound(device: &str, queue: Queue) -> Result<Self> {
         let index =
             if_nametoindex(device).with_context(|| format!("there is no device `{device}`"))?;
         let socket = socket(
@@ -43,11 +67,19 @@ impl RawSender {
             None,
         )
         .context("cannot open a packet socket")?;
-        bind(&socket, index).with_context(|| format!("cannot bind to device `{device}`"))?;
+        bind_to(&socket, index, queue)
+            .with_context(|| format!("cannot bind to device `{device}`"))?;
         Ok(Self {
             socket,
             device: device.to_owned(),
         })
+    }
+
+    /// Sends one frame if the device takes it now; says whether it did. It does not while it, or
+    /// the other end, is down, and once it is gone.
+    #[must_use]
+    pub fn offer(&self, frame: &[u8]) -> bool {
+        send(self.socket.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT).is_ok()
     }
 
     /// Sends one frame, from the destination address to the last byte of payload.
@@ -75,9 +107,14 @@ impl RawSender {
     }
 }
 
-/// Binds a packet socket to a device. It receives what it was made to receive.
+/// Binds a packet socket to a device. It receives what it was made to receive, and sends past the
+/// queueing discipline.
 pub(crate) fn bind(socket: &OwnedFd, index: u32) -> nix::Result<()> {
-    let on: libc::c_int = 1;
+    bind_to(socket, index, Queue::Past)
+}
+
+fn bind_to(socket: &OwnedFd, index: u32, queue: Queue) -> nix::Result<()> {
+    let past = libc::c_int::from(queue == Queue::Past);
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
         // What the socket was made with stays: nothing, of one that only sends.
@@ -95,7 +132,7 @@ pub(crate) fn bind(socket: &OwnedFd, index: u32) -> nix::Result<()> {
             socket.as_raw_fd(),
             libc::SOL_PACKET,
             libc::PACKET_QDISC_BYPASS,
-            (&raw const on).cast(),
+            (&raw const past).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         ))?;
         Errno::result(libc::bind(

@@ -8,7 +8,7 @@ use kordon_ebpf::layout::Action;
 
 use super::super::internet::{Input, Internet, policy_text, prefixes};
 use super::super::packet::{Family, octets};
-use super::super::wire::link::DESTINATIONS;
+use crate::lab::flood::DESTINATIONS;
 
 /// IPv4 prefixes of the one ASN more.
 const MORE: std::ops::RangeInclusive<usize> = 8..=32;

@@ -2,53 +2,30 @@
 //! `BPF_F_TEST_XDP_LIVE_FRAMES`, and taken from the far end by one kernel thread, whose
 //! time on the processor is what a packet costs.
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt as _;
+use std::fs;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use aya::Ebpf;
 use aya::programs::tc::SchedClassifierLink;
-use aya::programs::{
-    SchedClassifier, TcAttachType, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode,
-};
-use aya::{Ebpf, include_bytes_aligned};
-use kordon::datapath::memory::Mapped;
-use kordon::datapath::programs::program;
+use aya::programs::{SchedClassifier, TcAttachType, Xdp, XdpMode};
 
 use super::super::internet::Input;
 use super::super::packet::{CAMERAS, Family, frame};
 use super::super::processors::{Processors, bind};
-use super::super::subject::mapped;
 use crate::lab::Namespace;
-use crate::lab::frame::checksum;
+use crate::lab::counters::Counters;
+use crate::lab::flood::{BATCH, Flood, WIRE};
 use crate::lab::namespace::owned_prefix;
 use crate::lab::raw::RawSender;
-
-static WIRE: &[u8] = include_bytes_aligned!(concat!(env!("KORDON_PROGRAMS"), "/wire"));
-
-/// Destinations that a sender has at a time, as in its program.
-pub(in super::super) const DESTINATIONS: usize = 1 << 17;
-
-/// The head of the sender's map: number of the next packet, interface, offset of the IP
-/// header, number of destinations. Each destination follows with its checksum.
-const HEAD: usize = 16;
-
-/// Frames of one batch.
-const BATCH: usize = 64;
 
 /// What sends, onto all links.
 pub(in super::super) struct Sender {
     namespace: Namespace,
-    source: Source,
+    source: Flood,
     links: usize,
-}
-
-/// The sending program.
-struct Source {
-    ebpf: Ebpf,
-    feed: Mapped,
 }
 
 /// One cable. Namespace, device and what is attached go with it.
@@ -65,7 +42,7 @@ pub(in super::super) struct Link {
     untag: Option<SchedClassifierLink>,
     ebpf: Ebpf,
     /// Counters of the devices in the far end's namespace.
-    counters: File,
+    counters: Counters,
     /// Onto the near end, packet by packet.
     pub(super) single: RawSender,
 }
@@ -93,14 +70,9 @@ impl Sender {
     pub(in super::super) fn new() -> Result<Self> {
         let namespace = Namespace::create(&format!("{}-bench", owned_prefix()?))?;
         namespace.sysctl(&[("ipv6/conf/all/disable_ipv6", "1")])?;
-        let mut ebpf = Ebpf::load(WIRE).context("cannot load the sender's maps")?;
-        let feed = mapped(&mut ebpf, "FEED")?;
-        program(&mut ebpf, "send")?
-            .load()
-            .context("cannot load the sender")?;
         Ok(Self {
             namespace,
-            source: Source { ebpf, feed },
+            source: Flood::new()?,
             links: 0,
         })
     }
@@ -140,9 +112,7 @@ impl Sender {
             &threaded,
         ]))
         .context("cannot let a thread take the packets of a veth")?;
-        // What is open stays that namespace's.
-        let counters = namespace
-            .run(|| File::open("/proc/thread-self/net/dev").context("cannot open /proc/net/dev"))?;
+        let counters = Counters::open(&namespace)?;
         let thread = thread_of(&device)?;
         bind(thread, processors.last)?;
         Ok(Link {
@@ -161,7 +131,7 @@ impl Sender {
     fn inside<T: Send>(
         &mut self,
         processors: Processors,
-        work: impl FnOnce(&mut Source) -> Result<T> + Send,
+        work: impl FnOnce(&mut Flood) -> Result<T> + Send,
     ) -> Result<T> {
         let source = &mut self.source;
         self.namespace.run(|| {
@@ -178,15 +148,22 @@ impl Sender {
         time: Duration,
         processors: Processors,
     ) -> Result<f64> {
-        let frame = self.source.prepare(link, flow)?;
+        let frame = frame(Family::V4, flow.tagged.then_some(CAMERAS));
+        let header = if flow.tagged { 18 } else { 14 };
+        let destinations = flow
+            .destinations
+            .iter()
+            .map(|to| [to[0], to[1], to[2], to[3]]);
+        self.source
+            .aim(link.interface, frame, header, destinations)?;
         self.inside(processors, |source| {
             // Caches, and the thread awake.
-            source.send(&frame, 16 * BATCH)?;
+            source.send(16 * BATCH)?;
             link.settle()?;
             let before = link.count()?;
             let end = Instant::now() + time;
             while Instant::now() < end {
-                source.send(&frame, 64 * BATCH)?;
+                source.send(64 * BATCH)?;
             }
             link.settle()?;
             let after = link.count()?;
@@ -194,51 +171,6 @@ impl Sender {
             ensure!(packets > 0, "nothing arrived on `{}`", link.device);
             Ok((after.ran - before.ran).as_nanos() as f64 / packets as f64)
         })
-    }
-}
-
-impl Source {
-    fn prepare(&mut self, link: &Link, flow: Flow<'_>) -> Result<Vec<u8>> {
-        let count = flow.destinations.len();
-        ensure!(
-            (1..=DESTINATIONS).contains(&count),
-            "{count} destinations for a sender"
-        );
-        let frame = frame(Family::V4, flow.tagged.then_some(CAMERAS));
-        let header = if flow.tagged { 18 } else { 14 };
-        let mut ip = [0; 20];
-        ip.copy_from_slice(&frame[header..][..20]);
-        let bytes = self.feed.bytes_mut();
-        for (word, value) in [
-            0,
-            link.interface,
-            u32::try_from(header)?,
-            u32::try_from(count)?,
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            bytes[4 * word..][..4].copy_from_slice(&value.to_ne_bytes());
-        }
-        for (slot, destination) in bytes[HEAD..].chunks_exact_mut(8).zip(flow.destinations) {
-            ip[10..12].fill(0);
-            ip[16..].copy_from_slice(&destination[..4]);
-            slot[..4].copy_from_slice(&destination[..4]);
-            slot[4..6].copy_from_slice(&checksum(&ip).to_be_bytes());
-        }
-        Ok(frame)
-    }
-
-    fn send(&mut self, frame: &[u8], count: usize) -> Result<()> {
-        program(&mut self.ebpf, "send")?
-            .test_run(TestRunOptions {
-                data_in: Some(frame),
-                repeat: u32::try_from(count)?,
-                attrs: TestRunAttrs::new().xdp_live_frames(BATCH as u32),
-                ..TestRunOptions::default()
-            })
-            .context("cannot send live frames (Linux 5.18 has them)")?;
-        Ok(())
     }
 }
 
@@ -298,16 +230,7 @@ impl Link {
     }
 
     pub(super) fn packets(&self) -> Result<u64> {
-        let mut text = [0; 4096];
-        let length = self.counters.read_at(&mut text, 0);
-        let length = length.context("cannot read /proc/net/dev")?;
-        let text = String::from_utf8_lossy(&text[..length]);
-        // Name, bytes received, packets received.
-        let line = text
-            .lines()
-            .find_map(|line| line.trim().strip_prefix(&self.device)?.strip_prefix(':'));
-        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
-            .with_context(|| format!("/proc/net/dev has no packets of `{}`", self.device))
+        Ok(self.counters.of(&self.device)?.packets)
     }
 
     /// Waits until nothing more comes.

@@ -26,9 +26,10 @@ use super::measured::{Measured, Values};
 use super::packet::Family;
 use super::processors::Processors;
 use super::subject::{Bench, Held, Kordon};
+use crate::lab::flood::DESTINATIONS;
 use filter::{XDP_FILTER_ROOM, xdp_filter};
 use firewall::{Firewall, Late};
-use link::{DESTINATIONS, Flow, Link, Sender};
+use link::{Flow, Link, Sender};
 use paced::SAMPLE;
 
 /// How long each case is sent to in each round.

@@ -24,7 +24,11 @@ use std::{
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::{sync::Notify, task::spawn_blocking, time::sleep};
+use tokio::{
+    sync::Notify,
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
 
 use self::admission::Users;
 pub(super) use self::report::in_words;
@@ -48,6 +52,10 @@ use crate::{
 
 /// What there is is kept on disk so often, if it has changed.
 const KEEP: Duration = Duration::from_secs(30);
+/// What takes no longer to keep is kept after each change that a verdict depends on.
+const BRIEF: Duration = Duration::from_millis(50);
+/// What takes longer is kept soon, in the background, and then not again for so many times as long.
+const RESTS: u32 = 20;
 /// Changes that no rule asks about come into the kernel so often: only whose packets are
 /// said to be depends on them, and a new table costs more than they are worth.
 const LAZY: Duration = Duration::from_secs(5);
@@ -107,6 +115,10 @@ pub(super) struct Bgp {
     failures: Arc<AtomicU64>,
     /// What had come when it was kept last.
     kept: Arc<AtomicU64>,
+    /// Microseconds that keeping it took last.
+    keeping: Arc<AtomicU64>,
+    /// It is to be kept as soon as that is reasonable.
+    soon: Arc<Notify>,
     /// Why it could not be.
     unkept: Arc<Mutex<Repeated>>,
     /// What an earlier daemon had is lost, and not known again: nothing is kept in its place,
@@ -142,6 +154,8 @@ impl Bgp {
             behind: Arc::default(),
             failures: Arc::default(),
             kept: Arc::default(),
+            keeping: Arc::default(),
+            soon: Arc::default(),
             unkept: Arc::default(),
             lost: Arc::default(),
             took: Arc::default(),
@@ -193,6 +207,7 @@ impl Bgp {
         if self.lost.load(Ordering::Relaxed) {
             return;
         }
+        let start = Instant::now();
         let (bytes, updates) = {
             let feed = self.feed();
             let updates = feed.counts().updates + feed.revision();
@@ -212,6 +227,18 @@ impl Bgp {
                     tracing::error!("{words}");
                 }
             }
+        }
+        self.keeping.store(micros(start), Ordering::Relaxed);
+    }
+
+    /// Keeps it after changes that a verdict depends on: the daemon that comes after one that is
+    /// killed would else bring back what was before them. What takes too long for that is kept soon.
+    pub(super) fn keep_now(&self, path: &Path) {
+        let took = Duration::from_micros(self.keeping.load(Ordering::Relaxed));
+        if took <= BRIEF {
+            self.keep(path);
+        } else {
+            self.soon.notify_one();
         }
     }
 
@@ -343,13 +370,26 @@ pub(super) async fn serve(bgp: Bgp, path: PathBuf) {
 
 /// A daemon that is killed has it, too, but for the last moments.
 async fn keep(bgp: Bgp, path: PathBuf) {
+    let mut looked = Instant::now();
     loop {
-        sleep(KEEP).await;
+        let _ = timeout(KEEP, bgp.soon.notified()).await;
+        let start = Instant::now();
+        let looks = looked.elapsed() >= KEEP;
+        if looks {
+            looked = start;
+        }
         let (bgp, path) = (bgp.clone(), path.clone());
         let job = move || {
             bgp.keep(&path);
-            bgp.users.look_up(&bgp.config);
+            if looks {
+                bgp.users.look_up(&bgp.config);
+            }
         };
         let _ = spawn_blocking(job).await;
+        sleep(start.elapsed() * RESTS).await;
     }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }

@@ -72,6 +72,9 @@ impl Core {
                 self.note_bgp(&changes, &bgp);
                 bgp.caught_up(start.elapsed());
                 tracing::debug!(changes = changes.len(), took = ?start.elapsed(), "live BGP");
+                if changes.iter().any(|change| change.urgent) {
+                    bgp.keep_now(&self.kept.state.bgp());
+                }
             }
             Err(e) => {
                 if bgp.fell_behind() {

@@ -15,6 +15,8 @@ use crate::daemon::{
 
 /// Addresses may still be coming when a link is there.
 const SETTLED: Duration = Duration::from_millis(100);
+/// Between two looks at interfaces meanwhile.
+const PACE: Duration = Duration::from_millis(10);
 /// All is read again so often without an event.
 const AGAIN: Duration = Duration::from_secs(60);
 /// Reading it takes no longer, on whatever router.
@@ -45,10 +47,21 @@ pub(super) async fn follow(owner: Owner, network: Option<Network>) {
                 continue;
             }
             Ok(Some(())) => {
-                // A device that comes back is attached at once.
-                tokio::spawn(owner.clone().tend());
-                sleep(SETTLED).await;
-                while let Some(Some(())) = connected.events.next().now_or_never() {}
+                let settled = Instant::now() + SETTLED;
+                loop {
+                    // A device that comes back is attached at once, be it before the others' events
+                    // have settled.
+                    tokio::spawn(owner.clone().tend());
+                    sleep(PACE).await;
+                    let left = settled.saturating_duration_since(Instant::now());
+                    // What comes then is the next round's, so that facts are told in any storm.
+                    if left.is_zero()
+                        || timeout(left, connected.events.next()).await != Ok(Some(()))
+                    {
+                        break;
+                    }
+                    while let Some(Some(())) = connected.events.next().now_or_never() {}
+                }
             }
             Err(_) => {}
         }

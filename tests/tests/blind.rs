@@ -18,7 +18,7 @@ use kordon_tests::{
     controller::{Controller, Metrics, binary},
     lab::{
         Namespace,
-        programs::{Tags, tag_host},
+        programs::{Tags, overtake, tag_host},
     },
     router::Router,
 };
@@ -305,6 +305,15 @@ fn the_guard_polices_alone() -> Result<()> {
         controller = Controller::start(&router.place())?.0;
     }
     namespace.ip("link set renamed name in")?;
+    // Somebody's program before it ends what comes behind.
+    let overtaken = |said: &Value| said["reasons"].to_string().contains("before the guard");
+    let other = overtake(namespace, "in")?;
+    until("it is noticed", || Ok(overtaken(&status(&controller)?)))?;
+    assert_eq!(status(&controller)?["enforcing"], false);
+    drop(other);
+    until("it is over", || {
+        Ok(status(&controller)?["enforcing"] == true)
+    })?;
     // A change of rules is in force at once.
     controller.cli(&["block", "AS64501", "--zone", "cameras"])?;
     camera.send(GOOD, 4)?;

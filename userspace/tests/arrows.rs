@@ -109,7 +109,8 @@ fn no_file_of_the_product_is_too_long() {
 
 #[test]
 fn unsafe_code_is_at_the_edges() {
-    let edges = ["memory", "offload", "system"].map(|name| format!("datapath/{name}.rs"));
+    let edges =
+        ["ingress", "memory", "offload", "system"].map(|name| format!("datapath/{name}.rs"));
     let edges = [&edges[..], &["regular.rs".to_owned()]].concat();
     assert_eq!(with_unsafe("userspace/src/"), edges);
     for file in with_unsafe("ebpf-programs/src/") {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, PerCpuValues};
-use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{SchedClassifier, TcAttachType, Xdp, XdpMode};
@@ -64,6 +64,22 @@ fn attach(bpf: &mut Ebpf, program: &str, device: &str, direction: TcAttachType) 
     // namespace the dropping thread is in.
     let _ = ManuallyDrop::new(classifier.take_link(link).with_context(what)?);
     Ok(())
+}
+
+/// Puts a program that keeps packets from all others at ingress of a device (TCX) before them, until
+/// the value is dropped.
+///
+/// # Errors
+///
+/// If it cannot be loaded or attached.
+pub fn overtake(namespace: &Namespace, device: &str) -> Result<Ebpf> {
+    let mut bpf = load()?;
+    let program = bpf.program_mut("arrivals").context("it is in the object")?;
+    let program: &mut SchedClassifier = program.try_into()?;
+    program.load()?;
+    let first = TcAttachOptions::TcxOrder(LinkOrder::first());
+    namespace.run(|| Ok(program.attach_with_options(device, TcAttachType::Ingress, first)?))?;
+    Ok(bpf)
 }
 
 /// Makes a host's device one that speaks only tagged: tags on at egress, off at ingress.

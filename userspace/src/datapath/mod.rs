@@ -11,6 +11,7 @@ mod foreign;
 pub mod guard;
 mod guard_paths;
 mod held;
+mod ingress;
 pub mod interface;
 pub mod kernel;
 pub mod left;

@@ -23,7 +23,6 @@ const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
-const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_DETACH: libc::c_int = 34;
@@ -68,23 +67,6 @@ struct NewLink {
     flags: u32,
 }
 
-/// The part that `BPF_PROG_QUERY` reads and writes.
-#[repr(C)]
-#[derive(Default)]
-struct Query {
-    interface: u32,
-    kind: u32,
-    flags: u32,
-    attach_flags: u32,
-    programs: u64,
-    count: u32,
-    padding: u32,
-    program_flags: u64,
-    links: u64,
-    link_flags: u64,
-    revision: u64,
-}
-
 /// The part that `BPF_OBJ_GET_INFO_BY_FD` reads.
 #[repr(C)]
 struct Info {
@@ -119,7 +101,7 @@ pub struct Target {
 /// # Safety
 /// The attribute is what the command reads and writes, of its size, and what it
 /// points to lives and is large enough.
-unsafe fn bpf<T>(command: libc::c_int, attribute: *const T) -> io::Result<RawFd> {
+pub(super) unsafe fn bpf<T>(command: libc::c_int, attribute: *const T) -> io::Result<RawFd> {
     // SAFETY: as the caller says.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attribute, size_of::<T>()) };
     if result < 0 {
@@ -245,32 +227,6 @@ pub fn attach_xdp(program: BorrowedFd<'_>, interface: u32, flags: u32) -> io::Re
     let fd = unsafe { bpf(BPF_LINK_CREATE, &raw const attribute) }?;
     // SAFETY: the call has just opened it for us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// `BPF_TCX_INGRESS` of `enum bpf_attach_type`.
-const TCX_INGRESS: u32 = 46;
-/// Programs that may be at one place of an interface (`BPF_MPROG_MAX`).
-const MOST_PROGRAMS: usize = 64;
-
-/// Ids of the programs at tc ingress of an interface, in the order in which they are called, as far
-/// as they are there by TCX: filters come behind them.
-///
-/// # Errors
-/// `EINVAL` before Linux 6.6, which has no TCX.
-pub fn at_ingress(interface: u32) -> io::Result<Vec<u32>> {
-    let mut ids = [0_u32; MOST_PROGRAMS];
-    let mut query = Query {
-        interface,
-        kind: TCX_INGRESS,
-        programs: ids.as_mut_ptr() as u64,
-        count: MOST_PROGRAMS as u32,
-        ..Query::default()
-    };
-    // SAFETY: the attribute has the layout that the command reads and writes; the ids have the
-    // length that it says, and live as long as the call.
-    unsafe { bpf(BPF_PROG_QUERY, &raw mut query) }?;
-    let count = (query.count as usize).min(MOST_PROGRAMS);
-    Ok(ids[..count].to_vec())
 }
 
 /// Pins an object.

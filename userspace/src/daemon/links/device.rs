@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use kordon_ebpf::seen::{KINDS, Kind};
+use kordon_ebpf::seen::KINDS;
 
 use super::watch::{Blind, SPAN, Watch};
 use crate::{
@@ -42,6 +42,8 @@ pub(crate) struct Device {
     looks: u32,
     /// Why tags cannot be in the frames that its program is shown, although it is attached.
     hides: Option<String>,
+    /// What is called before its guard, and may keep packets from it.
+    pub(super) overtaken: Option<String>,
     /// Whether guards judge, or only count.
     pub(crate) judges: bool,
     /// Frames that the guard has dropped.
@@ -54,7 +56,7 @@ pub(crate) struct Device {
     /// What its program had passed a little before a reading.
     pub(super) earlier: [u64; KINDS],
     /// How often its program was attached anew because it was not called.
-    renewed: u32,
+    pub(super) renewed: u32,
     /// How many packets zones had at the last look.
     judged: Option<u64>,
     /// After a failure that was costly: when it is worth another one, and how long was waited.
@@ -79,6 +81,7 @@ impl Device {
             alone: None,
             looks: 0,
             hides: None,
+            overtaken: None,
             judges: false,
             stopped: 0,
             renamed: None,
@@ -209,6 +212,7 @@ impl Device {
             self.hook = hook.as_ref().ok().copied();
             self.judges = datapath.guards_judge(who.behind);
             hook?;
+            self.note_overtaken(datapath, &found);
         } else {
             datapath.unguard(device)?;
         }
@@ -289,6 +293,7 @@ impl Device {
         self.hook = hook.as_ref().ok().copied();
         self.judges = datapath.guards_judge(who.behind);
         hook?;
+        self.note_overtaken(datapath, found);
         self.note_name(found)?;
         if self.alone.as_ref() != Some(&why) {
             tracing::info!("`{}` is policed in tc alone: {why}", self.config.device);
@@ -341,13 +346,22 @@ impl Device {
 
     /// What is hidden from the program, where the guard judges it instead.
     pub(crate) fn stood_in_for(&self) -> Option<&str> {
-        let judges = self.problem.is_none() && self.hook.is_some() && self.judges;
+        let is_called = self.hook.is_some() && self.overtaken.is_none();
+        let judges = self.problem.is_none() && is_called && self.judges;
         self.unseen().filter(|_| judges)
     }
 
-    /// What is hidden from the program, and judged by nobody.
+    /// What is hidden from the program, and judged by nobody; or from the guard that polices alone.
     pub(crate) fn lets_pass(&self) -> Option<&str> {
-        self.unseen().filter(|_| self.stood_in_for().is_none())
+        let unseen = self.unseen().filter(|_| self.stood_in_for().is_none());
+        let overtaken = self.overtaken.as_deref();
+        unseen.or(overtaken.filter(|_| self.alone.is_some()))
+    }
+
+    /// What may keep packets from a guard behind a program, which then notices less.
+    pub(super) fn may_miss(&self) -> Option<&str> {
+        let overtaken = self.overtaken.as_deref();
+        overtaken.filter(|_| self.alone.is_none() && self.hook.is_some())
     }
 
     /// Compares what the program has passed with what the guard has seen. `judged`: how many
@@ -433,54 +447,6 @@ impl Device {
         }
         // What went past it meanwhile says nothing about the cure.
         self.watch.begin();
-    }
-
-    /// What is hidden, why, and what helps.
-    fn words(&self, datapath: &Datapath, blind: Blind) -> String {
-        let device = self.renamed.as_ref().unwrap_or(&self.config.device);
-        let kind = match blind {
-            Blind::Uncalled => {
-                let what = format!(
-                    "frames get past the program on `{device}`, which is not called for them"
-                );
-                return if self.renewed == 0 {
-                    format!("{what}; it is attached anew")
-                } else {
-                    format!(
-                        "{what}, and attaching it anew did not help: `ip link set dev {device} \
-                         down`, then `up`, or `mode = \"generic\"` for it may; `tc filter show` on \
-                         other interfaces shows what redirects frames into it"
-                    )
-                };
-            }
-            Blind::Hidden(kind) => kind,
-        };
-        let tags = match kind {
-            Kind::Stacked => "the outer of several VLAN tags".to_owned(),
-            kind => format!("VLAN tags ({})", kind.as_str()),
-        };
-        let found = datapath.find(&self.config.device).ok().flatten();
-        let cure = match found {
-            Some(found) if found.kind == Made::Veth => {
-                let peer = found
-                    .below
-                    .and_then(|index| interface::query_index(index).ok()?);
-                let (peer, place) = match &peer {
-                    Some(peer) => (peer.name.as_str(), ""),
-                    None => ("DEVICE", ", DEVICE being its name, in its namespace"),
-                };
-                format!(
-                    "the other end of this veth keeps them beside the frame; run \
-                     `ethtool -K {peer} txvlan off tx-vlan-stag-hw-insert off` there{place}"
-                )
-            }
-            _ => format!(
-                "the driver keeps them beside the frame; run \
-                 `ethtool -K {device} rxvlan off rx-vlan-stag-hw-parse off`, or police another \
-                 interface"
-            ),
-        };
-        format!("{tags} are hidden from the program on `{device}`: {cure}")
     }
 }
 

@@ -3,12 +3,14 @@
 //!
 //! - [`device`]: one interface: its program is attached, and attached again when the interface
 //!   comes back.
+//! - [`said`]: what is said of one that is not shown what arrives.
 //! - [`watch`]: whether that program is shown all that arrives; [`silence`]: zones that had
 //!   packets and have none any more.
 //! - [`router`]: links and addresses, as the kernel tells them.
 
 pub(super) mod device;
 pub(super) mod router;
+mod said;
 mod silence;
 mod watch;
 
@@ -196,12 +198,16 @@ impl Links {
             let name = device.renamed.as_ref().unwrap_or(&device.config.device);
             Some(loss(name, device.watch.loses()?))
         });
+        let overtaken = self.devices.iter().filter_map(Device::may_miss);
+        let overtaken =
+            overtaken.map(|words| format!("{words}; the XDP program before it enforces"));
         let unpinned = self.unpinned.iter().map(|why| {
             format!(
                 "what is enforced now ends with the daemon, and is pinned as soon as possible: {why}"
             )
         });
         let notices = renamed.chain(left).chain(silent).chain(loses);
+        let notices = notices.chain(overtaken);
         notices.chain(unpinned).collect()
     }
 

@@ -70,8 +70,8 @@ enum Archive {
 /// has no TCX, and whose a connection is.
 const MODULES: &[&str] = &["cls_bpf", "sch_ingress", "tcp_diag", "veth"];
 
-/// The list of what is no module, as packages have it.
-const BUILT_IN: &str = "modules.builtin";
+/// What others have in their image.
+const MAYBE: &[&str] = &["virtio_pci"];
 
 /// How long lists of packages are taken as current.
 const CURRENT: Duration = Duration::from_secs(24 * 3600);
@@ -173,19 +173,18 @@ pub(super) fn fetch(
     let kept = scratch.join("kept");
     make(&kept)?;
     copy(&find("vmlinuz")?, &kept.join("vmlinuz"))?;
-    if let Ok(list) = find(BUILT_IN) {
-        copy(&list, &kept.join(BUILT_IN))?;
-    }
-    let mut modules: Vec<String> = modules(more).map(str::to_owned).collect();
+    let wanted = modules(more).chain(MAYBE.iter().copied());
+    let mut modules: Vec<String> = wanted.map(str::to_owned).collect();
     next = 0;
     while let Some(module) = modules.get(next) {
         next += 1;
-        if is_built_in(&kept, module) {
-            continue;
-        }
         // Names have `_`, files may have `-`.
         let file = find(&format!("{module}.ko"))
-            .or_else(|_| find(&format!("{}.ko", module.replace('_', "-"))))?;
+            .or_else(|_| find(&format!("{}.ko", module.replace('_', "-"))));
+        if file.is_err() && MAYBE.contains(&module.as_str()) {
+            continue;
+        }
+        let file = file?;
         let to = kept.join(format!("{module}.ko"));
         if file.extension() == Some(OsStr::new("xz")) {
             let packed = kept.join(format!("{module}.ko.xz"));
@@ -231,21 +230,13 @@ fn unpacked(architecture: Architecture, folder: &Path, more: &[&str]) -> Option<
         .into_iter()
         .filter(|file| file.extension() == Some(OsStr::new("ko")))
         .collect();
-    let is_there = |name| folder.join(format!("{name}.ko")).is_file() || is_built_in(folder, name);
-    let all = image.is_file() && wanted.all(is_there);
+    let all = image.is_file() && wanted.all(|name| folder.join(format!("{name}.ko")).is_file());
     all.then_some(Kernel {
         version: folder.file_name()?.to_str()?.to_owned(),
         architecture,
         image,
         modules,
     })
-}
-
-/// What is a module of one kernel may be part of the image of another.
-fn is_built_in(folder: &Path, name: &str) -> bool {
-    let list = fs::read_to_string(folder.join(BUILT_IN)).unwrap_or_default();
-    let mut files = list.lines().filter_map(|line| line.rsplit('/').next());
-    files.any(|file| file.replace('-', "_") == format!("{name}.ko"))
 }
 
 /// The one that was fetched last.

@@ -18,7 +18,6 @@ pub(super) const MODULES: &[&str] = &[
     "e1000e",
     "igb",
     "virtio_net",
-    "virtio_pci",
     "vmxnet3",
 ];
 /// QEMU's models, by their number.

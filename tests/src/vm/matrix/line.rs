@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::server::Arrived;
+use super::{cell::Stack, server::Arrived};
 
 /// What is claimed of an interface at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,14 +53,18 @@ fn interface<'a>(status: &'a Value, name: &str) -> &'a Value {
     of.find(|of| of["name"] == name).unwrap_or(&Value::Null)
 }
 
-/// The first reason or notice that names one of these devices.
+/// What is said of it: the first reason of its own, or what names one of these devices.
 pub(super) fn said<'a>(status: &'a Value, name: &str, devices: &[&str]) -> Option<&'a str> {
-    let lists = [&status["reasons"], &status["notices"]];
-    let all = lists.into_iter().flat_map(Value::as_array).flatten();
-    let problem = &interface(status, name)["problem"];
-    let mut all = all.chain([problem]).filter_map(Value::as_str);
-    let is_named = |said: &str, device: &&str| said.contains(&format!("`{device}`"));
-    all.find(|said| devices.iter().any(|device| is_named(said, device)))
+    let interface = interface(status, name);
+    let of = |list: &'a Value| list.as_array().into_iter().flatten();
+    let own = of(&interface["reasons"]).chain([&interface["problem"]]);
+    let all = of(&status["reasons"]).chain(of(&status["notices"]));
+    let is_named = |said: &&str| {
+        let mut devices = devices.iter();
+        devices.any(|device| said.contains(&format!("`{device}`")))
+    };
+    let mut all = all.filter_map(Value::as_str).filter(is_named);
+    own.filter_map(Value::as_str).next().or_else(|| all.next())
 }
 
 /// One check of one cell. `claim` is of an answer from before the frames were sent and of one
@@ -119,6 +123,11 @@ impl Line<'_> {
                 Some("it is detached, and no blocked frame arrived".to_owned())
             }
             ("detach", false) => None,
+            // All others end enforced, be it after a while; that nobody is misled is not enough.
+            (_, false) if self.policed != Stack::Bridge.words().1 => {
+                let said = self.said.unwrap_or("nothing about it");
+                Some(format!("it is not enforced; status says {said}"))
+            }
             // Whoever reads it must learn what to do.
             _ if self.has_daemon && self.claim.by != "xdp" && self.said.is_none() => {
                 Some("status does not say why XDP does not enforce there".to_owned())
@@ -214,11 +223,13 @@ mod tests {
         assert!(line("detach", &claim, 0, 10).problem().is_some());
         let none = Claim::of(&status, "b");
         assert_eq!((none.claimed, none.by), (false, "none"));
-        // What passes is said, if somebody says why.
-        let mut silent = line("start", &none, 10, 10);
-        assert!(silent.problem().is_some());
-        silent.said = said(&status, "b", &["eth1"]);
-        assert_eq!(silent.problem(), None);
+        assert!(line("start", &none, 10, 10).problem().is_some());
+        // Of a bridge that is as it should be, if somebody says why.
+        let mut bridge = line("start", &none, 10, 10);
+        bridge.policed = "bridge";
+        assert!(bridge.problem().is_some());
+        bridge.said = said(&status, "b", &["eth1"]);
+        assert_eq!(bridge.problem(), None);
         assert_eq!(line("detach", &none, 10, 10).problem(), None);
         assert!(line("detach", &none, 0, 10).problem().is_some());
     }

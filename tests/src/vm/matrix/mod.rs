@@ -7,8 +7,10 @@
 //! `status` is asked again, [`LATER`]. Where both answers claim the same of a cell, its frames were
 //! sent while that was claimed: that is its [`line`]. Where they differ, or where nothing is
 //! claimed and it may still come, the cell has another round; what arrived meanwhile is
-//! `leaked_before`. A cell of which both answers claim that it is enforced, and where a blocked
-//! frame arrived, has no other round: it failed.
+//! `leaked_before`. So is what arrives in the first round, which begins within the moment that
+//! `status` may need: it may have been noticed and cured between the two answers. From the second
+//! round on, a cell of which both answers claim that it is enforced, and where a blocked frame
+//! arrived, has no other round: it failed.
 
 mod cell;
 mod line;
@@ -39,7 +41,7 @@ const LATER: Duration = Duration::from_secs(3);
 /// How long cards may take until they have their link.
 const LINK: Duration = Duration::from_secs(60);
 /// Rounds in which a claim may still come, and all rounds.
-const ROUNDS: (u32, u32) = (8, 12);
+const ROUNDS: (u32, u32) = (20, 24);
 
 /// What happens, in this order.
 const CHECKS: [&str; 9] = [
@@ -195,13 +197,14 @@ impl<'a> Lab<'a> {
                 let [was, claim] = [&before, &after].map(|status| Claim::of(status, &cell.name));
                 let arrived = arrived.get(&cell.port).copied().unwrap_or_default();
                 let settled = was == claim;
-                let is_false = settled && claim.claimed && arrived.blocked > 0;
+                let is_leak = claim.claimed && arrived.blocked > 0;
+                let is_false = settled && is_leak && rounds > 1;
                 // A bridge is refused, and what is detached is off.
                 let is_final = claim.claimed
                     || rounds >= ROUNDS.0
                     || check == "detach"
                     || cell.stack == Stack::Bridge;
-                let is_clear = settled && is_final && arrived.allowed == SENT;
+                let is_clear = settled && is_final && !is_leak && arrived.allowed == SENT;
                 if !is_false && !is_clear && rounds < ROUNDS.1 {
                     *leaked += arrived.blocked;
                     return true;

@@ -273,6 +273,11 @@ fn happens(
         objects.remember(pid, bpffs)?;
         healths.push(Health::of(pid, bpffs)?);
         if first.is_none() && number >= events.len() / 10 {
+            // What a guard calls is loaded a while after the start.
+            until("the guard judges", || {
+                let status = campaign.controller()?.cli(&["status"])?;
+                Ok(status["interfaces"][0]["guard_judges"] == true)
+            })?;
             let mut before = Objects::default();
             before.remember(pid, bpffs)?;
             first = Some((before.alive(), Health::of(pid, bpffs)?));

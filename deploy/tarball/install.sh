@@ -41,6 +41,7 @@ if [ "${1:-}" = --uninstall ]; then
         rm -f "$units/${unit##*/}"
     done
     rm -f "$sbin/kordon" "$lib/boot-guard-holds" "$man"/kordon.8 "$man"/kordon-*.8 "$bash"
+    rmdir "$lib" || true
     reload
     exit 0
 fi
@@ -52,6 +53,7 @@ fi
 # Beside the old one, then in its place: what runs goes on.
 install -D -m 755 kordon "$sbin/kordon.new"
 mv "$sbin/kordon.new" "$sbin/kordon"
+install -d -m 750 "${DESTDIR:-}/var/lib/kordon"
 install -d "$units" "$man" "$(dirname "$bash")" "$etc"
 for unit in units/*; do
     to=$units/${unit##*/}
@@ -72,6 +74,10 @@ if [ -z "${DESTDIR:-}" ]; then
     done
 fi
 reload
+if [ -z "${DESTDIR:-}" ] && [ -d /run/systemd/system ] && systemctl --quiet is-enabled kordon; then
+    # An older version had no boot guard to enable.
+    systemctl reenable kordon
+fi
 echo "installed. After an upgrade: systemctl restart kordon (what is enforced stays enforced)."
 echo "The first time: write $etc/policy.toml and $etc/kordon.toml, then kordon asndb update,"
 echo "kordon check, systemctl enable --now kordon."

@@ -144,7 +144,8 @@ fn who_does_not_enforce_is_held_until_somebody_says_otherwise() -> Result<()> {
     })?;
     let notices = status["notices"].to_string();
     ensure!(
-        notices.contains("the boot guard holds what comes from `gone0`"),
+        notices
+            .contains("the boot guard holds what comes from `gone0` until kordon enforces there"),
         "{notices}"
     );
     let metrics = Metrics::scrape(&router.wire.namespace)?;

@@ -12,6 +12,6 @@ mod rules;
 mod tables;
 
 pub use self::{
-    rules::{FILE, FILE_OF_BRIDGES, Learned, Rules, learned},
-    tables::{held, release},
+    rules::{FILE, FILE_OF_BRIDGES, Learned, Over, Rules, is_sayable, learned},
+    tables::{check, held, release},
 };

@@ -21,11 +21,22 @@ use crate::{
 pub const FILE: &str = "boot-guard.nft";
 /// That of the rules for what crosses a bridge.
 pub const FILE_OF_BRIDGES: &str = "boot-guard-bridge.nft";
-/// Begins the line with the names that were learned of a device.
+/// Begins the line with the names that were learned of a device: carriers, a bar, and the others.
 const LEARNED: &str = "# learned ";
+/// Bytes that the name of a device has at most.
+const LONGEST: usize = 15;
 
-/// Names of devices over each configured one, by its name.
-pub type Learned = BTreeMap<String, BTreeSet<String>>;
+/// What carries frames of a configured device, or is over it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Over {
+    /// Have its frames as they are: the bond and the bridge that it is a port of, and so on.
+    pub carriers: BTreeSet<String>,
+    /// Have frames of a policed VLAN alone: sub-interfaces, and what those are ports of.
+    pub policed: BTreeSet<String>,
+}
+
+/// What is known of each configured device, by its name.
+pub type Learned = BTreeMap<String, Over>;
 
 /// Which frames of an interface are policed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +75,7 @@ impl Scope {
     }
 
     /// What devices over this one are called as a rule.
-    fn usual(&self, device: &str, known: bool) -> BTreeSet<String> {
+    fn usual(&self, device: &str) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         if self.whole || self.untagged {
             names.insert(device.to_owned());
@@ -74,13 +85,25 @@ impl Scope {
                 Some(inner) => format!("{device}.{outer}.{inner}"),
                 None => format!("{device}.{outer}"),
             });
-            // On other trunks they may be somebody else's: only where nothing is known.
-            if !known && inner.is_none() {
-                names.insert(format!("vlan{outer}"));
-                names.insert(format!("vlan{outer:04}"));
-            }
         }
         names
+    }
+
+    /// As [`Self::usual`], where that does not say of which device they are.
+    fn usual_of_any(&self) -> BTreeSet<String> {
+        let outer = self.tags.iter().filter(|(_, inner)| inner.is_none());
+        outer
+            .flat_map(|(vid, _)| [format!("vlan{vid}"), format!("vlan{vid:04}")])
+            .collect()
+    }
+
+    /// What is over those, with whatever inner tag.
+    fn wildcards(&self, device: &str) -> Vec<String> {
+        if self.whole {
+            return vec![format!("{device}.*")];
+        }
+        let outer = self.tags.iter().filter(|(_, inner)| inner.is_none());
+        outer.map(|(vid, _)| format!("{device}.{vid}.*")).collect()
     }
 }
 
@@ -111,52 +134,89 @@ impl Rules {
             }
             return rules;
         }
-        for interface in &config.interfaces {
-            rules.add(
-                &interface.device,
-                &Scope::of(interface, policy),
-                learned.get(&interface.device),
-            );
+        // Each is held with one device: with more, all would have to enforce.
+        let mut taken: BTreeSet<String> = BTreeSet::new();
+        for over in learned.values() {
+            taken.extend(over.carriers.union(&over.policed).cloned());
+        }
+        let sayable = config.interfaces.iter().filter(|i| is_sayable(&i.device));
+        for interface in sayable {
+            let scope = Scope::of(interface, policy);
+            let over = learned.get(&interface.device);
+            let mut names = scope.usual(&interface.device);
+            if over.is_none() {
+                for name in scope.usual_of_any() {
+                    if taken.insert(name.clone()) {
+                        names.insert(name);
+                    }
+                }
+            }
+            rules.add(&interface.device, &scope, names, over);
         }
         rules
     }
 
-    fn add(&mut self, device: &str, scope: &Scope, learned: Option<&BTreeSet<String>>) {
-        let none = BTreeSet::new();
-        let learned = learned.unwrap_or(&none);
-        if *scope == Scope::default() || !is_sayable(device) {
+    fn add(
+        &mut self,
+        device: &str,
+        scope: &Scope,
+        mut names: BTreeSet<String>,
+        over: Option<&Over>,
+    ) {
+        if *scope == Scope::default() {
             return;
         }
-        let mut names = scope.usual(device, !learned.is_empty());
-        names.extend(learned.iter().cloned());
+        let mut ports = BTreeSet::from([device.to_owned()]);
+        if let Some(over) = over {
+            let words = |names: &BTreeSet<String>| {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                names.join(" ")
+            };
+            let _ = writeln!(
+                self.forwarded,
+                "{LEARNED}{device}: {} | {}",
+                words(&over.carriers),
+                words(&over.policed)
+            );
+            // A bridge may take the tag off what is for itself.
+            names.extend(over.carriers.union(&over.policed).cloned());
+            ports.extend(over.carriers.iter().cloned());
+        }
         names.retain(|name| is_sayable(name));
-        if !learned.is_empty() {
-            let learned: Vec<&str> = learned.iter().map(String::as_str).collect();
-            let _ = writeln!(self.forwarded, "{LEARNED}{device}: {}", learned.join(" "));
-        }
-        let mut forwarded = vec![one_of(&names)];
-        if scope.whole {
-            forwarded.push(format!("iifname \"{device}.*\""));
-        }
+        ports.retain(|name| is_sayable(name));
+        let mut wildcards = scope.wildcards(device);
+        wildcards.retain(|name| name.len() <= LONGEST);
+        let mut forwarded: Vec<String> = one_of(&names).into_iter().collect();
+        forwarded.extend(wildcards.iter().map(|name| format!("iifname \"{name}\"")));
         chain(&mut self.forwarded, "inet", device, &forwarded);
-        // Which frames a port takes from its VLAN shows in the tag, unless there are two or none.
-        let pairs = scope.tags.iter().any(|(_, inner)| inner.is_some());
         let mut bridged = Vec::new();
-        if scope.whole || scope.untagged || pairs {
-            bridged.push(format!("iifname \"{device}\""));
-        } else {
-            let vids: Vec<String> = scope.tags.iter().map(|(vid, _)| vid.to_string()).collect();
-            let vids = vids.join(", ");
-            bridged.push(format!("iifname \"{device}\" vlan id {{ {vids} }}"));
+        for port in &ports {
+            if scope.whole || scope.untagged {
+                // A bridge may have put a tag on what had none.
+                bridged.push(format!("iifname \"{port}\""));
+                continue;
+            }
+            let vids: BTreeSet<u16> = scope.tags.iter().map(|(vid, _)| *vid).collect();
+            let vids: Vec<String> = vids.iter().map(u16::to_string).collect();
+            // Whose VID is behind other tags, or behind one that does not count, is not known.
+            bridged.push(format!(
+                "iifname \"{port}\" vlan id {{ 0, {} }}",
+                vids.join(", ")
+            ));
+            bridged.push(format!(
+                "iifname \"{port}\" ether type {{ 0x88a8, 0x9100 }}"
+            ));
         }
-        bridged.push(one_of(&names));
+        let below: BTreeSet<String> = names.difference(&ports).cloned().collect();
+        bridged.extend(one_of(&below));
         chain(&mut self.bridged, "bridge", device, &bridged);
     }
 }
 
-fn one_of(names: &BTreeSet<String>) -> String {
+/// `None`: of none.
+fn one_of(names: &BTreeSet<String>) -> Option<String> {
     let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
-    format!("iifname {{ {} }}", names.join(", "))
+    (!names.is_empty()).then(|| format!("iifname {{ {} }}", names.join(", ")))
 }
 
 fn chain(file: &mut String, family: &str, device: &str, matches: &[String]) {
@@ -173,9 +233,13 @@ fn chain(file: &mut String, family: &str, device: &str, matches: &[String]) {
     *file += "\t}\n}\n";
 }
 
-/// Strings of nftables know no escapes, and an asterisk stands for others there.
-fn is_sayable(name: &str) -> bool {
-    !name.contains(['"', '*', '\\']) && !name.chars().any(|c| c.is_whitespace() || c.is_control())
+/// Whether there can be such a device, and nftables can be told so: its strings know no escapes, and
+/// an asterisk stands for others there. One line that is refused would cost all of them.
+#[must_use]
+pub fn is_sayable(name: &str) -> bool {
+    (1..=LONGEST).contains(&name.len())
+        && !name.contains(['"', '*', '\\'])
+        && !name.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
 /// What was learned when a file was written.
@@ -184,8 +248,10 @@ pub fn learned(file: &str) -> Learned {
     let lines = file.lines().filter_map(|line| line.strip_prefix(LEARNED));
     let one = |line: &str| {
         let (device, names) = line.split_once(": ")?;
-        let names = names.split(' ').map(str::to_owned).collect();
-        Some((device.to_owned(), names))
+        let (carriers, policed) = names.split_once('|')?;
+        let [carriers, policed] =
+            [carriers, policed].map(|names| names.split_whitespace().map(str::to_owned).collect());
+        Some((device.to_owned(), Over { carriers, policed }))
     };
     lines.filter_map(one).collect()
 }
@@ -219,24 +285,44 @@ mod tests {
         assert!(first.forwarded.contains(
             "iifname { \"eth1.100.5\", \"eth1.20\", \"vlan0020\", \"vlan20\" } counter drop"
         ));
-        // A pair cannot be told by one tag.
-        assert!(first.bridged.contains("iifname \"eth1\" counter drop"));
-        let seen = Learned::from([("eth1".to_owned(), BTreeSet::from(["cam20".to_owned()]))]);
+        assert!(
+            first
+                .forwarded
+                .contains("iifname \"eth1.20.*\" counter drop")
+        );
+        // Whatever the inner tag is.
+        let bridged = "iifname \"eth1\" vlan id { 0, 20, 100 } counter drop";
+        assert!(first.bridged.contains(bridged), "{}", first.bridged);
+        let over = Over {
+            carriers: BTreeSet::from(["bond0".to_owned()]),
+            policed: BTreeSet::from(["cam20".to_owned()]),
+        };
+        let seen = Learned::from([("eth1".to_owned(), over)]);
         let then = rules(CONFIG, Some(zone), &seen);
-        assert!(
-            then.forwarded
-                .contains("iifname { \"cam20\", \"eth1.100.5\", \"eth1.20\" } counter drop")
-        );
+        let names = "iifname { \"bond0\", \"cam20\", \"eth1.100.5\", \"eth1.20\" } counter drop";
+        assert!(then.forwarded.contains(names), "{}", then.forwarded);
         assert_eq!(learned(&then.forwarded), seen);
-        let one = rules(
-            CONFIG,
-            Some("[zone.z]\nvlans = [20, 30]\ndefault = \"drop\"\n"),
-            &seen,
-        );
+        for rule in [
+            "iifname \"bond0\" vlan id { 0, 20, 100 } counter drop",
+            "iifname \"bond0\" ether type { 0x88a8, 0x9100 } counter drop",
+            "iifname { \"cam20\", \"eth1.100.5\", \"eth1.20\" } counter drop",
+        ] {
+            assert!(then.bridged.contains(rule), "{}", then.bridged);
+        }
+        // A name that no device can have would cost all the others.
+        let long = CONFIG.replace("eth1", "enp130s0f1np1");
+        let zone = "[zone.z]\nvlans = [20, 100]\ndefault = \"drop\"\n";
+        let long = rules(&long, Some(zone), &none).forwarded;
         assert!(
-            one.bridged
-                .contains("iifname \"eth1\" vlan id { 20, 30 } counter drop")
+            !long.contains("np1.100") && long.contains("\"vlan100\""),
+            "{long}"
         );
+        // One that is known to be another's, or another has, is not held twice.
+        let two = format!("{CONFIG}[[interface]]\ndevice = \"eth2\"\nname = \"spare\"\n");
+        for learned in [&none, &seen] {
+            let two = rules(&two, Some(zone), learned).forwarded;
+            assert_eq!(two.matches("\"vlan20\"").count(), 1, "{two}");
+        }
         // Another interface's zone, a name that cannot be written, and everything.
         let other = "[zone.z]\nvlans = [20]\ninterfaces = [\"odd\"]\ndefault = \"drop\"\n";
         assert!(!rules(CONFIG, Some(other), &none).forwarded.contains("drop"));

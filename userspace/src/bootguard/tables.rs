@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -46,13 +47,13 @@ fn device(table: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Devices that are held, sorted. Without `nft` none is.
+/// Devices that are held, sorted. `None`: without `nft`, or nftables, nobody can say.
 ///
 /// # Errors
 /// If `nft` does not say.
-pub fn held() -> Result<Vec<String>, Problem> {
+pub fn held() -> Result<Option<Vec<String>>, Problem> {
     let Some(said) = nft(&["list", "tables"])? else {
-        return Ok(Vec::new());
+        return Ok(None);
     };
     let of = |line: &str| {
         let (family, name) = line.strip_prefix("table ")?.split_once(' ')?;
@@ -61,7 +62,16 @@ pub fn held() -> Result<Vec<String>, Problem> {
     let mut found: Vec<String> = said.lines().filter_map(of).collect();
     found.sort_unstable();
     found.dedup();
-    Ok(found)
+    Ok(Some(found))
+}
+
+/// Whether `nft` will load a file.
+///
+/// # Errors
+/// If it will not.
+pub fn check(file: &Path) -> Result<(), Problem> {
+    let file = file.display().to_string();
+    nft(&["--check", "--file", &file]).map(drop)
 }
 
 /// Holds a device no longer.
@@ -74,7 +84,7 @@ pub fn release(device: &str) -> Result<(), Problem> {
         // One that is not there cannot be deleted, and one that is made can.
         let made = format!("table {family} {table}; delete table {family} {table}");
         if let Err(problem) = nft(&[&made])
-            && held()?.iter().any(|held| held == device)
+            && held()?.is_some_and(|held| held.iter().any(|held| held == device))
         {
             return Err(problem);
         }

@@ -8,8 +8,7 @@ use ipnet::IpNet;
 pub(super) use super::instance::{CONFIG, Instance, Resolved};
 use crate::{asn, judge::Engine};
 
-/// Keeps camera VLANs from reaching the networks they must not reach, in XDP, and
-/// proves it.
+/// Keeps camera VLANs from reaching the networks they must not reach, and proves it.
 #[derive(Debug, Parser)]
 #[command(
     name = "kordon",
@@ -33,8 +32,7 @@ pub(super) enum Command {
     Status(Status),
     /// Find everything on this router that could keep enforcement from working, and how to cure it.
     Doctor(Doctor),
-    /// Find everything that is wrong with a policy. Whether the router has its interfaces is
-    /// checked by `apply`.
+    /// Find all that is wrong with a policy. `apply` checks whether the router has its interfaces.
     Check(Check),
     /// Make a policy live.
     Apply(Apply),

@@ -15,7 +15,12 @@ use crate::{
 };
 
 pub(super) fn release(output: &mut Output) -> Result<(), Failure> {
-    let held = bootguard::held()?;
+    let Some(held) = bootguard::held()? else {
+        return Err(Failure::new(
+            "what is held cannot be seen or lifted: this machine has no `nft`, or its kernel no nftables",
+            "`apt-get install nftables`, or the like",
+        ));
+    };
     for device in &held {
         bootguard::release(device)?;
     }
@@ -48,6 +53,19 @@ pub(super) fn write(instance: &Instance) -> Result<(), Failure> {
     let policy = Bundle::read(&config.policy).ok();
     let context = Context::now(None);
     let policy = policy.and_then(|bundle| parse(&bundle, &Overlay::default(), &context).0);
-    daemon::hold_at_boot(state, &config, policy.as_ref())
+    // What is there by now has the names that it has.
+    let facts = links();
+    daemon::hold_at_boot(state, &config, policy.as_ref(), facts.as_ref())
         .map_err(|why| Failure::new(why, "see to the room and the rights of the state folder"))
+}
+
+fn links() -> Option<daemon::RouterFacts> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .ok()?;
+    runtime.block_on(async {
+        let mut network = daemon::RouterNetwork::connect().ok()?;
+        network.facts().await.ok()
+    })
 }

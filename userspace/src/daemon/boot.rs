@@ -1,7 +1,7 @@
 //! The boot guard, as the daemon sees it: lifted for each interface once that enforces, and
 //! written down for the next boot by what is known of links now.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{
     links::router::Facts,
@@ -17,13 +17,17 @@ use crate::{
 };
 
 /// Ticks between looks whether something is held that was not: somebody may load the rules.
-const LOOKS: u32 = 60;
+const LOOKS: u32 = 10;
+/// So often in a row an interface must be seen to enforce: what is hidden from its program shows when
+/// frames come, and those that are held come there, too.
+const SURE: u32 = 3;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Boot {
-    /// Devices from which nothing is forwarded until they enforce.
-    pub(super) held: Vec<String>,
+    /// Configured devices from which nothing is forwarded until they enforce, and how often in a
+    /// row they were seen to.
+    held: BTreeMap<String, u32>,
     /// Why that is not known, or why it cannot be lifted.
     pub(super) problem: Option<String>,
     /// Why the next boot will not hold what it should.
@@ -36,7 +40,7 @@ pub(super) struct Boot {
 
 impl Boot {
     /// Looks what is held, now and then, and at each tick as long as something is.
-    pub(super) fn look(&mut self) {
+    pub(super) fn look(&mut self, config: &Config) {
         // What fails may take its time, too.
         let is_due = self.looks == 0 || !self.held.is_empty() && self.problem.is_none();
         self.looks = (self.looks + 1) % LOOKS;
@@ -45,25 +49,46 @@ impl Boot {
         }
         match bootguard::held() {
             Ok(held) => {
-                for device in held.iter().filter(|device| !self.held.contains(device)) {
-                    tracing::warn!(
-                        "the boot guard holds what comes from `{device}` until that enforces"
-                    );
+                let mut held = held.unwrap_or_default();
+                // Others are another instance's.
+                held.retain(|device| config.interfaces.iter().any(|i| i.device == *device));
+                self.held.retain(|device, _| held.contains(device));
+                for device in held {
+                    self.held.entry(device).or_insert_with_key(|device| {
+                        tracing::warn!(
+                            "the boot guard holds what comes from `{device}` until kordon enforces there"
+                        );
+                        0
+                    });
                 }
-                (self.held, self.problem) = (held, None);
+                self.problem = None;
                 self.said.end();
             }
             Err(problem) => self.note(problem.message),
         }
     }
 
-    /// Lifts what need not be held: whoever enforces, is not policed, or may fail open.
-    pub(super) fn lift(&mut self, config: &Config, enforces: impl Fn(&str) -> bool) {
+    /// Whether something is held.
+    pub(super) fn holds_any(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Whether a device is held; `None`: nobody knows.
+    pub(super) fn holds(&self, device: &str) -> Option<bool> {
+        self.problem
+            .is_none()
+            .then(|| self.held.contains_key(device))
+    }
+
+    /// Lifts what need not be held: whoever is sure to enforce, or may fail open.
+    pub(super) fn lift(&mut self, config: &Config, enforcing: &[String]) {
         let mut held = std::mem::take(&mut self.held);
-        held.retain(|device| {
-            let mut interfaces = config.interfaces.iter();
-            let is_policed = interfaces.any(|interface| interface.device == *device);
-            if is_policed && config.fail == Fail::Closed && !enforces(device) {
+        held.retain(|device, seen| {
+            *seen = match enforcing.contains(device) {
+                true => *seen + 1,
+                false => 0,
+            };
+            if config.fail == Fail::Closed && *seen < SURE {
                 return true;
             }
             match bootguard::release(device) {
@@ -120,10 +145,10 @@ impl Boot {
 
     /// What somebody should know.
     pub(super) fn notices(&self) -> Vec<String> {
-        let held = self.held.iter().map(|device| {
+        let held = self.held.keys().map(|device| {
             format!(
-                "the boot guard holds what comes from `{device}` until that enforces: nothing of it \
-                 is forwarded; `kordon release-guard` lifts it now"
+                "the boot guard holds what comes from `{device}` until kordon enforces there: nothing \
+                 of it is forwarded; `kordon release-guard` lifts it now"
             )
         });
         held.chain(self.problem.clone())
@@ -132,13 +157,8 @@ impl Boot {
     }
 }
 
-/// Writes it down where nothing is known of links.
-pub(crate) fn hold(folder: &Path, config: &Config, policy: Option<&Policy>) -> Result<(), String> {
-    write(folder, config, policy, None)
-}
-
-/// Writes both files, each if it is not what it should be.
-fn write(
+/// Writes both files, each if it is not what it should be. `facts`: links, as far as they are known.
+pub(crate) fn write(
     folder: &Path,
     config: &Config,
     policy: Option<&Policy>,
@@ -146,6 +166,14 @@ fn write(
 ) -> Result<(), String> {
     let read = |name: &str| regular::read_text(&folder.join(name)).ok();
     let before = read(FILE);
+    // What was held by a policy is better than all there is by none.
+    if policy.is_none()
+        && before
+            .as_ref()
+            .is_some_and(|rules| rules.contains(" drop\n"))
+    {
+        return Ok(());
+    }
     let mut learned = bootguard::learned(before.as_deref().unwrap_or_default());
     if let Some(facts) = facts {
         facts.learn(config, policy, &mut learned);
@@ -155,13 +183,22 @@ fn write(
         (FILE, before, rules.forwarded),
         (FILE_OF_BRIDGES, read(FILE_OF_BRIDGES), rules.bridged),
     ];
+    let failed = |why: String| format!("the next boot does not hold what it should: {why}");
     for (name, before, text) in files {
-        if before.as_ref() == Some(&text) {
-            continue;
+        let path = folder.join(name);
+        if before.as_ref() != Some(&text) {
+            Prepared::write(&path, text.as_bytes())
+                .and_then(Prepared::commit)
+                .map_err(|e| failed(e.to_string()))?;
         }
-        Prepared::write(&folder.join(name), text.as_bytes())
-            .and_then(Prepared::commit)
-            .map_err(|e| format!("the next boot holds what it should have held before: {e}"))?;
+        bootguard::check(&path).map_err(|problem| failed(problem.message))?;
     }
-    Ok(())
+    let unsayable = |device: &&String| !bootguard::is_sayable(device);
+    let mut devices = config.interfaces.iter().map(|interface| &interface.device);
+    match devices.find(unsayable) {
+        Some(device) => Err(failed(format!(
+            "nftables cannot be told the name `{device}`"
+        ))),
+        None => Ok(()),
+    }
 }

@@ -40,7 +40,7 @@ mod tests;
 mod trouble;
 mod updates;
 
-pub(crate) use self::boot::hold as hold_at_boot;
+pub(crate) use self::boot::write as hold_at_boot;
 pub use self::run::{Options, run};
 pub(crate) use self::{
     links::router::{Facts as RouterFacts, Network as RouterNetwork},

@@ -296,6 +296,8 @@ pub struct BootGuard {
     pub rules: Known<Option<String>>,
     /// Devices that are held now.
     pub held: Known<Vec<String>>,
+    /// `ActiveState` of its unit.
+    pub active: String,
 }
 
 /// The systemd unit.

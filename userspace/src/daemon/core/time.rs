@@ -62,11 +62,10 @@ impl Core {
 
     /// Lifts the boot guard where that is due, and writes down what the next boot holds.
     pub(super) fn tend_boot_guard(&mut self) {
-        self.boot.look();
-        if !self.boot.held.is_empty() {
+        self.boot.look(&self.config);
+        if self.boot.holds_any() {
             let enforcing = self.view().enforcing_devices();
-            let enforces = |device: &str| enforcing.iter().any(|name| name == device);
-            self.boot.lift(&self.config, enforces);
+            self.boot.lift(&self.config, &enforcing);
         }
         let facts = self.links.unseen.as_ref().or(self.links.facts.as_ref());
         let live = self.enforced.live.as_ref();

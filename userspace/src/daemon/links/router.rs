@@ -180,37 +180,68 @@ impl Facts {
         prefixes
     }
 
-    /// Learns what the devices over each configured one are called by now that have frames of a
-    /// policed zone. What was learned before and is not there now stays. `policy`: `None` where
-    /// it is not known, and all frames may be policed.
+    /// Learns what has the frames of each configured device by now, or those of a policed zone.
+    /// What was learned before and is not there now stays. `policy`: `None` where it is not known,
+    /// and all frames may be policed.
     pub(crate) fn learn(&self, config: &Config, policy: Option<&Policy>, learned: &mut Learned) {
         for interface in &config.interfaces {
-            let names = learned.entry(interface.device.clone()).or_default();
-            names.retain(|name| self.index(name).is_none());
+            let over = learned.entry(interface.device.clone()).or_default();
+            for names in [&mut over.carriers, &mut over.policed] {
+                names.retain(|name| self.index(name).is_none());
+            }
             let Some(device) = self.index(&interface.device) else {
                 continue;
             };
-            for index in self.links.keys() {
-                let Some((outer, inner)) = self.tags(*index, device) else {
-                    continue;
-                };
-                let is_policed = |zone: &Zone| {
-                    (zone.interfaces.is_empty() || zone.interfaces.contains(&interface.name))
-                        && covers(zone, outer, inner)
-                };
-                if !policy.is_none_or(|policy| policy.zones.iter().any(is_policed)) {
-                    continue;
+            let covers = |outer, inner| {
+                let zones = policy.map(|policy| &policy.zones);
+                zones.is_none_or(|zones| {
+                    zones.iter().any(|zone| {
+                        let is_here =
+                            zone.interfaces.is_empty() || zone.interfaces.contains(&interface.name);
+                        is_here && covers(zone, outer, inner)
+                    })
+                })
+            };
+            for (index, tags) in self.over(device) {
+                let name = &self.links[&index].name;
+                match tags[..] {
+                    _ if index == device => {}
+                    [] => drop(over.carriers.insert(name.clone())),
+                    [outer] if covers(Some(outer), None) => {
+                        over.policed.insert(name.clone());
+                    }
+                    [outer, inner, ..] if covers(Some(outer), Some(inner)) => {
+                        over.policed.insert(name.clone());
+                    }
+                    _ => {}
                 }
-                let master = self.links[index].master;
-                let of = [Some(*index).filter(|index| *index != device), master];
-                let links = of
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|at| self.links.get(&at));
-                names.extend(links.map(|link| link.name.clone()));
             }
         }
-        learned.retain(|_, names| !names.is_empty());
+        learned.retain(|_, over| !(over.carriers.is_empty() && over.policed.is_empty()));
+    }
+
+    /// A device and all links that have frames of it, with the tags that those had there: what it is
+    /// a port of, sub-interfaces, what those are ports of, and so on.
+    fn over(&self, device: u32) -> BTreeMap<u32, Vec<u16>> {
+        let mut found = BTreeMap::from([(device, Vec::new())]);
+        let mut new = vec![device];
+        while let Some(index) = new.pop() {
+            let tags: Vec<u16> = found[&index].clone();
+            let above = self.links.get(&index).and_then(|link| link.master);
+            let above = above.filter(|above| self.links.contains_key(above));
+            let above = above.map(|above| (above, tags.clone()));
+            let subs = self.links.iter().filter_map(|(sub, link)| {
+                let (_, vid) = link.vlan.filter(|(below, _)| *below == index)?;
+                Some((*sub, [&tags[..], &[vid]].concat()))
+            });
+            for (next, tags) in above.into_iter().chain(subs) {
+                if let std::collections::btree_map::Entry::Vacant(place) = found.entry(next) {
+                    place.insert(tags);
+                    new.push(next);
+                }
+            }
+        }
+        found
     }
 
     fn index(&self, name: &str) -> Option<u32> {
@@ -331,6 +362,53 @@ mod tests {
         ] {
             assert_eq!(connected(vlans), expected, "{vlans}");
         }
+    }
+
+    #[test]
+    fn all_that_has_policed_frames_is_learned() {
+        let link = |name: &str, vlan, master| Link {
+            name: name.into(),
+            vlan,
+            master,
+        };
+        // A port of a bond in a bridge, whose VLANs have devices, one of them in another bridge.
+        let facts = Facts {
+            links: BTreeMap::from([
+                (2, link("eth1", None, Some(3))),
+                (3, link("bond0", None, Some(4))),
+                (4, link("br0", None, None)),
+                (5, link("br0.20", Some((4, 20)), Some(7))),
+                (6, link("br0.30", Some((4, 30)), None)),
+                (7, link("br5", None, None)),
+                (8, link("br5v", Some((7, 9)), None)),
+                (9, link("bond0.20", Some((3, 20)), None)),
+                (10, link("eth2.20", Some((11, 20)), None)),
+            ]),
+            addresses: Vec::new(),
+        };
+        let (config, _) = crate::config::parse(
+            std::path::Path::new("kordon.toml"),
+            "[[interface]]\ndevice = \"eth1\"\nname = \"trunk\"\n",
+        );
+        let config = config.expect("it is one");
+        let bundle = Bundle::from_text("p.toml", "[zone.z]\nvlans = [20]\ndefault = \"drop\"\n");
+        let (policy, _) = parse(&bundle, &Overlay::default(), &Context::now(None));
+        let mut learned = Learned::new();
+        facts.learn(&config, policy.as_ref(), &mut learned);
+        let names = |names: &std::collections::BTreeSet<String>| -> Vec<String> {
+            names.iter().cloned().collect()
+        };
+        assert_eq!(names(&learned["eth1"].carriers), ["bond0", "br0"]);
+        // The zone has every inner tag.
+        let policed = ["bond0.20", "br0.20", "br5", "br5v"];
+        assert_eq!(names(&learned["eth1"].policed), policed);
+        // What is gone stays; what is there and is something else does not.
+        let mut later = facts.clone();
+        later.links.remove(&9);
+        later.links.get_mut(&5).unwrap().vlan = Some((4, 30));
+        later.learn(&config, policy.as_ref(), &mut learned);
+        let policed = ["bond0.20"];
+        assert_eq!(names(&learned["eth1"].policed), policed);
     }
 
     #[test]

@@ -118,9 +118,9 @@ impl View {
 
     /// Configured interfaces: logical name, and whether the boot guard holds it.
     fn held(&self) -> impl Iterator<Item = (String, bool)> {
-        self.links.devices.iter().map(|device| {
-            let is_held = self.boot.held.contains(&device.config.device);
-            (device.config.name.clone(), is_held)
+        self.links.devices.iter().filter_map(|device| {
+            let is_held = self.boot.holds(&device.config.device)?;
+            Some((device.config.name.clone(), is_held))
         })
     }
 
@@ -169,7 +169,7 @@ impl View {
                         false if attached || device.stood_in_for().is_some() => Some("tc"),
                         false => None,
                     },
-                    "held": self.boot.held.contains(&device.config.device),
+                    "held": self.boot.holds(&device.config.device),
                     "unknown_vlans": if device.config.drop_unknown { "drop" } else { "pass" },
                     "guard": device.hook.map(Hook::as_str),
                     "guard_judges": device.hook.is_some() && device.judges,

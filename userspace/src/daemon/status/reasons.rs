@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Busy, View};
 use crate::{
     daemon::{bgp::Bgp, links::device::Device, meant::wide_entries},
-    datapath::attach::Mode,
+    datapath::{Attached, attach::Mode},
     policy::model::{Policy, Rule, Set, Sources, Target},
 };
 
@@ -69,12 +69,15 @@ impl View {
         devices.collect()
     }
 
-    /// Devices of which `status` says that they enforce.
+    /// Devices of which `status` says that they enforce, and whose guard, where one can, judges.
     pub(crate) fn enforcing_devices(&self) -> Vec<String> {
         let of_all = self.of_all(None).concat();
         let devices = self.links.devices.iter().zip(self.of_devices());
         devices
-            .filter(|(_, reasons)| reasons.is_empty() && of_all.is_empty())
+            .filter(|(device, reasons)| {
+                let may_judge = device.config.guard && device.attached != Some(Attached::Generic);
+                reasons.is_empty() && of_all.is_empty() && (device.judges || !may_judge)
+            })
             .map(|(device, _)| device.config.device.clone())
             .collect()
     }

@@ -204,7 +204,7 @@ fn boot_guard(facts: &Facts) -> Vec<Finding> {
         Ok(held) => found.extend(held.iter().map(|device| {
             Finding::problem(
                 CHECK,
-                format!("what comes from `{device}` is held until that enforces"),
+                format!("what comes from `{device}` is held until kordon enforces there"),
                 "cure why it does not enforce; or `kordon release-guard`, and nothing is held",
             )
             .about(device)
@@ -224,6 +224,11 @@ fn boot_guard(facts: &Facts) -> Vec<Finding> {
              until the daemon has started",
             "`systemctl enable kordon-boot-guard`",
         )),
+        _ if guard.active == "failed" => Some((
+            "the unit `kordon-boot-guard.service` failed at this boot: everything was forwarded until \
+             the daemon had started",
+            "`journalctl -b -u kordon-boot-guard` says why",
+        )),
         _ if !guard.has_nft => Some((
             "there is no `nft`, which loads what is held at boot",
             "`apt-get install nftables`, or the like",
@@ -241,7 +246,9 @@ fn boot_guard(facts: &Facts) -> Vec<Finding> {
     // Daemons write it anew, and only they see names that are not usual.
     let rules = guard.rules.as_ref().ok().and_then(Option::as_ref);
     let names = rules.map(|rules| bootguard::learned(rules));
-    let names = names.iter().flat_map(|learned| learned.values().flatten());
+    let names = names
+        .iter()
+        .flat_map(|learned| learned.values().flat_map(|over| &over.policed));
     let names: Vec<&str> = names.map(String::as_str).collect();
     let what = match names.len() {
         0 => "the usual names of policed VLANs".to_owned(),

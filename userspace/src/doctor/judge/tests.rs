@@ -160,8 +160,9 @@ fn healthy() -> Facts {
         boot_guard: BootGuard {
             enabled: Ok("enabled".into()),
             has_nft: true,
-            rules: Ok(Some("# learned eth1: eth1.20\n".into())),
+            rules: Ok(Some("# learned eth1:  | eth1.20\n".into())),
             held: Ok(Vec::new()),
+            active: "active".into(),
         },
     };
     configure(&mut facts, CONFIG);

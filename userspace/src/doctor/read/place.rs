@@ -111,21 +111,27 @@ pub(super) fn boot_guard(is_named: bool, state_dir: &Path) -> BootGuard {
         let show = [
             "show",
             "kordon-boot-guard.service",
-            "--property=UnitFileState",
+            "--property=UnitFileState,ActiveState",
         ];
         let found = properties("systemctl", &show)?;
-        Ok(found.get("UnitFileState").cloned().unwrap_or_default())
+        let word = |name: &str| found.get(name).cloned().unwrap_or_default();
+        Ok((word("UnitFileState"), word("ActiveState")))
     };
+    let unit = enabled();
+    let held = bootguard::held().map_err(|problem| problem.message);
     let path = state_dir.join(bootguard::FILE);
     BootGuard {
-        enabled: enabled(),
+        active: unit
+            .as_ref()
+            .map_or_else(|_| String::new(), |(_, active)| active.clone()),
+        enabled: unit.map(|(enabled, _)| enabled),
         has_nft: Command::new("nft").arg("--version").output().is_ok(),
         rules: match fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(format!("`{}` cannot be read: {e}", path.display())),
         },
-        held: bootguard::held().map_err(|problem| problem.message),
+        held: held.map(Option::unwrap_or_default),
     }
 }
 

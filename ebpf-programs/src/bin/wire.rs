@@ -26,6 +26,8 @@ struct Feed {
     header: u32,
     /// Destinations in use; at most `DESTINATIONS`.
     count: u32,
+    /// What is before the IPv4 header, 14 bytes, or 18 with a tag.
+    link: [u32; 6],
     /// Destination and header checksum, as they stand in a packet.
     destinations: [[u32; 2]; DESTINATIONS],
 }
@@ -52,8 +54,22 @@ fn next(ctx: &XdpContext) -> Option<u32> {
     if header + 20 > ctx.data_end() {
         return None;
     }
-    // SAFETY: 20 bytes from `header` are in the packet.
+    let link = opaque::pointer(ctx.data());
+    if link + 18 > ctx.data_end() {
+        return None;
+    }
+    // Pages come back from the stack, which has taken the tag out of them.
+    let words = feed.link;
+    // SAFETY: 18 bytes from `link` and 20 from `header` are in the packet.
     unsafe {
+        (link as *mut u32).write_unaligned(words[0]);
+        ((link + 4) as *mut u32).write_unaligned(words[1]);
+        ((link + 8) as *mut u32).write_unaligned(words[2]);
+        ((link + 12) as *mut u16).write_unaligned(words[3] as u16);
+        if feed.header == 18 {
+            ((link + 14) as *mut u16).write_unaligned((words[3] >> 16) as u16);
+            ((link + 16) as *mut u16).write_unaligned(words[4] as u16);
+        }
         ((header + 10) as *mut u16).write_unaligned(checksum as u16);
         ((header + 16) as *mut u32).write_unaligned(destination);
         // SAFETY: the helper takes two integers; a wrong index drops the packet.

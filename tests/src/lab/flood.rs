@@ -17,8 +17,9 @@ pub(crate) static WIRE: &[u8] = include_bytes_aligned!(concat!(env!("KORDON_PROG
 pub const DESTINATIONS: usize = 1 << 17;
 
 /// The head of the sender's map: number of the next packet, interface, offset of the IP
-/// header, number of destinations. Each destination follows with its checksum.
-const HEAD: usize = 16;
+/// header, number of destinations; and what is before the IP header. Each destination follows with
+/// its checksum.
+const HEAD: usize = 16 + 24;
 
 /// Frames of one batch. A veth has room for four.
 pub const BATCH: usize = 64;
@@ -78,6 +79,11 @@ impl Flood {
         for (word, value) in head.into_iter().enumerate() {
             bytes[4 * word..][..4].copy_from_slice(&value.to_ne_bytes());
         }
+        ensure!(
+            matches!(header, 14 | 18),
+            "{header} bytes before the header"
+        );
+        bytes[16..][..header].copy_from_slice(&frame[..header]);
         for (slot, destination) in bytes[HEAD..].chunks_exact_mut(8).zip(destinations) {
             ip[10..12].fill(0);
             ip[16..].copy_from_slice(&destination);
@@ -88,12 +94,12 @@ impl Flood {
         Ok(())
     }
 
-    /// Sends frames of which none goes on to the stack, in the calling thread's namespace, which must
-    /// be the interface's. A queue that is full loses what comes.
+    /// Sends frames, in the calling thread's namespace, which must be the interface's. A queue that
+    /// is full loses what comes.
     ///
-    /// The kernel sends the same pages again and again, as they come back: a stack that takes the
-    /// tag out of a frame does so in place, and what comes next from there has none. Each call takes
-    /// some milliseconds, however few frames.
+    /// The kernel sends the same pages again and again, as they come back: a stack takes the tag
+    /// out of a frame in place, so that the program writes it each time. Each call takes some
+    /// milliseconds, however few frames.
     ///
     /// # Errors
     /// If the kernel has no live frames.

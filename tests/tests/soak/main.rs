@@ -24,7 +24,7 @@ use kordon_tests::{
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What memory may grow by after a tenth of a campaign, in KiB: a thread that works for the first time
 /// takes some for itself.
-const GROWTH: u64 = 16 << 10;
+const GROWTH: u64 = 32 << 10;
 
 /// Waits for something to come true; returns how long that took.
 fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<Duration> {

@@ -135,7 +135,8 @@ impl Boot {
                 None
             }
             Err(why) => {
-                if self.said.is_news(&why) {
+                // What is wrong with the folder has been said.
+                if state.trouble().is_none() && self.said.is_news(&why) {
                     tracing::error!("{why}");
                 }
                 Some(why)

@@ -30,7 +30,7 @@ use super::{
     daemon::{BLOCKED, SENT, dropped, frame},
     link,
 };
-use crate::lab::raw::RawSender;
+use crate::lab::raw::{self, RawSender};
 
 /// Where packages lie.
 const PACKAGES: &str = "/packages";
@@ -81,6 +81,8 @@ impl Lab {
             SockProtocol::EthAll,
         )
         .context("cannot open a packet socket")?;
+        // What else arrives at this router must not fill it.
+        raw::bind(&arrivals, nix::net::if_::if_nametoindex(DEVICE)?)?;
         let lab = Self { camera, arrivals };
         let arrived = lab.send()?;
         ensure!(

@@ -150,6 +150,16 @@ fn lines_with(router: &Router, part: &str) -> Result<usize> {
     Ok(log.lines().filter(|line| line.contains(part)).count())
 }
 
+/// Calls the policed device `renamed`, and waits until that is known.
+fn rename(namespace: &Namespace, controller: &Controller) -> Result<()> {
+    namespace.ip("link set in name renamed")?;
+    until("the other name is shown", || {
+        let notices = &status(controller)?["notices"];
+        Ok(notices.to_string().contains("`renamed`"))
+    })?;
+    Ok(())
+}
+
 /// Three ticks: long enough for anything to be noticed.
 fn some_ticks() {
     thread::sleep(Duration::from_secs(3));
@@ -288,12 +298,7 @@ fn the_guard_polices_alone() -> Result<()> {
         assert_eq!(metrics.sum("kordon_guard_dropped_packets_total", &[]), 0);
     }
     // Under another name, too, for this daemon and the next.
-    namespace.ip("link set in name renamed")?;
-    until("the other name is shown", || {
-        Ok(status(&controller)?["notices"]
-            .to_string()
-            .contains("`renamed`"))
-    })?;
+    rename(namespace, &controller)?;
     for _ in 0..2 {
         some_ticks();
         let said = status(&controller)?;
@@ -485,12 +490,7 @@ fn another_name_and_down_and_up() -> Result<()> {
     let (controller, _) = Controller::start(&router.place())?;
     assert_eq!(camera.dropped()?, 10);
 
-    namespace.ip("link set in name renamed")?;
-    until("the other name is shown", || {
-        Ok(status(&controller)?["notices"]
-            .to_string()
-            .contains("`renamed`"))
-    })?;
+    rename(namespace, &controller)?;
     some_ticks();
     let said = status(&controller)?;
     assert_eq!(said["enforcing"], true, "{}", said["reasons"]);

@@ -4,22 +4,14 @@
 use std::{
     mem::size_of,
     net::IpAddr,
-    os::fd::{AsRawFd as _, OwnedFd},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use nix::{
-    errno::Errno,
-    sys::socket::{
-        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket,
-        sockopt,
-    },
-};
 
-use super::{Wire, frame, raw::RawSender};
+use super::{Wire, frame, listener::Listener, raw::RawSender};
 
 /// Between two packets.
 pub const INTERVAL: Duration = Duration::from_micros(250);
@@ -137,41 +129,25 @@ pub fn passes(wire: &Wire, to: &[IpAddr]) -> Result<Vec<bool>> {
 }
 
 /// What passes the policed interface of a wire.
-fn listen(wire: &Wire) -> Result<OwnedFd> {
-    let index = wire.namespace.ifindex("in")?;
-    wire.namespace.run(|| {
-        let socket = socket(
-            AddressFamily::Packet,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-            SockProtocol::EthAll,
-        )
-        .context("cannot open a packet socket")?;
-        setsockopt(&socket, sockopt::RcvBufForce, &(8 << 20)).context("cannot set its buffer")?;
-        super::raw::bind(&socket, index).context("cannot bind to device `in`")?;
-        Ok(socket)
-    })
+fn listen(wire: &Wire) -> Result<Listener> {
+    wire.namespace.run(|| Listener::on("in"))
 }
 
 /// The number of the next packet that came; `None`: there is none now.
-fn next(socket: &OwnedFd) -> Result<Option<u64>> {
+fn next(arrivals: &Listener) -> Result<Option<u64>> {
     const NUMBER: usize = size_of::<u64>();
-    let mut frame = [0; 2048];
-    loop {
-        match recv(socket.as_raw_fd(), &mut frame, MsgFlags::empty()) {
-            // Others' frames are shorter, or carry something else.
-            Ok(length) if length >= 14 + 28 + NUMBER => {
-                let mut number = [0; NUMBER];
-                number.copy_from_slice(&frame[length - NUMBER..length]);
-                let number = u64::from_be_bytes(number);
-                if number < 1 << 32 {
-                    return Ok(Some(number));
-                }
-            }
-            Ok(_) => {}
-            Err(Errno::EAGAIN) => return Ok(None),
-            Err(Errno::EINTR) => {}
-            Err(e) => return Err(e).context("cannot receive on device `in`"),
+    let mut buffer = [0; 2048];
+    while let Some(frame) = arrivals.next(&mut buffer)? {
+        // Others' frames are shorter, or carry something else.
+        if frame.len() < 14 + 28 + NUMBER {
+            continue;
+        }
+        let mut number = [0; NUMBER];
+        number.copy_from_slice(&frame[frame.len() - NUMBER..]);
+        let number = u64::from_be_bytes(number);
+        if number < 1 << 32 {
+            return Ok(Some(number));
         }
     }
+    Ok(None)
 }

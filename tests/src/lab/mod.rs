@@ -23,6 +23,7 @@ pub mod counters;
 pub mod flood;
 pub mod flow;
 pub mod frame;
+pub(crate) mod listener;
 pub mod namespace;
 pub mod programs;
 pub mod raw;

@@ -10,7 +10,6 @@ use std::{
     cell::RefCell,
     fs,
     net::Ipv4Addr,
-    os::fd::{AsRawFd as _, OwnedFd},
     path::Path,
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
@@ -19,10 +18,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::{
-    errno::Errno,
-    sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket},
-};
 use serde_json::Value;
 
 use super::{
@@ -30,7 +25,7 @@ use super::{
     daemon::{BLOCKED, SENT, dropped, frame},
     link,
 };
-use crate::lab::raw::{self, RawSender};
+use crate::lab::{listener::Listener, raw::RawSender};
 
 /// Where packages lie.
 const PACKAGES: &str = "/packages";
@@ -68,21 +63,13 @@ pub(super) fn run(report: &Report) {
 
 struct Lab {
     camera: RawSender,
-    arrivals: OwnedFd,
+    arrivals: Listener,
 }
 
 impl Lab {
     fn new() -> Result<(Self, String)> {
         let camera = link::pair(DEVICE, "camera")?;
-        let arrivals = socket(
-            AddressFamily::Packet,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-            SockProtocol::EthAll,
-        )
-        .context("cannot open a packet socket")?;
-        // What else arrives at this router must not fill it.
-        raw::bind(&arrivals, nix::net::if_::if_nametoindex(DEVICE)?)?;
+        let arrivals = Listener::on(DEVICE)?;
         let lab = Self { camera, arrivals };
         let arrived = lab.send()?;
         ensure!(
@@ -112,19 +99,12 @@ impl Lab {
     /// Frames to the blocked network that got past all that was to drop them, since the last
     /// time.
     fn arrived(&self) -> Result<u64> {
-        let index = nix::net::if_::if_nametoindex(DEVICE)? as usize;
         let mut count = 0;
-        let mut bytes = [0; 256];
-        loop {
-            match recvfrom::<LinkAddr>(self.arrivals.as_raw_fd(), &mut bytes) {
-                Ok((length, Some(from))) if from.ifindex() == index => {
-                    count += u64::from(is_to(&bytes[..length], BLOCKED));
-                }
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Ok(count),
-                Err(e) => return Err(e).context("cannot receive"),
-            }
+        let mut buffer = [0; 256];
+        while let Some(frame) = self.arrivals.next(&mut buffer)? {
+            count += u64::from(is_to(frame, BLOCKED));
         }
+        Ok(count)
     }
 
     fn enforces(&mut self) -> Result<String> {

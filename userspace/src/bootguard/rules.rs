@@ -58,10 +58,11 @@ impl Scope {
             };
         };
         let mut scope = Self::default();
-        for zone in &policy.zones {
-            if !zone.interfaces.is_empty() && !zone.interfaces.contains(&interface.name) {
-                continue;
-            }
+        for zone in policy
+            .zones
+            .iter()
+            .filter(|zone| zone.is_on(&interface.name))
+        {
             scope.whole |= zone.vlans.is_empty();
             for vlan in &zone.vlans {
                 match *vlan {

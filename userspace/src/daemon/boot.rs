@@ -29,9 +29,9 @@ pub(super) struct Boot {
     /// row they were seen to.
     held: BTreeMap<String, u32>,
     /// Why that is not known, or why it cannot be lifted.
-    pub(super) problem: Option<String>,
+    problem: Option<String>,
     /// Why the next boot will not hold what it should.
-    pub(super) unwritten: Option<String>,
+    unwritten: Option<String>,
     looks: u32,
     said: Repeated,
     /// By what the rules were written last: links, and the policy's hash.

@@ -29,7 +29,7 @@ use kordon_ebpf::{
     seen::{By, KINDS, Kind, slot},
 };
 
-pub use super::guard_paths::Guarded;
+pub use super::guard_paths::{Guarded, is_judged};
 use super::{
     Attached, DatapathError, chain,
     guard_paths::GuardPaths,

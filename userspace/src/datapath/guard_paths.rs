@@ -53,7 +53,8 @@ impl Guarded<'_> {
 /// Whether frames can be judged behind this. Behind generic XDP some kernels (6.18 among them)
 /// leave tc without their Ethernet header: copies of packets lose the header's length
 /// (`skb_pp_cow_data`), and what is read there is something else.
-fn is_judged(behind: Option<Attached>) -> bool {
+#[must_use]
+pub fn is_judged(behind: Option<Attached>) -> bool {
     behind != Some(Attached::Generic)
 }
 

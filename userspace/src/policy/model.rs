@@ -61,6 +61,14 @@ pub struct Zone {
     pub unparsable: Unparsable,
 }
 
+impl Zone {
+    /// Whether frames of an interface, by its logical name, can be in it.
+    #[must_use]
+    pub fn is_on(&self, interface: &str) -> bool {
+        self.interfaces.is_empty() || self.interfaces.iter().any(|name| name == interface)
+    }
+}
+
 /// Tags that put a frame into a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum VlanMatch {

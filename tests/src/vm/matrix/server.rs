@@ -4,22 +4,15 @@
 //! A bridge has a port of its own instead, another such cable. Frames are counted at the other
 //! end, past all that could have dropped them. A frame's UDP port says which cell it was sent to.
 
-use std::{collections::BTreeMap, fs, net::Ipv4Addr, os::fd::AsRawFd as _, os::fd::OwnedFd};
+use std::{collections::BTreeMap, fs, net::Ipv4Addr};
 
-use anyhow::{Context as _, Result};
-use nix::{
-    errno::Errno,
-    sys::socket::{
-        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket,
-        sockopt,
-    },
-};
+use anyhow::Result;
 
 use super::super::{
     daemon::{ALLOWED, BLOCKED},
     link,
 };
-use crate::{generate::build, lab::raw};
+use crate::{generate::build, lab::listener::Listener};
 
 /// Where the router sends what it routes.
 const UPLINK: (&str, &str) = ("uplink", "server");
@@ -38,7 +31,7 @@ pub(super) struct Arrived {
 
 /// The server's ends of all cables, and whose frames count there; `None`: all others'.
 pub(super) struct Server {
-    ends: Vec<(OwnedFd, Option<u16>)>,
+    ends: Vec<(Listener, Option<u16>)>,
 }
 
 impl Server {
@@ -54,13 +47,13 @@ impl Server {
             link::route(to, UPLINK.0, NOBODY)?;
         }
         Ok(Self {
-            ends: vec![(listen(UPLINK.1)?, None)],
+            ends: vec![(Listener::on(UPLINK.1)?, None)],
         })
     }
 
     /// Counts at another cable's end, too.
     pub(super) fn add(&mut self, device: &str, port: u16) -> Result<()> {
-        self.ends.push((listen(device)?, Some(port)));
+        self.ends.push((Listener::on(device)?, Some(port)));
         Ok(())
     }
 
@@ -68,9 +61,10 @@ impl Server {
     pub(super) fn take(&self) -> Result<BTreeMap<u16, Arrived>> {
         let own: Vec<u16> = self.ends.iter().filter_map(|(_, port)| *port).collect();
         let mut all: BTreeMap<u16, Arrived> = BTreeMap::new();
-        for (socket, of) in &self.ends {
-            while let Some(frame) = next(socket)? {
-                let Some((to, port)) = read(&frame) else {
+        let mut buffer = [0; 2048];
+        for (end, of) in &self.ends {
+            while let Some(frame) = end.next(&mut buffer)? {
+                let Some((to, port)) = read(frame) else {
                     continue;
                 };
                 if of.map_or(own.contains(&port), |of| of != port) {
@@ -82,35 +76,6 @@ impl Server {
             }
         }
         Ok(all)
-    }
-}
-
-fn listen(device: &str) -> Result<OwnedFd> {
-    let socket = socket(
-        AddressFamily::Packet,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-        SockProtocol::EthAll,
-    )
-    .context("cannot open a packet socket")?;
-    setsockopt(&socket, sockopt::RcvBufForce, &(8 << 20)).context("cannot set its buffer")?;
-    raw::bind(&socket, link::index(device)?)
-        .with_context(|| format!("cannot bind to device `{device}`"))?;
-    Ok(socket)
-}
-
-fn next(socket: &OwnedFd) -> Result<Option<Vec<u8>>> {
-    let mut frame = vec![0; 2048];
-    loop {
-        match recv(socket.as_raw_fd(), &mut frame, MsgFlags::empty()) {
-            Ok(length) => {
-                frame.truncate(length);
-                return Ok(Some(frame));
-            }
-            Err(Errno::EAGAIN) => return Ok(None),
-            Err(Errno::EINTR) => {}
-            Err(e) => return Err(e).context("cannot receive"),
-        }
     }
 }
 

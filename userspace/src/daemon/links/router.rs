@@ -154,7 +154,7 @@ impl Facts {
     ) -> Vec<IpNet> {
         let mut prefixes: Vec<IpNet> = Vec::new();
         for interface in interfaces {
-            if !zone.interfaces.is_empty() && !zone.interfaces.contains(&interface.name) {
+            if !zone.is_on(&interface.name) {
                 continue;
             }
             let device = &interface.device;
@@ -194,13 +194,8 @@ impl Facts {
             };
             let covers = |outer, inner| {
                 let zones = policy.map(|policy| &policy.zones);
-                zones.is_none_or(|zones| {
-                    zones.iter().any(|zone| {
-                        let is_here =
-                            zone.interfaces.is_empty() || zone.interfaces.contains(&interface.name);
-                        is_here && covers(zone, outer, inner)
-                    })
-                })
+                let has = |zone: &Zone| zone.is_on(&interface.name) && covers(zone, outer, inner);
+                zones.is_none_or(|zones| zones.iter().any(has))
             };
             for (index, tags) in self.over(device) {
                 let name = &self.links[&index].name;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Busy, View};
 use crate::{
     daemon::{bgp::Bgp, links::device::Device, meant::wide_entries},
-    datapath::{Attached, attach::Mode},
+    datapath::{attach::Mode, guard::is_judged},
     policy::model::{Policy, Rule, Set, Sources, Target},
 };
 
@@ -75,7 +75,7 @@ impl View {
         let devices = self.links.devices.iter().zip(self.of_devices());
         devices
             .filter(|(device, reasons)| {
-                let may_judge = device.config.guard && device.attached != Some(Attached::Generic);
+                let may_judge = device.config.guard && is_judged(device.attached);
                 reasons.is_empty() && of_all.is_empty() && (device.judges || !may_judge)
             })
             .map(|(device, _)| device.config.device.clone())

@@ -175,9 +175,7 @@ fn made_of(facts: &Facts, interface: &Interface, link: &Link) -> Finding {
 /// Whether a zone that has this interface goes by tags.
 fn names_tags(facts: &Facts, interface: &Interface) -> bool {
     let zones = facts.rules().map_or(&[][..], |policy| &policy.zones);
-    let mut here = zones
-        .iter()
-        .filter(|zone| zone.interfaces.is_empty() || zone.interfaces.contains(&interface.name));
+    let mut here = zones.iter().filter(|zone| zone.is_on(&interface.name));
     // One that has its frames as they are is enough.
     let untagged = |vlans: &[VlanMatch]| vlans.is_empty() || vlans.contains(&VlanMatch::Untagged);
     !here.any(|zone| untagged(&zone.vlans))

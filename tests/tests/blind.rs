@@ -205,6 +205,8 @@ fn hidden_tags_are_noticed_and_the_cure_works() -> Result<()> {
         metrics.sum("kordon_guard_dropped_packets_total", &stopped),
         20
     );
+    let of_zone = [("interface", "trunk"), ("zone", "cameras")];
+    assert_eq!(metrics.sum("kordon_missed_packets_total", &of_zone), 20);
     let by_rule = [("action", "drop")];
     assert_eq!(metrics.sum("kordon_rule_packets_total", &by_rule), 30);
     until("what is missed is counted", || {

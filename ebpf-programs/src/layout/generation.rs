@@ -2,8 +2,8 @@
 //! change of rules.
 
 use super::{
-    LAYOUT_VERSION, MAX_ASN_PAGES, MAX_NAT64, MAX_PORTS, MAX_SOURCES, MAX_STEPS, MAX_VERDICTS,
-    MAX_VID_TABLES, MAX_ZONES, PAIR_SLOTS,
+    LAYOUT_VERSION, MAX_ASN_PAGES, MAX_NAT64, MAX_PORTS, MAX_SOURCES, MAX_STEPS, MAX_STOPPED,
+    MAX_VERDICTS, MAX_VID_TABLES, MAX_ZONES, PAIR_SLOTS,
 };
 
 /// Bits of a class word that hold the group.
@@ -176,8 +176,8 @@ pub struct Generation<const CLASSES: usize> {
     pub table_key: [u8; 32],
     /// Configured NAT64 prefixes in use.
     pub nat64_len: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// How many of `ports` are in use.
+    pub ports_len: u32,
     /// By port number.
     pub ports: [Port; MAX_PORTS],
     /// By VID; entry 0: frames without a counting tag. Zone id + 1, see [`VID_ZONE`].
@@ -196,6 +196,9 @@ pub struct Generation<const CLASSES: usize> {
     pub verdicts: [u32; MAX_VERDICTS],
     /// Walks.
     pub steps: [Step; MAX_STEPS],
+    /// `zone id * ports_len + port` -> counter of what the guard dropped there because it got past the
+    /// XDP program; 0: none.
+    pub stopped: [u32; MAX_STOPPED],
     /// Class -> `ordinal << GROUP_BITS | group`.
     pub class_words: [u32; CLASSES],
 }

@@ -26,7 +26,7 @@ mod table;
 pub use self::{generation::*, instance::*, planes::*, reason::*, table::*};
 
 /// Version of everything in here. Pinned maps with another one are not adopted.
-pub const LAYOUT_VERSION: u32 = 6;
+pub const LAYOUT_VERSION: u32 = 7;
 
 /// Zones in one policy, at most.
 pub const MAX_ZONES: usize = 256;
@@ -35,6 +35,9 @@ pub const MAX_PORTS: usize = 256;
 /// Distinct assignments of VLANs to zones: one for all interfaces that no zone
 /// names, and one for each that is named.
 pub const MAX_VID_TABLES: usize = 16;
+/// Entries of [`Generation::stopped`]: interfaces times zones that have counters of what the guard
+/// dropped.
+pub const MAX_STOPPED: usize = 8192;
 /// QinQ pairs, hashed: slots, a power of two.
 pub const PAIR_SLOTS: usize = 4096;
 /// Slots that are looked at for one pair before it counts as absent.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     layout::Action,
-    verdict::{FastPath, NO_SLOT, Verdict, decide, fast_path, fast_path_beside},
+    verdict::{FastPath, NO_SLOT, Tables as _, Verdict, decide, fast_path, fast_path_beside},
 };
 
 /// What becomes of a packet that cannot be judged here: where there is an XDP program, that has
@@ -49,8 +49,9 @@ pub fn fast<T: Tier>(ctx: TcContext) -> i32 {
             slot,
             asn_slot,
             ..
-        } => (action, slot, asn_slot),
-        FastPath::Ask | FastPath::Stacked | FastPath::Destination(_) => {
+        } if told.alone == 1 || !matches!(action, Action::Drop) => (action, slot, asn_slot),
+        // What got past the XDP program is rare, and the slow path knows whose it is.
+        FastPath::Counted { .. } | FastPath::Ask | FastPath::Stacked | FastPath::Destination(_) => {
             T::guard_slow(&ctx);
             return unjudged(told.alone);
         }
@@ -61,7 +62,7 @@ pub fn fast<T: Tier>(ctx: TcContext) -> i32 {
         asn_slot,
         ..Verdict::UNPOLICED
     };
-    finish::<T>(&ctx, &told, &verdict)
+    finish::<T>(&ctx, &told, &verdict, None)
 }
 
 /// As [`fast`], by the slow path.
@@ -75,13 +76,18 @@ pub fn slow<T: Tier>(ctx: TcContext) -> i32 {
     // that it was called for.
     let memory = unsafe { &mut *memory };
     memory.verdict = decide(&Copied(ctx), told.port, &tables, &mut memory.work, &mut ());
-    finish::<T>(ctx, &told, &memory.verdict)
+    finish::<T>(ctx, &told, &memory.verdict, Some(&tables))
 }
 
 /// Counts what a verdict says, and does it: all of it where there is no XDP program, else what is
 /// dropped.
 #[inline(always)]
-fn finish<T: Tier>(ctx: &TcContext, told: &Told, verdict: &Verdict) -> i32 {
+fn finish<T: Tier>(
+    ctx: &TcContext,
+    told: &Told,
+    verdict: &Verdict,
+    tables: Option<&T::Tables>,
+) -> i32 {
     let is_drop = matches!(verdict.action, Action::Drop);
     if !is_drop && told.alone != 1 {
         return TC_ACT_UNSPEC;
@@ -96,6 +102,12 @@ fn finish<T: Tier>(ctx: &TcContext, told: &Told, verdict: &Verdict) -> i32 {
     }
     if told.alone != 1 {
         count::<T>(told.stopped, packets, bytes);
+        if let Some(tables) = tables {
+            let of_zone = tables.stopped(verdict.zone.wrapping_sub(1), told.port);
+            if of_zone != 0 {
+                count::<T>(of_zone, packets, bytes);
+            }
+        }
     }
     TC_ACT_SHOT
 }

@@ -394,6 +394,7 @@ pub fn by_class<F: Frame + ?Sized, T: Tables>(
         judged: Judged::Destination,
         noted: 0,
         slot_base: zone.slot_base,
+        zone: destination.zone,
     };
     if action as u8 != Action::Pass as u8 {
         verdict.asn_slot = zone_asn_slot(tables, zone, class_word >> GROUP_BITS, action);

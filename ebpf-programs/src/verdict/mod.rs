@@ -46,6 +46,8 @@ pub struct Verdict {
     pub noted: u16,
     /// First of the zone's fixed counters, for what was noted.
     pub slot_base: u32,
+    /// Zone id + 1, 0: none.
+    pub zone: u32,
 }
 
 impl Verdict {
@@ -58,6 +60,7 @@ impl Verdict {
         judged: Judged::Nothing,
         noted: 0,
         slot_base: 0,
+        zone: 0,
     };
 
     /// What no builder writes: dropped, and nothing can be said of it.

@@ -32,6 +32,8 @@ pub trait Tables {
     fn step(&self, index: u32) -> Option<&Step>;
     /// First counter slot of a page, 0: none.
     fn asn_page(&self, index: u32) -> u32;
+    /// The counter of what the guard drops of a zone on a port, 0: none.
+    fn stopped(&self, zone: u32, port: u32) -> u32;
     /// Group and ordinal of a class.
     fn class_word(&self, class: u32) -> Option<u32>;
     /// The class of an address.
@@ -95,6 +97,16 @@ impl<const CLASSES: usize, T: ReadTable> Tables for InMaps<'_, Generation<CLASSE
     fn asn_page(&self, index: u32) -> u32 {
         match self.generation.asn_pages.get(index as usize) {
             Some(page) => *page,
+            None => 0,
+        }
+    }
+    #[inline(always)]
+    fn stopped(&self, zone: u32, port: u32) -> u32 {
+        let index = zone
+            .wrapping_mul(self.generation.ports_len)
+            .wrapping_add(port);
+        match self.generation.stopped.get(opaque::index(index as usize)) {
+            Some(slot) => *slot,
             None => 0,
         }
     }

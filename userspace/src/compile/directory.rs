@@ -31,6 +31,9 @@ pub enum Identity {
     Port(String, Reason, Action),
     /// Frames that an interface let through, by tags.
     Seen(String, By, Kind),
+    /// Packets of a zone that the guard of an interface dropped, because they got past the XDP
+    /// program: logical name, zone. Each is counted under what decided it as well.
+    Stopped(String, String),
 }
 
 /// There is no room for another counter.
@@ -57,6 +60,7 @@ enum Record {
     Rule(String, String),
     Ordinal(Option<u32>),
     Page(String, Action, u32),
+    Stopped(String, String),
 }
 
 /// The directory, and what was added to it since it was read.
@@ -137,6 +141,7 @@ impl Directory {
             Record::Rule(..) => 3,
             Record::Ordinal(_) => 0,
             Record::Page(..) => ASN_PAGE,
+            Record::Stopped(..) => 1,
         };
         if let Record::Ordinal(asn) = record {
             let ordinal = u32::try_from(self.ordinals.len()).unwrap_or(u32::MAX);
@@ -186,6 +191,12 @@ impl Directory {
     /// When no slots are left.
     pub fn rule(&mut self, zone: &str, rule: &str) -> Result<u32, DirectoryError> {
         self.slot(Record::Rule(zone.into(), rule.into()))
+    }
+
+    /// The slot of what the guard of an interface drops of a zone, `None` where slots have run out.
+    pub fn stopped(&mut self, interface: &str, zone: &str) -> Option<u32> {
+        let record = Record::Stopped(interface.into(), zone.into());
+        self.slot(record).ok()
     }
 
     /// The number of an ASN, `None` where numbers have run out.
@@ -249,6 +260,9 @@ impl Directory {
                 rule.clone(),
                 by_action(offset),
             )),
+            Record::Stopped(interface, zone) if offset == 0 => {
+                Some(Identity::Stopped(interface.clone(), zone.clone()))
+            }
             Record::Page(zone, action, page) if offset < ASN_PAGE => {
                 let ordinal = page * ASN_PAGE + offset;
                 let asn = self.ordinals.get(ordinal as usize)?;
@@ -300,6 +314,11 @@ fn encode(record: &Record, out: &mut Vec<u8>) {
             out.push(*action as u8);
             out.extend(page.to_le_bytes());
         }
+        Record::Stopped(interface, zone) => {
+            out.push(7);
+            text(out, interface);
+            text(out, zone);
+        }
     }
 }
 
@@ -329,6 +348,7 @@ fn decode(bytes: &[u8]) -> Option<(Record, usize)> {
             at += 1;
             Record::Page(zone, action, number(&mut at)?)
         }
+        7 => Record::Stopped(text(&mut at)?, text(&mut at)?),
         _ => return None,
     };
     Some((record, at))
@@ -366,6 +386,7 @@ mod tests {
             .page("cameras", Action::Drop, ordinal / ASN_PAGE)
             .unwrap();
         let port = directory.port("trunk").unwrap();
+        let stopped = directory.stopped("trunk", "cameras").unwrap();
         let read = Directory::read(directory.log()).unwrap();
         for directory in [&directory, &read] {
             assert_eq!(
@@ -408,6 +429,10 @@ mod tests {
             assert_eq!(
                 directory.identity(port + seen::slot(By::Guard, Kind::Service)),
                 Some(Identity::Seen("trunk".into(), By::Guard, Kind::Service))
+            );
+            assert_eq!(
+                directory.identity(stopped),
+                Some(Identity::Stopped("trunk".into(), "cameras".into()))
             );
             assert_eq!(directory.identity(0), None);
             assert_eq!(directory.identity(directory.used()), None);

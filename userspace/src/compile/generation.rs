@@ -149,6 +149,7 @@ pub fn compile(
         slots.push(directory.zone(&zone.name)?);
     }
     set_vlans(policy, environment, directory, &mut fixed)?;
+    set_stopped(policy, environment, directory, &mut fixed);
 
     let mut walks = Walks::default();
     let mut evaluated = Vec::new();
@@ -207,6 +208,25 @@ pub fn compile(
             hits,
         }),
     })
+}
+
+/// Counters of what guards drop, by zone and port; where there are too many of both, those that come
+/// later have none beside their interface's.
+fn set_stopped(
+    policy: &Policy,
+    environment: &Environment,
+    directory: &mut Directory,
+    fixed: &mut Generation<0>,
+) {
+    fixed.ports_len = environment.ports.len() as u32;
+    let zones = policy.zones.iter();
+    let pairs = zones.flat_map(|zone| environment.ports.iter().map(move |port| (zone, port)));
+    for (place, (zone, port)) in fixed.stopped.iter_mut().zip(pairs) {
+        let is_on = zone.interfaces.is_empty() || zone.interfaces.contains(&port.logical);
+        if is_on {
+            *place = directory.stopped(&port.logical, &zone.name).unwrap_or(0);
+        }
+    }
 }
 
 /// Targets that a class is part of, as far as some rule asks.

@@ -95,6 +95,10 @@ impl Tables for Image {
     fn asn_page(&self, index: u32) -> u32 {
         self.in_maps().asn_page(index)
     }
+    fn stopped(&self, _zone: u32, _port: u32) -> u32 {
+        // Nothing is counted here.
+        0
+    }
     fn class_word(&self, class: u32) -> Option<u32> {
         self.rules.class_words.get(class as usize).copied()
     }

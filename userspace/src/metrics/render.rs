@@ -147,10 +147,19 @@ fn traffic(page: &Page, snapshot: &Snapshot) -> Result<()> {
         &["interface", "tag"],
     )?;
 
+    let missed = page.counter(
+        "kordon_missed_packets_total",
+        "Packets of a zone that got past the XDP program of an interface, and were dropped by the guard behind it.",
+        &["interface", "zone"],
+    )?;
+
     // A series that starts with its first packet hides that packet from `rate`.
     for (interface, ..) in &snapshot.interfaces {
         for kind in Kind::ALL {
             stopped.with_label_values(&[interface, kind.as_str()]);
+        }
+        for zone in &snapshot.zones {
+            missed.with_label_values(&[interface, zone]);
         }
     }
     for zone in &snapshot.zones {
@@ -195,6 +204,9 @@ fn traffic(page: &Page, snapshot: &Snapshot) -> Result<()> {
             }
             Identity::Port(interface, reason, action) => strangers
                 .with_label_values(&[interface, reason.as_str(), action.as_str()])
+                .inc_by(count.packets),
+            Identity::Stopped(interface, zone) => missed
+                .with_label_values(&[interface, zone])
                 .inc_by(count.packets),
             Identity::Seen(interface, by, kind) => {
                 let tag = kind.as_str();

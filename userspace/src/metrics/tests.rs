@@ -82,6 +82,7 @@ fn sample() -> Snapshot {
                 Identity::Seen("trunk".into(), By::GuardWhole, Kind::Customer),
                 counter(5),
             ),
+            (Identity::Stopped("trunk".into(), zone()), counter(3)),
             (
                 Identity::Seen("trunk".into(), By::Stopped, Kind::Service),
                 counter(4),
@@ -152,6 +153,7 @@ fn a_page() {
         r#"kordon_guard_dropped_packets_total{interface="trunk",tag="0x88a8"} 4"#,
         r#"kordon_guard_dropped_packets_total{interface="trunk",tag="none"} 0"#,
         r#"kordon_interface_missed_packets_total{how="hidden-tag",interface="trunk"} 1"#,
+        r#"kordon_missed_packets_total{interface="trunk",zone="cameras"} 3"#,
         r#"kordon_interface_offload_switched_off_total{interface="trunk"} 2"#,
         r#"kordon_boot_guard_holding{interface="trunk"} 1"#,
         r#"kordon_zone_silent{zone="cameras"} 1"#,

@@ -94,14 +94,17 @@ pub fn decide<F: Frame + ?Sized, T: Tables, O: Observer>(
     observer.zone(word - 1, &work.tags);
     work.noted = 0;
     work.audited = None;
-    Decision {
+    let decision = Decision {
         frame,
         tables,
         zone,
         work,
         observer,
+    };
+    Verdict {
+        zone: word,
+        ..decision.frame()
     }
-    .frame()
 }
 
 /// What the rules say of one address.
@@ -332,6 +335,7 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             judged: outcome.judged,
             noted: self.work.noted,
             slot_base: self.zone.slot_base,
+            zone: 0,
         }
     }
 

@@ -165,6 +165,7 @@ impl Counted {
             Identity::Asn(..)
             | Identity::OtherAsns(..)
             | Identity::Noted(..)
+            | Identity::Stopped(..)
             | Identity::Seen(..) => {}
         }
     }

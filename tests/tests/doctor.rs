@@ -136,7 +136,8 @@ const CASES: [Case; 8] = [
             ip(
                 router,
                 "link add br0 type bridge\nlink add in3 type veth peer name out3\n\
-                 link set in3 master br0\nlink set in master br0",
+                 link set in3 master br0\nlink set in master br0\n\
+                 link set in3 up\nlink set br0 up",
             )
         },
         said: (

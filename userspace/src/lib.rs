@@ -12,6 +12,7 @@ pub mod cli;
 pub mod compile;
 pub mod config;
 pub mod control;
+pub mod coverage;
 pub mod daemon;
 pub mod datapath;
 pub mod diagnostic;

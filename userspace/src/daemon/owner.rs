@@ -18,7 +18,7 @@ use std::{
 
 use super::{
     core::Core,
-    links::{SETTLING, router::Facts},
+    links::{SETTLING, router::Look},
     refusal::Refusal,
     status::{Busy, View},
     trouble::Cause,
@@ -56,7 +56,7 @@ pub(super) struct Owner {
     shown: Arc<Shown>,
     tick: Arc<AtomicBool>,
     tend: Arc<AtomicBool>,
-    facts: Arc<Mutex<Option<Facts>>>,
+    look: Arc<Mutex<Option<Look>>>,
 }
 
 impl Owner {
@@ -77,7 +77,7 @@ impl Owner {
             shown,
             tick: Arc::default(),
             tend: Arc::default(),
-            facts: Arc::default(),
+            look: Arc::default(),
         };
         Ok((owner, thread))
     }
@@ -170,15 +170,15 @@ impl Owner {
     }
 
     /// The router is this now; what waits from before is out of date.
-    pub(super) async fn network_changed(self, facts: Facts) {
-        if lock(&self.facts).replace(facts).is_some() {
+    pub(super) async fn network_seen(self, look: Look) {
+        if lock(&self.look).replace(look).is_some() {
             return;
         }
-        let newest = Arc::clone(&self.facts);
+        let newest = Arc::clone(&self.look);
         let work = move |core: &mut Core| {
-            let facts = lock(&newest).take();
-            if let Some(facts) = facts {
-                core.network_changed(Arc::new(facts));
+            let look = lock(&newest).take();
+            if let Some(look) = look {
+                core.network_seen(look);
             }
         };
         let _ = self.request("a change of addresses", work).await;
@@ -230,7 +230,11 @@ fn work(mut core: Core, mut queue: mpsc::Receiver<Job>, shown: &Shown) -> Core {
             core.troubles.set(Cause::Panic, words);
         }
         // Else readers keep the one that they have, and it gets old.
-        if let Ok(view) = catch_unwind(AssertUnwindSafe(|| core.view())) {
+        let view = catch_unwind(AssertUnwindSafe(|| {
+            core.judge_cover();
+            core.view()
+        }));
+        if let Ok(view) = view {
             *lock(&shown.view) = Arc::new(view);
         }
         *lock(&shown.busy) = None;

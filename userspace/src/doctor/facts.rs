@@ -7,7 +7,14 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::{config::Config, datapath::Attached, diagnostic::Diagnostics, policy::model::Policy};
+pub use crate::coverage::{Flowtable, Kind};
+use crate::{
+    config::Config,
+    coverage::{self, Policed},
+    datapath::Attached,
+    diagnostic::Diagnostics,
+    policy::model::Policy,
+};
 
 /// A fact, or why it could not be looked at.
 pub type Known<T> = Result<T, String>;
@@ -133,26 +140,6 @@ impl Daemon {
     }
 }
 
-/// What a device is made of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Kind {
-    /// A network card, or what looks like one.
-    #[default]
-    Card,
-    /// One end of a pair.
-    Veth,
-    /// A bridge, and whether it knows VLANs.
-    Bridge(bool),
-    /// A bond or team.
-    Bond,
-    /// A VLAN sub-interface.
-    Vlan(u16),
-    /// A macvlan, macvtap or ipvlan.
-    Macvlan,
-    /// Another one that is not made of other devices here, by its kind.
-    Other(String),
-}
-
 /// A device.
 #[derive(Clone, Debug, Default)]
 pub struct Link {
@@ -220,23 +207,25 @@ impl Filter {
 }
 
 impl Link {
+    /// It, as far as it matters for what is covered.
+    fn seen(&self) -> coverage::Link {
+        coverage::Link {
+            index: self.index,
+            name: self.name.clone(),
+            kind: self.kind.clone(),
+            below: self.below,
+            master: self.master,
+            is_up: self.is_up,
+            vlans: self.vlans.clone(),
+        }
+    }
+
     /// Whether the guard is on it; nothing where that cannot be seen.
     #[must_use]
     pub fn has_guard(&self) -> Option<bool> {
         let filters = self.more.as_ref()?.filters.as_ref().ok()?;
         Some(filters.iter().any(Filter::is_guard))
     }
-}
-
-/// A flowtable of nftables.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flowtable {
-    /// Its table and its name.
-    pub name: String,
-    /// Whether the hardware forwards by it.
-    pub is_offloaded: bool,
-    /// Its devices.
-    pub devices: Vec<String>,
 }
 
 /// A pinned program.
@@ -342,6 +331,17 @@ impl Facts {
     pub fn ports(&self, master: u32) -> impl Iterator<Item = &Link> {
         let links = self.all_links().iter();
         links.filter(move |link| link.master == Some(master))
+    }
+
+    /// Devices and configured interfaces, as far as they matter for what is covered.
+    #[must_use]
+    pub fn seen(&self) -> (coverage::Links, Vec<Policed>) {
+        let policed = self.devices().map(|(interface, link)| Policed {
+            index: link.map(|link| link.index),
+            name: interface.name.clone(),
+        });
+        let links = self.all_links().iter().map(Link::seen);
+        (links.collect(), policed.collect())
     }
 
     /// The policy, where there is one.

@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use super::fix::Fix;
+use crate::coverage::Gap;
 
 /// How bad it is. The worst comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -149,6 +150,16 @@ impl Finding {
     /// See [`Level::Fine`].
     pub fn fine(check: Check, found: impl Into<String>) -> Self {
         Self::new(check, Level::Fine, found)
+    }
+
+    /// Something leads around kordon.
+    pub(super) fn gap(check: Check, gap: Gap) -> Self {
+        let level = match gap.is_certain {
+            true => Level::Problem,
+            false => Level::Warning,
+        };
+        let finding = Self::new(check, level, gap.found);
+        finding.cured(gap.cure).about(gap.device)
     }
 
     /// With what would cure it.

@@ -67,6 +67,16 @@ impl Zone {
     pub fn is_on(&self, interface: &str) -> bool {
         self.interfaces.is_empty() || self.interfaces.iter().any(|name| name == interface)
     }
+
+    /// Whether its `vlans` name frames with these tags, the outermost first.
+    #[must_use]
+    pub fn names(&self, tags: &[u16]) -> bool {
+        self.vlans.iter().any(|vlan| match *vlan {
+            VlanMatch::Untagged => tags.is_empty(),
+            VlanMatch::Outer(vid) => tags.first() == Some(&vid),
+            VlanMatch::Pair(outer, inner) => tags.starts_with(&[outer, inner]),
+        })
+    }
 }
 
 /// Tags that put a frame into a zone.

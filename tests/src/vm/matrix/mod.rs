@@ -11,9 +11,12 @@
 //! `status` may need: it may have been noticed and cured between the two answers. From the second
 //! round on, a cell of which both answers claim that it is enforced, and where a blocked frame
 //! arrived, has no other round: it failed.
+//!
+//! What all this is blind for is a way around what is policed: [`second`].
 
 mod cell;
 mod line;
+mod second;
 mod server;
 
 use std::{
@@ -80,6 +83,7 @@ pub(super) fn run(kernel: &str, mark: &str, report: &Report) {
             Ok(Said::Done(said))
         });
     }
+    report("a second trunk", &mut || second::run(&lab.server));
 }
 
 struct Lab<'a> {

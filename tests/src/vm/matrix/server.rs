@@ -93,8 +93,15 @@ fn read(frame: &[u8]) -> Option<(Ipv4Addr, u16)> {
     (from == CAMERA && packet[9] == 17).then_some((to, port))
 }
 
-/// A camera's frame to a hardware address; a router wants its checksum to be right.
+/// A camera's frame to a hardware address.
 pub(super) fn frame(mac: [u8; 6], to: Ipv4Addr, port: u16) -> Vec<u8> {
+    let mut frame = build::ip_frame(&[(0x8100, VID)], &packet(to, port));
+    frame[..6].copy_from_slice(&mac);
+    frame
+}
+
+/// A camera's packet; a router wants its checksum to be right.
+pub(super) fn packet(to: Ipv4Addr, port: u16) -> Vec<u8> {
     let mut packet = build::ipv4(CAMERA, to, 17, &build::udp(9, port, &[0x6b; 32]));
     let words = packet[..20].chunks_exact(2);
     let sum: u32 = words
@@ -102,9 +109,7 @@ pub(super) fn frame(mac: [u8; 6], to: Ipv4Addr, port: u16) -> Vec<u8> {
         .sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     packet[10..12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
-    let mut frame = build::ip_frame(&[(0x8100, VID)], &packet);
-    frame[..6].copy_from_slice(&mac);
-    frame
+    packet
 }
 
 #[cfg(test)]

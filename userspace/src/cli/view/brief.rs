@@ -20,6 +20,17 @@ pub(in crate::cli) fn brief(value: &Value) -> String {
     if lines.is_empty() {
         return format!("{}\n", verdict(value));
     }
+    // What is policed may enforce, and something else not be policed.
+    let gaps = list(&value["gaps"]);
+    let gaps = gaps
+        .iter()
+        .filter(|gap| gap["certain"] == true && gap["interface"].is_null());
+    let gaps = gaps.map(|gap| {
+        let none = || "-".to_owned();
+        let verdict = format!("NOT ENFORCING: {}", text(&gap["found"]));
+        [none(), text(&gap["device"]), none(), none(), verdict]
+    });
+    let lines: Vec<[String; 5]> = lines.into_iter().chain(gaps).collect();
     let width = |column: usize| {
         let all = lines.iter().map(|line| line[column].chars().count());
         all.max().unwrap_or(0)
@@ -78,6 +89,19 @@ mod tests {
         assert_eq!(
             brief(&value),
             "trunk  eth1  native  missed 3  enforcing, by the guard alone (tc)\n"
+        );
+        let value = json!({"enforcing": false, "reasons": ["b"],
+        "interfaces": [{"name": "trunk", "device": "eth1", "mode": "native", "missed": 3,
+            "enforcing": true, "by": "xdp", "reasons": []}],
+        "gaps": [
+            {"device": "eth2", "interface": null, "certain": true, "found": "`eth2` is a gap"},
+            {"device": "eth3", "interface": null, "certain": false, "found": "it may be"},
+            {"device": "eth1", "interface": "trunk", "certain": true, "found": "said above"},
+        ]});
+        assert_eq!(
+            brief(&value),
+            "trunk  eth1  native  missed 3  enforcing\n\
+             -      eth2  -       -         NOT ENFORCING: `eth2` is a gap\n"
         );
         let none = json!({"enforcing": false, "reasons": ["a", "b", "c"], "interfaces": []});
         assert_eq!(brief(&none), "NOT ENFORCING: a (and 2 more reasons)\n");

@@ -13,7 +13,7 @@ use crate::{
     daemon::{
         bgp::Bgp,
         boot::Boot,
-        links::{Links, router::Facts},
+        links::{Links, router::Look},
         log::Repeated,
         state::{StateDir, journal::Journal, kept::Kept},
         status::Applies,
@@ -51,7 +51,7 @@ impl Core {
     pub(in crate::daemon) fn start(
         config: Config,
         state: StateDir,
-        facts: Option<Facts>,
+        look: Option<Look>,
         debug_log: bool,
     ) -> anyhow::Result<(Self, Later)> {
         let mut datapath = Datapath::open(&config.bpffs)?;
@@ -94,7 +94,7 @@ impl Core {
         let mut core = Self {
             updates: Updates::load(&state, &config, database, refused),
             bgp,
-            links: Links::new(&config, facts),
+            links: Links::new(&config, look),
             config: Arc::new(config),
             boot: Boot::default(),
             kept: Kept::new(state),
@@ -117,6 +117,7 @@ impl Core {
         core.links.looked = Instant::now();
         core.enforced.datapath.end_preload();
         core.tend_boot_guard();
+        core.judge_cover();
         let later = Later {
             save: imported,
             // What is kept is not for files to replace that may be older.

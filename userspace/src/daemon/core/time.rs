@@ -7,7 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Core;
 use crate::{
-    daemon::{by::By, links::router::Facts, refusal::Refusal, status, trouble::Cause},
+    daemon::{
+        by::By,
+        links::router::{Facts, Look},
+        refusal::Refusal,
+        status,
+        trouble::Cause,
+    },
     policy::{Bundle, Overlay},
 };
 
@@ -175,8 +181,21 @@ impl Core {
         Ok(())
     }
 
-    /// The router's links or addresses are others than before.
-    pub(in crate::daemon) fn network_changed(&mut self, facts: Arc<Facts>) {
+    /// Somebody has looked at the router.
+    pub(in crate::daemon) fn network_seen(&mut self, look: Look) {
+        self.links.see(look.seen);
+        self.network_changed(Arc::new(look.facts));
+    }
+
+    /// Whether what is policed is all that there is to police: after whatever may have changed that.
+    pub(in crate::daemon) fn judge_cover(&mut self) {
+        if let Some(live) = &self.enforced.live {
+            self.links.judge_cover(&live.policy);
+        }
+    }
+
+    /// The router's links or addresses may be others than before.
+    fn network_changed(&mut self, facts: Arc<Facts>) {
         if self.detached || self.links.facts.as_ref() == Some(&facts) {
             self.links.unseen = None;
             self.troubles.clear(Cause::Addresses);

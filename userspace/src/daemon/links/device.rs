@@ -139,9 +139,9 @@ impl Device {
             None => {
                 let found = datapath.find(device)?.map(|found| found.index);
                 if let Some(how) = self.attached.take() {
-                    match found {
-                        Some(_) => tracing::warn!("somebody took the program off `{device}`"),
-                        None => tracing::warn!("`{device}` went away"),
+                    // That it went away is what comes of attaching.
+                    if found.is_some() {
+                        tracing::warn!("somebody took the program off `{device}`");
                     }
                     self.before = self.index.map(|index| (how, index));
                 }
@@ -301,6 +301,11 @@ impl Device {
         (self.alone, self.hides, self.blind) = (Some(why), None, None);
         self.index = Some(found.index);
         Ok(())
+    }
+
+    /// The number of its interface, as far as it was ever there.
+    pub(super) fn index(&self) -> Option<u32> {
+        self.index
     }
 
     /// Whether its guard alone polices it.

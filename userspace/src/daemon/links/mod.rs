@@ -6,8 +6,10 @@
 //! - [`said`]: what is said of one that is not shown what arrives.
 //! - [`watch`]: whether that program is shown all that arrives; [`silence`]: zones that had
 //!   packets and have none any more.
-//! - [`router`]: links and addresses, as the kernel tells them.
+//! - [`router`]: links and addresses, as the kernel tells them; [`cover`]: whether the configured
+//!   interfaces are all that receive what zones are about.
 
+pub(super) mod cover;
 pub(super) mod device;
 pub(super) mod router;
 mod said;
@@ -22,13 +24,16 @@ use std::{
 
 pub(super) use self::watch::SETTLING;
 use self::{
+    cover::Cover,
     device::{Device, loss},
-    router::Facts,
+    router::{Facts, Look},
     silence::Silence,
 };
 use crate::{
     config::Config,
+    coverage::{Policed, Seen},
     datapath::{DatapathError, attach::left, interface, kernel::Datapath},
+    policy::Policy,
 };
 
 /// See the module.
@@ -37,6 +42,8 @@ pub(super) struct Links {
     /// The configured interfaces, in their order.
     pub(super) devices: Vec<Device>,
     silence: Silence,
+    /// Whether these are all that receive what zones are about.
+    pub(super) cover: Cover,
     /// What the rules know of the router; `None`: nothing.
     pub(super) facts: Option<Arc<Facts>>,
     /// What it is by now, where the rules could not follow.
@@ -48,10 +55,12 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) fn new(config: &Config, facts: Option<Facts>) -> Self {
+    pub(super) fn new(config: &Config, look: Option<Look>) -> Self {
+        let (facts, seen) = look.map(|look| (look.facts, look.seen)).unzip();
         Self {
             devices: config.interfaces.iter().cloned().map(Device::new).collect(),
             silence: Silence::default(),
+            cover: Cover::new(seen),
             facts: facts.map(Arc::new),
             unseen: None,
             unpinned: None,
@@ -126,6 +135,21 @@ impl Links {
                 "`{device}` is still judged by the rules before: {why}"
             ));
         }
+    }
+
+    /// This is the router by now.
+    pub(super) fn see(&mut self, seen: Seen) {
+        self.cover.see(seen);
+    }
+
+    /// Whether the devices are all that receive what zones are about.
+    pub(super) fn judge_cover(&mut self, policy: &Arc<Policy>) {
+        let policed = self.devices.iter().map(|device| Policed {
+            index: self.cover.find(&device.config.device, device.index()),
+            name: device.config.name.clone(),
+        });
+        let policed = policed.collect();
+        self.cover.judge(policed, policy);
     }
 
     /// [`SETTLING`] before [`Self::watch`].
@@ -207,8 +231,10 @@ impl Links {
             )
         });
         let notices = renamed.chain(left).chain(silent).chain(loses);
+        let gaps = self.cover.gaps().iter().filter(|gap| !gap.is_certain);
+        let gaps = gaps.map(ToString::to_string).chain(self.cover.unknown());
         let notices = notices.chain(overtaken);
-        notices.chain(unpinned).collect()
+        notices.chain(unpinned).chain(gaps).collect()
     }
 
     /// Zones, and for how long those that are silent have been.

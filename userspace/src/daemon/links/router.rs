@@ -7,20 +7,18 @@ use std::{collections::BTreeMap, net::IpAddr};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use ipnet::IpNet;
 use rtnetlink::{
-    Handle, MulticastGroup, new_multicast_connection,
-    packet_route::{
-        address::AddressAttribute,
-        link::{InfoData, InfoVlan, LinkAttribute, LinkInfo, LinkMessage},
-    },
+    Handle, MulticastGroup, new_multicast_connection, packet_route::address::AddressAttribute,
 };
+use tokio::task::spawn_blocking;
 
 use crate::{
     bootguard::Learned,
     config::{Config, Interface},
-    policy::model::{Policy, Sources, VlanMatch, Zone},
+    coverage::{self, Links, Seen, flowtables},
+    policy::model::{Policy, Sources, Zone},
 };
 
-/// A link, as far as it matters here.
+/// A link, as far as rules go by it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) name: String,
@@ -30,12 +28,34 @@ pub(crate) struct Link {
     pub(crate) master: Option<u32>,
 }
 
-/// Everything that is known of the router.
+impl Link {
+    fn of(link: &coverage::Link) -> Self {
+        let vid = match link.kind {
+            coverage::Kind::Vlan(vid) => Some(vid),
+            _ => None,
+        };
+        Self {
+            name: link.name.clone(),
+            vlan: link.below.zip(vid),
+            master: link.master,
+        }
+    }
+}
+
+/// Everything that rules know of the router: where it changes, they are compiled anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) links: BTreeMap<u32, Link>,
     /// By link; host bits as they are. Sorted.
     pub(crate) addresses: Vec<(u32, IpNet)>,
+}
+
+/// A look at the router.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub(crate) facts: Facts,
+    /// What shows whether all is covered.
+    pub(crate) seen: Seen,
 }
 
 /// A connection to the kernel.
@@ -61,12 +81,26 @@ impl Network {
     }
 
     /// Reads everything.
+    pub(crate) async fn look(&mut self) -> Result<Look, rtnetlink::Error> {
+        let (links, facts) = self.read().await?;
+        // It is asked by a socket of its own, which waits for the answer.
+        let flowtables = spawn_blocking(flowtables::read).await;
+        let flowtables = flowtables.unwrap_or_else(|e| Err(e.to_string()));
+        let seen = Seen { links, flowtables };
+        Ok(Look { facts, seen })
+    }
+
+    /// Reads what rules know of it.
     pub(crate) async fn facts(&mut self) -> Result<Facts, rtnetlink::Error> {
-        let mut facts = Facts::default();
-        let mut links = self.handle.link().get().execute();
-        while let Some(message) = links.try_next().await? {
-            facts.links.insert(message.header.index, link(&message));
-        }
+        Ok(self.read().await?.1)
+    }
+
+    async fn read(&mut self) -> Result<(Links, Facts), rtnetlink::Error> {
+        let links = Links::read(&self.handle).await?;
+        let mut facts = Facts {
+            links: links.iter().map(|l| (l.index, Link::of(l))).collect(),
+            addresses: Vec::new(),
+        };
         let mut addresses = self.handle.address().get().execute();
         while let Some(message) = addresses.try_next().await? {
             let (mut local, mut address) = (None, None);
@@ -85,33 +119,8 @@ impl Network {
             }
         }
         facts.addresses.sort_unstable();
-        Ok(facts)
+        Ok((links, facts))
     }
-}
-
-fn link(message: &LinkMessage) -> Link {
-    let mut link = Link::default();
-    let (mut parent, mut vid) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::Link(index) => parent = Some(*index),
-            LinkAttribute::Controller(index) => link.master = Some(*index),
-            LinkAttribute::LinkInfo(infos) => {
-                for info in infos {
-                    if let LinkInfo::Data(InfoData::Vlan(vlan)) = info {
-                        vid = vlan.iter().find_map(|vlan| match vlan {
-                            InfoVlan::Id(vid) => Some(*vid),
-                            _ => None,
-                        });
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    link.vlan = parent.zip(vid);
-    link
 }
 
 impl Facts {
@@ -264,14 +273,8 @@ impl Facts {
 
 /// Whether a zone covers frames with these tags.
 fn covers(zone: &Zone, outer: Option<u16>, inner: Option<u16>) -> bool {
-    if zone.vlans.is_empty() {
-        return true;
-    }
-    zone.vlans.iter().any(|vlan| match *vlan {
-        VlanMatch::Untagged => outer.is_none(),
-        VlanMatch::Outer(vid) => outer == Some(vid),
-        VlanMatch::Pair(a, b) => (outer, inner) == (Some(a), Some(b)),
-    })
+    let tags: Vec<u16> = outer.into_iter().chain(inner).collect();
+    zone.vlans.is_empty() || zone.names(&tags)
 }
 
 #[cfg(test)]

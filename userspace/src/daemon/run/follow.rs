@@ -1,4 +1,5 @@
-//! The router's links and addresses, and what live BGP says, told to the core as they change.
+//! The router's links, addresses and flowtables, and what live BGP says, told to the core as they
+//! change. Of flowtables no event tells: they are looked at with the rest, once a minute at least.
 
 use std::time::{Duration, Instant};
 
@@ -82,9 +83,9 @@ async fn unknown(owner: &Owner, e: String) {
 
 /// Reads everything and tells it; `None`: there has to be another connection.
 async fn tell(mut network: Network, owner: &Owner) -> Option<Network> {
-    match timeout(LONGEST, network.facts()).await {
-        Ok(Ok(facts)) => {
-            tokio::spawn(owner.clone().network_changed(facts));
+    match timeout(LONGEST, network.look()).await {
+        Ok(Ok(look)) => {
+            tokio::spawn(owner.clone().network_seen(look));
             return Some(network);
         }
         Ok(Err(e)) => unknown(owner, e.to_string()).await,

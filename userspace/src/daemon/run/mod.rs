@@ -140,9 +140,9 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
     let mut network = Network::connect()
         .inspect_err(|e| tracing::error!("cannot watch links and addresses: {e}"))
         .ok();
-    let facts = match &mut network {
+    let look = match &mut network {
         Some(network) => network
-            .facts()
+            .look()
             .await
             .inspect_err(|e| tracing::error!("cannot read links and addresses: {e}"))
             .ok(),
@@ -154,7 +154,7 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
         read_group: config.read_group.clone(),
     };
     let (address, max_asns) = (config.metrics, config.max_asns);
-    let (core, later) = spawn_blocking(move || Core::start(config, state, facts, debug_log))
+    let (core, later) = spawn_blocking(move || Core::start(config, state, look, debug_log))
         .await
         .context("the start failed")??;
     let reasons = core.view().reasons(None);

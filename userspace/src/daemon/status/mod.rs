@@ -25,8 +25,8 @@ use super::{
     state::{Record, journal::Entry},
 };
 use crate::{
-    compile::directory::Identity, datapath::guard::Hook, diagnostic::printable, metrics::Snapshot,
-    policy::Bundle,
+    compile::directory::Identity, coverage::Gap, datapath::guard::Hook, diagnostic::printable,
+    metrics::Snapshot, policy::Bundle,
 };
 
 /// Changes that `status` shows, the newest.
@@ -158,7 +158,10 @@ impl View {
             .zip(&self.links.devices)
             .zip(&of_devices)
             .map(|(((name, mode, attached), device), reasons)| {
-                let reasons: Vec<&String> = reasons.iter().chain(of_all.iter().flatten()).collect();
+                let gaps = self.links.cover.gaps().iter();
+                let flows = gaps.filter(|gap| gap.interface.as_ref() == Some(&name));
+                let reasons = reasons.iter().chain(of_all.iter().flatten()).cloned();
+                let reasons: Vec<String> = reasons.chain(flows.map(Gap::to_string)).collect();
                 json!({
                     "name": name,
                     "device": device.config.device,
@@ -211,13 +214,29 @@ impl View {
             })
             .collect();
         let [before, after] = of_all;
-        let reasons = [before, of_devices.concat(), after].concat();
+        let reasons = [before, of_devices.concat(), after, self.uncovered()].concat();
+        let gaps: Vec<Value> = self
+            .links
+            .cover
+            .gaps()
+            .iter()
+            .map(|gap| {
+                json!({
+                    "device": gap.device,
+                    "interface": gap.interface,
+                    "certain": gap.is_certain,
+                    "found": gap.found,
+                    "cure": gap.cure,
+                })
+            })
+            .collect();
         let changes = self.changes.iter().rev().take(CHANGES);
         Ok(json!({
             "at": Timestamp::now(),
             "enforcing": reasons.is_empty(),
             "reasons": reasons,
             "notices": self.notices(busy),
+            "gaps": gaps,
             "fail": self.config.fail.as_str(),
             "interfaces": interfaces,
             "generation": self.generation,

@@ -19,7 +19,14 @@ impl View {
     /// keeps the core.
     pub(crate) fn reasons(&self, busy: Option<&Busy>) -> Vec<String> {
         let [before, after] = self.of_all(busy);
-        [before, self.of_devices().concat(), after].concat()
+        [before, self.of_devices().concat(), after, self.uncovered()].concat()
+    }
+
+    /// What leads around interfaces that may each enforce: so it is no reason of theirs.
+    pub(super) fn uncovered(&self) -> Vec<String> {
+        let gaps = self.links.cover.gaps().iter();
+        let certain = gaps.filter(|gap| gap.is_certain);
+        certain.map(ToString::to_string).collect()
     }
 
     /// Those that are of no interface more than of another: what is live, and what it goes by.

@@ -1,10 +1,12 @@
 //! A daemon without its event loop ([`House`]), and what is tried on it:
 //!
+//! - [`cover`]: ways around what it polices.
 //! - [`faults`]: changes that fail at each of their steps, by an error or by a panic.
 //! - [`lost`]: starts that lack something of what was live.
 //! - [`owner`]: the thread that has the core, held busy.
 //! - [`zones`]: zones with equal, nearly equal and different rules.
 
+mod cover;
 mod faults;
 mod lost;
 mod owner;

@@ -25,9 +25,10 @@ use crate::{
         protocol::{Answer, Request},
         server::Call,
     },
+    coverage::Seen,
     daemon::{
         core::{Core, delay},
-        links::router::Facts,
+        links::router::{Facts, Look},
         owner::{Owner, WAITING},
         refusal::Refusal,
         requests::{received::Received, turns::Turns, update},
@@ -277,7 +278,8 @@ async fn crowd(owner: &Owner) {
                 links: BTreeMap::new(),
                 addresses: vec![(u32::from(number), "192.0.2.1/24".parse().unwrap())],
             };
-            tokio::spawn(owner.clone().network_changed(facts));
+            let seen = Seen::default();
+            tokio::spawn(owner.clone().network_seen(Look { facts, seen }));
             let (owner, turns) = (owner.clone(), Arc::clone(&turns));
             let request = match number % 3 {
                 0 => Request::Status,

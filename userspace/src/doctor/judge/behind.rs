@@ -1,9 +1,12 @@
 //! What else is on configured interfaces: programs and filters of others, the guard, flowtables,
 //! and queues.
 
-use crate::doctor::{
-    facts::{Facts, Filter, Link, More},
-    finding::{Check, Finding},
+use crate::{
+    coverage::flowtables,
+    doctor::{
+        facts::{Facts, Filter, Link, More},
+        finding::{Check, Finding},
+    },
 };
 
 /// See the module.
@@ -141,33 +144,12 @@ fn flowtables(facts: &Facts) -> Vec<Finding> {
         Ok(tables) => tables,
         Err(why) => return vec![Finding::unknown(Check::Flowtable, why)],
     };
-    let devices: Vec<&str> = facts.devices().map(|(i, _)| i.device.as_str()).collect();
-    let is_here = |name: &String| {
-        devices.contains(&name.as_str()) || {
-            // A sub-interface, or the bond above.
-            let link = facts.link(name);
-            let below = link.and_then(|link| facts.by_index(link.below?));
-            below.is_some_and(|below| devices.contains(&below.name.as_str()))
-        }
-    };
-    let mut found = Vec::new();
-    for table in tables.iter().filter(|table| table.is_offloaded) {
-        let Some(device) = table.devices.iter().find(|device| is_here(device)) else {
-            continue;
-        };
-        found.push(
-            Finding::problem(
-                Check::Flowtable,
-                format!(
-                    "the flowtable `{}` has `flags offload` and `{device}`: the card forwards its flows, and \
-                     no program sees their packets",
-                    table.name
-                ),
-                format!("remove `flags offload` or `{device}` from it in your nftables ruleset"),
-            )
-            .about(device),
-        );
-    }
+    let (links, policed) = facts.seen();
+    let gaps = flowtables::gaps(tables, &links, &policed);
+    let found = gaps
+        .into_iter()
+        .map(|gap| Finding::gap(Check::Flowtable, gap));
+    let mut found: Vec<Finding> = found.collect();
     if found.is_empty() {
         found.push(Finding::fine(
             Check::Flowtable,

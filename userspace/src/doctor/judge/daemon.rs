@@ -61,12 +61,16 @@ fn told(
     words: &str,
     finding: impl FnOnce(Check, String, String) -> Finding,
 ) -> Finding {
-    let check = check_of(words);
+    let gap = gap_of(facts, words);
+    let check = gap.map_or_else(|| check_of(words), |(check, _)| check);
     let (what, cure) = words.split_once("; ").unwrap_or((
         words,
         "docs/operations.md has the cure of each reason, under `Not enforcing: reasons and cures`",
     ));
     let finding = finding(check, what.to_owned(), cure.to_owned());
+    if let Some((_, device)) = gap {
+        return finding.about(device);
+    }
     let quoted = |name: &str| words.contains(&format!("`{name}`"));
     let names = facts.devices().map(|(interface, _)| &interface.device);
     let zones = facts.rules().map_or(&[][..], |policy| &policy.zones);
@@ -75,6 +79,21 @@ fn told(
         Some(name) => finding.about(name),
         None => finding,
     }
+}
+
+/// The check and the device that words belong to which say what leads around kordon.
+fn gap_of<'f>(facts: &'f Facts, words: &str) -> Option<(Check, &'f str)> {
+    let gaps = facts.daemon.status()?["gaps"].as_array()?;
+    let is_it = |gap: &&Value| {
+        let found = gap["found"].as_str();
+        found.is_some_and(|found| words.starts_with(found))
+    };
+    let gap = gaps.iter().find(is_it)?;
+    let check = match gap["interface"].is_null() {
+        true => Check::Coverage,
+        false => Check::Flowtable,
+    };
+    Some((check, gap["device"].as_str()?))
 }
 
 /// What the daemon's words are about.

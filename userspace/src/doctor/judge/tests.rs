@@ -684,9 +684,15 @@ const CASES: &[Case] = &[
             add(f, link(8, "eth2", Kind::Card));
             add(f, sub);
         },
-        W,
+        P,
         Check::Coverage,
-        &["VLAN 20", "`eth2`", "`eth2.20`", "device = \"eth2\""],
+        &[
+            "VLAN 20",
+            "`eth2`",
+            "`eth2.20`",
+            "device = \"eth2\"",
+            "`interfaces = [\"trunk\"]` in `[zone.cameras]`",
+        ],
     ),
     (
         "the zone's interface is another",
@@ -703,9 +709,9 @@ const CASES: &[Case] = &[
                 &POLICY.replace("vlans", "interfaces = [\"trunk\"]\nvlans"),
             ));
         },
-        W,
-        Check::Coverage,
-        &["`eth2`", "not policed"],
+        N,
+        Check::NoZone,
+        &["on `eth2`", "20 (`eth2.20`"],
     ),
     (
         "a port of a VLAN-aware bridge",
@@ -732,9 +738,9 @@ const CASES: &[Case] = &[
             add(f, inner);
             f.policy = Ok(rules(&POLICY.replace("[20]", "[\"100.5\"]")));
         },
-        W,
+        P,
         Check::Coverage,
-        &["VLAN 100", "`eth2.100.5`"],
+        &["VLAN 100.5", "`eth2.100.5`"],
     ),
     (
         "an address of the zone elsewhere",
@@ -1168,6 +1174,27 @@ fn what_the_daemon_says_is_said_once_and_can_still_be_mended() {
     assert_eq!(tags.len(), 1, "{tags:#?}");
     assert!(tags[0].found.starts_with("cannot see"));
     assert_eq!(tags[0].fix, Some(Fix::Offload("eth1".into())));
+}
+
+/// What leads around kordon is said once as well, as the daemon says it.
+#[test]
+fn a_gap_that_the_daemon_knows_is_said_once() {
+    let mut facts = healthy();
+    let mut sub = link(9, "eth2.20", Kind::Vlan(20));
+    sub.below = Some(8);
+    add(&mut facts, link(8, "eth2", Kind::Card));
+    add(&mut facts, sub);
+    let alone = judge(&facts);
+    let found = alone.iter().find(|f| f.check == Check::Coverage).unwrap();
+    let cure = found.cure.as_deref().unwrap();
+    let status = status(&mut facts);
+    status["enforcing"] = false.into();
+    status["reasons"] = json!([format!("{}; {cure}", found.found)]);
+    status["gaps"] = json!([{"device": "eth2", "interface": null, "certain": true,
+        "found": found.found, "cure": cure}]);
+    let said = judge(&facts);
+    let said: Vec<&Finding> = said.iter().filter(|f| f.level < Level::Note).collect();
+    assert_eq!(said, [found]);
 }
 
 #[test]

@@ -9,17 +9,14 @@ use ipnet::IpNet;
 use rtnetlink::{
     Handle,
     packet_route::{
-        AddressFamily,
-        link::{
-            AfSpecBridge, InfoBridge, InfoData, InfoKind, InfoVlan, LinkAttribute, LinkExtentMask,
-            LinkFlags, LinkInfo, LinkMessage,
-        },
+        link::{LinkAttribute, LinkMessage},
         tc::{TcAttribute, TcFilterBpfOption, TcMessage, TcOption},
     },
 };
 
 use crate::{
     config::Config,
+    coverage::{self, links::bridge_vlans},
     daemon::{RouterFacts, RouterNetwork},
     datapath::{guard, interface, left, offload},
     doctor::facts::{Daemon, Filter, Kind, Known, Link, More, Pinned, Rules},
@@ -57,7 +54,7 @@ pub(super) fn read(
         let (connection, handle, _) = rtnetlink::new_connection().map_err(|e| fail(&e))?;
         tokio::spawn(connection);
         let mut links = all(&handle).await.map_err(|e| fail(&e))?;
-        for (index, vlans) in bridge_vlans(&handle).await.unwrap_or_default() {
+        for (index, vlans) in bridge_vlans(&handle).await.map_err(|e| fail(&e))? {
             if let Some(link) = links.iter_mut().find(|link| link.index == index) {
                 link.vlans = vlans;
             }
@@ -107,86 +104,36 @@ async fn all(handle: &Handle) -> Result<Vec<Link>, rtnetlink::Error> {
 }
 
 fn link(message: &LinkMessage) -> Link {
+    let coverage::Link {
+        index,
+        name,
+        kind,
+        below,
+        master,
+        is_up,
+        vlans,
+    } = coverage::Link::of(message);
     let mut link = Link {
-        index: message.header.index,
-        is_up: message.header.flags.contains(LinkFlags::Up),
+        index,
+        name,
+        kind,
+        below,
+        master,
+        is_up,
+        vlans,
         ..Link::default()
     };
-    let mut is_elsewhere = false;
     for attribute in &message.attributes {
         match attribute {
-            LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-            LinkAttribute::Link(index) => link.below = Some(*index),
-            LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
-            LinkAttribute::Controller(index) => link.master = Some(*index),
             LinkAttribute::NumRxQueues(count) => link.queues.0 = *count,
             LinkAttribute::NumTxQueues(count) => link.queues.1 = *count,
             LinkAttribute::ParentDevBusName(bus) => link.bus = Some(bus.clone()),
             LinkAttribute::Stats64(stats) => link.received = stats.rx_packets,
-            LinkAttribute::LinkInfo(infos) => link.kind = kind(infos),
             _ => {}
         }
     }
-    if is_elsewhere {
-        link.below = None;
-    }
     link
-}
-
-fn kind(infos: &[LinkInfo]) -> Kind {
-    let data = infos.iter().find_map(|info| match info {
-        LinkInfo::Data(data) => Some(data),
-        _ => None,
-    });
-    let kind = infos.iter().find_map(|info| match info {
-        LinkInfo::Kind(kind) => Some(kind),
-        _ => None,
-    });
-    match (kind, data) {
-        (None, _) => Kind::Card,
-        (Some(InfoKind::Veth), _) => Kind::Veth,
-        (Some(InfoKind::Bond | InfoKind::Team), _) => Kind::Bond,
-        (Some(InfoKind::Bridge), Some(InfoData::Bridge(bridge))) => {
-            Kind::Bridge(bridge.contains(&InfoBridge::VlanFiltering(true)))
-        }
-        (Some(InfoKind::Bridge), _) => Kind::Bridge(false),
-        (Some(InfoKind::Vlan), Some(InfoData::Vlan(vlan))) => {
-            let vid = vlan.iter().find_map(|vlan| match vlan {
-                InfoVlan::Id(vid) => Some(*vid),
-                _ => None,
-            });
-            Kind::Vlan(vid.unwrap_or(0))
-        }
-        (Some(InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan | InfoKind::IpVtap), _) => {
-            Kind::Macvlan
-        }
-        (Some(kind), _) => Kind::Other(kind.to_string()),
-    }
-}
-
-/// VLANs of bridges' ports.
-async fn bridge_vlans(handle: &Handle) -> Result<Vec<(u32, Vec<u16>)>, rtnetlink::Error> {
-    let request = handle
-        .link()
-        .get()
-        .set_filter_mask(AddressFamily::Bridge, vec![LinkExtentMask::Brvlan]);
-    let ports: Vec<LinkMessage> = request.execute().try_collect().await?;
-    let ports = ports.into_iter().map(|port| {
-        let vlans = port
-            .attributes
-            .iter()
-            .flat_map(|attribute| match attribute {
-                LinkAttribute::AfSpecBridge(all) => all.as_slice(),
-                _ => &[],
-            });
-        let vids = vlans.filter_map(|spec| match spec {
-            AfSpecBridge::VlanInfo(info) => Some(info.vid),
-            _ => None,
-        });
-        (port.header.index, vids.collect())
-    });
-    Ok(ports.collect())
 }
 
 /// Asks more of configured devices, of ports of bonds among them, and of other ends of veths.

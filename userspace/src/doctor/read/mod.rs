@@ -1,12 +1,10 @@
 //! Reads the facts. Nothing here changes anything, and nothing fails as a whole: what cannot be
 //! read is a fact that is not known, with the reason.
 //!
-//! - [`machine`]: /proc and /sys; [`links`]: devices, by rtnetlink and their features;
-//!   [`flowtables`]: nftables.
+//! - [`machine`]: /proc and /sys; [`links`]: devices, by rtnetlink and their features.
 //! - [`ask`]: the daemon and its metrics; [`place`]: the state folder, groups, the unit.
 
 mod ask;
-mod flowtables;
 mod links;
 mod machine;
 mod place;
@@ -19,6 +17,7 @@ use super::facts::{Daemon, Database, Facts, Known, Pinned, Places, Rules};
 use crate::{
     asn::{self, AsnDb},
     config::{self, Config},
+    coverage::flowtables,
     daemon,
     datapath::left,
     diagnostic::{Diagnostics, did_you_mean, quoted},

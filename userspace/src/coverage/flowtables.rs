@@ -1,11 +1,64 @@
-//! Flowtables of nftables, asked of the kernel as `nft list flowtables` does. Their attributes are
-//! few (linux/netfilter/nf_tables.h), and no crate reads them without the `nft` command.
+//! Flowtables of nftables: a flow that is in one is forwarded past the firewall. In software that is
+//! behind XDP and tc, so kordon sees all of its packets. With `flags offload` the network card forwards by itself,
+//! and no program sees them: a flow that was begun before a rule blocks it goes on.
+//!
+//! They are asked of the kernel as `nft list flowtables` does. Their attributes are few
+//! (linux/netfilter/nf_tables.h), and no crate reads them without the `nft` command.
 
 use std::io;
 
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
-use crate::doctor::facts::{Flowtable, Known};
+use super::{
+    gap::{Gap, Policed},
+    links::{Link, Links},
+    receivers::is_over,
+};
+
+/// A flowtable of nftables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flowtable {
+    /// Its table and its name.
+    pub name: String,
+    /// Whether the hardware forwards by it.
+    pub is_offloaded: bool,
+    /// Its devices; with a star at its end: all whose names begin so.
+    pub devices: Vec<String>,
+}
+
+/// Those by which a card forwards what comes in on policed devices.
+#[must_use]
+pub fn gaps(tables: &[Flowtable], links: &Links, policed: &[Policed]) -> Vec<Gap> {
+    let offloaded = tables.iter().filter(|table| table.is_offloaded);
+    let one = |table: &Flowtable| {
+        let mut devices = links.iter().filter(|link| table.has(link));
+        let (link, interface) =
+            devices.find_map(|link| Some((link, is_over(links, policed, link)?)))?;
+        let device = &link.name;
+        Some(Gap {
+            device: device.clone(),
+            interface: Some(interface.name.clone()),
+            is_certain: true,
+            found: format!(
+                "the flowtable `{}` has `flags offload` and `{device}`: the card forwards its flows, and no \
+                 program sees their packets, also where a rule blocks them by now",
+                table.name
+            ),
+            cure: format!("remove `flags offload` or `{device}` from it in your nftables ruleset"),
+        })
+    };
+    offloaded.filter_map(one).collect()
+}
+
+impl Flowtable {
+    fn has(&self, link: &Link) -> bool {
+        let mut devices = self.devices.iter();
+        devices.any(|device| match device.strip_suffix('*') {
+            Some(first) => link.name.starts_with(first),
+            None => link.name == *device,
+        })
+    }
+}
 
 /// `NFNL_SUBSYS_NFTABLES`, and of it `NFT_MSG_GETFLOWTABLE`.
 const GET: u16 = 10 << 8 | 23;
@@ -22,13 +75,18 @@ const TABLE: u16 = 1;
 const NAME: u16 = 2;
 const HOOK: u16 = 3;
 const FLAGS: u16 = 7;
-/// `NFTA_FLOWTABLE_HOOK_DEVS`, a list of `NFTA_DEVICE_NAME`.
+/// `NFTA_FLOWTABLE_HOOK_DEVS`, a list of `NFTA_DEVICE_NAME` and, from Linux 6.17, [`PREFIX`].
 const DEVICES: u16 = 3;
+/// `NFTA_DEVICE_PREFIX`
+const PREFIX: u16 = 2;
 /// `NFT_FLOWTABLE_HW_OFFLOAD`
 const OFFLOADED: u8 = 1;
 
-/// All of them.
-pub(super) fn read() -> Known<Vec<Flowtable>> {
+/// All of them. It takes the kernel no longer than to list devices.
+///
+/// # Errors
+/// When it does not tell.
+pub fn read() -> Result<Vec<Flowtable>, String> {
     dump().map_err(|e| match e.raw_os_error() {
         Some(libc::EPERM) => "only root may list flowtables".to_owned(),
         _ => format!("flowtables cannot be listed: {e}"),
@@ -92,7 +150,10 @@ fn flowtable(bytes: &[u8]) -> Flowtable {
             HOOK => {
                 let devices = attributes(value).filter(|(kind, _)| *kind == DEVICES);
                 let names = devices.flat_map(|(_, list)| attributes(list));
-                found.devices.extend(names.map(|(_, name)| text(name)));
+                found.devices.extend(names.map(|(kind, name)| match kind {
+                    PREFIX => text(name) + "*",
+                    _ => text(name),
+                }));
             }
             _ => {}
         }
@@ -139,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_nft_lists_is_read() {
-        let devices = [attribute(1, b"eth1\0"), attribute(1, b"eth2\0")].concat();
+        let devices = [attribute(1, b"eth1\0"), attribute(2, b"eth2\0")].concat();
         // Nested attributes carry a flag.
         let hook = [attribute(1, &[0, 0, 0, 0]), attribute(3 | 0x8000, &devices)].concat();
         let bytes = [
@@ -152,7 +213,7 @@ mod tests {
         let expected = Flowtable {
             name: "filter fast".into(),
             is_offloaded: true,
-            devices: vec!["eth1".into(), "eth2".into()],
+            devices: vec!["eth1".into(), "eth2*".into()],
         };
         assert_eq!(flowtable(&bytes), expected);
         for cut in 0..bytes.len() {

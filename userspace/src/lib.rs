@@ -18,6 +18,7 @@ pub mod datapath;
 pub mod diagnostic;
 pub mod doctor;
 pub mod judge;
+pub mod ledger;
 pub mod lookup;
 pub mod metrics;
 pub mod policy;

@@ -104,6 +104,11 @@ pub const ZONE_SOURCES_LISTED: u32 = 2;
 /// Sources are not checked at all.
 pub const ZONE_SOURCES_UNCHECKED: u32 = 4;
 
+/// What passes is recorded.
+pub const ZONE_RECORD_PASS: u32 = 8;
+/// What is dropped or audited is recorded.
+pub const ZONE_RECORD_DROPS: u32 = 16;
+
 /// A prefix as a network and a mask, in host byte order. IPv4 lives in the low
 /// 32 bits of `lo`.
 #[repr(C)]

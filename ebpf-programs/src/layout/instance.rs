@@ -27,6 +27,9 @@ pub mod mode {
 /// The port of an instance that the loader gave none. See [`mode`] for the value.
 pub const NO_PORT: u32 = 0x6b6f_72ff;
 
+/// Lines of the ledger for each CPU, of an instance that has none. See [`mode`] for the value.
+pub const NO_LINES: u32 = 0x6b6f_7220;
+
 /// Addresses that one probe run can judge.
 pub const PROBE_BATCH: usize = 1 << 13;
 

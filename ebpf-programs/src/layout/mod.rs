@@ -15,15 +15,17 @@
 //! - `reason`: what happens to a packet, and why.
 //! - `generation`, `table`: the two values.
 //! - `planes`: what is derived from both for the fast path.
+//! - `ledger`: who sent what to whom.
 //! - `instance`: constants of a loaded program, test runs.
 
 mod generation;
 mod instance;
+mod ledger;
 mod planes;
 mod reason;
 mod table;
 
-pub use self::{generation::*, instance::*, planes::*, reason::*, table::*};
+pub use self::{generation::*, instance::*, ledger::*, planes::*, reason::*, table::*};
 
 /// Version of everything in here. Pinned maps with another one are not adopted.
 pub const LAYOUT_VERSION: u32 = 7;

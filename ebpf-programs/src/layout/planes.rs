@@ -28,8 +28,15 @@ pub const PLANE_ORDINAL_ASK: u16 = (1 << 13) - 1;
 pub const FAST_DROP_UNKNOWN: u32 = 1 << 16;
 /// Shift of [`Port::slot_base`] in [`Planes::ports`].
 pub const FAST_SLOT_SHIFT: u32 = 32;
+/// The plane's index in [`FastZone::plane`].
+pub const FAST_PLANE: u32 = (1 << 16) - 1;
 /// Set in [`FastZone::plane`]: sources are looked up in the plane, they must have a pass.
 pub const FAST_SOURCES_BY_RULES: u32 = 1 << 16;
+
+/// Set in [`FastZone::plane`]: as [`ZONE_RECORD_PASS`](super::ZONE_RECORD_PASS).
+pub const FAST_RECORD_PASS: u32 = 1 << 17;
+/// Set in [`FastZone::plane`]: as [`ZONE_RECORD_DROPS`](super::ZONE_RECORD_DROPS).
+pub const FAST_RECORD_DROPS: u32 = 1 << 18;
 
 /// What the fast path needs to know of one zone, one cache line.
 #[repr(C, align(64))]
@@ -38,7 +45,7 @@ pub struct FastZone {
     /// Verdict word by leaf code, without what is of no interest here; for [`ASK`]
     /// and unused codes [`VERDICT_STEPS`].
     pub words: [u32; 4],
-    /// Index into [`Planes::v4`] and [`Planes::v6`], and [`FAST_SOURCES_BY_RULES`].
+    /// Index into [`Planes::v4`] and [`Planes::v6`], [`FAST_SOURCES_BY_RULES`], and what is recorded.
     pub plane: u32,
     /// As [`Zone::asn_pages`], in [`Planes::asn_pages`].
     pub asn_pages: u32,

@@ -11,11 +11,15 @@ use aya_ebpf::{
 };
 
 use super::{
+    frame::Linear,
+    ledger,
     program::{Tier, count, count_verdict},
     skb::{Copied, Told, beside, first_piece, length, segments},
 };
 use crate::{
-    layout::Action,
+    flow::Headers,
+    layout::{Action, FLOW_GUARD, Flow},
+    opaque,
     verdict::{FastPath, NO_SLOT, Tables as _, Verdict, decide, fast_path, fast_path_beside},
 };
 
@@ -43,13 +47,20 @@ pub fn fast<T: Tier>(ctx: TcContext) -> i32 {
     };
     let (action, slot, asn_slot) = match said {
         FastPath::Unpoliced { .. } => (Action::Pass, NO_SLOT, NO_SLOT),
-        FastPath::Pass { slot, .. } => (Action::Pass, slot, NO_SLOT),
+        FastPath::Pass { slot, headers, .. } => {
+            record::<T>(&ctx, &frame, &told, headers, slot);
+            (Action::Pass, slot, NO_SLOT)
+        }
         FastPath::Counted {
             action,
             slot,
             asn_slot,
+            headers,
             ..
-        } if told.alone == 1 || !matches!(action, Action::Drop) => (action, slot, asn_slot),
+        } if told.alone == 1 || !matches!(action, Action::Drop) => {
+            record::<T>(&ctx, &frame, &told, headers, slot);
+            (action, slot, asn_slot)
+        }
         // What got past the XDP program is rare, and the slow path knows whose it is.
         FastPath::Counted { .. } | FastPath::Ask | FastPath::Stacked | FastPath::Destination(_) => {
             T::guard_slow(&ctx);
@@ -76,7 +87,28 @@ pub fn slow<T: Tier>(ctx: TcContext) -> i32 {
     // that it was called for.
     let memory = unsafe { &mut *memory };
     memory.verdict = decide(&Copied(ctx), told.port, &tables, &mut memory.work, &mut ());
+    // As in the slow path of XDP.
+    let memory = opaque::in_memory(memory);
+    let verdict = &memory.verdict;
+    let is_its = told.alone == 1 || matches!(verdict.action, Action::Drop);
+    if is_its && verdict.is_recorded(&tables) {
+        let mut flow = Flow::read(&Copied(ctx), memory.work.packets(), verdict, told.port);
+        flow.identity |= FLOW_GUARD;
+        ledger::add::<T>(&mut flow, segments(ctx) as u32, length(ctx) as u32);
+    }
     finish::<T>(ctx, &told, &memory.verdict, Some(&tables))
+}
+
+/// Adds a packet to its flow, where no XDP program does.
+#[inline(always)]
+fn record<T: Tier>(ctx: &TcContext, frame: &Linear, told: &Told, headers: Headers, slot: u32) {
+    if told.alone == 1
+        && headers != 0
+        && let Some(mut flow) = Flow::plain(frame, headers, slot, told.port)
+    {
+        flow.identity |= FLOW_GUARD;
+        ledger::add::<T>(&mut flow, segments(ctx) as u32, length(ctx) as u32);
+    }
 }
 
 /// Counts what a verdict says, and does it: all of it where there is no XDP program, else what is

@@ -10,11 +10,13 @@
 //!
 //! - [`frame`]: frames as XDP has them; [`skb`]: as tc has them.
 //! - [`program`]: both XDP programs, over the maps of a [`program::Tier`]; [`guard`]: both paths of the guards.
+//! - `ledger`: who sent what, line by line.
 //! - [`probe`]: what they do besides in test runs.
 //! - [`crate::kordon_program`]: the maps of a size tier, since the size of a map's value is part of the program.
 
 pub mod frame;
 pub mod guard;
+mod ledger;
 pub mod probe;
 pub mod program;
 pub mod skb;

@@ -3,15 +3,21 @@
 
 use aya_ebpf::{
     bindings::{xdp_action, xdp_md},
+    maps::ring_buf::RingBufEntry,
     programs::{TcContext, XdpContext},
 };
 
 use super::{
     frame::{Linear, Pieces, kind, length, length_past},
-    probe,
+    ledger, probe,
 };
 use crate::{
-    layout::{Action, COUNTER_PAGE, Counter, Probe, Reason, UNPARSABLE_REASONS, mode, trace},
+    flow::Headers,
+    layout::{
+        Action, COUNTER_PAGE, Counter, Flow, FlowLine, Probe, Reason, Record, UNPARSABLE_REASONS,
+        mode, trace,
+    },
+    opaque,
     packet::Frame as _,
     seen::{self, By},
     verdict::{
@@ -38,6 +44,16 @@ pub trait Tier {
     fn memory() -> Option<*mut Memory>;
     /// Input and output of test runs.
     fn probe() -> Option<*mut Probe>;
+    /// Lines of each CPU, a power of two, or `NO_LINES`. A constant for the verifier.
+    fn lines() -> u32;
+    /// A line, of all CPUs.
+    fn line(index: u32) -> Option<*mut FlowLine>;
+    /// A budget, of all CPUs.
+    fn budget(index: u32) -> Option<*mut u64>;
+    /// Room in the ring.
+    fn record() -> Option<RingBufEntry<Record>>;
+    /// What was lost of a slot, shared by all CPUs.
+    fn lost(slot: u32) -> Option<*mut Counter>;
     /// Goes on with [`slow`]; comes back only where that is not there.
     fn slow(ctx: &XdpContext);
     /// Goes on with the guard's slow path; comes back only where that is not there.
@@ -95,36 +111,62 @@ pub fn fast<T: Tier>(ctx: XdpContext) -> u32 {
 /// planes. `TWICE`: of a frame with two tags.
 #[inline(always)]
 fn act<T: Tier, const TWICE: bool>(ctx: &XdpContext, said: FastPath, number: u64) -> u32 {
-    let frame = Linear::of(ctx);
-    match said {
+    let len = length_past(ctx, Linear::of(ctx).reach());
+    let (action, slot, headers) = match said {
         FastPath::Unpoliced { seen } => {
             see::<T>(seen);
-            xdp_action::XDP_PASS
+            return xdp_action::XDP_PASS;
         }
-        FastPath::Pass { slot, seen } if T::trace() != trace::ON => {
-            count::<T>(slot, 1, length_past(ctx, frame.reach()));
+        FastPath::Pass {
+            slot,
+            seen,
+            headers,
+        } if T::trace() != trace::ON => {
+            count::<T>(slot, 1, len);
             see::<T>(seen);
-            xdp_action::XDP_PASS
+            (xdp_action::XDP_PASS, slot, headers)
         }
         FastPath::Counted {
             action,
             slot,
             asn_slot,
             seen,
+            headers,
         } if T::trace() != trace::ON => {
-            let len = length_past(ctx, frame.reach());
             count::<T>(slot, 1, len);
             count::<T>(asn_slot, 1, len);
             if let Action::Drop = action {
-                return xdp_action::XDP_DROP;
+                (xdp_action::XDP_DROP, slot, headers)
+            } else {
+                see::<T>(seen);
+                (xdp_action::XDP_PASS, slot, headers)
             }
-            see::<T>(seen);
-            xdp_action::XDP_PASS
         }
-        FastPath::Stacked if !TWICE => tagged_twice::<T>(ctx.ctx),
-        FastPath::Destination(destination) => looked_up::<T>(ctx.ctx, destination, number),
-        _ => UNCLEAR,
+        FastPath::Stacked if !TWICE => return tagged_twice::<T>(ctx.ctx),
+        FastPath::Destination(destination) => {
+            let found = looked_up::<T>(ctx.ctx, destination, number);
+            let (action, slot) = (found as u32, (found >> 32) as u32);
+            if slot == 0 {
+                return action;
+            }
+            (action, slot, destination.headers())
+        }
+        _ => return UNCLEAR,
+    };
+    if headers != 0 {
+        record::<T>(ctx.ctx, headers, slot, len as u32);
     }
+    action
+}
+
+/// Adds a packet to its flow. A function of its own: what decided needs no registers for it.
+#[inline(never)]
+fn record<T: Tier>(ctx: *mut xdp_md, headers: Headers, slot: u32, bytes: u32) -> u32 {
+    let frame = Linear::of(&XdpContext::new(ctx));
+    if let Some(mut flow) = Flow::plain(&frame, headers, slot, T::port()) {
+        ledger::add::<T>(&mut flow, 1, bytes);
+    }
+    0
 }
 
 /// The fast path of a frame with two tags, as [`act`]. A function of its own: others need no
@@ -186,23 +228,29 @@ fn go_on<T: Tier>(ctx: &XdpContext) -> u32 {
 }
 
 /// The rest of the fast path, for a packet of which only the destination's class is missing;
-/// as [`act`].
+/// as [`act`], and from bit 32 on the counter slot, where the packet is to be recorded.
 #[inline(never)]
-fn looked_up<T: Tier>(ctx: *mut xdp_md, destination: Destination, number: u64) -> u32 {
+fn looked_up<T: Tier>(ctx: *mut xdp_md, destination: Destination, number: u64) -> u64 {
     let ctx = XdpContext::new(ctx);
     let Some(tables) = T::tables() else {
-        return NO_GENERATION;
+        return NO_GENERATION as u64;
     };
     if tables.number() != number {
-        return UNCLEAR;
+        return UNCLEAR as u64;
     }
     let frame = Linear::of(&ctx);
     match by_class(&frame, destination, &tables) {
         Some(verdict) => {
             let len = length_past(&ctx, frame.reach());
-            finish::<T>(&ctx, &tables, T::port(), &verdict, len)
+            let slot = if verdict.is_recorded(&tables) {
+                verdict.slot
+            } else {
+                0
+            };
+            let action = finish::<T>(&ctx, &tables, T::port(), &verdict, len);
+            (slot as u64) << 32 | action as u64
         }
-        None => UNCLEAR,
+        None => UNCLEAR as u64,
     }
 }
 
@@ -224,6 +272,13 @@ pub fn slow<T: Tier>(ctx: XdpContext) -> u32 {
         len: len as u32,
     };
     *verdict = decide(&frame, *port, &tables, work, &mut ());
+    // However it came about, what follows is seen once.
+    let verdict = opaque::in_memory(verdict);
+    let work = opaque::in_memory(work);
+    if T::mode() != mode::PROBE && verdict.is_recorded(&tables) {
+        let mut flow = Flow::read(&frame, work.packets(), verdict, *port);
+        ledger::add::<T>(&mut flow, 1, len as u32);
+    }
     finish::<T>(&ctx, &tables, *port, verdict, len)
 }
 

@@ -7,14 +7,16 @@ macro_rules! kordon_program {
     ($generation:ty, $table:ty, $planes:ty) => {
         use aya_ebpf::{
             Global,
-            bindings::BPF_F_MMAPABLE,
-            btf_maps::{Array, ArrayOfMaps, PerCpuArray, ProgramArray},
+            bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
+            btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, ProgramArray, RingBuf},
             macros::{btf_map, classifier, xdp},
+            maps::ring_buf::RingBufEntry,
             programs::{TcContext, XdpContext},
         };
         use $crate::{
             layout::{
-                COUNTER_PAGE, COUNTER_PAGES, Counter, NO_PORT, Probe, TABLE_SLOTS, mode, trace,
+                COUNTER_PAGE, COUNTER_PAGES, Counter, FLOW_LOST, FlowLine, NO_LINES, NO_PORT,
+                Probe, Record, TABLE_SLOTS, mode, trace,
             },
             shell::{
                 guard,
@@ -45,6 +47,19 @@ macro_rules! kordon_program {
         #[btf_map]
         static COUNTERS: PerCpuArray<[Counter; COUNTER_PAGE as usize], { COUNTER_PAGES as usize }> =
             PerCpuArray::new();
+        /// Lines of the ledger, of all CPUs; the controller makes it, and all to [`LOST`], as large as
+        /// they are to be.
+        #[btf_map]
+        static FLOWS: Array<FlowLine, 1, MMAPABLE> = Array::new();
+        /// What each source may take of them, of all CPUs.
+        #[btf_map]
+        static BUDGETS: Array<u64, 1> = Array::new();
+        /// Lines that their flows have left.
+        #[btf_map]
+        static RECORDS: RingBuf<Record, 4096> = RingBuf::new();
+        /// What found no room there, by slot.
+        #[btf_map]
+        static LOST: HashMap<u32, Counter, { FLOW_LOST as usize }> = HashMap::new();
         /// Input and output of test runs; never touched by a live instance.
         #[btf_map]
         static PROBE: Array<Probe, 1, MMAPABLE> = Array::new();
@@ -63,6 +78,8 @@ macro_rules! kordon_program {
         static MODE: Global<u32> = Global::new(mode::LIVE);
         #[unsafe(no_mangle)]
         static TRACE: Global<u32> = Global::new(trace::OFF);
+        #[unsafe(no_mangle)]
+        static LINES: Global<u32> = Global::new(NO_LINES);
         #[unsafe(no_mangle)]
         static PORT: Global<u32> = Global::new(NO_PORT);
 
@@ -94,6 +111,38 @@ macro_rules! kordon_program {
             #[inline(always)]
             fn probe() -> Option<*mut Probe> {
                 PROBE.get_ptr_mut(0)
+            }
+            #[inline(always)]
+            fn lines() -> u32 {
+                LINES.load()
+            }
+            #[inline(always)]
+            fn line(index: u32) -> Option<*mut FlowLine> {
+                FLOWS.get_ptr_mut(index)
+            }
+            #[inline(always)]
+            fn budget(index: u32) -> Option<*mut u64> {
+                BUDGETS.get_ptr_mut(index)
+            }
+            #[inline(always)]
+            fn record() -> Option<RingBufEntry<Record>> {
+                RECORDS.reserve(0)
+            }
+            #[inline(always)]
+            fn lost(slot: u32) -> Option<*mut Counter> {
+                if let Some(lost) = LOST.get_ptr_mut(&slot) {
+                    return Some(lost);
+                }
+                // Fails where another CPU was faster, which is as good.
+                let _ = LOST.insert(
+                    &slot,
+                    &Counter {
+                        packets: 0,
+                        bytes: 0,
+                    },
+                    u64::from(BPF_NOEXIST),
+                );
+                LOST.get_ptr_mut(&slot)
             }
             #[inline(always)]
             fn slow(ctx: &XdpContext) {

@@ -9,10 +9,12 @@
 
 use super::{NO_SLOT, Tables, Verdict, asn_slot, zone_asn_slot, zone_word};
 use crate::{
+    flow::{HEADERS_V6, Headers},
     layout::{
-        Action, FAST_DROP_UNKNOWN, FAST_SLOT_SHIFT, FAST_SOURCES_BY_RULES, FastOutput, FastZone,
-        GROUP_BITS, GROUP_MASK, Judged, NO_CLASS, Planes, VERDICT_ACTION_SHIFT, VERDICT_INDEX,
-        VERDICT_STEPS, VID_HAS_PAIRS, VID_ZONE,
+        Action, FAST_DROP_UNKNOWN, FAST_PLANE, FAST_RECORD_DROPS, FAST_RECORD_PASS,
+        FAST_SLOT_SHIFT, FAST_SOURCES_BY_RULES, FastOutput, FastZone, GROUP_BITS, GROUP_MASK,
+        Judged, NO_CLASS, Planes, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS,
+        VID_HAS_PAIRS, VID_ZONE,
     },
     opaque,
     packet::{Address, Frame, View, is_isatap},
@@ -36,6 +38,8 @@ pub enum FastPath {
         slot: u32,
         /// Counter slot of the interface.
         seen: u32,
+        /// What goes into the ledger.
+        headers: Headers,
     },
     /// Dropped, or passed and reported.
     Counted {
@@ -47,11 +51,26 @@ pub enum FastPath {
         asn_slot: u32,
         /// Counter slot of the interface, for what passes.
         seen: u32,
+        /// What goes into the ledger.
+        headers: Headers,
     },
     /// There are two tags: [`stacked`] goes on from here.
     Stacked,
     /// Header and source are in order: [`by_class`] goes on from here.
     Destination(Destination),
+}
+
+impl Destination {
+    /// Where the headers are.
+    #[inline(always)]
+    #[must_use]
+    pub const fn headers(&self) -> Headers {
+        if self.v6 {
+            (self.at - 24) | HEADERS_V6
+        } else {
+            self.at - 16
+        }
+    }
 }
 
 /// A destination of a packet whose header and source are in order.
@@ -300,6 +319,7 @@ fn of_zone<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
         return FastPath::Pass {
             slot: most,
             seen: seen::<AT, _>(head, port, By::Zone),
+            headers: recorded(fast, FAST_RECORD_PASS, AT as u32, v6),
         };
     }
     let word = fast.words[code as usize & 3];
@@ -307,6 +327,7 @@ fn of_zone<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
         return FastPath::Pass {
             slot: word,
             seen: seen::<AT, _>(head, port, By::Zone),
+            headers: recorded(fast, FAST_RECORD_PASS, AT as u32, v6),
         };
     }
     if word & VERDICT_STEPS == 0 {
@@ -317,6 +338,7 @@ fn of_zone<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
                 slot: word & VERDICT_INDEX,
                 asn_slot,
                 seen: seen::<AT, _>(head, port, By::Zone),
+                headers: recorded(fast, FAST_RECORD_DROPS, AT as u32, v6),
             };
         }
     }
@@ -325,6 +347,18 @@ fn of_zone<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
         at: at as u32,
         v6,
     })
+}
+
+/// Where the headers are, of what a zone records.
+#[inline(always)]
+fn recorded(fast: &FastZone, what: u32, at: u32, v6: bool) -> Headers {
+    if fast.plane & what == 0 {
+        0
+    } else if v6 {
+        at | HEADERS_V6
+    } else {
+        at
+    }
 }
 
 /// The interface's counter of a frame that passes.
@@ -443,7 +477,7 @@ fn v4<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
         return None;
     }
     let dst = head.u32(AT + 16);
-    Some((leaf_v4(planes, fast.plane & 0xffff, dst), dst))
+    Some((leaf_v4(planes, fast.plane & FAST_PLANE, dst), dst))
 }
 
 #[inline(always)]
@@ -474,7 +508,7 @@ fn v6<const AT: usize, F: Frame + ?Sized, P: ReadFast>(
     {
         return None;
     }
-    Some(leaf_v6(planes, fast.plane & 0xffff, dst))
+    Some(leaf_v6(planes, fast.plane & FAST_PLANE, dst))
 }
 
 /// Whether an address in which this stands before the last four bytes is one of ISATAP:
@@ -488,13 +522,13 @@ const fn is_raw_isatap(word: u32) -> bool {
 /// the next: zones with a list of sources need no registers for it.
 #[inline(never)]
 fn passes_v4<P: ReadPlanes>(planes: &P, fast: &FastZone, address: u32) -> bool {
-    is_pass(fast.words[leaf_v4(planes, fast.plane & 0xffff, address) as usize & 3])
+    is_pass(fast.words[leaf_v4(planes, fast.plane & FAST_PLANE, address) as usize & 3])
 }
 
 #[inline(never)]
 fn passes_v6<P: ReadPlanes>(planes: &P, fast: &FastZone, address: u64) -> bool {
     address >> 61 == 1
-        && is_pass(fast.words[leaf_v6(planes, fast.plane & 0xffff, address).0 as usize & 3])
+        && is_pass(fast.words[leaf_v6(planes, fast.plane & FAST_PLANE, address).0 as usize & 3])
 }
 
 const _: () = assert!(VID_HAS_PAIRS & VID_ZONE == 0);

@@ -20,8 +20,8 @@ pub use self::{
 use crate::{
     layout::{
         ASN_PAGE, Action, GROUP_MASK, Judged, NO_CLASS, PAIR_PROBES, PAIR_SLOTS, Prefix,
-        ProbeOutput, Reason, VERDICT_ACTION_SHIFT, VID_HAS_PAIRS, VID_ZONE, Zone, pair_hash,
-        pair_key,
+        ProbeOutput, Reason, VERDICT_ACTION_SHIFT, VID_HAS_PAIRS, VID_ZONE, ZONE_RECORD_DROPS,
+        ZONE_RECORD_PASS, Zone, pair_hash, pair_key,
     },
     packet::Address,
 };
@@ -51,6 +51,17 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Whether the zone wants it recorded.
+    #[inline(always)]
+    pub fn is_recorded<T: Tables>(&self, tables: &T) -> bool {
+        let wanted = match self.action {
+            Action::Pass => ZONE_RECORD_PASS,
+            _ => ZONE_RECORD_DROPS,
+        };
+        let zone = tables.zone(self.zone.wrapping_sub(1));
+        zone.is_some_and(|zone| zone.flags & wanted != 0)
+    }
+
     /// No zone: passed, not counted.
     pub const UNPOLICED: Self = Self {
         action: Action::Pass,

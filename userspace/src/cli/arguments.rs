@@ -5,6 +5,7 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use super::flows::Flows;
 pub(super) use super::instance::{CONFIG, Instance, Resolved};
 use crate::{asn, judge::Engine};
 
@@ -42,6 +43,8 @@ pub(super) enum Command {
     Rollback(Instance),
     /// Show who changed what, newest first, and the policies that are kept.
     History(Instance),
+    /// Show who sent what to whom.
+    Flows(Flows),
     /// Drop what goes to an ASN, country or prefix, at once.
     Block(Change),
     /// Let pass what goes to an ASN, country or prefix, at once.

@@ -21,6 +21,7 @@ mod bootguard;
 mod database;
 mod doctor;
 mod failure;
+mod flows;
 mod generate;
 mod instance;
 mod offline;
@@ -103,6 +104,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Confirm(instance) => online::confirm(&instance, output),
         Command::Rollback(instance) => online::rollback(&instance, output),
         Command::History(instance) => online::history(&instance, output),
+        Command::Flows(arguments) => flows::flows(arguments, output),
         Command::Block(arguments) => online::entry(arguments, Request::Block, output),
         Command::Allow(arguments) => online::entry(arguments, Request::Allow, output),
         Command::Unblock(arguments) => online::entry(arguments.into(), Request::Unblock, output),

@@ -16,7 +16,8 @@ use ipnet::IpNet;
 use kordon_ebpf::layout::{
     Action, FIXED_SLOTS, Generation, LAYOUT_VERSION, MAX_GROUPS, MAX_NAT64, MAX_PORTS, MAX_SOURCES,
     MAX_STEPS, MAX_VERDICTS, MAX_WALK, MAX_ZONE_SOURCES, MAX_ZONES, Nat64, Prefix, Reason,
-    TUNNEL_INSPECT, ZONE_PPPOE, ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED, Zone, setting_shift,
+    TUNNEL_INSPECT, ZONE_PPPOE, ZONE_RECORD_DROPS, ZONE_RECORD_PASS, ZONE_SOURCES_LISTED,
+    ZONE_SOURCES_UNCHECKED, Zone, setting_shift,
 };
 
 use super::{
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::{
     asn::model::AsnDb,
-    policy::model::{self, Policy, Sources, Target, Tunnels},
+    policy::model::{self, Policy, Record, Sources, Target, Tunnels},
 };
 
 mod counted;
@@ -169,7 +170,7 @@ pub fn compile(
     }
     for (id, zone) in policy.zones.iter().enumerate() {
         fixed.zones[id] = Zone {
-            flags: if zone.pppoe { ZONE_PPPOE } else { 0 },
+            flags: flags(zone),
             settings: settings(zone),
             verdict_base: (id * stride) as u32,
             slot_base: slots[id],
@@ -325,6 +326,17 @@ impl Columns {
         limit("zones times groups", zones * ids.len(), MAX_VERDICTS)?;
         Ok(Self { of_kind, ids })
     }
+}
+
+fn flags(zone: &model::Zone) -> u32 {
+    let recorded = match zone.record {
+        Record::Off => 0,
+        Record::Drops => ZONE_RECORD_DROPS,
+        // All is in the kernel's lines; what is kept of it differs.
+        Record::Summary | Record::All => ZONE_RECORD_DROPS | ZONE_RECORD_PASS,
+    };
+    let pppoe = if zone.pppoe { ZONE_PPPOE } else { 0 };
+    recorded | pppoe
 }
 
 fn settings(zone: &model::Zone) -> u32 {

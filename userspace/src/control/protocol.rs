@@ -76,6 +76,8 @@ pub enum Request {
     Allow(Change),
     /// Take a rule out of the overlay.
     Unblock(Change),
+    /// Who sent what to whom.
+    Flows(FlowsQuery),
     /// The verdict on a packet, by the live policy.
     Explain(ExplainQuery),
     /// An address, `AS…`, a country or text, in the live database.
@@ -137,6 +139,7 @@ impl Request {
             Self::Status
             | Self::History
             | Self::Explain(_)
+            | Self::Flows(_)
             | Self::Lookup { .. }
             | Self::AsndbInfo
             | Self::AsndbProgress => Right::Read,
@@ -172,6 +175,7 @@ impl Request {
             Self::Allow(_) => "allow",
             Self::Unblock(_) => "unblock",
             Self::Explain(_) => "explain",
+            Self::Flows(_) => "flows",
             Self::Lookup { .. } => "lookup",
             Self::AsndbInfo => "asndb info",
             Self::AsndbImport { .. } => "asndb import",
@@ -182,6 +186,31 @@ impl Request {
             Self::Detach { .. } => "detach",
         }
     }
+}
+
+/// Which flows are asked for; what is `None` is any.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowsQuery {
+    /// Name of the zone.
+    pub zone: Option<String>,
+    /// MAC address or source address.
+    pub camera: Option<String>,
+    /// The network of the destination.
+    pub asn: Option<u32>,
+    /// `pass`, `audit` or `drop`.
+    pub action: Option<String>,
+    /// Added up.
+    pub sum: Option<SumBy>,
+}
+
+/// By what flows are added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SumBy {
+    /// Who sent it.
+    Camera,
+    /// Where it went.
+    Network,
 }
 
 /// One overlay entry.

@@ -20,7 +20,7 @@ use aya_obj::generated::bpf_map_type;
 use super::{
     Attached, DatapathError,
     kernel::Datapath,
-    loaded::is_over,
+    loaded::{Counting, is_over},
     maps::{Maps, id},
     pins::{PATHS, Pins},
     programs::{GUARD_FAST, GUARD_SLOW},
@@ -145,7 +145,7 @@ impl GuardPaths {
         &self,
         loaded: thread::Result<Result<Ebpf, DatapathError>>,
         maps: &Maps,
-        counters: &MapData,
+        counting: Counting<'_>,
     ) -> Result<Option<Paths>, DatapathError> {
         let paths = match loaded {
             Ok(Ok(paths)) => paths,
@@ -162,7 +162,7 @@ impl GuardPaths {
         };
         for (_, name) in PLACES {
             // Somebody removed pins meanwhile, which are made again.
-            if !is_in_array || !is_over(&paths, name, maps, counters)? {
+            if !is_in_array || !is_over(&paths, name, maps, counting)? {
                 return Ok(None);
             }
         }
@@ -198,7 +198,11 @@ impl Datapath {
             }
             known => match known.unwrap_or_else(load) {
                 Paths::Loading(thread) if wait || thread.is_finished() => {
-                    guards.loaded(thread.join(), maps, &self.counters)?
+                    let counting = Counting {
+                        counters: &self.counters,
+                        ledger: &self.ledger,
+                    };
+                    guards.loaded(thread.join(), maps, counting)?
                 }
                 paths => Some(paths),
             },

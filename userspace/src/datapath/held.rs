@@ -65,6 +65,8 @@ impl Datapath {
             (self.pins.shared("counters"), fd(&self.counters)),
             (self.pins.shared("directory"), fd(&self.directory_map.map)),
         ];
+        let ledger = self.ledger.pinned();
+        objects.extend(ledger.map(|(name, map)| (self.pins.shared(&name), fd(map))));
         if let Some(maps) = &self.maps {
             let table = self.table.as_ref().map(|table| &table.map);
             objects.extend(maps.live_objects(table));

@@ -14,8 +14,17 @@ use aya::{Ebpf, maps::MapData};
 use kordon_ebpf::layout::{Counter, MAX_PORTS};
 
 use super::{
-    Attached, DatapathError, guard_paths::GuardPaths, loaded::Slow, maps::Maps, memory::Mapped,
-    pins::Pins, preload::Preload, probe::Prober, shared::Shared, system::counters,
+    Attached, DatapathError,
+    guard_paths::GuardPaths,
+    ledger::{Ledger, LedgerMaps},
+    loaded::Slow,
+    maps::Maps,
+    memory::Mapped,
+    pins::Pins,
+    preload::Preload,
+    probe::Prober,
+    shared::Shared,
+    system::counters,
 };
 use crate::compile::{amend::Editor, directory::Directory, table::Tier};
 
@@ -40,6 +49,7 @@ pub struct Datapath {
     pub(super) pins: Pins,
     damaged: Vec<String>,
     pub(super) counters: Arc<MapData>,
+    pub(super) ledger: LedgerMaps,
     pub(super) directory_map: Mapped,
     pub(super) directory: Arc<Directory>,
     pub(super) maps: Option<Maps>,
@@ -83,6 +93,7 @@ impl Datapath {
             directory_map,
             directory,
         } = Shared::open(&pins, &mut damaged)?;
+        let ledger = LedgerMaps::open(&pins, &mut damaged)?;
         let mut maps: Option<Maps> = None;
         for tier in Tier::ALL {
             let found = match Maps::adopt(&pins, tier) {
@@ -112,6 +123,7 @@ impl Datapath {
             pins,
             damaged,
             counters: Arc::new(counters),
+            ledger,
             directory_map,
             directory: Arc::new(directory),
             maps,
@@ -262,6 +274,14 @@ impl Datapath {
     pub fn counters(&self) -> Result<Vec<Counter>, DatapathError> {
         counters(&self.counters, self.directory.used() as usize)
             .map_err(|e| DatapathError::new("read the counters", e))
+    }
+
+    /// What reads the ledger. One at a time takes records out of it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn ledger(&self) -> Result<Ledger, DatapathError> {
+        Ledger::open(&self.pins)
     }
 
     /// Takes programs and maps off, with all pins of kordon's under `bpffs`. Returns what

@@ -18,6 +18,7 @@ use super::{
     DatapathError,
     faults::{Step, reach},
     held::uses,
+    ledger::{self, LedgerMaps},
     maps::{Maps, id, pinned},
     pins::{PATHS, Pins},
     programs::{self, FAST, GUARD_FAST, GUARD_SLOW, SLOW, program, put_slow},
@@ -73,7 +74,11 @@ impl Source<'_> {
         loader
             .override_global("MODE", &mode::LIVE, true)
             .override_global("TRACE", &trace, true)
+            .override_global("LINES", &ledger::LINES, true)
             .map_pin_path("COUNTERS", self.pins.shared("counters"));
+        for (name, map) in ledger::NAMES {
+            loader.map_pin_path(map, self.pins.shared(&ledger::pin(name)));
+        }
         if names.contains(&GUARD_FAST) {
             loader.map_pin_path("PATHS", self.pins.shared(PATHS));
         }
@@ -96,7 +101,7 @@ pub(super) fn is_over(
     ebpf: &Ebpf,
     name: &str,
     maps: &Maps,
-    counters: &MapData,
+    counting: Counting<'_>,
 ) -> Result<bool, DatapathError> {
     let what = || "ask for the maps of a program";
     let program = ebpf.program(name).ok_or(ProgramError::NotLoaded);
@@ -109,7 +114,20 @@ pub(super) fn is_over(
         GUARD_FAST => &[planes],
         _ => &[&maps.generations, &maps.tables, &maps.work],
     };
-    Ok(uses(&used, counters) && read.iter().all(|map| uses(&used, map)))
+    let Counting { counters, ledger } = counting;
+    let mut all = read
+        .iter()
+        .copied()
+        .chain([counters])
+        .chain(ledger.written());
+    Ok(all.all(|map| uses(&used, map)))
+}
+
+/// What programs count in.
+#[derive(Clone, Copy)]
+pub(super) struct Counting<'a> {
+    pub(super) counters: &'a MapData,
+    pub(super) ledger: &'a LedgerMaps,
 }
 
 /// What to say where it is not.
@@ -136,7 +154,7 @@ impl Slow {
         source: Source<'_>,
         preloaded: Option<Ebpf>,
         maps: &Maps,
-        counters: &MapData,
+        counting: Counting<'_>,
     ) -> Result<Self, DatapathError> {
         let mut ebpf = match preloaded {
             Some(ebpf) => ebpf,
@@ -147,7 +165,7 @@ impl Slow {
             Some(Map::ProgramArray(own)) => id(own)? == array,
             _ => false,
         };
-        if !is_in_place || !is_over(&ebpf, SLOW, maps, counters)? {
+        if !is_in_place || !is_over(&ebpf, SLOW, maps, counting)? {
             return Err(unpinned());
         }
         reach(Step::Slow)?;

@@ -14,7 +14,8 @@ use std::{
 use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type;
 use kordon_ebpf::layout::{
-    Generation, Line, MAX_ASN_PAGES, Node, Planes, Probe, ProbeControl, ProbeOutput, Table, tier,
+    FlowLine, Generation, Line, MAX_ASN_PAGES, Node, Planes, Probe, ProbeControl, ProbeOutput,
+    Table, tier,
 };
 
 use super::DatapathError;
@@ -67,7 +68,24 @@ impl Mapped {
         let info = map
             .info()
             .map_err(|e| DatapathError::new("read map information", e))?;
-        let length = (info.value_size() as usize).next_multiple_of(4096);
+        let length = info.value_size() as usize;
+        Self::whole(map, length)
+    }
+
+    /// Maps an existing map with all its values, of whole words.
+    ///
+    /// # Errors
+    /// When it is not mappable.
+    pub fn entries(map: MapData) -> Result<Self, DatapathError> {
+        let info = map
+            .info()
+            .map_err(|e| DatapathError::new("read map information", e))?;
+        let length = info.value_size() as usize * info.max_entries() as usize;
+        Self::whole(map, length)
+    }
+
+    fn whole(map: MapData, length: usize) -> Result<Self, DatapathError> {
+        let length = length.next_multiple_of(4096);
         // SAFETY: a fresh shared mapping of a map's memory, which the kernel
         // keeps as long as the mapping exists.
         let start = unsafe {
@@ -232,6 +250,51 @@ impl Mapped {
         // SAFETY: aligned, inside the mapping, and a word that programs only read.
         let place = unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(at).cast()) };
         place.store(word, Ordering::Release);
+    }
+
+    /// A word that programs do not write, at a multiple of eight.
+    #[must_use]
+    pub fn word(&self, at: usize) -> u64 {
+        self.atomic(at).load(Ordering::Acquire)
+    }
+
+    /// Writes one. In this order, whenever this process ends.
+    pub fn set_word(&mut self, at: usize, word: u64) {
+        self.atomic(at).store(word, Ordering::Release);
+    }
+
+    fn atomic(&self, at: usize) -> &AtomicU64 {
+        self.check(at + 8);
+        assert!(at.is_multiple_of(8), "a word is aligned");
+        // SAFETY: aligned, inside the mapping, and words are written whole.
+        unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(at).cast()) }
+    }
+
+    /// A line of the ledger, as it is at one moment; `None`: it was never used.
+    #[must_use]
+    pub fn line(&self, index: usize) -> Option<FlowLine> {
+        let first = index * size_of::<FlowLine>();
+        let word = |index: usize| self.atomic(first + 8 * index);
+        // The flow's identity, and the word with the sequence.
+        let head = || {
+            (
+                word(5).load(Ordering::Acquire),
+                word(7).load(Ordering::Acquire) >> 48,
+            )
+        };
+        loop {
+            let before = head();
+            if before == (0, 0) {
+                return None;
+            }
+            let words: [u64; 8] = std::array::from_fn(|index| word(index).load(Ordering::Acquire));
+            std::sync::atomic::fence(Ordering::Acquire);
+            // While a flow takes it, for some nanoseconds, it has no identity.
+            if before.0 != 0 && head() == before {
+                return Some(bytemuck::cast(words));
+            }
+            std::hint::spin_loop();
+        }
     }
 
     /// Of which generation the planes are; 0: they are not used.

@@ -14,6 +14,7 @@ mod held;
 mod ingress;
 pub mod interface;
 pub mod kernel;
+pub mod ledger;
 pub mod left;
 mod loaded;
 mod maps;

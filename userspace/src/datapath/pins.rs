@@ -3,12 +3,14 @@
 //! ```text
 //! counters            outlive every version
 //! directory           whose counters they are
+//! flows-1  budgets-1  records-1  lost-1  books-1
+//!                     the ledger, of a version
 //! links/<port>-<dev>  keep programs attached
 //! guards/<dev>        keep guards attached, from Linux 6.6
 //! filters/<dev>       guards that are tc filters, before: their programs
 //! alone/<port>-<dev>  which port an interface has that is policed by its guard alone
 //! guard_paths         what guards judge by
-//! v6-internet/        a layout version and a tier
+//! v7-internet/        a layout version and a tier
 //!   generations  tables        outer maps
 //!   planes                     the live generation's verdict planes
 //!   slow  work                 the slow path, and its memory
@@ -27,7 +29,7 @@ use std::{
 
 use kordon_ebpf::layout::LAYOUT_VERSION;
 
-use super::{DatapathError, guard::remove_filter, system::detach_link};
+use super::{DatapathError, guard::remove_filter, ledger, system::detach_link};
 use crate::compile::table::Tier;
 
 /// The folder of guards that have links.
@@ -291,6 +293,7 @@ impl Pins {
             let (file, folder) = (is(&entry, FileType::is_file), is(&entry, FileType::is_dir));
             match name_of(&entry) {
                 "counters" | "directory" | PATHS if file => fs::remove_file(entry)?,
+                name if file && ledger::is_pin(name) => fs::remove_file(entry)?,
                 name if folder && is_tier(name) => left.extend(remove_folder(&entry)?),
                 // What is left in there was said.
                 "links" | GUARDS | FILTERS | ALONE if folder => {}

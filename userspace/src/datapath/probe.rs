@@ -54,6 +54,7 @@ impl Prober {
             .override_global("MODE", &mode::PROBE, true)
             // Counters are not looked at; what is beyond the map is not counted.
             .map_max_entries("COUNTERS", 1)
+            .map_max_entries("LOST", 1)
             .map_max_entries("AYA_LOGS", programs::NO_LOG);
         let mut ebpf = programs::load(&mut loader, tier, &[SLOW, FAST], (mode::PROBE, trace::OFF))?;
         put_slow(&ebpf)?;

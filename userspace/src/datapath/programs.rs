@@ -20,6 +20,12 @@ static LARGE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kor
 /// The object file of the guard.
 pub static GUARD: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-guard"));
 
+/// The object file of the ledger's clock.
+pub(super) static CLOCK_OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-clock"));
+/// Its program.
+pub(super) const CLOCK: &str = "clock";
+
 /// The object file of a tier.
 #[must_use]
 pub fn object(tier: Tier) -> &'static [u8] {

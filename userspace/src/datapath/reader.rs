@@ -62,6 +62,18 @@ impl Reader {
             .collect())
     }
 
+    /// Whose a counter is.
+    #[must_use]
+    pub fn identity(&self, slot: u32) -> Option<Identity> {
+        self.directory.identity(slot)
+    }
+
+    /// How many counters have been given.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.directory.used()
+    }
+
     /// Whether the controller's program is on the device, and how; asks the kernel.
     #[must_use]
     pub fn attached(&self, device: &str) -> Option<Attached> {

@@ -106,9 +106,12 @@ pub(super) fn open(
         }
         return Ok(map);
     }
-    let map = aya_obj::Map::new_from_params(kind as u32, 4, value_size as u32, entries, flags);
+    // A ring has neither keys nor values.
+    let key_size = if value_size == 0 { 0 } else { 4 };
     let map =
-        MapData::create(map, name, None).map_err(|e| DatapathError::new(what(), chain(&e)))?;
+        aya_obj::Map::new_from_params(kind as u32, key_size, value_size as u32, entries, flags);
+    let map = MapData::create(map, &name.replace('-', "_"), None)
+        .map_err(|e| DatapathError::new(what(), chain(&e)))?;
     map.pin(&path)
         .map_err(|e| DatapathError::new(what(), chain(&e)))?;
     MapData::from_pin(&path).map_err(|e| DatapathError::new(what(), chain(&e)))

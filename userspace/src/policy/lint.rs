@@ -7,8 +7,7 @@ use ipnet::IpNet;
 use kordon_ebpf::layout::Action;
 
 use super::model::{
-    MULTICAST, PRIVATE, Policy, Proto, Record, Rule, Set, Sources, Target, Tunnels, VlanMatch,
-    ZoneId,
+    MULTICAST, PRIVATE, Policy, Proto, Rule, Set, Sources, Target, Tunnels, VlanMatch, ZoneId,
 };
 use super::rules::{RulePlaces, proto_text};
 use super::sets::SetPlaces;
@@ -131,13 +130,6 @@ fn zones(report: &mut Report<'_>, policy: &Policy, places: &Places) {
                 span,
                 format!("zone {name} polices VLAN 1"),
                 "switches put management and unconfigured ports there, mostly untagged: give cameras a VLAN of their own",
-            );
-        }
-        if zone.record != Record::Off {
-            report.warning(
-                &places.record,
-                "recording is not available in this version: the ledger keeps nothing",
-                "packets are counted all the same; set `record = \"off\"` to say so",
             );
         }
     }

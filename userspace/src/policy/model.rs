@@ -105,11 +105,11 @@ pub enum Sources {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Record {
     /// Nothing.
-    #[default]
     Off,
     /// Dropped and audited flows.
     Drops,
     /// One line for each camera and destination network.
+    #[default]
     Summary,
     /// Every flow.
     All,

@@ -44,7 +44,6 @@ pub(super) struct ZonePlaces {
     pub(super) interfaces: Vec<(Span, String)>,
     /// Something is wrong with its VLANs or interfaces: what it matches is not known.
     is_unclear: bool,
-    pub(super) record: Span,
 }
 
 /// All zones, in the order of the file, whatever is wrong with them: rules that
@@ -83,7 +82,7 @@ fn empty(name: &str) -> Zone {
         interfaces: Vec::new(),
         default: Action::Pass,
         sources: Sources::Unset,
-        record: Record::Off,
+        record: Record::default(),
         pppoe: false,
         unparsable: Unparsable::default(),
     }
@@ -160,7 +159,6 @@ fn read_zone(
             ("summary", Record::Summary),
             ("all", Record::All),
         ];
-        places.record = value.span();
         if let Some(record) = report.word(value, &of("record"), &words, &[("none", "off")]) {
             zone.record = record;
         }

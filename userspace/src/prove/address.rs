@@ -11,7 +11,7 @@ pub(super) const MOST: usize = 5;
 
 /// NAT64 and v4-mapped addresses stand for an IPv4 address alone, others with IPv4
 /// addresses in them for themselves, too.
-pub(super) fn stands_for(address: IpAddr, prefixes: &[Ipv6Net]) -> [Option<IpAddr>; MOST] {
+pub fn stands_for(address: IpAddr, prefixes: &[Ipv6Net]) -> [Option<IpAddr>; MOST] {
     let alone = |address| [Some(address), None, None, None, None];
     let IpAddr::V6(v6) = address else {
         return alone(address);

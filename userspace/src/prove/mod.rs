@@ -27,6 +27,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use kordon_ebpf::layout::{Judged, PROBE_BATCH};
 
+pub use self::address::stands_for;
 pub(crate) use self::address::{is_multicast, is_private, is_special};
 pub use self::claim::{Budget, Claim};
 pub use self::frame::Place;

@@ -65,6 +65,14 @@ pub struct Work {
     needs_ports: u64,
 }
 
+impl Work {
+    /// The packet that was decided, and the one inside, if that could be read.
+    #[inline(always)]
+    pub fn packets(&self) -> (&Ip, &Ip) {
+        (&self.ip, &self.inner)
+    }
+}
+
 /// Decides one frame that arrived on a port.
 #[inline(always)]
 pub fn decide<F: Frame + ?Sized, T: Tables, O: Observer>(

@@ -4,6 +4,7 @@ mod brief;
 mod changes;
 mod counted;
 mod database;
+mod flows;
 mod lookup;
 mod packets;
 mod paint;
@@ -18,6 +19,7 @@ pub(super) use self::{
     changes::{changed, detached, history},
     counted::Shape,
     database::{database, difference, held},
+    flows::flows,
     lookup::lookup,
     packets::{Sums, explain, row},
     paint::{painted, width},

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use kordon_ebpf::{
-    layout::{FAST_SOURCES_BY_RULES, FastZone, LEAF, LINE_INNER, Line, Node, PlaneLine},
+    layout::{FAST_PLANE, FastZone, LEAF, LINE_INNER, Line, Node, PlaneLine},
     plane::ReadPlanes,
     table::ReadTable,
 };
@@ -271,7 +271,7 @@ impl LivePlanes<'_> {
     /// How many planes zones have.
     pub(super) fn planes(&self) -> usize {
         let open = self.zones.iter().filter(|fast| fast.is_open());
-        let planes = open.map(|fast| (fast.plane & !FAST_SOURCES_BY_RULES) as usize + 1);
+        let planes = open.map(|fast| (fast.plane & FAST_PLANE) as usize + 1);
         planes.max().unwrap_or(0).min(self.v4.len() >> 16)
     }
 

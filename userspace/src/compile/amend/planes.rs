@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use kordon_ebpf::{
     layout::{
-        ASK, FAST_SOURCES_BY_RULES, Generation, LEAF, ORIGIN_ASK, ORIGIN_NODE, PLANE_KEYS,
-        PLANE_LEAF, PLANE_TREES, VERDICT_STEPS,
+        ASK, FAST_PLANE, Generation, LEAF, ORIGIN_ASK, ORIGIN_NODE, PLANE_KEYS, PLANE_LEAF,
+        PLANE_TREES, VERDICT_STEPS,
     },
     plane::ReadPlanes,
     table::ReadTable,
@@ -55,7 +55,7 @@ impl Says {
     fn of(live: &LivePlanes<'_>, fixed: &Generation<0>, plane: usize) -> Self {
         let zones: Vec<(u32, &[u32; 4])> = (live.zones.iter().skip(1).zip(&fixed.zones))
             .filter(|(fast, _)| fast.is_open())
-            .filter(|(fast, _)| (fast.plane & !FAST_SOURCES_BY_RULES) as usize == plane)
+            .filter(|(fast, _)| (fast.plane & FAST_PLANE) as usize == plane)
             .map(|(fast, zone)| (zone.verdict_base, &fast.words))
             .collect();
         let Some((first, others)) = zones.split_first() else {

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 
 use kordon_ebpf::{
     layout::{
-        ASK, CLASS_MASK, FAST_SOURCES_BY_RULES, FastZone, GROUP_MASK, Generation, LEAF, MAX_GROUPS,
-        Prefix, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS, ZONE_SOURCES_LISTED,
+        ASK, CLASS_MASK, FAST_RECORD_DROPS, FAST_RECORD_PASS, FAST_SOURCES_BY_RULES, FastZone,
+        GROUP_MASK, Generation, LEAF, MAX_GROUPS, Prefix, VERDICT_ACTION_SHIFT, VERDICT_INDEX,
+        VERDICT_STEPS, ZONE_RECORD_DROPS, ZONE_RECORD_PASS, ZONE_SOURCES_LISTED,
         ZONE_SOURCES_UNCHECKED, Zone,
     },
     table::ReadTable,
@@ -47,6 +48,14 @@ pub(super) fn fast_zone(
         asn_overflow: zone.asn_overflow,
         ..CLOSED
     };
+    for (recorded, bit) in [
+        (ZONE_RECORD_PASS, FAST_RECORD_PASS),
+        (ZONE_RECORD_DROPS, FAST_RECORD_DROPS),
+    ] {
+        if zone.flags & recorded != 0 {
+            fast.plane |= bit;
+        }
+    }
     if zone.flags & ZONE_SOURCES_LISTED != 0 {
         let first = |at: u16, len: u16| (len > 0).then(|| fixed.sources.get(at as usize)).flatten();
         if let Some(Prefix { lo, lo_mask, .. }) = first(zone.sources_v4, zone.sources_v4_len) {

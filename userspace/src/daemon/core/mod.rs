@@ -43,7 +43,7 @@ use super::{
         journal::{Entry, Journal},
         kept::Kept,
     },
-    status::{Applies, View},
+    status::{Applies, Ledger, View},
     trouble::Troubles,
     updates::Updates,
 };
@@ -54,6 +54,8 @@ pub(super) struct Core {
     pub(super) config: Arc<Config>,
     /// What is in the kernel.
     pub(super) enforced: Enforced,
+    /// Who sent what to whom.
+    pub(super) ledger: Ledger,
     /// What is on disk of it.
     pub(super) kept: Kept,
     /// The ASN database, and how its updates went.
@@ -90,12 +92,17 @@ impl Core {
         let mut notices = links.notices(datapath, self.config.silent_after);
         notices.extend(self.reload_refused.clone());
         notices.extend(self.boot.notices());
+        notices.extend(
+            (self.ledger.as_ref().err())
+                .map(|why| format!("who sent what to whom is not known: {why}; packets are judged and counted all the same")),
+        );
         notices.extend(datapath.guards_failed().map(|why| {
             format!("guards only count what gets past the programs, and drop nothing: {why}")
         }));
         View {
             config: Arc::clone(&self.config),
             reader: datapath.reader(),
+            ledger: self.ledger.clone(),
             generation: datapath.live().map(|live| live.number),
             live: self.enforced.live.clone(),
             wrong: self.enforced.wrong.clone(),

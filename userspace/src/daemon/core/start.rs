@@ -2,7 +2,10 @@
 //! ([`restore`](super::restore)); sources and the configured policy are looked at only where
 //! there is nothing to come back.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 use jiff::Timestamp;
 
@@ -24,6 +27,7 @@ use crate::{
         },
     },
     datapath::kernel::Datapath,
+    ledger::Keeper,
 };
 
 /// What is left to do once enforcement has begun.
@@ -98,6 +102,11 @@ impl Core {
             config: Arc::new(config),
             boot: Boot::default(),
             kept: Kept::new(state),
+            ledger: datapath
+                .ledger()
+                .and_then(Keeper::new)
+                .map(|keeper| Arc::new(Mutex::new(keeper)))
+                .map_err(|e| e.to_string()),
             enforced: Enforced::new(datapath),
             tally: Tally::default(),
             troubles,

@@ -48,6 +48,7 @@ const fn is_beside(request: &Request) -> bool {
             | Request::History
             | Request::AsndbInfo
             | Request::Explain(_)
+            | Request::Flows(_)
             | Request::Lookup { .. }
             | Request::AsndbImport { .. }
             | Request::AsndbUpdate { .. }
@@ -114,6 +115,7 @@ fn beside(owner: &Owner, call: Call) -> Result<Value, Refusal> {
                 Received::copy(&owner.view().kept.state.sources(), &asn, &countries, files)?;
             update::diff(owner, &files)
         }
+        Request::Flows(query) => owner.view().flows(&query),
         Request::Explain(query) => {
             let view = owner.view();
             explained(&view, &query)

@@ -36,7 +36,9 @@ impl Turns {
         let queue = match request {
             Request::Lookup { .. } | Request::Explain(_) => &queues.questions,
             // They take a thread each, meanwhile.
-            Request::Status | Request::History if !by.is_root() => &queues.questions,
+            Request::Status | Request::History | Request::Flows(_) if !by.is_root() => {
+                &queues.questions
+            }
             Request::AsndbImport { .. } | Request::AsndbDiff { .. } => &queues.files,
             // Others wait for each other here; then for the update that is under way.
             Request::AsndbUpdate { .. } if !by.is_root() => &queues.files,

@@ -1,13 +1,23 @@
 //! What goes on beside everything else: what the start did not wait for, and sources that are
 //! fetched when they are due.
 
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
 use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::daemon::{
     core::{Core, Later},
+    log::Repeated,
     owner::Owner,
     requests::update,
+    status::Ledger,
 };
+
+/// How long records wait for somebody to read them.
+const DRAIN: Duration = Duration::from_millis(200);
 
 /// What the start did not wait for.
 pub(super) async fn after_start(owner: Owner, later: Later) {
@@ -40,6 +50,26 @@ fn save(core: &mut Core) {
 }
 
 /// Fetches sources when they are due.
+/// Keeps the ledger's ring empty. It has room for some seconds at full speed.
+pub(super) async fn drain_ledger(ledger: Ledger) {
+    let Ok(ledger) = ledger else { return };
+    let mut failed = Repeated::default();
+    loop {
+        sleep(DRAIN).await;
+        let ledger = Arc::clone(&ledger);
+        let drained = spawn_blocking(move || {
+            let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            ledger.drain()
+        });
+        match drained.await.map_err(|e| e.to_string()) {
+            Ok(Ok(())) => failed.end(),
+            Ok(Err(e)) if failed.is_news(&e.to_string()) => tracing::error!("{e}"),
+            Ok(Err(_)) => {}
+            Err(e) => tracing::error!("reading the ledger failed inside the daemon: {e}"),
+        }
+    }
+}
+
 pub(super) async fn fetch_in_time(owner: Owner) {
     loop {
         let asked = owner.clone();

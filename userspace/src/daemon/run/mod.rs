@@ -168,10 +168,12 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
         core.kept.state.bgp(),
         core.kept.state.metrics(),
     );
+    let ledger = core.ledger.clone();
     let (owner, _) = Owner::of(core).context("cannot start the thread of the core")?;
     let done = Arc::new(Notify::new());
     tokio::spawn(background::after_start(owner.clone(), later));
     tokio::spawn(background::fetch_in_time(owner.clone()));
+    tokio::spawn(background::drain_ledger(ledger));
     tokio::spawn(follow::follow(owner.clone(), network));
     if let Some(bgp) = bgp {
         tokio::spawn(follow::follow_bgp(owner.clone(), bgp.clone()));

@@ -2,7 +2,9 @@
 //! and what the metrics are made of. All of it comes from a [`View`]; [`reasons`] says why less is
 //! enforced than was asked for, [`counted`] what was counted.
 
+mod books;
 mod counted;
+mod flows;
 mod reasons;
 mod view;
 
@@ -15,7 +17,7 @@ use serde_json::{Value, json};
 use self::counted::named_network;
 pub(super) use self::{
     counted::packets,
-    view::{Applies, Busy, View},
+    view::{Applies, Busy, Ledger, View},
 };
 use super::{
     bgp::Bgp,
@@ -252,6 +254,7 @@ impl View {
                 "refused_snapshots": self.updates.refused,
             },
             "bgp": self.bgp.as_ref().map(Bgp::status),
+            "books": self.books()?,
             "zones": counted.zones(&self.silences().collect()),
             "rules": counted.rules(),
             "decided": counted.reasons(),

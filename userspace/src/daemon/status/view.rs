@@ -4,7 +4,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -22,6 +22,7 @@ use crate::{
         updates::Updates,
     },
     datapath::reader::Reader,
+    ledger::Keeper,
     policy::Policy,
 };
 
@@ -29,6 +30,8 @@ use crate::{
 pub(crate) struct View {
     pub(crate) config: Arc<Config>,
     pub(crate) reader: Reader,
+    /// The ledger; or why it is not read.
+    pub(crate) ledger: Ledger,
     /// Number of the live generation.
     pub(crate) generation: Option<u64>,
     pub(crate) live: Option<Live>,
@@ -47,6 +50,9 @@ pub(crate) struct View {
     pub(crate) applies: Applies,
     pub(crate) started_at: Timestamp,
 }
+
+/// The ledger, which readers and who keeps its ring empty share; or why it cannot be read.
+pub(crate) type Ledger = Result<Arc<Mutex<Keeper>>, String>;
 
 /// Successful and refused applies since the start.
 #[derive(Clone, Copy, Debug, Default)]

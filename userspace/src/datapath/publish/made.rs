@@ -18,7 +18,7 @@ use crate::{
         DatapathError,
         faults::{Step, reach},
         kernel::Datapath,
-        loaded::Slow,
+        loaded::{Counting, Slow},
         maps::Maps,
         memory::{Mapped, table_size},
         pins::remove_folder,
@@ -160,7 +160,11 @@ impl Made {
             }
             reach(Step::Programs)?;
             if self.slow.is_none() {
-                let slow = Slow::new(source, None, &self.maps, &datapath.counters)?;
+                let counting = Counting {
+                    counters: &datapath.counters,
+                    ledger: &datapath.ledger,
+                };
+                let slow = Slow::new(source, None, &self.maps, counting)?;
                 self.slow = Some(slow);
             }
             self.programs.insert(port, source.fast(port)?);

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kordon_ebpf::{
     layout::{
-        ASK, Action, GROUP_BITS, GROUP_MASK, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS,
+        ASK, Action, FAST_PLANE, GROUP_BITS, GROUP_MASK, VERDICT_ACTION_SHIFT, VERDICT_INDEX,
+        VERDICT_STEPS,
     },
     plane::{leaf_v4, leaf_v6, ordinal_v4, ordinal_v6},
 };
@@ -383,7 +384,7 @@ impl World {
         let expected = self.meant(zone, origins);
         let (table, planes) = self.memory.live();
         let fast = &planes.zones[zone + 1];
-        let plane = fast.plane & 0xffff;
+        let plane = fast.plane & FAST_PLANE;
         let (class, code, place) = if v6 {
             let (code, place) = leaf_v6(&planes, plane, (address >> 64) as u64);
             let class = class_v6(&table, (address >> 64) as u64, address as u64);

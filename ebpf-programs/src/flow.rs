@@ -1,0 +1,172 @@
+//! Which flow a packet is of: what of it goes into the ledger's line. The same for whatever decided, the
+//! fast path or the slow one, so that a flow has one line.
+
+use crate::{
+    layout::{
+        FLOW_HIDDEN, FLOW_INNER_V6, FLOW_INTERFACE_SHIFT, FLOW_JUDGED_SHIFT, FLOW_OTHERS,
+        FLOW_PORT, FLOW_PORT_SHIFT, FLOW_PROTO_SHIFT, FLOW_READABLE, FLOW_V6, Flow, Judged,
+    },
+    packet::{Fragment, Frame, Ip, PROTO_UNKNOWN, View},
+    verdict::Verdict,
+};
+
+/// Where the fast path found the headers of a frame: the offset, and [`HEADERS_V6`]. 0: the packet is
+/// not recorded.
+pub type Headers = u32;
+/// An IPv6 header.
+pub const HEADERS_V6: Headers = 1 << 8;
+
+impl Flow {
+    /// The flow of a packet with a plain header, as the fast path takes them.
+    #[inline(always)]
+    #[must_use]
+    pub fn plain<F: Frame + ?Sized>(
+        frame: &F,
+        headers: Headers,
+        slot: u32,
+        port: u32,
+    ) -> Option<Self> {
+        let at = headers & 0xff;
+        let mut flow = Self {
+            sender: mac(frame)?,
+            ..Self::default()
+        };
+        let (proto, transport, length);
+        if headers & HEADERS_V6 == 0 {
+            let header = frame.view::<20>(at)?;
+            flow.addresses[0] = header.raw_u64(12);
+            (proto, transport) = (header.u8(9), at + 20);
+            length = header.u16(2) as u32 - 20;
+        } else {
+            let header = frame.view::<40>(at)?;
+            flow.addresses = [
+                header.raw_u64(8),
+                header.raw_u64(16),
+                header.raw_u64(24),
+                header.raw_u64(32),
+            ];
+            flow.identity = FLOW_V6;
+            (proto, transport) = (header.u8(6), at + 40);
+            length = header.u16(4) as u32;
+        }
+        flow.identity |= slot as u64
+            | (port as u64) << FLOW_INTERFACE_SHIFT
+            | (proto as u64) << FLOW_PROTO_SHIFT
+            | (Judged::Destination as u64) << FLOW_JUDGED_SHIFT
+            | FLOW_READABLE;
+        if (proto == 6 || proto == 17)
+            && length >= 4
+            && let Some(ports) = frame.view::<4>(transport)
+        {
+            flow.sender |= (ports.u16(2) as u64) << FLOW_PORT_SHIFT;
+            flow.identity |= FLOW_PORT;
+        }
+        Some(flow)
+    }
+
+    /// The flow of a packet that the slow path has read: `ip`, and `inner` in a tunnel. What was not
+    /// understood has no addresses.
+    #[inline(always)]
+    #[must_use]
+    pub fn read<F: Frame + ?Sized>(
+        frame: &F,
+        (ip, inner): (&Ip, &Ip),
+        verdict: &Verdict,
+        port: u32,
+    ) -> Self {
+        let mut flow = Self {
+            sender: mac(frame).unwrap_or(0),
+            identity: verdict.slot as u64
+                | (port as u64) << FLOW_INTERFACE_SHIFT
+                | (verdict.judged as u64) << FLOW_JUDGED_SHIFT,
+            ..Self::default()
+        };
+        if verdict.judged as u8 == Judged::Nothing as u8 {
+            return flow;
+        }
+        let (src, dst) = (ip.src, ip.dst);
+        if dst.v6 {
+            flow.addresses = [src.hi, src.lo, dst.hi, dst.lo].map(u64::to_be);
+            flow.identity |= FLOW_V6;
+        } else {
+            flow.addresses[0] =
+                (src.lo as u32).to_be() as u64 | ((dst.lo as u32).to_be() as u64) << 32;
+        }
+        if verdict.judged as u8 >= Judged::Inner as u8 {
+            flow.addresses[2] = inner.dst.hi.to_be();
+            flow.addresses[3] = inner.dst.lo.to_be();
+            if inner.dst.v6 {
+                flow.identity |= FLOW_INNER_V6;
+            }
+        }
+        flow.identity |= FLOW_READABLE;
+        if ip.proto == PROTO_UNKNOWN {
+            flow.identity |= FLOW_HIDDEN;
+            return flow;
+        }
+        flow.identity |= (ip.proto as u64 & 0xff) << FLOW_PROTO_SHIFT;
+        if matches!(ip.fragment, Fragment::Later) {
+            flow.identity |= FLOW_HIDDEN;
+        } else if (ip.proto == 6 || ip.proto == 17)
+            && ip.at + 4 <= ip.end
+            && let Some(ports) = frame.view::<4>(ip.at)
+        {
+            flow.sender |= (ports.u16(2) as u64) << FLOW_PORT_SHIFT;
+            flow.identity |= FLOW_PORT;
+        }
+        flow
+    }
+
+    /// What its source sends beyond its budget: no destination.
+    #[inline(always)]
+    pub fn be_others(&mut self) {
+        if self.identity & FLOW_V6 == 0 {
+            self.addresses[0] &= 0xffff_ffff;
+        }
+        self.addresses[2] = 0;
+        self.addresses[3] = 0;
+        self.sender &= (1 << FLOW_PORT_SHIFT) - 1;
+        self.identity &= !(0xff << FLOW_PROTO_SHIFT | FLOW_PORT | FLOW_HIDDEN | FLOW_INNER_V6);
+        self.identity |= FLOW_OTHERS;
+    }
+
+    /// Of all that it is made of; the upper bits are the good ones.
+    #[inline(always)]
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        let [a, b, c, d] = self.addresses;
+        let mut hash = (a ^ self.identity).wrapping_mul(ODD[0]) ^ self.sender.wrapping_mul(ODD[1]);
+        if self.identity & FLOW_V6 != 0 {
+            hash ^= (b ^ c.rotate_left(32)).wrapping_mul(ODD[2]) ^ d.wrapping_mul(ODD[3]);
+        }
+        (hash ^ hash >> 32).wrapping_mul(ODD[0])
+    }
+
+    /// Of its source: the upper bits are the good ones.
+    #[inline(always)]
+    #[must_use]
+    pub fn source_hash(&self) -> u64 {
+        let (mut hash, mac) = (self.addresses[0], self.sender << 16);
+        if self.identity & FLOW_V6 == 0 {
+            hash &= 0xffff_ffff;
+        } else {
+            hash ^= self.addresses[1].rotate_left(32);
+        }
+        (hash.wrapping_mul(ODD[1]) ^ mac).wrapping_mul(ODD[0])
+    }
+}
+
+/// Odd numbers without a pattern: the fractions of the square roots of 2, 3, 5 and 7.
+const ODD: [u64; 4] = [
+    0x6a09_e667_f3bc_c909,
+    0xbb67_ae85_84ca_a73b,
+    0x3c6e_f372_fe94_f82b,
+    0xa54f_f53a_5f1d_36f1,
+];
+
+/// The sender's MAC address.
+#[inline(always)]
+fn mac<F: Frame + ?Sized>(frame: &F) -> Option<u64> {
+    let head = frame.view::<12>(0)?;
+    Some(head.raw_u32(6) as u64 | (head.raw_u16(10) as u64) << 32)
+}

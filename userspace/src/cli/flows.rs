@@ -1,0 +1,82 @@
+//! `kordon flows`: who sent what to whom.
+
+use std::io::Write as _;
+
+use clap::Args;
+
+use super::{
+    failure::Failure,
+    instance::Instance,
+    output::{Output, harmless},
+    view,
+};
+use crate::control::{
+    client,
+    protocol::{FlowsQuery, Request, SumBy},
+};
+
+/// Flows that people see; `--json` and filters show the rest.
+const SHOWN: usize = 50;
+
+#[derive(Debug, Args)]
+pub(super) struct Flows {
+    /// What is in the kernel now, and what came out of it since the daemon started.
+    #[arg(long, required = true)]
+    live: bool,
+    /// Only of this zone.
+    #[arg(long, value_name = "ZONE")]
+    zone: Option<String>,
+    /// Only of this camera.
+    #[arg(long, value_name = "MAC|ADDR")]
+    camera: Option<String>,
+    /// Only to this network.
+    #[arg(long, value_name = "AS64500", value_parser = asn)]
+    asn: Option<u32>,
+    /// Only what got this action.
+    #[arg(long, value_parser = ["pass", "audit", "drop"])]
+    action: Option<String>,
+    /// Add up.
+    #[arg(long, value_name = "BY")]
+    sum: Option<SumBy>,
+    #[command(flatten)]
+    instance: Instance,
+}
+
+fn asn(text: &str) -> Result<u32, String> {
+    let number = text.strip_prefix("AS").or_else(|| text.strip_prefix("as"));
+    let number = number.unwrap_or(text).parse();
+    number.map_err(|_| "an ASN is a number, like AS64500".to_owned())
+}
+
+pub(super) fn flows(arguments: Flows, output: &mut Output) -> Result<(), Failure> {
+    let query = FlowsQuery {
+        zone: arguments.zone,
+        camera: arguments.camera,
+        asn: arguments.asn,
+        action: arguments.action,
+        sum: arguments.sum,
+    };
+    let socket = arguments.instance.resolve()?.socket;
+    let answer = client::ask(&socket, &Request::Flows(query))?;
+    if output.json {
+        for row in answer["flows"].as_array().into_iter().flatten() {
+            writeln!(output.out, "{row}")?;
+        }
+    } else {
+        let words = view::flows(&harmless(answer), arguments.sum, SHOWN);
+        write!(output.out, "{words}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_numbers() {
+        assert_eq!(asn("AS12695"), Ok(12695));
+        assert_eq!(asn("12695"), Ok(12695));
+        assert!(asn("RU").is_err());
+    }
+}

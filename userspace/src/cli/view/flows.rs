@@ -1,0 +1,120 @@
+//! Flows for people: a line each, the largest first.
+
+use serde_json::Value;
+
+use super::text;
+use crate::control::protocol::SumBy;
+
+/// The answer to `flows`; `shown` lines at most.
+pub(in crate::cli) fn flows(answer: &Value, by: Option<SumBy>, shown: usize) -> String {
+    let rows: Vec<&Value> = answer["flows"].as_array().into_iter().flatten().collect();
+    if rows.is_empty() {
+        return "no flow is known: nothing that is recorded was sent since the daemon started\n"
+            .to_owned();
+    }
+    let head: &[&str] = match by {
+        None => &[
+            "ZONE", "CAMERA", "MAC", "TO", "PROTOCOL", "NETWORK", "ACTION", "BY", "PACKETS",
+            "BYTES", "LAST",
+        ],
+        Some(SumBy::Camera) => &[
+            "ZONE", "CAMERA", "MAC", "ACTION", "FLOWS", "PACKETS", "BYTES", "LAST",
+        ],
+        Some(SumBy::Network) => &[
+            "ZONE", "NETWORK", "ACTION", "FLOWS", "PACKETS", "BYTES", "LAST",
+        ],
+    };
+    let mut table = vec![head.iter().map(|&title| title.to_owned()).collect()];
+    for row in rows.iter().take(shown) {
+        table.push(head.iter().map(|title| cell(row, title)).collect());
+    }
+    let mut text = aligned(&table);
+    if rows.len() > shown {
+        text += &format!(
+            "… and {} more: `--zone`, `--camera`, `--asn`, `--action` narrow it, `--json` shows all\n",
+            rows.len() - shown
+        );
+    }
+    text
+}
+
+fn cell(row: &Value, title: &str) -> String {
+    let word = |name: &str| text(&row[name]);
+    match title {
+        "ZONE" => word("zone"),
+        "CAMERA" => word("src"),
+        "MAC" => word("mac"),
+        "TO" if row["others"] == true => "others".to_owned(),
+        "TO" => word("dst"),
+        "PROTOCOL" => match row["dport"].as_u64() {
+            Some(port) => format!("{} {port}", word("proto")),
+            None => word("proto"),
+        },
+        "NETWORK" => match row["asn"].as_u64() {
+            Some(asn) => format!("AS{asn} {}", word("name")),
+            None => word("asn"),
+        },
+        "ACTION" => word("action"),
+        "BY" => match row["rule"].as_str() {
+            Some(rule) => rule.to_owned(),
+            None => word("reason"),
+        },
+        "FLOWS" => word("flows"),
+        "PACKETS" => word("packets"),
+        "BYTES" => word("bytes"),
+        // To the second.
+        _ => {
+            let last = word("last");
+            match last.split_once('.') {
+                Some((second, _)) => format!("{second}Z"),
+                None => last,
+            }
+        }
+    }
+}
+
+fn aligned(table: &[Vec<String>]) -> String {
+    let columns = table.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        let cells = table.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in table {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line += &format!("{cell:width$}  ");
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_line_for_each_flow() {
+        let answer = json!({ "flows": [{
+            "zone": "cameras", "interface": "trunk", "mac": "02:00:00:00:00:01", "src": "10.20.0.2",
+            "dst": "203.0.113.9", "judged": "203.0.113.9", "asn": 64500, "name": "Example", "country": "RU",
+            "proto": "tcp", "dport": 443, "action": "drop", "reason": "rule", "rule": "hostile",
+            "packets": 7, "bytes": 420, "first": "2026-01-02T03:04:05.678Z",
+            "last": "2026-01-02T03:04:06.678Z", "by": "xdp", "others": false,
+        }], "total": 1 });
+        assert_eq!(
+            flows(&answer, None, 50),
+            "ZONE     CAMERA     MAC                TO           PROTOCOL  NETWORK          ACTION  BY       PACKETS  BYTES  LAST\n\
+             cameras  10.20.0.2  02:00:00:00:00:01  203.0.113.9  tcp 443   AS64500 Example  drop    hostile  7        420    2026-01-02T03:04:06Z\n"
+        );
+        assert!(flows(&answer, None, 0).ends_with(
+            "and 1 more: `--zone`, `--camera`, `--asn`, `--action` narrow it, `--json` shows all\n"
+        ));
+        assert!(flows(&json!({ "flows": [] }), None, 50).starts_with("no flow is known"));
+    }
+}

@@ -1,0 +1,85 @@
+//! The books of the ledger: of each zone and action, what was counted, and what of that is in some record.
+//!
+//! Counters are raised before records, and read before them: what is not in a record, then, is not on its
+//! way there, either. It was sent while nothing was recorded, or found no room.
+
+use std::collections::BTreeMap;
+
+use kordon_ebpf::layout::{Action, Counter};
+use serde_json::{Map, Value, json};
+
+use super::View;
+use crate::{compile::directory::Identity, daemon::refusal::Refusal};
+
+/// Of one zone and action.
+#[derive(Clone, Copy, Default)]
+struct Book {
+    counted: Counter,
+    recorded: Counter,
+}
+
+impl View {
+    /// For `status`: by zone of the live policy, and action; null where the ledger is not read.
+    pub(super) fn books(&self) -> Result<Value, Refusal> {
+        let Some(policy) = self.policy().filter(|_| self.ledger.is_ok()) else {
+            return Ok(Value::Null);
+        };
+        let counted = self.counts().map_err(Refusal::from_error)?;
+        let reading = self.reading()?;
+        let zones = policy.zones.iter().map(|zone| &*zone.name);
+        let mut books: BTreeMap<&str, [Book; 3]> =
+            zones.map(|zone| (zone, Default::default())).collect();
+        let mut add = |identity: &Identity, counter: &Counter, recorded: bool| {
+            let (Identity::Zone(zone, _, action) | Identity::Rule(zone, _, action)) = identity
+            else {
+                return;
+            };
+            if let Some(book) = books.get_mut(&**zone) {
+                let book = &mut book[*action as usize];
+                let sum = match recorded {
+                    true => &mut book.recorded,
+                    false => &mut book.counted,
+                };
+                sum.packets += counter.packets;
+                sum.bytes += counter.bytes;
+            }
+        };
+        for (identity, counter) in &counted {
+            add(identity, counter, false);
+        }
+        for (slot, counter) in &reading.recorded {
+            if let Some(identity) = self.reader.identity(*slot) {
+                add(&identity, counter, true);
+            }
+        }
+        let books = books.into_iter().map(|(zone, books)| {
+            let actions = Action::ALL.into_iter().map(|action| {
+                let row = books[action as usize].row();
+                (action.as_str().to_owned(), row)
+            });
+            (zone.to_owned(), actions.collect::<Map<_, _>>().into())
+        });
+        Ok(Value::Object(books.collect()))
+    }
+}
+
+impl Book {
+    fn row(&self) -> Value {
+        let Self { counted, recorded } = self;
+        let unrecorded = Counter {
+            packets: counted.packets.saturating_sub(recorded.packets),
+            bytes: counted.bytes.saturating_sub(recorded.bytes),
+        };
+        let row = |counter: &Counter| json!({ "packets": counter.packets, "bytes": counter.bytes });
+        // What was counted and recorded since the counters were read is counted here.
+        let all = Counter {
+            packets: recorded.packets + unrecorded.packets,
+            bytes: recorded.bytes + unrecorded.bytes,
+        };
+        json!({
+            "counted": row(&all),
+            "recorded": row(recorded),
+            "unrecorded": row(&unrecorded),
+        })
+    }
+}

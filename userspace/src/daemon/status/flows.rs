@@ -1,0 +1,276 @@
+//! The answer to `flows`: who sent what to whom, flow by flow or added up.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::PoisonError,
+};
+
+use ipnet::Ipv6Net;
+use kordon_ebpf::layout::{
+    Action, FLOW_GUARD, FLOW_HIDDEN, FLOW_INNER_V6, FLOW_INTERFACE_SHIFT, FLOW_JUDGED_SHIFT,
+    FLOW_OTHERS, FLOW_PORT, FLOW_PORT_SHIFT, FLOW_PROTO_SHIFT, FLOW_READABLE, FLOW_SLOT, FLOW_V6,
+    Flow, Judged, Reason,
+};
+use serde_json::{Value, json};
+
+use super::View;
+use crate::{
+    asn::AsnDb,
+    compile::directory::Identity,
+    control::protocol::{FlowsQuery, SumBy},
+    daemon::refusal::Refusal,
+    ledger::{Reading, Sum},
+    prove::stands_for,
+};
+
+/// Flows of one answer, the largest.
+const MOST: usize = 100_000;
+
+/// A flow in words.
+struct Told<'a> {
+    zone: String,
+    interface: Option<&'a str>,
+    mac: String,
+    src: Option<IpAddr>,
+    dst: Option<IpAddr>,
+    judged: Option<IpAddr>,
+    asn: Option<u32>,
+    country: Option<String>,
+    name: Option<String>,
+    proto: Option<String>,
+    dport: Option<u16>,
+    action: Action,
+    reason: Reason,
+    rule: Option<String>,
+    is_others: bool,
+    is_by_guard: bool,
+}
+
+impl View {
+    /// What the ledger knows now.
+    pub(super) fn reading(&self) -> Result<Reading, Refusal> {
+        let ledger = self.ledger.as_ref().map_err(|why| {
+            Refusal::new(
+                format!("who sent what to whom is not known: {why}"),
+                "the daemon tries again when it is restarted",
+            )
+        })?;
+        let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger
+            .read(self.reader.slots())
+            .map_err(Refusal::from_error)
+    }
+
+    /// The answer to `flows`.
+    pub(in crate::daemon) fn flows(&self, query: &FlowsQuery) -> Result<Value, Refusal> {
+        let reading = self.reading()?;
+        let db = &self.updates.database.db;
+        let mut told: Vec<(Told<'_>, Sum)> = (reading.flows.iter())
+            .filter_map(|(flow, sum)| Some((self.told(flow, db)?, *sum)))
+            .filter(|(told, _)| told.is_asked(query))
+            .collect();
+        let total = told.len();
+        let rows = match query.sum {
+            None => {
+                told.sort_unstable_by_key(|(_, sum)| std::cmp::Reverse(sum.counter.packets));
+                told.truncate(MOST);
+                told.iter().map(|(told, sum)| told.row(sum)).collect()
+            }
+            Some(by) => sums(&told, by),
+        };
+        Ok(json!({
+            "flows": rows,
+            "total": total,
+            "lines": { "used": reading.used, "oldest": reading.oldest },
+        }))
+    }
+
+    fn told(&self, flow: &Flow, db: &AsnDb) -> Option<Told<'_>> {
+        let identity = flow.identity;
+        let bits = |shift: u32, mask: u64| identity >> shift & mask;
+        let is = |flag: u64| identity & flag != 0;
+        let (zone, reason, rule, action) =
+            match self.reader.identity((identity & FLOW_SLOT) as u32)? {
+                Identity::Zone(zone, reason, action) => (zone, reason, None, action),
+                Identity::Rule(zone, rule, action) => (zone, Reason::Rule, Some(rule), action),
+                _ => return None,
+            };
+        let environment = self.live.as_ref().map(|live| &live.environment);
+        let port = bits(FLOW_INTERFACE_SHIFT, 0xff) as usize;
+        let interface = environment.and_then(|e| e.ports.get(port));
+        let nat64 = self.policy().map_or(&[][..], |policy| &policy.nat64);
+        let judged_as = bits(FLOW_JUDGED_SHIFT, 15) as u8;
+        let [src, dst, inner] = addresses(flow, judged_as);
+        let judged = judged(judged_as, dst, inner, nat64);
+        let asn = judged.and_then(|judged| db.origins_at(judged).first().copied());
+        let info = asn.and_then(|asn| super::named_network(db, asn));
+        let proto = (is(FLOW_READABLE) && !is(FLOW_OTHERS | FLOW_HIDDEN))
+            .then(|| bits(FLOW_PROTO_SHIFT, 0xff) as u8);
+        Some(Told {
+            zone,
+            interface: interface.map(|port| &*port.logical),
+            mac: mac(flow.sender),
+            src,
+            dst,
+            judged,
+            asn,
+            country: (info.as_ref()).and_then(|info| Some(info.country?.to_string())),
+            name: info.map(|info| info.name),
+            proto: proto.map(protocol),
+            dport: is(FLOW_PORT).then_some((flow.sender >> FLOW_PORT_SHIFT) as u16),
+            action,
+            reason,
+            rule,
+            is_others: is(FLOW_OTHERS),
+            is_by_guard: is(FLOW_GUARD),
+        })
+    }
+}
+
+impl Told<'_> {
+    fn is_asked(&self, query: &FlowsQuery) -> bool {
+        let is_camera = |camera: &String| {
+            let address: Option<IpAddr> = camera.parse().ok();
+            camera.eq_ignore_ascii_case(&self.mac) || address.is_some() && address == self.src
+        };
+        query.zone.as_ref().is_none_or(|zone| *zone == self.zone)
+            && query.camera.as_ref().is_none_or(is_camera)
+            && query.asn.is_none_or(|asn| self.asn == Some(asn))
+            && (query.action.as_ref()).is_none_or(|action| action == self.action.as_str())
+    }
+
+    fn row(&self, sum: &Sum) -> Value {
+        json!({
+            "zone": self.zone,
+            "interface": self.interface,
+            "mac": self.mac,
+            "src": self.src,
+            "dst": self.dst,
+            "judged": self.judged,
+            "asn": self.asn,
+            "country": self.country,
+            "name": self.name,
+            "proto": self.proto,
+            "dport": self.dport,
+            "action": self.action.as_str(),
+            "reason": self.reason.as_str(),
+            "rule": self.rule,
+            "packets": sum.counter.packets,
+            "bytes": sum.counter.bytes,
+            "first": sum.first,
+            "last": sum.last,
+            "by": if self.is_by_guard { "tc" } else { "xdp" },
+            "others": self.is_others,
+        })
+    }
+}
+
+/// Source, destination as in the packet, and the inner destination that was judged.
+fn addresses(flow: &Flow, judged: u8) -> [Option<IpAddr>; 3] {
+    let is = |flag: u64| flow.identity & flag != 0;
+    if !is(FLOW_READABLE) {
+        return [None; 3];
+    }
+    let v4 = |raw: u64| IpAddr::V4(Ipv4Addr::from((raw as u32).to_ne_bytes()));
+    let v6 = |high: u64, low: u64| {
+        let (high, low) = (u64::from_be(high), u64::from_be(low));
+        IpAddr::V6(Ipv6Addr::from_bits(
+            u128::from(high) << 64 | u128::from(low),
+        ))
+    };
+    let [a, b, c, d] = flow.addresses;
+    let is_inner = judged >= Judged::Inner as u8;
+    let inner = || match is(FLOW_INNER_V6) {
+        true => v6(c, d),
+        false => IpAddr::V4(Ipv4Addr::from_bits(u64::from_be(d) as u32)),
+    };
+    let (src, dst) = match is(FLOW_V6) {
+        // There the inner destination stands for the outer one.
+        true => (v6(a, b), (!is_inner).then(|| v6(c, d))),
+        false => (v4(a), Some(v4(a >> 32))),
+    };
+    let is_others = is(FLOW_OTHERS);
+    let inner = (is_inner && !is_others).then(inner);
+    [Some(src), dst.filter(|_| !is_others), inner]
+}
+
+/// The address that decided.
+fn judged(
+    code: u8,
+    dst: Option<IpAddr>,
+    inner: Option<IpAddr>,
+    nat64: &[Ipv6Net],
+) -> Option<IpAddr> {
+    let (from, place) = match code.checked_sub(Judged::Inner as u8) {
+        Some(place) => (inner?, place),
+        None => (dst?, code.checked_sub(Judged::Destination as u8)?),
+    };
+    stands_for(from, nat64).get(usize::from(place)).copied()?
+}
+
+fn mac(sender: u64) -> String {
+    let bytes = sender.to_le_bytes();
+    let parts: Vec<String> = bytes[..6]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    parts.join(":")
+}
+
+/// As in policies.
+fn protocol(number: u8) -> String {
+    match number {
+        1 | 58 => "icmp".to_owned(),
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        number => number.to_string(),
+    }
+}
+
+/// Added up, the largest first.
+fn sums(flows: &[(Told<'_>, Sum)], by: SumBy) -> Vec<Value> {
+    type Key = (String, Option<String>, Option<IpAddr>, Option<u32>, Action);
+    let mut all: BTreeMap<Key, (Sum, usize)> = BTreeMap::new();
+    let mut networks: HashMap<u32, &Told<'_>> = HashMap::new();
+    for (told, sum) in flows {
+        let (mac, src, asn) = match by {
+            SumBy::Camera => (Some(told.mac.clone()), told.src, None),
+            SumBy::Network => (None, None, told.asn),
+        };
+        if let Some(asn) = told.asn {
+            networks.insert(asn, told);
+        }
+        all.entry((told.zone.clone(), mac, src, asn, told.action))
+            .and_modify(|(known, flows)| {
+                known.add(sum);
+                *flows += 1;
+            })
+            .or_insert((*sum, 1));
+    }
+    let mut all: Vec<_> = all.into_iter().collect();
+    all.sort_by_key(|(_, (sum, _))| std::cmp::Reverse(sum.counter.packets));
+    let row = |((zone, mac, src, asn, action), (sum, flows)): (Key, (Sum, usize))| {
+        let mut row = json!({ "zone": zone });
+        match by {
+            SumBy::Camera => {
+                row["mac"] = json!(mac);
+                row["src"] = json!(src);
+            }
+            SumBy::Network => {
+                let network = asn.and_then(|asn| networks.get(&asn));
+                row["asn"] = json!(asn);
+                row["country"] = json!(network.and_then(|told| told.country.as_ref()));
+                row["name"] = json!(network.and_then(|told| told.name.as_ref()));
+            }
+        }
+        row["action"] = json!(action.as_str());
+        row["flows"] = json!(flows);
+        row["packets"] = json!(sum.counter.packets);
+        row["bytes"] = json!(sum.counter.bytes);
+        row["first"] = json!(sum.first);
+        row["last"] = json!(sum.last);
+        row
+    };
+    all.into_iter().take(MOST).map(row).collect()
+}

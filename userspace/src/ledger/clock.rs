@@ -1,0 +1,108 @@
+//! Jiffies and the wall clock. What a jiffy is only the kernel knows (`CONFIG_HZ`), so it is measured: by
+//! how far its clock has gone since the controller started.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Jiffies in a second, of kernels that there are.
+const KNOWN: [f64; 4] = [100.0, 250.0, 300.0, 1000.0];
+/// What is near enough to be one of these.
+const NEAR: f64 = 0.05;
+/// Jiffies that something may be later than the clock was read.
+const AHEAD: u32 = 100_000;
+/// How long it takes to tell them apart.
+const LEAST: Duration = Duration::from_millis(300);
+
+/// Since when, by both clocks.
+pub(super) struct Clock {
+    begun: Instant,
+    first: u32,
+    /// Jiffies in a second, once that is known.
+    hz: Option<f64>,
+}
+
+/// Both clocks at one moment.
+#[derive(Clone, Copy)]
+pub(super) struct At {
+    jiffies: u32,
+    wall: Timestamp,
+    hz: f64,
+}
+
+impl Clock {
+    pub(super) fn new(jiffies: u32) -> Self {
+        Self {
+            begun: Instant::now(),
+            first: jiffies,
+            hz: None,
+        }
+    }
+
+    /// How long nobody can say when something was.
+    pub(super) fn wait(&self) {
+        if self.hz.is_none() {
+            thread::sleep(LEAST.saturating_sub(self.begun.elapsed()));
+        }
+    }
+
+    /// Now, when the kernel says this many jiffies. What comes before [`Self::wait`] is over is not
+    /// exact.
+    pub(super) fn at(&mut self, jiffies: u32) -> At {
+        let gone = f64::from(jiffies.wrapping_sub(self.first));
+        let hz = self
+            .hz
+            .unwrap_or_else(|| rate(gone / self.begun.elapsed().as_secs_f64()));
+        self.hz = Some(hz);
+        At {
+            jiffies,
+            wall: Timestamp::now(),
+            hz,
+        }
+    }
+}
+
+impl At {
+    /// When it was this many jiffies, as long ago as fits into 32 bits.
+    pub(super) fn when(&self, jiffies: u32) -> Timestamp {
+        let ago = self.jiffies.wrapping_sub(jiffies);
+        // A packet that came after the clock was read.
+        let ago = if ago > u32::MAX - AHEAD { 0 } else { ago };
+        self.wall
+            .checked_sub(SignedDuration::from_secs_f64(f64::from(ago) / self.hz))
+            .unwrap_or(self.wall)
+    }
+}
+
+fn rate(measured: f64) -> f64 {
+    let near = KNOWN
+        .into_iter()
+        .find(|known| (measured / known - 1.0).abs() < NEAR);
+    near.unwrap_or(measured).max(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jiffies_are_moments() {
+        let at = At {
+            jiffies: 5,
+            wall: Timestamp::from_second(1_000_000).unwrap(),
+            hz: 250.0,
+        };
+        assert_eq!(at.when(5), at.wall);
+        // Through the wrap.
+        assert_eq!(
+            at.when(5u32.wrapping_sub(500)),
+            Timestamp::from_second(999_998).unwrap()
+        );
+        assert_eq!(rate(249.0), 250.0);
+        assert_eq!(rate(1003.0), 1000.0);
+        assert_eq!(rate(640.0), 640.0);
+    }
+}

@@ -1,0 +1,216 @@
+//! The ledger as it is asked for: what is in the kernel's lines at this moment, and what came out of them
+//! since the controller started, added up by flow. Nothing is counted twice: a line that is read here and
+//! leaves while it is read is left out, since its record says the same.
+//!
+//! What is kept is bounded. Beyond [`MOST`] flows what comes is added up without destinations, and
+//! beyond twice that without sources, too: the sums stay exact.
+//!
+//! [`clock`]: when that was.
+
+mod clock;
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+use kordon_ebpf::layout::{Counter, FLOW_INNER_V6, FLOW_OTHERS, FLOW_SLOT, Flow, FlowLine};
+
+use self::clock::Clock;
+use crate::datapath::{DatapathError, ledger};
+
+/// Flows that are told apart of what has left its line.
+const MOST: usize = 1 << 17;
+
+/// What was seen of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sum {
+    /// Packets and bytes.
+    pub counter: Counter,
+    /// When its first packet came, as far as is known.
+    pub first: Timestamp,
+    /// When its last packet came.
+    pub last: Timestamp,
+}
+
+impl Sum {
+    /// Adds what else was seen.
+    pub fn add(&mut self, other: &Self) {
+        self.counter.packets += other.counter.packets;
+        self.counter.bytes += other.counter.bytes;
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+    }
+}
+
+/// Everything that is known at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// By flow: what is in lines, and what came out of them since the start.
+    pub flows: HashMap<Flow, Sum>,
+    /// By counter slot: what is in lines now, and all that ever came out of them.
+    pub recorded: HashMap<u32, Counter>,
+    /// Lines in use.
+    pub used: usize,
+    /// The oldest flow that is in a line.
+    pub oldest: Option<Timestamp>,
+}
+
+/// Reads the ledger, and keeps what comes out of it.
+pub struct Keeper {
+    kernel: ledger::Ledger,
+    clock: Clock,
+    kept: HashMap<Flow, Sum>,
+    /// Records since the start.
+    pub records: u64,
+}
+
+impl Keeper {
+    /// Begins with what is in the kernel.
+    ///
+    /// # Errors
+    /// When the kernel's clock cannot be read.
+    pub fn new(mut kernel: ledger::Ledger) -> Result<Self, DatapathError> {
+        Ok(Self {
+            clock: Clock::new(kernel.now()?),
+            kernel,
+            kept: HashMap::new(),
+            records: 0,
+        })
+    }
+
+    /// Takes what has left its line. To be called often enough that the ring has room.
+    ///
+    /// # Errors
+    /// When the kernel's clock cannot be read; nothing is lost then.
+    pub fn drain(&mut self) -> Result<(), DatapathError> {
+        self.left().map(drop)
+    }
+
+    /// As [`Self::drain`]; the lines that were left, by their place and sequence.
+    fn left(&mut self) -> Result<HashSet<(u32, u16)>, DatapathError> {
+        self.clock.wait();
+        let clock = self.clock.at(self.kernel.now()?);
+        let mut left = HashSet::new();
+        let kept = &mut self.kept;
+        self.records += self.kernel.drain(|record| {
+            left.insert((record.line, record.sequence));
+            let sum = Sum {
+                counter: Counter {
+                    packets: u64::from(record.packets),
+                    bytes: u64::from(record.bytes),
+                },
+                first: clock.when(record.first),
+                last: clock.when(record.first.wrapping_add(u32::from(record.span))),
+            };
+            keep(kept, record.flow, &sum);
+        });
+        Ok(left)
+    }
+
+    /// What is known now. `slots`: counters that have been given.
+    ///
+    /// # Errors
+    /// When the kernel's clock cannot be read.
+    pub fn read(&mut self, slots: u32) -> Result<Reading, DatapathError> {
+        // Lines first: what leaves meanwhile is in the ring after it.
+        let lines: Vec<(u32, FlowLine)> = self.kernel.lines().collect();
+        let left = self.left()?;
+        let clock = self.clock.at(self.kernel.now()?);
+        let mut reading = Reading {
+            flows: self.kept.clone(),
+            ..Reading::default()
+        };
+        for slot in 0..slots {
+            let booked = self.kernel.booked(slot);
+            if booked.packets > 0 {
+                reading.recorded.insert(slot, booked);
+            }
+        }
+        for (index, line) in lines {
+            if left.contains(&(index, line.sequence)) {
+                continue;
+            }
+            let sum = Sum {
+                counter: Counter {
+                    packets: u64::from(line.packets),
+                    bytes: u64::from(line.bytes),
+                },
+                first: clock.when(line.first),
+                last: clock.when(line.first.wrapping_add(u32::from(line.span))),
+            };
+            reading.used += 1;
+            reading.oldest = Some(
+                reading
+                    .oldest
+                    .map_or(sum.first, |known| known.min(sum.first)),
+            );
+            add(&mut reading.flows, line.flow, &sum);
+            let slot = (line.flow.identity & FLOW_SLOT) as u32;
+            let recorded = reading.recorded.entry(slot).or_default();
+            recorded.packets += sum.counter.packets;
+            recorded.bytes += sum.counter.bytes;
+        }
+        Ok(reading)
+    }
+
+    /// What found no room in the ring, by counter slot; of slot 0 whose is not known.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn lost(&self) -> Result<Vec<(u32, Counter)>, DatapathError> {
+        self.kernel.lost()
+    }
+}
+
+fn add(flows: &mut HashMap<Flow, Sum>, flow: Flow, sum: &Sum) {
+    flows
+        .entry(flow)
+        .and_modify(|known| known.add(sum))
+        .or_insert(*sum);
+}
+
+/// As [`add`], of what there may be any number of.
+fn keep(kept: &mut HashMap<Flow, Sum>, mut flow: Flow, sum: &Sum) {
+    if kept.len() >= MOST && !kept.contains_key(&flow) {
+        flow.be_others();
+        if kept.len() >= 2 * MOST && !kept.contains_key(&flow) {
+            flow = Flow {
+                identity: flow.identity & (FLOW_SLOT | FLOW_OTHERS) & !FLOW_INNER_V6,
+                ..Flow::default()
+            };
+        }
+    }
+    add(kept, flow, sum);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_bounded_and_exact() {
+        let now = Timestamp::UNIX_EPOCH;
+        let one = Sum {
+            counter: Counter {
+                packets: 1,
+                bytes: 100,
+            },
+            first: now,
+            last: now,
+        };
+        let mut kept = HashMap::new();
+        let total = 3 * MOST as u64;
+        for number in 0..total {
+            // Each from a source of its own.
+            let flow = Flow {
+                addresses: [number, 0, 0, 0],
+                sender: number,
+                identity: 5,
+            };
+            keep(&mut kept, flow, &one);
+        }
+        let all: u64 = kept.values().map(|sum| sum.counter.packets).sum();
+        assert_eq!(all, total);
+        assert!(kept.len() <= 2 * MOST + 1, "{}", kept.len());
+        assert!(kept.keys().all(|flow| flow.identity & FLOW_SLOT == 5));
+    }
+}

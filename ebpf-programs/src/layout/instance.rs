@@ -27,6 +27,8 @@ pub mod mode {
 /// The port of an instance that the loader gave none. See [`mode`] for the value.
 pub const NO_PORT: u32 = 0x6b6f_72ff;
 
+/// Lines that a source may take, of an instance that gives it any number. See [`mode`] for the value.
+pub const NO_BUDGET: u32 = 0x6b6f_7221;
 /// Lines of the ledger for each CPU, of an instance that has none. See [`mode`] for the value.
 pub const NO_LINES: u32 = 0x6b6f_7220;
 

@@ -14,8 +14,7 @@ use aya_ebpf::{
 use super::program::Tier;
 use crate::{
     layout::{
-        FLOW_BUDGET, FLOW_BUDGET_SHIFT, FLOW_BUDGETS, FLOW_FULL, FLOW_SLOT, Flow, FlowLine,
-        NO_LINES,
+        FLOW_BUDGET_SHIFT, FLOW_BUDGETS, FLOW_FULL, FLOW_SLOT, Flow, FlowLine, NO_BUDGET, NO_LINES,
     },
     opaque,
 };
@@ -113,6 +112,10 @@ fn add_shared(place: *mut u64, value: u64) {
 /// Whether the source of a flow may take another line, which is taken from its budget.
 #[inline(always)]
 fn may_take<T: Tier>(flow: &Flow, cpu: u32, now: u32) -> bool {
+    let most = T::most();
+    if most == NO_BUDGET {
+        return true;
+    }
     let place = (flow.source_hash() >> 32) as u32 & (FLOW_BUDGETS - 1);
     let Some(budget) = T::budget(cpu * FLOW_BUDGETS + place) else {
         return true;
@@ -123,7 +126,7 @@ fn may_take<T: Tier>(flow: &Flow, cpu: u32, now: u32) -> bool {
     if (*budget >> 32) as u32 != window {
         *budget = (window as u64) << 32;
     }
-    if *budget as u32 >= FLOW_BUDGET {
+    if *budget as u32 >= most {
         return false;
     }
     *budget += 1;

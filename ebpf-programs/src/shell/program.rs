@@ -46,6 +46,8 @@ pub trait Tier {
     fn probe() -> Option<*mut Probe>;
     /// Lines of each CPU, a power of two, or `NO_LINES`. A constant for the verifier.
     fn lines() -> u32;
+    /// Lines that a source may take in the time of a budget, or `NO_BUDGET`. A constant likewise.
+    fn most() -> u32;
     /// A line, of all CPUs.
     fn line(index: u32) -> Option<*mut FlowLine>;
     /// A budget, of all CPUs.

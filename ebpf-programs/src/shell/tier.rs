@@ -15,8 +15,8 @@ macro_rules! kordon_program {
         };
         use $crate::{
             layout::{
-                COUNTER_PAGE, COUNTER_PAGES, Counter, FLOW_LOST, FlowLine, NO_LINES, NO_PORT,
-                Probe, Record, TABLE_SLOTS, mode, trace,
+                COUNTER_PAGE, COUNTER_PAGES, Counter, FLOW_LOST, FlowLine, NO_BUDGET, NO_LINES,
+                NO_PORT, Probe, Record, TABLE_SLOTS, mode, trace,
             },
             shell::{
                 guard,
@@ -81,6 +81,8 @@ macro_rules! kordon_program {
         #[unsafe(no_mangle)]
         static LINES: Global<u32> = Global::new(NO_LINES);
         #[unsafe(no_mangle)]
+        static BUDGET: Global<u32> = Global::new(NO_BUDGET);
+        #[unsafe(no_mangle)]
         static PORT: Global<u32> = Global::new(NO_PORT);
 
         struct Maps;
@@ -115,6 +117,10 @@ macro_rules! kordon_program {
             #[inline(always)]
             fn lines() -> u32 {
                 LINES.load()
+            }
+            #[inline(always)]
+            fn most() -> u32 {
+                BUDGET.load()
             }
             #[inline(always)]
             fn line(index: u32) -> Option<*mut FlowLine> {

@@ -207,6 +207,8 @@ fn cases(internet: &Internet) -> Vec<Case> {
     ] {
         cases.extend(of_subject(internet, subject, before));
     }
+    cases.extend(of_subject(internet, Subject::Recorded, "ledger/"));
+    cases.extend(of_flows(internet));
     for mut case in of_subject(internet, Subject::Kordon, "stacked/") {
         case.frame = stacked(case.frame);
         case.before = SECOND_TAG;
@@ -238,6 +240,49 @@ pub(super) fn of_subject(internet: &Internet, subject: Subject, before: &str) ->
         }
     }
     cases
+}
+
+/// Flows that take turns, with the ledger and without.
+const FLOWS: [usize; 3] = [1024, 8192, 32_768];
+
+/// So many flows of each family and verdict, and one that is new with each packet.
+fn of_flows(internet: &Internet) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (subject, before) in [(Subject::Recorded, "ledger/"), (Subject::Kordon, "")] {
+        for (family, action) in pairs() {
+            let pool = internet.pool(family, action);
+            let name = format!("{}/{}", family.word(), action.as_str());
+            let mut of = |what: &str, inputs: Vec<Input>| {
+                cases.push(Case {
+                    verdict: verdict(action),
+                    ..Case::new(
+                        format!("{before}flows/{what}/{name}"),
+                        subject,
+                        family,
+                        inputs,
+                    )
+                });
+            };
+            for count in FLOWS {
+                if pool.len() >= count {
+                    let flows = pool[..count].iter().copied().cycle();
+                    of(
+                        &count.to_string(),
+                        flows.take(count.max(PROBE_BATCH)).collect(),
+                    );
+                }
+            }
+            of("churn", pool.to_vec());
+        }
+    }
+    cases
+}
+
+fn pairs() -> impl Iterator<Item = (Family, Action)> {
+    let actions = [Action::Pass, Action::Drop];
+    Family::ALL
+        .into_iter()
+        .flat_map(move |family| actions.map(move |action| (family, action)))
 }
 
 /// Measures all cases that are wanted.

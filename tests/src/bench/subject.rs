@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, LpmTrie, Map, MapData};
+use aya::maps::{Array, LpmTrie, Map, MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -16,7 +16,7 @@ use kordon::compile::plane::FlatPlanes;
 use kordon::datapath::memory::{Mapped, generation_size, table_size};
 use kordon::datapath::programs::{self, program};
 use kordon::datapath::system;
-use kordon_ebpf::layout::{Action, FastZone, Generation, Planes, ProbeControl, mode};
+use kordon_ebpf::layout::{Action, FLOW_LINES, FastZone, Generation, Planes, ProbeControl, mode};
 
 use super::internet::{Input, Internet};
 
@@ -25,9 +25,14 @@ static BENCH: &[u8] = include_bytes_aligned!(concat!(env!("KORDON_PROGRAMS"), "/
 /// Number of the generation that is live, and that its planes are of.
 const NUMBER: u64 = 1;
 
+/// Bytes of the ledger's ring: what churns leaves more in a round than a router's has room for.
+const RING: u32 = 32 << 20;
+
 /// All of them.
 pub(super) struct Subjects {
     pub(super) kordon: Kordon,
+    /// The same, with the ledger.
+    pub(super) recorded: Option<Kordon>,
     /// Where kordon is compared with nothing else, there is none.
     pub(super) bench: Option<Bench>,
 }
@@ -41,6 +46,8 @@ pub(super) struct Kordon {
     /// [`FastZone::plane`] of every zone.
     zones: Vec<u32>,
     probe: Mapped,
+    /// Of the ledger, where there is one.
+    records: Option<RingBuf<MapData>>,
 }
 
 /// The programs that kordon's is measured against.
@@ -51,6 +58,13 @@ pub(super) struct Bench {
     probe: Mapped,
 }
 
+/// What kordon's program puts into the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recorded {
+    Nothing,
+    Everything,
+}
+
 /// A program to be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
@@ -58,6 +72,8 @@ pub(super) enum Subject {
     Empty,
     /// kordon's.
     Kordon,
+    /// kordon's with the ledger.
+    Recorded,
     /// kordon's without a verdict plane behind its zones: every packet's class is
     /// looked up.
     ClassPlane,
@@ -84,7 +100,8 @@ impl Subjects {
     /// Loads the programs and fills their maps.
     pub(super) fn load(internet: &Internet) -> Result<Self> {
         Ok(Self {
-            kordon: Kordon::load(internet, mode::BENCH)?,
+            kordon: Kordon::load(internet, mode::BENCH, Recorded::Nothing)?,
+            recorded: Some(Kordon::load(internet, mode::BENCH, Recorded::Everything)?),
             bench: Some(Bench::load(internet, Held::Everything)?),
         })
     }
@@ -92,7 +109,8 @@ impl Subjects {
     /// kordon's program alone.
     pub(super) fn alone(internet: &Internet) -> Result<Self> {
         Ok(Self {
-            kordon: Kordon::load(internet, mode::BENCH)?,
+            kordon: Kordon::load(internet, mode::BENCH, Recorded::Nothing)?,
+            recorded: None,
             bench: None,
         })
     }
@@ -100,12 +118,17 @@ impl Subjects {
     /// Mean time of one packet, as the kernel says: whole nanoseconds, rounded down.
     pub(super) fn run(&mut self, subject: Subject, work: Work<'_>) -> Result<Duration> {
         let name = match subject {
-            Subject::Kordon | Subject::ClassPlane => "kordon",
+            Subject::Kordon | Subject::ClassPlane | Subject::Recorded => "kordon",
             Subject::Empty => "empty",
             Subject::Lpm => "lpm",
             Subject::Dir => "dir_24_8",
         };
         let (ebpf, probe) = match (subject, &mut self.bench) {
+            (Subject::Recorded, _) => {
+                let kordon = self.recorded.as_mut().context("the ledger is not loaded")?;
+                kordon.empty();
+                (&mut kordon.ebpf, &mut kordon.probe)
+            }
             (Subject::Kordon | Subject::ClassPlane, _) => {
                 let kordon = &mut self.kordon;
                 kordon.use_planes(subject == Subject::Kordon);
@@ -137,11 +160,20 @@ impl Subjects {
 
 impl Kordon {
     /// Loads the program of port 0, for test runs (`mode::BENCH`) or to be attached.
-    pub(super) fn load(internet: &Internet, mode: u32) -> Result<Self> {
+    pub(super) fn load(internet: &Internet, mode: u32, recorded: Recorded) -> Result<Self> {
         let image = &internet.image;
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        loader
             .override_global("MODE", &mode, true)
-            .override_global("PORT", &0u32, true)
+            .override_global("PORT", &0u32, true);
+        if recorded == Recorded::Everything {
+            let cpus = aya::util::nr_cpus().map_err(|(_, e)| e)?;
+            loader
+                .override_global("LINES", &FLOW_LINES, true)
+                .map_max_entries("FLOWS", FLOW_LINES * u32::try_from(cpus)?)
+                .map_max_entries("RECORDS", RING);
+        }
+        let mut ebpf = loader
             .load(programs::object(image.tier))
             .context("cannot load kordon's maps")?;
         let mut table = Mapped::create("table", table_size(image.tier))?;
@@ -165,13 +197,24 @@ impl Kordon {
         }
         programs::put_slow(&ebpf)?;
         Ok(Self {
-            ebpf,
             table,
             generation,
             planes,
             zones: flat.zones.iter().map(|fast| fast.plane).collect(),
             probe,
+            records: match recorded {
+                Recorded::Nothing => None,
+                Recorded::Everything => Some(ring(&mut ebpf)?),
+            },
+            ebpf,
         })
+    }
+
+    /// Takes all records out of the ring.
+    pub(super) fn empty(&mut self) {
+        if let Some(records) = &mut self.records {
+            while records.next().is_some() {}
+        }
     }
 
     /// The guard of port 0 over the same maps: behind the XDP program, or `alone`.
@@ -332,6 +375,11 @@ fn mapped(ebpf: &mut Ebpf, name: &str) -> Result<Mapped> {
         Some(Map::Array(data)) => Ok(Mapped::of(data)?),
         _ => bail!("no map `{name}`"),
     }
+}
+
+fn ring(ebpf: &mut Ebpf) -> Result<RingBuf<MapData>> {
+    let records = ebpf.take_map("RECORDS").context("no map `RECORDS`")?;
+    Ok(RingBuf::try_from(records)?)
 }
 
 fn put(ebpf: &Ebpf, outer: &str, slot: u32, inner: &Mapped) -> Result<()> {

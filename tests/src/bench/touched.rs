@@ -13,7 +13,7 @@ use super::internet::{Input, Internet};
 use super::machine::{LINE, Machine};
 use super::measured::Measured;
 use super::packet::{CAMERAS, Family, OFFICE, SECOND_TAG, XDP_PASS, frame, stacked, verdict};
-use super::subject::Kordon;
+use super::subject::{Kordon, Recorded};
 
 /// Where behind one tag the first octet of a packet is.
 const IP: usize = 18;
@@ -30,7 +30,7 @@ struct Case {
 
 /// Counts all cases that are wanted. A round is a batch of random destinations.
 pub(super) fn measure(internet: &Internet, wanted: Wanted<'_>) -> Result<Vec<Measured>> {
-    let mut kordon = Kordon::load(internet, mode::LIVE)?;
+    let mut kordon = Kordon::load(internet, mode::LIVE, Recorded::Nothing)?;
     let globals = HashMap::from([("PORT", (&[0u8; 4][..], true))]);
     let object = programs::object(internet.image.tier);
     let mut machine = Machine::load(

@@ -13,8 +13,8 @@ use aya::{
 };
 use aya_obj::generated::bpf_map_type;
 use kordon_ebpf::layout::{
-    COUNTER_SLOTS, Counter, FLOW_BUDGETS, FLOW_LINES, FLOW_LOST, FLOW_RING, FLOW_SLOT, FlowLine,
-    LEDGER_VERSION, Record,
+    COUNTER_SLOTS, Counter, FLOW_BUDGET, FLOW_BUDGETS, FLOW_LINES, FLOW_LOST, FLOW_RING, FLOW_SLOT,
+    FlowLine, LEDGER_VERSION, Record,
 };
 
 use super::{
@@ -67,6 +67,9 @@ pub(super) fn is_pin(name: &str) -> bool {
 
 /// Lines of the ledger for each CPU, as programs are told.
 pub(super) const LINES: u32 = FLOW_LINES;
+
+/// Lines that a source may take in the time of a budget.
+pub(super) const BUDGET: u32 = FLOW_BUDGET;
 
 fn cpus() -> Result<u32, DatapathError> {
     let cpus = aya::util::nr_cpus();
@@ -189,10 +192,16 @@ impl Ledger {
         Ok(ran.return_value)
     }
 
+    /// How many lines there are, of all CPUs.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.flows.size() / size_of::<FlowLine>()
+    }
+
     /// Every line that is in use, with its index. A packet that is counted at this moment may be in it
     /// or not.
     pub fn lines(&self) -> impl Iterator<Item = (u32, FlowLine)> {
-        let lines = u32::try_from(self.flows.size() / size_of::<FlowLine>()).unwrap_or(u32::MAX);
+        let lines = u32::try_from(self.size()).unwrap_or(u32::MAX);
         (0..lines).filter_map(|index| Some((index, self.flows.line(index as usize)?)))
     }
 

@@ -75,6 +75,7 @@ impl Source<'_> {
             .override_global("MODE", &mode::LIVE, true)
             .override_global("TRACE", &trace, true)
             .override_global("LINES", &ledger::LINES, true)
+            .override_global("BUDGET", &ledger::BUDGET, true)
             .map_pin_path("COUNTERS", self.pins.shared("counters"));
         for (name, map) in ledger::NAMES {
             loader.map_pin_path(map, self.pins.shared(&ledger::pin(name)));

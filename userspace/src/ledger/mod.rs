@@ -44,12 +44,12 @@ impl Sum {
 /// Everything that is known at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
-    /// By flow: what is in lines, and what came out of them since the start.
-    pub flows: HashMap<Flow, Sum>,
+    /// What is in lines: of each CPU.
+    pub lines: Vec<(Flow, Sum)>,
     /// By counter slot: what is in lines now, and all that ever came out of them.
     pub recorded: HashMap<u32, Counter>,
-    /// Lines in use.
-    pub used: usize,
+    /// How many lines there are.
+    pub all: usize,
     /// The oldest flow that is in a line.
     pub oldest: Option<Timestamp>,
 }
@@ -61,6 +61,7 @@ pub struct Keeper {
     kept: HashMap<Flow, Sum>,
     /// Records since the start.
     pub records: u64,
+    others: u64,
 }
 
 impl Keeper {
@@ -74,6 +75,7 @@ impl Keeper {
             kernel,
             kept: HashMap::new(),
             records: 0,
+            others: 0,
         })
     }
 
@@ -90,7 +92,7 @@ impl Keeper {
         self.clock.wait();
         let clock = self.clock.at(self.kernel.now()?);
         let mut left = HashSet::new();
-        let kept = &mut self.kept;
+        let (kept, others) = (&mut self.kept, &mut self.others);
         self.records += self.kernel.drain(|record| {
             left.insert((record.line, record.sequence));
             let sum = Sum {
@@ -101,6 +103,9 @@ impl Keeper {
                 first: clock.when(record.first),
                 last: clock.when(record.first.wrapping_add(u32::from(record.span))),
             };
+            if record.flow.identity & FLOW_OTHERS != 0 {
+                *others += sum.counter.packets;
+            }
             keep(kept, record.flow, &sum);
         });
         Ok(left)
@@ -116,7 +121,7 @@ impl Keeper {
         let left = self.left()?;
         let clock = self.clock.at(self.kernel.now()?);
         let mut reading = Reading {
-            flows: self.kept.clone(),
+            all: self.kernel.size(),
             ..Reading::default()
         };
         for slot in 0..slots {
@@ -137,19 +142,38 @@ impl Keeper {
                 first: clock.when(line.first),
                 last: clock.when(line.first.wrapping_add(u32::from(line.span))),
             };
-            reading.used += 1;
             reading.oldest = Some(
                 reading
                     .oldest
                     .map_or(sum.first, |known| known.min(sum.first)),
             );
-            add(&mut reading.flows, line.flow, &sum);
+            reading.lines.push((line.flow, sum));
             let slot = (line.flow.identity & FLOW_SLOT) as u32;
             let recorded = reading.recorded.entry(slot).or_default();
             recorded.packets += sum.counter.packets;
             recorded.bytes += sum.counter.bytes;
         }
         Ok(reading)
+    }
+
+    /// By flow: what is in lines, and what came out of them since the start.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn flows(&mut self, slots: u32) -> Result<(HashMap<Flow, Sum>, Reading), DatapathError> {
+        let reading = self.read(slots)?;
+        let mut flows = self.kept.clone();
+        for (flow, sum) in &reading.lines {
+            add(&mut flows, *flow, sum);
+        }
+        Ok((flows, reading))
+    }
+
+    /// Packets that their sources sent beyond their budgets, which are in no flow of their own: what
+    /// came out of lines since the start.
+    #[must_use]
+    pub fn others(&self) -> u64 {
+        self.others
     }
 
     /// What found no room in the ring, by counter slot; of slot 0 whose is not known.

@@ -5,6 +5,7 @@
 //! its sums agree with each other. Names and labels are API: `docs/metrics.md`.
 
 mod asns;
+mod ledger;
 mod page;
 mod render;
 mod serve;
@@ -77,6 +78,27 @@ pub struct Snapshot {
     pub trial: bool,
     /// Live BGP; `None`: not configured.
     pub bgp: Option<Bgp>,
+    /// The ledger; `None`: it cannot be read.
+    pub ledger: Option<Ledger>,
+}
+
+/// The ledger.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// What is in some record or line, by zone and action, since the pins were made.
+    pub recorded: Vec<(String, Action, Counter)>,
+    /// What found no room in the ring, likewise; without a zone: whose is not known.
+    pub lost: Vec<(String, Action, Counter)>,
+    /// Records since the daemon started.
+    pub records: u64,
+    /// Packets beyond the budgets of their sources, since then.
+    pub others: u64,
+    /// Lines in use.
+    pub used: u64,
+    /// Lines that there are.
+    pub all: u64,
+    /// Age of the oldest flow in a line, seconds.
+    pub oldest: Option<f64>,
 }
 
 /// Live BGP.

@@ -10,7 +10,7 @@ use prometheus::{
     process_collector::ProcessCollector,
 };
 
-use super::{Snapshot, page::Page, state::state};
+use super::{Snapshot, ledger::ledger, page::Page, state::state};
 use crate::compile::directory::Identity;
 
 /// What ASNs without a counter of their own are called.
@@ -19,13 +19,13 @@ const OTHER: &str = "other";
 const NONE: &str = "none";
 
 /// Two counters with the same labels: packets and bytes.
-struct Traffic {
+pub(super) struct Traffic {
     packets: IntCounterVec,
     bytes: IntCounterVec,
 }
 
 impl Traffic {
-    fn new(page: &Page, name: &str, what: &str, labels: &[&str]) -> Result<Self> {
+    pub(super) fn new(page: &Page, name: &str, what: &str, labels: &[&str]) -> Result<Self> {
         let help = format!("Bytes of frames {what}, as they arrived on the interface.");
         let (packets, bytes) = (
             format!("kordon_{name}packets_total"),
@@ -37,7 +37,7 @@ impl Traffic {
         })
     }
 
-    fn add(&self, labels: &[&str], counter: &Counter) {
+    pub(super) fn add(&self, labels: &[&str], counter: &Counter) {
         self.packets
             .with_label_values(labels)
             .inc_by(counter.packets);
@@ -54,6 +54,7 @@ pub fn render(snapshot: &Snapshot) -> Result<String> {
     traffic(&page, snapshot)?;
     names(&page, snapshot)?;
     state(&page, snapshot)?;
+    ledger(&page, snapshot)?;
     page.0.register(Box::new(ProcessCollector::for_self()))?;
     let mut text = Vec::new();
     TextEncoder::new().encode(&page.0.gather(), &mut text)?;

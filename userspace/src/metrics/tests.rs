@@ -111,6 +111,15 @@ fn sample() -> Snapshot {
             apply: Some(Duration::from_millis(2)),
             ..Bgp::default()
         }),
+        ledger: Some(Ledger {
+            recorded: vec![(zone(), Action::Drop, counter(5))],
+            lost: vec![(zone(), Action::Drop, counter(1))],
+            records: 2,
+            others: 3,
+            used: 4,
+            all: 16,
+            oldest: Some(1.5),
+        }),
         database_held: vec![("shrunk", true), ("wide", false)],
         database_failing: vec![("fetch", true), ("read", false)],
         database_updates: [("taken", 2), ("held", 1), ("failed", 0)],

@@ -25,7 +25,7 @@ use super::internet::{Input, Internet};
 use super::measured::{Measured, Values};
 use super::packet::Family;
 use super::processors::Processors;
-use super::subject::{Bench, Held, Kordon};
+use super::subject::{Bench, Held, Kordon, Recorded};
 use crate::lab::flood::DESTINATIONS;
 use filter::{XDP_FILTER_ROOM, xdp_filter};
 use firewall::{Firewall, Late};
@@ -34,6 +34,11 @@ use paced::SAMPLE;
 
 /// How long each case is sent to in each round.
 const TIME: Duration = Duration::from_millis(60);
+
+/// How cases end with as many flows as some cameras have.
+const CAMERAS: &str = "/cameras";
+/// How many these are.
+const FLOWS: usize = 1024;
 
 /// Who judges the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +52,8 @@ enum Peer {
     /// A program that passes everything.
     XdpPass,
     Kordon,
+    /// With the ledger.
+    Ledger,
     /// With its guard behind it, as a router has it.
     Guarded,
     /// The guard alone.
@@ -58,12 +65,13 @@ enum Peer {
 }
 
 impl Peer {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Stack,
         Self::XdpDrop,
         Self::XdpRead,
         Self::XdpPass,
         Self::Kordon,
+        Self::Ledger,
         Self::Guarded,
         Self::Tc,
         Self::Lpm,
@@ -81,6 +89,7 @@ impl Peer {
             Self::XdpRead => "xdp-read",
             Self::XdpPass => "xdp-pass",
             Self::Kordon => "kordon",
+            Self::Ledger => "kordon-ledger",
             Self::Guarded => "kordon-guard",
             Self::Tc => "kordon-tc",
             Self::Lpm => "lpm",
@@ -94,6 +103,22 @@ impl Peer {
     /// that are compared look only at frames with a tag.
     fn cases(self) -> Vec<(String, Action, bool)> {
         let name = self.name();
+        let mut cases = self.cases_of(name);
+        if matches!(
+            self,
+            Self::Kordon
+                | Self::Ledger
+                | Self::Dir
+                | Self::XdpRead
+                | Self::Firewall(Firewall::NftIngress)
+        ) {
+            let some = cases.clone().into_iter().filter(|(.., tagged)| *tagged);
+            cases.extend(some.map(|(case, action, tagged)| (case + CAMERAS, action, tagged)));
+        }
+        cases
+    }
+
+    fn cases_of(self, name: &str) -> Vec<(String, Action, bool)> {
         let both = |suffix: &str, tagged| {
             [Action::Drop, Action::Pass].map(|action| {
                 let case = format!("{name}/{}{suffix}", action.as_str());
@@ -133,7 +158,7 @@ struct Candidate {
     link: Link,
     cases: Vec<(String, Action, bool)>,
     /// What is attached goes with these.
-    _kordon: Option<Kordon>,
+    kordon: Option<Kordon>,
     _guard: Option<Ebpf>,
     _bench: Option<Bench>,
 }
@@ -157,8 +182,16 @@ impl Flows {
         })
     }
 
-    /// Those that a peer is measured with: xdp-filter has single addresses, and few.
-    fn to(&self, peer: Peer, action: Action) -> &[Input] {
+    /// Those that a case of a peer is measured with: xdp-filter has single addresses, and few.
+    fn to(&self, peer: Peer, action: Action, case: &str) -> &[Input] {
+        let all = self.all(peer, action);
+        match case.ends_with(CAMERAS) {
+            true => &all[..all.len().min(FLOWS)],
+            false => all,
+        }
+    }
+
+    fn all(&self, peer: Peer, action: Action) -> &[Input] {
         match (peer, action) {
             (Peer::XdpFilter, Action::Drop) => &self.drop[..self.drop.len().min(XDP_FILTER_ROOM)],
             (_, Action::Drop) => &self.drop,
@@ -187,12 +220,16 @@ fn set_up(
     let (mut kordon, mut guard, mut bench) = (None, None, None);
     match peer {
         Peer::Stack => {}
-        Peer::Kordon | Peer::Guarded | Peer::Tc => {
-            let mut loaded = Kordon::load(internet, mode::LIVE)?;
+        Peer::Kordon | Peer::Ledger | Peer::Guarded | Peer::Tc => {
+            let recorded = match peer {
+                Peer::Ledger => Recorded::Everything,
+                _ => Recorded::Nothing,
+            };
+            let mut loaded = Kordon::load(internet, mode::LIVE, recorded)?;
             if peer != Peer::Tc {
                 link.attach(program(&mut loaded.ebpf, "kordon")?)?;
             }
-            if peer != Peer::Kordon {
+            if matches!(peer, Peer::Guarded | Peer::Tc) {
                 let mut ebpf = loaded.guard(peer == Peer::Tc)?;
                 let program = ebpf.program_mut("guard").context("it is in the object")?;
                 link.attach_tc(program.try_into()?)?;
@@ -217,7 +254,7 @@ fn set_up(
             script.run(&link.namespace)?;
         }
         Peer::XdpFilter => {
-            let room = xdp_filter(&link.namespace, &link.device, flows.to(peer, Action::Drop))?;
+            let room = xdp_filter(&link.namespace, &link.device, flows.all(peer, Action::Drop))?;
             eprintln!(
                 "wire: xdp-filter takes no prefixes; it has {room} of the addresses that are \
                  blocked, and `xdp-filter/drop` is sent to these alone"
@@ -228,7 +265,7 @@ fn set_up(
         peer,
         link,
         cases: peer.cases(),
-        _kordon: kordon,
+        kordon,
         _guard: guard,
         _bench: bench,
     })
@@ -255,7 +292,7 @@ fn verify(candidate: &mut Candidate, flows: &Flows) -> Result<()> {
     } = candidate;
     link.untag(true)?;
     for (case, action, tagged) in cases {
-        let destinations = flows.to(*peer, *action);
+        let destinations = flows.to(*peer, *action, case);
         let destinations = &destinations[..destinations.len().min(SAMPLE)];
         let late = Late::begin(&link.namespace)?;
         let flow = Flow {
@@ -319,12 +356,20 @@ pub(super) fn measure(internet: &Internet, wanted: Wanted<'_>) -> Result<Vec<Mea
         rng.shuffle(&mut order);
         for (index, case) in &order {
             let Candidate {
-                peer, link, cases, ..
+                peer,
+                link,
+                cases,
+                kordon,
+                ..
             } = &mut candidates[*index];
+            // What a router's controller does meanwhile.
+            if let Some(kordon) = kordon {
+                kordon.empty();
+            }
             let (name, action, tagged) = &cases[*case];
             link.untag(!(*action == Action::Drop && peer.drops_early()))?;
             let flow = Flow {
-                destinations: flows.to(*peer, *action),
+                destinations: flows.to(*peer, *action, name),
                 tagged: *tagged,
             };
             let took = sender

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use kordon_ebpf::layout::{Action, Counter};
+use jiff::Timestamp;
+use kordon_ebpf::layout::{Action, Counter, FLOW_OTHERS, Flow};
 use serde_json::{Map, Value, json};
 
 use super::View;
-use crate::{compile::directory::Identity, daemon::refusal::Refusal};
+use crate::{compile::directory::Identity, daemon::refusal::Refusal, metrics::Ledger};
 
 /// Of one zone and action.
 #[derive(Clone, Copy, Default)]
@@ -25,7 +26,8 @@ impl View {
             return Ok(Value::Null);
         };
         let counted = self.counts().map_err(Refusal::from_error)?;
-        let reading = self.reading()?;
+        let reading = self.ledger()?.read(self.reader.slots());
+        let reading = reading.map_err(Refusal::from_error)?;
         let zones = policy.zones.iter().map(|zone| &*zone.name);
         let mut books: BTreeMap<&str, [Book; 3]> =
             zones.map(|zone| (zone, Default::default())).collect();
@@ -60,6 +62,52 @@ impl View {
             (zone.to_owned(), actions.collect::<Map<_, _>>().into())
         });
         Ok(Value::Object(books.collect()))
+    }
+}
+
+impl View {
+    /// For the metrics; `None` where the ledger cannot be read.
+    pub(super) fn ledger_snapshot(&self) -> Option<Ledger> {
+        let mut ledger = self.ledger().ok()?;
+        let reading = ledger.read(self.reader.slots()).ok()?;
+        let lost = ledger.lost().ok()?;
+        let (records, mut others) = (ledger.records, ledger.others());
+        drop(ledger);
+        let is_others = |flow: &Flow| flow.identity & FLOW_OTHERS != 0;
+        let in_lines = reading.lines.iter().filter(|(flow, _)| is_others(flow));
+        others += in_lines.map(|(_, sum)| sum.counter.packets).sum::<u64>();
+        let age = |oldest: Timestamp| Timestamp::now().duration_since(oldest).as_secs_f64();
+        Some(Ledger {
+            recorded: self.by_zone(reading.recorded.into_iter()),
+            lost: self.by_zone(lost.into_iter()),
+            records,
+            others,
+            used: reading.lines.len() as u64,
+            all: reading.all as u64,
+            oldest: reading.oldest.map(age),
+        })
+    }
+
+    /// By zone and action; what is of neither is left out.
+    fn by_zone(
+        &self,
+        slots: impl Iterator<Item = (u32, Counter)>,
+    ) -> Vec<(String, Action, Counter)> {
+        let mut sums: BTreeMap<(String, Action), Counter> = BTreeMap::new();
+        for (slot, counter) in slots {
+            let key = match self.reader.identity(slot) {
+                Some(Identity::Zone(zone, _, action) | Identity::Rule(zone, _, action)) => {
+                    (zone, action)
+                }
+                _ => (String::new(), Action::Drop),
+            };
+            let sum = sums.entry(key).or_default();
+            sum.packets += counter.packets;
+            sum.bytes += counter.bytes;
+        }
+        let sums = sums.into_iter();
+        sums.map(|((zone, action), sum)| (zone, action, sum))
+            .collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::PoisonError,
+    sync::{MutexGuard, PoisonError},
 };
 
 use ipnet::Ipv6Net;
@@ -20,7 +20,7 @@ use crate::{
     compile::directory::Identity,
     control::protocol::{FlowsQuery, SumBy},
     daemon::refusal::Refusal,
-    ledger::{Reading, Sum},
+    ledger::{Keeper, Sum},
     prove::stands_for,
 };
 
@@ -48,25 +48,26 @@ struct Told<'a> {
 }
 
 impl View {
-    /// What the ledger knows now.
-    pub(super) fn reading(&self) -> Result<Reading, Refusal> {
+    /// The ledger, for this reader alone.
+    pub(super) fn ledger(&self) -> Result<MutexGuard<'_, Keeper>, Refusal> {
         let ledger = self.ledger.as_ref().map_err(|why| {
             Refusal::new(
                 format!("who sent what to whom is not known: {why}"),
-                "the daemon tries again when it is restarted",
+                "restarting the daemon tries again, and changes nothing that is enforced",
             )
         })?;
-        let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        ledger
-            .read(self.reader.slots())
-            .map_err(Refusal::from_error)
+        Ok(ledger.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The answer to `flows`.
     pub(in crate::daemon) fn flows(&self, query: &FlowsQuery) -> Result<Value, Refusal> {
-        let reading = self.reading()?;
+        let mut ledger = self.ledger()?;
+        let (flows, reading) = ledger
+            .flows(self.reader.slots())
+            .map_err(Refusal::from_error)?;
+        drop(ledger);
         let db = &self.updates.database.db;
-        let mut told: Vec<(Told<'_>, Sum)> = (reading.flows.iter())
+        let mut told: Vec<(Told<'_>, Sum)> = (flows.iter())
             .filter_map(|(flow, sum)| Some((self.told(flow, db)?, *sum)))
             .filter(|(told, _)| told.is_asked(query))
             .collect();
@@ -82,7 +83,7 @@ impl View {
         Ok(json!({
             "flows": rows,
             "total": total,
-            "lines": { "used": reading.used, "oldest": reading.oldest },
+            "lines": { "used": reading.lines.len(), "all": reading.all, "oldest": reading.oldest },
         }))
     }
 

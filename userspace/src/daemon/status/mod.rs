@@ -92,6 +92,7 @@ impl View {
             state_repaired: self.kept.repaired.len() as u64,
             state_writable: self.state_problem().is_none(),
             trial: self.trial().is_some(),
+            ledger: self.ledger_snapshot(),
             counters,
         }
     }

@@ -1,0 +1,55 @@
+//! The ledger's own series: how much of what was counted is in records, and what had no room.
+
+use prometheus::Result;
+
+use super::{Snapshot, page::Page, render::Traffic};
+
+pub(super) fn ledger(page: &Page, snapshot: &Snapshot) -> Result<()> {
+    let Some(ledger) = &snapshot.ledger else {
+        return Ok(());
+    };
+    for (name, what, sums) in [
+        (
+            "ledger_recorded_",
+            "that are in the ledger, by zone",
+            &ledger.recorded,
+        ),
+        (
+            "ledger_lost_",
+            "that are missing in the ledger because its ring was full, by zone",
+            &ledger.lost,
+        ),
+    ] {
+        let traffic = Traffic::new(page, name, what, &["zone", "action"])?;
+        for (zone, action, counter) in sums {
+            traffic.add(&[zone, action.as_str()], counter);
+        }
+    }
+    page.counters(
+        "kordon_ledger_records_total",
+        "Flows that left their line since the daemon started.",
+        [],
+        [([], ledger.records)],
+    )?;
+    page.counters(
+        "kordon_ledger_others_packets_total",
+        "Packets that are in the ledger without a destination, because their source had no budget left.",
+        [],
+        [([], ledger.others)],
+    )?;
+    page.gauge(
+        "kordon_ledger_lines",
+        "Lines that the ledger has for flows, on all processors.",
+        ledger.all as f64,
+    )?;
+    page.gauge(
+        "kordon_ledger_lines_used",
+        "Lines that have a flow.",
+        ledger.used as f64,
+    )?;
+    page.gauge(
+        "kordon_ledger_oldest_seconds",
+        "How long ago the first packet of the oldest flow in a line came.",
+        ledger.oldest,
+    )
+}

@@ -82,7 +82,7 @@ const PREFIX: u16 = 2;
 /// `NFT_FLOWTABLE_HW_OFFLOAD`
 const OFFLOADED: u8 = 1;
 
-/// All of them. It takes the kernel no longer than to list devices.
+/// All of them; it waits for the answer to one question.
 ///
 /// # Errors
 /// When it does not tell.

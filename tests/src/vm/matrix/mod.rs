@@ -64,9 +64,17 @@ const CHECKS: [&str; 9] = [
 pub(super) fn run(kernel: &str, mark: &str, report: &Report) {
     let kernel = kernel.split(',').next().unwrap_or_default();
     let place = Path::new("/tmp/matrix");
+    let mut server = None;
+    report("a second trunk", &mut || {
+        let new = Server::new()?;
+        let said = second::run(&new);
+        server = Some(new);
+        said
+    });
     let mut lab = None;
     report("matrix, one daemon on all devices", &mut || {
-        let all = Lab::new(place)?;
+        let server = server.take().context("there is no server")?;
+        let all = Lab::new(place, server)?;
         let said = format!("{} cells", all.cells.len());
         lab = Some(all);
         Ok(Said::Done(said))
@@ -83,7 +91,6 @@ pub(super) fn run(kernel: &str, mark: &str, report: &Report) {
             Ok(Said::Done(said))
         });
     }
-    report("a second trunk", &mut || second::run(&lab.server));
 }
 
 struct Lab<'a> {
@@ -98,8 +105,7 @@ struct Lab<'a> {
 }
 
 impl<'a> Lab<'a> {
-    fn new(place: &'a Path) -> Result<Self> {
-        let mut server = Server::new()?;
+    fn new(place: &'a Path, mut server: Server) -> Result<Self> {
         let cells = Cell::all(&mut server)?;
         let far = RawSender::here(FAR)?;
         wait_for_links(&cells)?;

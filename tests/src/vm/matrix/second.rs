@@ -8,8 +8,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use rtnetlink::{LinkMessageBuilder, LinkVlan};
-use serde_json::Value;
+use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkVlan};
+use serde_json::{Value, json};
 
 use super::{
     super::{
@@ -135,6 +135,32 @@ pub(super) fn run(server: &Server) -> Result<Said> {
     fs::write(place.join("other.toml"), zone(""))?;
     daemon.run(&["apply", "/tmp/second/other.toml"])?;
     until(&mut daemon, "the zone is everywhere", false)?;
+    // By a bridge that keeps VLANs apart it is no more than possible, and only if it lets this one in.
+    link::set(&second.sub, LinkMessageBuilder::down)?;
+    link::make("vb", LinkBridge::new("vb").vlan_filtering(true).build())?;
+    link::join(second.device, "vb")?;
+    let sub = format!("vb.{VID}");
+    link::make(&sub, LinkVlan::new(&sub, link::index("vb")?, VID).build())?;
+    for device in ["vb", &sub] {
+        link::set(device, LinkMessageBuilder::up)?;
+    }
+    for vid in [1000, VID - 1, VID + 1, VID] {
+        until(&mut daemon, "the bridge keeps it out", true)?;
+        ensure!(daemon.status()?["gaps"] == json!([]), "before VLAN {vid}");
+        link::allow(second.device, vid)?;
+    }
+    let status = daemon.until("the bridge lets it in", |status| {
+        status["gaps"] != json!([])
+    })?;
+    let gap = &status["gaps"][0];
+    ensure!(gap["device"] == "s0" && gap["certain"] == false, "{gap}");
+    ensure!(status["enforcing"] == true, "{status}");
+    link::set(&sub, LinkMessageBuilder::down)?;
+    link::set("vb", LinkMessageBuilder::down)?;
+    link::set(second.device, |port| port.controller(0))?;
+    link::set(&second.sub, LinkMessageBuilder::up)?;
+    until(&mut daemon, "it is a trunk again", false)?;
+
     let slowest = took.iter().max().copied().unwrap_or_default();
     ensure!(slowest < SOON, "{took:?}");
 

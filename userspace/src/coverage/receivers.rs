@@ -41,7 +41,11 @@ pub fn gaps(links: &Links, policed: &[Policed], policy: &Policy) -> Vec<Gap> {
     if policed.is_empty() {
         return Vec::new();
     }
-    let network = Network { links, policed };
+    let network = Network {
+        links,
+        policed,
+        zones: &policy.zones,
+    };
     let zones = policy.zones.iter().filter(|z| z.interfaces.is_empty());
     let zones: Vec<&Zone> = zones.collect();
     let receivers = network.receivers(&zones);
@@ -80,12 +84,18 @@ pub(super) fn is_over<'a>(
     policed: &'a [Policed],
     link: &Link,
 ) -> Option<&'a Policed> {
-    Network { links, policed }.policed_below(link, 0)
+    let network = Network {
+        links,
+        policed,
+        zones: &[],
+    };
+    network.policed_below(link, 0)
 }
 
 struct Network<'a> {
     links: &'a Links,
     policed: &'a [Policed],
+    zones: &'a [Zone],
 }
 
 impl<'a> Network<'a> {
@@ -115,6 +125,31 @@ impl<'a> Network<'a> {
         })
     }
 
+    /// Whether frames with these tags are judged on a device. A sub-interface is shown frames
+    /// without its own tag, which need a zone as well.
+    fn judges(&self, link: &Link, tags: &[u16]) -> bool {
+        let takes = |zone: &Zone| zone.vlans.is_empty() || zone.names(tags);
+        let mut zones = self.zones.iter();
+        self.policed(link)
+            .is_some_and(|on| zones.any(|zone| zone.is_on(&on.name) && takes(zone)))
+    }
+
+    /// Whether all frames that a device is given come in on policed ones, as far as any come.
+    fn is_policed(&self, link: &Link, depth: usize) -> bool {
+        let below = link.below.and_then(|below| self.links.get(below));
+        let is_one = !link.is_up || depth > DEEPEST || self.policed(link).is_some();
+        is_one
+            || match (&link.kind, below) {
+                (Kind::Vlan(_) | Kind::Macvlan, Some(below)) => self.is_policed(below, depth + 1),
+                (Kind::Bond | Kind::Bridge(_), _) => {
+                    let mut ports = self.links.ports(link.index);
+                    ports.all(|port| self.is_policed(port, depth + 1))
+                }
+                _ => false,
+            }
+    }
+
+    /// `zones`: those that are everywhere.
     fn receivers(&self, zones: &[&'a Zone]) -> BTreeMap<&'a str, Receiver<'a>> {
         let mut receivers = BTreeMap::new();
         for sub in self.links.iter() {
@@ -145,7 +180,7 @@ impl<'a> Network<'a> {
     }
 
     /// Where the frames come in that a device is given with these `tags`, unless something on their
-    /// way polices them.
+    /// way judges them.
     fn entries(
         &self,
         link: &'a Link,
@@ -154,7 +189,7 @@ impl<'a> Network<'a> {
         depth: usize,
         found: &mut Vec<Entry<'a>>,
     ) {
-        if !link.is_up || depth > DEEPEST || self.policed(link).is_some() {
+        if !link.is_up || depth > DEEPEST || self.judges(link, tags) {
             return;
         }
         let own = match link.kind {
@@ -190,20 +225,17 @@ impl<'a> Network<'a> {
 
     /// Ports of a bridge that let frames of zones in beside policed ones.
     fn unpoliced_ports(&self, bridge: &'a Link, zones: &[&Zone]) -> impl Iterator<Item = &'a Link> {
-        let is_policed = |port: &Link| {
+        let has_policed = |port: &Link| {
+            let mut ports = self.links.ports(port.index);
             self.policed(port).is_some()
-                || port.kind == Kind::Bond
-                    && self
-                        .links
-                        .ports(port.index)
-                        .any(|p| self.policed(p).is_some())
+                || port.kind == Kind::Bond && ports.any(|port| self.policed(port).is_some())
         };
         let filters = match bridge.kind {
             Kind::Bridge(filters) if bridge.is_up => Some(filters),
             _ => None,
         };
         let filters = filters.filter(|_| {
-            self.policed(bridge).is_none() && self.links.ports(bridge.index).any(is_policed)
+            self.policed(bridge).is_none() && self.links.ports(bridge.index).any(has_policed)
         });
         let lets_in = |port: &Link, filters: bool| {
             let has = |vlan: &VlanMatch| match vlan {
@@ -215,17 +247,11 @@ impl<'a> Network<'a> {
             let mut zones = zones.iter();
             zones.any(|zone| zone.vlans.is_empty() || zone.vlans.iter().any(has))
         };
-        let mut found = Vec::new();
-        if let Some(filters) = filters {
-            for port in self.links.ports(bridge.index) {
-                let mut entries = Vec::new();
-                self.entries(port, &[], true, 0, &mut entries);
-                if !entries.is_empty() && lets_in(port, filters) {
-                    found.push(port);
-                }
-            }
-        }
-        found.into_iter()
+        let ports = filters.map(|filters| {
+            let ports = self.links.ports(bridge.index);
+            ports.filter(move |port| !self.is_policed(port, 0) && lets_in(port, filters))
+        });
+        ports.into_iter().flatten()
     }
 }
 

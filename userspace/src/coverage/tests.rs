@@ -75,8 +75,15 @@ fn who_receives_a_policed_vlan_is_policed_or_a_gap() {
         ("nothing else", &[], &[], V, &[]),
         ("a second trunk", second, &[], V, &["eth2"]),
         ("which is policed", second, &[8], V, &[]),
-        // Its zone is one of untagged frames.
-        ("of which the sub-interface is", second, &[9], V, &[]),
+        // It is shown frames without their tag, which need a zone.
+        ("of which the sub-interface is", second, &[9], V, &["eth2"]),
+        (
+            "of which the sub-interface has a zone",
+            second,
+            &[9],
+            "vlans = [20, \"untagged\"]",
+            &[],
+        ),
         (
             "which is no place of the zone",
             second,

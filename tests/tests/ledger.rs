@@ -259,3 +259,71 @@ fn every_frame_is_in_one_flow() -> Result<()> {
     books_are_complete(&controller, &sent)?;
     Ok(())
 }
+
+/// Flows that one camera makes up.
+const FLOOD: u32 = 1_000_000;
+
+#[test]
+fn a_flood_costs_nobody_else() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("flood", binary)?;
+    let (controller, _) = Controller::start(&router.place())?;
+    let flooder: IpAddr = Ipv4Addr::new(10, 20, 1, 1).into();
+    let frame_of = |source: IpAddr, number: u8, to: IpAddr| {
+        Ethernet::new(mac(number), [4; 6])
+            .tag(0x8100, 20)
+            .packet(&udp(source, to, (40_000, 443), &[7; 20]))
+    };
+    let mut sent: BTreeMap<(String, String), Count> = BTreeMap::new();
+    let mut flooded: Count = (0, 0);
+    for number in 0..FLOOD {
+        let to = Ipv4Addr::from(0x0b00_0000 + number);
+        let frame = frame_of(flooder, 200, to.into());
+        router.wire.send(&frame, 1)?;
+        add(&mut flooded, frame.len());
+        if number % 100 != 0 {
+            continue;
+        }
+        let camera = (number / 100 % 20) as u8 + 1;
+        let from: IpAddr = Ipv4Addr::new(10, 20, 0, camera).into();
+        let to: IpAddr = Ipv4Addr::new(198, 51, 100, (number / 2000 % 10) as u8 + 1).into();
+        let frame = frame_of(from, camera, to);
+        router.wire.send(&frame, 1)?;
+        add(
+            sent.entry((from.to_string(), to.to_string())).or_default(),
+            frame.len(),
+        );
+    }
+    thread::sleep(Duration::from_millis(500));
+    let rows = flows(&controller, &["--action", "drop"])?;
+    for ((from, to), of) in &sent {
+        let found = sum(rows
+            .iter()
+            .filter(|row| row["src"] == **from && row["dst"] == **to));
+        ensure!(found == *of, "{from} to {to}: {found:?}, sent {of:?}");
+    }
+    let rows = flows(&controller, &["--camera", &flooder.to_string()])?;
+    ensure!(
+        sum(rows.iter()) == flooded,
+        "{:?}, sent {flooded:?}",
+        sum(rows.iter())
+    );
+    let others = sum(rows.iter().filter(|row| row["others"] == true)).0;
+    println!(
+        "{} flows of the flood are told apart, {others} of {FLOOD} packets are others",
+        rows.len()
+    );
+    ensure!(others > u64::from(FLOOD) / 2 && rows.len() < FLOOD as usize / 2);
+    let metrics = Metrics::scrape(&router.wire.namespace)?;
+    ensure!(metrics.sum("kordon_ledger_others_packets_total", &[]) == others);
+    ensure!(metrics.sum("kordon_ledger_lost_packets_total", &[]) == 0);
+    let total: u64 = sent.values().map(|(packets, _)| packets).sum();
+    let recorded = metrics.sum(
+        "kordon_ledger_recorded_packets_total",
+        &[("action", "drop")],
+    );
+    ensure!(recorded == total, "recorded {recorded} drops, sent {total}");
+    Ok(())
+}

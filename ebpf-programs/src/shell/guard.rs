@@ -91,12 +91,17 @@ pub fn slow<T: Tier>(ctx: TcContext) -> i32 {
     let memory = opaque::in_memory(memory);
     let verdict = &memory.verdict;
     let is_its = told.alone == 1 || matches!(verdict.action, Action::Drop);
-    if is_its && verdict.is_recorded(&tables) {
+    if is_its && verdict.is_recorded(&tables, memory.work.zone()) {
         let mut flow = Flow::read(&Copied(ctx), memory.work.packets(), verdict, told.port);
         flow.identity |= FLOW_GUARD;
         ledger::add::<T>(&mut flow, segments(ctx) as u32, length(ctx) as u32);
     }
-    finish::<T>(ctx, &told, &memory.verdict, Some(&tables))
+    finish::<T>(
+        ctx,
+        &told,
+        &memory.verdict,
+        Some((&tables, memory.work.zone())),
+    )
 }
 
 /// Adds a packet to its flow, where no XDP program does.
@@ -118,7 +123,7 @@ fn finish<T: Tier>(
     ctx: &TcContext,
     told: &Told,
     verdict: &Verdict,
-    tables: Option<&T::Tables>,
+    tables: Option<(&T::Tables, u32)>,
 ) -> i32 {
     let is_drop = matches!(verdict.action, Action::Drop);
     if !is_drop && told.alone != 1 {
@@ -134,8 +139,8 @@ fn finish<T: Tier>(
     }
     if told.alone != 1 {
         count::<T>(told.stopped, packets, bytes);
-        if let Some(tables) = tables {
-            let of_zone = tables.stopped(verdict.zone.wrapping_sub(1), told.port);
+        if let Some((tables, zone)) = tables {
+            let of_zone = tables.stopped(zone.wrapping_sub(1), told.port);
             if of_zone != 0 {
                 count::<T>(of_zone, packets, bytes);
             }

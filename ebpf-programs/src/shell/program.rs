@@ -244,7 +244,7 @@ fn looked_up<T: Tier>(ctx: *mut xdp_md, destination: Destination, number: u64) -
     match by_class(&frame, destination, &tables) {
         Some(verdict) => {
             let len = length_past(&ctx, frame.reach());
-            let slot = if verdict.is_recorded(&tables) {
+            let slot = if verdict.is_recorded(&tables, destination.zone) {
                 verdict.slot
             } else {
                 0
@@ -277,7 +277,7 @@ pub fn slow<T: Tier>(ctx: XdpContext) -> u32 {
     // However it came about, what follows is seen once.
     let verdict = opaque::in_memory(verdict);
     let work = opaque::in_memory(work);
-    if T::mode() != mode::PROBE && verdict.is_recorded(&tables) {
+    if T::mode() != mode::PROBE && verdict.is_recorded(&tables, work.zone()) {
         let mut flow = Flow::read(&frame, work.packets(), verdict, *port);
         ledger::add::<T>(&mut flow, 1, len as u32);
     }

@@ -7,14 +7,14 @@
 //! can be folded into the plane when it is built (martians, special destinations, rules with
 //! ports) is not looked at before the plane says "ask".
 
-use super::{NO_SLOT, Tables, Verdict, asn_slot, zone_asn_slot, zone_word};
+use super::{NO_SLOT, ReadFast, Tables, Verdict, asn_slot, zone_asn_slot, zone_word};
 use crate::{
     flow::{HEADERS_V6, Headers},
     layout::{
         Action, FAST_DROP_UNKNOWN, FAST_PLANE, FAST_RECORD_DROPS, FAST_RECORD_PASS,
         FAST_SLOT_SHIFT, FAST_SOURCES_BY_RULES, FastOutput, FastZone, GROUP_BITS, GROUP_MASK,
-        Judged, NO_CLASS, Planes, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS,
-        VID_HAS_PAIRS, VID_ZONE,
+        Judged, NO_CLASS, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS, VID_HAS_PAIRS,
+        VID_ZONE,
     },
     opaque,
     packet::{Address, Frame, View, is_isatap},
@@ -117,55 +117,6 @@ impl From<&Verdict> for FastOutput {
             slot: verdict.slot,
             asn_slot: verdict.asn_slot,
             class: verdict.class,
-        }
-    }
-}
-
-/// Read access to what is before the planes.
-pub trait ReadFast: ReadPlanes {
-    /// Number of the generation, 0: none.
-    fn number(&self) -> u64;
-    /// Word of a port.
-    fn fast_port(&self, port: u32) -> Option<u64>;
-    /// Word of a VID in the table of a port's word.
-    fn fast_vid(&self, port: u64, vid: u16) -> Option<u16>;
-    /// A zone, by its id + 1.
-    fn fast_zone(&self, zone: u32) -> Option<&FastZone>;
-    /// First counter slot of a page, 0: none.
-    fn fast_asn_page(&self, index: u32) -> u32;
-}
-
-impl<
-    const TOPS: usize,
-    const BLOCKS4: usize,
-    const BLOCKS6: usize,
-    const LINES: usize,
-    const NODES: usize,
-    const ORIGINS: usize,
-> ReadFast for Planes<TOPS, BLOCKS4, BLOCKS6, LINES, NODES, ORIGINS>
-{
-    #[inline(always)]
-    fn number(&self) -> u64 {
-        self.number
-    }
-    #[inline(always)]
-    fn fast_port(&self, port: u32) -> Option<u64> {
-        self.ports.get(opaque::index(port as usize)).copied()
-    }
-    #[inline(always)]
-    fn fast_vid(&self, port: u64, vid: u16) -> Option<u16> {
-        let table = self.vids.get((port & 0xffff) as usize)?;
-        Some(table[opaque::index(vid as usize) & 0xfff])
-    }
-    #[inline(always)]
-    fn fast_zone(&self, zone: u32) -> Option<&FastZone> {
-        self.zones.get(opaque::index(zone as usize))
-    }
-    #[inline(always)]
-    fn fast_asn_page(&self, index: u32) -> u32 {
-        match self.asn_pages.get(opaque::index(index as usize)) {
-            Some(page) => *page,
-            None => 0,
         }
     }
 }
@@ -428,7 +379,6 @@ pub fn by_class<F: Frame + ?Sized, T: Tables>(
         judged: Judged::Destination,
         noted: 0,
         slot_base: zone.slot_base,
-        zone: destination.zone,
     };
     if action as u8 != Action::Pass as u8 {
         verdict.asn_slot = zone_asn_slot(tables, zone, class_word >> GROUP_BITS, action);

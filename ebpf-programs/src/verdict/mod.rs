@@ -12,9 +12,9 @@ mod slow;
 mod tables;
 
 pub use self::{
-    fast::{Destination, FastPath, ReadFast, by_class, fast_path, fast_path_beside, stacked},
+    fast::{Destination, FastPath, by_class, fast_path, fast_path_beside, stacked},
     slow::{Observer, Work, decide},
-    tables::{InMaps, Tables},
+    tables::{InMaps, ReadFast, Tables},
 };
 
 use crate::{
@@ -46,20 +46,19 @@ pub struct Verdict {
     pub noted: u16,
     /// First of the zone's fixed counters, for what was noted.
     pub slot_base: u32,
-    /// Zone id + 1, 0: none.
-    pub zone: u32,
 }
 
 impl Verdict {
-    /// Whether the zone wants it recorded.
+    /// Whether the zone, by its id + 1, wants it recorded.
     #[inline(always)]
-    pub fn is_recorded<T: Tables>(&self, tables: &T) -> bool {
+    pub fn is_recorded<T: Tables>(&self, tables: &T, zone: u32) -> bool {
         let wanted = match self.action {
             Action::Pass => ZONE_RECORD_PASS,
             _ => ZONE_RECORD_DROPS,
         };
-        let zone = tables.zone(self.zone.wrapping_sub(1));
-        zone.is_some_and(|zone| zone.flags & wanted != 0)
+        let zone = tables.zone(zone.wrapping_sub(1));
+        // What could not be judged has no counter, and of it nothing is known.
+        self.slot != NO_SLOT && zone.is_some_and(|zone| zone.flags & wanted != 0)
     }
 
     /// No zone: passed, not counted.
@@ -71,7 +70,6 @@ impl Verdict {
         judged: Judged::Nothing,
         noted: 0,
         slot_base: 0,
-        zone: 0,
     };
 
     /// What no builder writes: dropped, and nothing can be said of it.

@@ -1,10 +1,11 @@
 //! What a verdict reads: one generation and its table, in the kernel's maps or in
-//! this process.
+//! this process; and what the fast path reads before it looks into the planes.
 
 use crate::{
-    layout::{Generation, Nat64, Pair, Port, Prefix, Step, Zone},
+    layout::{FastZone, Generation, Nat64, Pair, Planes, Port, Prefix, Step, Zone},
     opaque,
     packet::Address,
+    plane::ReadPlanes,
     table::{ReadTable, class_v4, class_v6},
 };
 
@@ -38,6 +39,55 @@ pub trait Tables {
     fn class_word(&self, class: u32) -> Option<u32>;
     /// The class of an address.
     fn class(&self, address: Address) -> u32;
+}
+
+/// Read access to what is before the planes.
+pub trait ReadFast: ReadPlanes {
+    /// Number of the generation, 0: none.
+    fn number(&self) -> u64;
+    /// Word of a port.
+    fn fast_port(&self, port: u32) -> Option<u64>;
+    /// Word of a VID in the table of a port's word.
+    fn fast_vid(&self, port: u64, vid: u16) -> Option<u16>;
+    /// A zone, by its id + 1.
+    fn fast_zone(&self, zone: u32) -> Option<&FastZone>;
+    /// First counter slot of a page, 0: none.
+    fn fast_asn_page(&self, index: u32) -> u32;
+}
+
+impl<
+    const TOPS: usize,
+    const BLOCKS4: usize,
+    const BLOCKS6: usize,
+    const LINES: usize,
+    const NODES: usize,
+    const ORIGINS: usize,
+> ReadFast for Planes<TOPS, BLOCKS4, BLOCKS6, LINES, NODES, ORIGINS>
+{
+    #[inline(always)]
+    fn number(&self) -> u64 {
+        self.number
+    }
+    #[inline(always)]
+    fn fast_port(&self, port: u32) -> Option<u64> {
+        self.ports.get(opaque::index(port as usize)).copied()
+    }
+    #[inline(always)]
+    fn fast_vid(&self, port: u64, vid: u16) -> Option<u16> {
+        let table = self.vids.get((port & 0xffff) as usize)?;
+        Some(table[opaque::index(vid as usize) & 0xfff])
+    }
+    #[inline(always)]
+    fn fast_zone(&self, zone: u32) -> Option<&FastZone> {
+        self.zones.get(opaque::index(zone as usize))
+    }
+    #[inline(always)]
+    fn fast_asn_page(&self, index: u32) -> u32 {
+        match self.asn_pages.get(opaque::index(index as usize)) {
+            Some(page) => *page,
+            None => 0,
+        }
+    }
 }
 
 /// Both as they lie in maps.

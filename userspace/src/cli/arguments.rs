@@ -5,8 +5,8 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use super::flows::Flows;
 pub(super) use super::instance::{CONFIG, Instance, Resolved};
+use super::{flows::Flows, output::Color};
 use crate::{asn, judge::Engine};
 
 /// Keeps camera VLANs from reaching the networks they must not reach, and proves it.
@@ -109,17 +109,6 @@ pub(super) struct Status {
         default_missing_value = "auto"
     )]
     pub(super) color: Color,
-}
-
-/// When an answer has colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Color {
-    /// Not at all.
-    Never,
-    /// On a terminal, unless `NO_COLOR` is set.
-    Auto,
-    /// Also in a pipe.
-    Always,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ use std::{
     io::{self, IsTerminal as _, Write},
 };
 
+use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::diagnostic::printable;
@@ -42,6 +43,17 @@ pub(super) fn harmless(value: Value) -> Value {
         }
         other => other,
     }
+}
+
+/// When an answer has colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    /// Not at all.
+    Never,
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Also in a pipe.
+    Always,
 }
 
 /// For people, on standard error. Nobody reads it where it cannot be written.

@@ -10,9 +10,9 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    arguments::{Color, Resolved, Status},
+    arguments::{Resolved, Status},
     failure::Failure,
-    output::{Output, bears_colours, harmless},
+    output::{Color, Output, bears_colours, harmless},
     unattended, view,
 };
 use crate::control::{

@@ -88,11 +88,16 @@ impl Datapath {
     pub fn open(bpffs: &Path) -> Result<Self, DatapathError> {
         let pins = Pins::open(bpffs)?;
         let mut damaged = Vec::new();
+        let known = pins.shared("directory").exists();
         let Shared {
             counters,
             directory_map,
             directory,
         } = Shared::open(&pins, &mut damaged)?;
+        // Its lines and books go by counters of which the directory knows whose they are.
+        if !known || !damaged.is_empty() {
+            LedgerMaps::forget(&pins);
+        }
         let ledger = LedgerMaps::open(&pins, &mut damaged)?;
         let mut maps: Option<Maps> = None;
         for tier in Tier::ALL {

@@ -87,13 +87,18 @@ impl LedgerMaps {
         match Self::of(pins) {
             Ok(maps) => Ok(maps),
             Err(e) => {
-                for name in NAMES.map(|(name, _)| name).into_iter().chain([BOOKS]) {
-                    let _ = std::fs::remove_file(pins.shared(&pin(name)));
-                }
+                Self::forget(pins);
                 let maps = Self::of(pins)?;
                 damaged.push(format!("{e}; the ledger begins anew"));
                 Ok(maps)
             }
+        }
+    }
+
+    /// Lets go of what is there.
+    pub(super) fn forget(pins: &Pins) {
+        for name in NAMES.map(|(name, _)| name).into_iter().chain([BOOKS]) {
+            let _ = std::fs::remove_file(pins.shared(&pin(name)));
         }
     }
 

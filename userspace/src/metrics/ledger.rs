@@ -2,7 +2,10 @@
 
 use prometheus::Result;
 
-use super::{Snapshot, page::Page, render::Traffic};
+use super::{
+    Snapshot,
+    page::{Page, Traffic},
+};
 
 pub(super) fn ledger(page: &Page, snapshot: &Snapshot) -> Result<()> {
     let Some(ledger) = &snapshot.ledger else {

@@ -1,5 +1,6 @@
 //! A page of series: counters and gauges, by their labels.
 
+use kordon_ebpf::layout::Counter;
 use prometheus::{GaugeVec, IntCounterVec, Opts, Registry, Result};
 
 /// The series of a page.
@@ -54,5 +55,32 @@ impl Page {
             Some(value) => self.gauges(name, help, [], [([], value)]),
             None => Ok(()),
         }
+    }
+}
+
+/// Two counters with the same labels: packets and bytes.
+pub(super) struct Traffic {
+    packets: IntCounterVec,
+    bytes: IntCounterVec,
+}
+
+impl Traffic {
+    pub(super) fn new(page: &Page, name: &str, what: &str, labels: &[&str]) -> Result<Self> {
+        let help = format!("Bytes of frames {what}, as they arrived on the interface.");
+        let (packets, bytes) = (
+            format!("kordon_{name}packets_total"),
+            format!("kordon_{name}bytes_total"),
+        );
+        Ok(Self {
+            packets: page.counter(&packets, &format!("Packets {what}."), labels)?,
+            bytes: page.counter(&bytes, &help, labels)?,
+        })
+    }
+
+    pub(super) fn add(&self, labels: &[&str], counter: &Counter) {
+        self.packets
+            .with_label_values(labels)
+            .inc_by(counter.packets);
+        self.bytes.with_label_values(labels).inc_by(counter.bytes);
     }
 }

@@ -10,40 +10,18 @@ use prometheus::{
     process_collector::ProcessCollector,
 };
 
-use super::{Snapshot, ledger::ledger, page::Page, state::state};
+use super::{
+    Snapshot,
+    ledger::ledger,
+    page::{Page, Traffic},
+    state::state,
+};
 use crate::compile::directory::Identity;
 
 /// What ASNs without a counter of their own are called.
 const OTHER: &str = "other";
 /// What destinations that nobody announces are called.
 const NONE: &str = "none";
-
-/// Two counters with the same labels: packets and bytes.
-pub(super) struct Traffic {
-    packets: IntCounterVec,
-    bytes: IntCounterVec,
-}
-
-impl Traffic {
-    pub(super) fn new(page: &Page, name: &str, what: &str, labels: &[&str]) -> Result<Self> {
-        let help = format!("Bytes of frames {what}, as they arrived on the interface.");
-        let (packets, bytes) = (
-            format!("kordon_{name}packets_total"),
-            format!("kordon_{name}bytes_total"),
-        );
-        Ok(Self {
-            packets: page.counter(&packets, &format!("Packets {what}."), labels)?,
-            bytes: page.counter(&bytes, &help, labels)?,
-        })
-    }
-
-    pub(super) fn add(&self, labels: &[&str], counter: &Counter) {
-        self.packets
-            .with_label_values(labels)
-            .inc_by(counter.packets);
-        self.bytes.with_label_values(labels).inc_by(counter.bytes);
-    }
-}
 
 /// The page, in the text format of Prometheus.
 ///

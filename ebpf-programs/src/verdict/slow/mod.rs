@@ -44,6 +44,8 @@ impl Observer for () {}
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Work {
     tags: Tags,
+    /// Zone id + 1, 0: none.
+    zone: u32,
     ip: Ip,
     inner: Ip,
     noted: u16,
@@ -66,6 +68,12 @@ pub struct Work {
 }
 
 impl Work {
+    /// The zone of the frame that was decided: its id + 1, 0: none.
+    #[inline(always)]
+    pub fn zone(&self) -> u32 {
+        self.zone
+    }
+
     /// The packet that was decided, and the one inside, if that could be read.
     #[inline(always)]
     pub fn packets(&self) -> (&Ip, &Ip) {
@@ -87,6 +95,7 @@ pub fn decide<F: Frame + ?Sized, T: Tables, O: Observer>(
     };
     packet::tags_into(frame, &mut work.tags);
     let word = zone_word(tables, port.vid_table, work.tags.outer, work.tags.inner);
+    work.zone = word;
     if word == 0 {
         if work.tags.ninth {
             return Verdict::fixed(port.slot_base, Reason::VlanDepth, Action::Drop);
@@ -102,17 +111,14 @@ pub fn decide<F: Frame + ?Sized, T: Tables, O: Observer>(
     observer.zone(word - 1, &work.tags);
     work.noted = 0;
     work.audited = None;
-    let decision = Decision {
+    Decision {
         frame,
         tables,
         zone,
         work,
         observer,
-    };
-    Verdict {
-        zone: word,
-        ..decision.frame()
     }
+    .frame()
 }
 
 /// What the rules say of one address.
@@ -343,7 +349,6 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             judged: outcome.judged,
             noted: self.work.noted,
             slot_base: self.zone.slot_base,
-            zone: 0,
         }
     }
 

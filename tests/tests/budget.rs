@@ -18,9 +18,10 @@ const BUDGETS: [(&str, Cost); 2] = [
     (
         programs::FAST,
         Cost {
-            verified: 18_300,
-            translated: 26_100,
-            jitted: 14_800,
+            // A third of it is the ledger: the flow of a packet, and what becomes of its line.
+            verified: 43_600,
+            translated: 29_200,
+            jitted: 16_500,
         },
     ),
     (
@@ -86,17 +87,18 @@ fn programs_keep_to_their_budget() -> Result<()> {
 ///
 /// Of lines: number and port, VID, zone and two counters are five (of no zone three), the
 /// leaf of a plane two or more, the origin of a drop one or more and its page. Each one more
-/// is a miss that a packet waits for.
+/// is a miss that a packet waits for. The ledger is not in it: what it adds is its line, and what
+/// group `packet` measures; that a packet is recorded is decided here.
 const PACKETS: [(&str, [(f64, f64); 2]); 11] = [
-    ("no-zone", [(85.0, 3.0), (85.0, 3.0)]),
-    ("ipv4/pass/random", [(193.0, 7.0), (193.1, 7.01)]),
-    ("ipv4/drop/random", [(282.8, 9.7), (284.2, 9.96)]),
-    ("ipv6/pass/random", [(276.1, 8.33), (263.6, 7.79)]),
-    ("ipv6/drop/random", [(415.9, 11.6), (392.5, 11.1)]),
-    ("stacked/ipv4/pass/random", [(343.0, 11.0), (343.1, 11.0)]),
-    ("stacked/ipv6/pass/random", [(417.9, 12.2), (406.4, 11.8)]),
-    ("class/ipv4/pass/random", [(390.2, 13.0), (390.2, 13.0)]),
-    ("class/ipv6/pass/random", [(534.2, 16.1), (530.4, 16.1)]),
+    ("no-zone", [(89.0, 3.0), (89.0, 3.0)]),
+    ("ipv4/pass/random", [(213.0, 7.0), (213.1, 7.01)]),
+    ("ipv4/drop/random", [(309.0, 9.7), (310.4, 9.96)]),
+    ("ipv6/pass/random", [(295.4, 8.33), (282.9, 7.79)]),
+    ("ipv6/drop/random", [(440.0, 11.6), (416.6, 11.1)]),
+    ("stacked/ipv4/pass/random", [(357.0, 11.0), (357.1, 11.0)]),
+    ("stacked/ipv6/pass/random", [(432.5, 12.2), (421.0, 11.8)]),
+    ("class/ipv4/pass/random", [(426.2, 13.0), (426.2, 13.0)]),
+    ("class/ipv6/pass/random", [(570.2, 16.1), (566.4, 16.1)]),
     ("options/ipv4/pass/random", [(1515.2, 14.0), (1515.2, 14.0)]),
     ("options/ipv6/pass/random", [(1699.2, 18.1), (1695.4, 18.1)]),
 ];

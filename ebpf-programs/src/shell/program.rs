@@ -14,8 +14,8 @@ use super::{
 use crate::{
     flow::Headers,
     layout::{
-        Action, COUNTER_PAGE, Counter, Flow, FlowLine, Probe, Reason, Record, UNPARSABLE_REASONS,
-        mode, trace,
+        Action, COUNTER_PAGE, Counter, Flow, FlowLine, NO_LINES, Probe, Reason, Record,
+        UNPARSABLE_REASONS, mode, trace,
     },
     opaque,
     packet::Frame as _,
@@ -113,20 +113,22 @@ pub fn fast<T: Tier>(ctx: XdpContext) -> u32 {
 /// planes. `TWICE`: of a frame with two tags.
 #[inline(always)]
 fn act<T: Tier, const TWICE: bool>(ctx: &XdpContext, said: FastPath, number: u64) -> u32 {
-    let len = length_past(ctx, Linear::of(ctx).reach());
-    let (action, slot, headers) = match said {
+    let frame = Linear::of(ctx);
+    match said {
         FastPath::Unpoliced { seen } => {
             see::<T>(seen);
-            return xdp_action::XDP_PASS;
+            xdp_action::XDP_PASS
         }
         FastPath::Pass {
             slot,
             seen,
             headers,
         } if T::trace() != trace::ON => {
+            let len = length_past(ctx, frame.reach());
             count::<T>(slot, 1, len);
             see::<T>(seen);
-            (xdp_action::XDP_PASS, slot, headers)
+            record::<T>(ctx.ctx, headers, slot, len);
+            xdp_action::XDP_PASS
         }
         FastPath::Counted {
             action,
@@ -135,40 +137,49 @@ fn act<T: Tier, const TWICE: bool>(ctx: &XdpContext, said: FastPath, number: u64
             seen,
             headers,
         } if T::trace() != trace::ON => {
+            let len = length_past(ctx, frame.reach());
             count::<T>(slot, 1, len);
             count::<T>(asn_slot, 1, len);
+            record::<T>(ctx.ctx, headers, slot, len);
             if let Action::Drop = action {
-                (xdp_action::XDP_DROP, slot, headers)
-            } else {
-                see::<T>(seen);
-                (xdp_action::XDP_PASS, slot, headers)
+                return xdp_action::XDP_DROP;
             }
+            see::<T>(seen);
+            xdp_action::XDP_PASS
         }
-        FastPath::Stacked if !TWICE => return tagged_twice::<T>(ctx.ctx),
+        FastPath::Stacked if !TWICE => tagged_twice::<T>(ctx.ctx),
         FastPath::Destination(destination) => {
             let found = looked_up::<T>(ctx.ctx, destination, number);
-            let (action, slot) = (found as u32, (found >> 32) as u32);
-            if slot == 0 {
-                return action;
+            let slot = (found >> 32) as u32;
+            if slot != 0 {
+                record::<T>(
+                    ctx.ctx,
+                    destination.headers(),
+                    slot,
+                    length_past(ctx, frame.reach()),
+                );
             }
-            (action, slot, destination.headers())
+            found as u32
         }
-        _ => return UNCLEAR,
-    };
-    if headers != 0 {
-        record::<T>(ctx.ctx, headers, slot, len as u32);
+        _ => UNCLEAR,
     }
-    action
 }
 
-/// Adds a packet to its flow. A function of its own: what decided needs no registers for it.
+/// Adds a packet to its flow, if it is recorded.
+#[inline(always)]
+fn record<T: Tier>(ctx: *mut xdp_md, headers: Headers, slot: u32, bytes: u64) {
+    if headers != 0 && T::lines() != NO_LINES {
+        add::<T>(ctx, headers, slot, bytes as u32);
+    }
+}
+
+/// As [`record`]. A function of its own: what decided needs no registers for it.
 #[inline(never)]
-fn record<T: Tier>(ctx: *mut xdp_md, headers: Headers, slot: u32, bytes: u32) -> u32 {
+fn add<T: Tier>(ctx: *mut xdp_md, headers: Headers, slot: u32, bytes: u32) {
     let frame = Linear::of(&XdpContext::new(ctx));
     if let Some(mut flow) = Flow::plain(&frame, headers, slot, T::port()) {
         ledger::add::<T>(&mut flow, 1, bytes);
     }
-    0
 }
 
 /// The fast path of a frame with two tags, as [`act`]. A function of its own: others need no
@@ -277,7 +288,8 @@ pub fn slow<T: Tier>(ctx: XdpContext) -> u32 {
     // However it came about, what follows is seen once.
     let verdict = opaque::in_memory(verdict);
     let work = opaque::in_memory(work);
-    if T::mode() != mode::PROBE && verdict.is_recorded(&tables, work.zone()) {
+    let is_kept = T::mode() != mode::PROBE && T::lines() != NO_LINES;
+    if is_kept && verdict.is_recorded(&tables, work.zone()) {
         let mut flow = Flow::read(&frame, work.packets(), verdict, *port);
         ledger::add::<T>(&mut flow, 1, len as u32);
     }

@@ -132,7 +132,7 @@ impl Case {
             frame[at..][..size].copy_from_slice(&input[..size]);
             let run = machine.run(&frame)?;
             ensure!(
-                run.said == u64::from(self.said),
+                run.said as u32 == self.said,
                 "the program says {} where {} is right: what it takes means nothing",
                 run.said,
                 self.said

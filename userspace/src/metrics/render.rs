@@ -6,7 +6,7 @@ use kordon_ebpf::{
     seen::{By, Kind},
 };
 use prometheus::{
-    Encoder as _, GaugeVec, IntCounterVec, Opts, Registry, Result, TextEncoder,
+    Encoder as _, GaugeVec, Opts, Registry, Result, TextEncoder,
     process_collector::ProcessCollector,
 };
 

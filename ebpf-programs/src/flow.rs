@@ -34,7 +34,8 @@ impl Flow {
         let (proto, transport, length);
         if headers & HEADERS_V6 == 0 {
             let header = frame.view::<20>(at)?;
-            flow.addresses[0] = header.raw_u64(12);
+            // Two loads: where a destination was written just now, one over both would wait for it.
+            flow.addresses[0] = header.raw_u32(12) as u64 | (header.raw_u32(16) as u64) << 32;
             (proto, transport) = (header.u8(9), at + 20);
             length = header.u16(2) as u32 - 20;
         } else {

@@ -1,6 +1,6 @@
 //! `kordon flows`: who sent what to whom.
 
-use std::io::Write as _;
+use std::{io::Write as _, net::IpAddr};
 
 use clap::Args;
 
@@ -27,7 +27,7 @@ pub(super) struct Flows {
     #[arg(long, value_name = "ZONE")]
     zone: Option<String>,
     /// Only of this camera.
-    #[arg(long, value_name = "MAC|ADDR")]
+    #[arg(long, value_name = "MAC|ADDR", value_parser = camera)]
     camera: Option<String>,
     /// Only to this network.
     #[arg(long, value_name = "AS64500", value_parser = asn)]
@@ -46,6 +46,18 @@ fn asn(text: &str) -> Result<u32, String> {
     let number = text.strip_prefix("AS").or_else(|| text.strip_prefix("as"));
     let number = number.unwrap_or(text).parse();
     number.map_err(|_| "an ASN is a number, like AS64500".to_owned())
+}
+
+fn camera(text: &str) -> Result<String, String> {
+    let is_octet = |part: &str| part.len() == 2 && u8::from_str_radix(part, 16).is_ok();
+    let parts: Vec<&str> = text.split(':').collect();
+    let is_mac = parts.len() == 6 && parts.iter().all(|part| is_octet(part));
+    match is_mac || text.parse::<IpAddr>().is_ok() {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("a camera is a MAC address, like 02:00:00:00:00:01, or a source address".to_owned())
+        }
+    }
 }
 
 pub(super) fn flows(arguments: Flows, output: &mut Output) -> Result<(), Failure> {
@@ -78,5 +90,21 @@ mod tests {
         assert_eq!(asn("AS12695"), Ok(12695));
         assert_eq!(asn("12695"), Ok(12695));
         assert!(asn("RU").is_err());
+    }
+
+    #[test]
+    fn cameras_are_addresses() {
+        for right in ["02:00:00:00:01:0A", "10.20.0.5", "fd00:20::5"] {
+            assert_eq!(camera(right), Ok(right.to_owned()));
+        }
+        for wrong in [
+            "",
+            "front door",
+            "02:00:00:00:01",
+            "02:00:00:00:01:zz",
+            "10.20.0",
+        ] {
+            assert!(camera(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -96,7 +96,7 @@ pub const FLOW_LINES: u32 = 1 << 14;
 pub const FLOW_RING: u32 = 8 << 20;
 /// Counters of what was lost, by slot.
 pub const FLOW_LOST: u32 = 4096;
-/// Budgets of one CPU: sources share them by their hash.
+/// Budgets of one CPU: of two sources with the same place the first has it, and the other one none.
 pub const FLOW_BUDGETS: u32 = 1024;
 /// Jiffies of the time that a budget is for.
 pub const FLOW_BUDGET_SHIFT: u32 = 8;

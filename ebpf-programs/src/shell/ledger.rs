@@ -116,15 +116,24 @@ fn may_take<T: Tier>(flow: &Flow, cpu: u32, now: u32) -> bool {
     if most == NO_BUDGET {
         return true;
     }
-    let place = (flow.source_hash() >> 32) as u32 & (FLOW_BUDGETS - 1);
+    let hash = flow.source_hash();
+    let place = (hash >> 32) as u32 & (FLOW_BUDGETS - 1);
     let Some(budget) = T::budget(cpu * FLOW_BUDGETS + place) else {
         return true;
     };
     // SAFETY: of this CPU, see the module.
     let budget = unsafe { &mut *budget };
-    let window = now >> FLOW_BUDGET_SHIFT;
-    if (*budget >> 32) as u32 != window {
-        *budget = (window as u64) << 32;
+    // When, whose, and how many.
+    let (window, source) = (
+        (now >> FLOW_BUDGET_SHIFT) & 0xffff,
+        hash as u32 & 0xffff_0000,
+    );
+    let held = (*budget >> 32) as u32;
+    if held & 0xffff != window {
+        *budget = ((source | window) as u64) << 32;
+    } else if held & 0xffff_0000 != source {
+        // Another one's, who must not make this one lose anything.
+        return true;
     }
     if *budget as u32 >= most {
         return false;

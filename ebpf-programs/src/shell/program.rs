@@ -50,7 +50,7 @@ pub trait Tier {
     fn most() -> u32;
     /// A line, of all CPUs.
     fn line(index: u32) -> Option<*mut FlowLine>;
-    /// A budget, of all CPUs.
+    /// A budget, of all CPUs: how many lines were taken, from bit 32 on when, and by whom.
     fn budget(index: u32) -> Option<*mut u64>;
     /// Room in the ring.
     fn record() -> Option<RingBufEntry<Record>>;

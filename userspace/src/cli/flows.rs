@@ -7,7 +7,7 @@ use clap::Args;
 use super::{
     failure::Failure,
     instance::Instance,
-    output::{Output, harmless},
+    output::{Output, say},
     view,
 };
 use crate::control::{
@@ -67,16 +67,23 @@ pub(super) fn flows(arguments: Flows, output: &mut Output) -> Result<(), Failure
         asn: arguments.asn,
         action: arguments.action,
         sum: arguments.sum,
+        limit: (!output.json).then_some(SHOWN),
     };
     let socket = arguments.instance.resolve()?.socket;
     let answer = client::ask(&socket, &Request::Flows(query))?;
-    if output.json {
-        for row in answer["flows"].as_array().into_iter().flatten() {
-            writeln!(output.out, "{row}")?;
-        }
-    } else {
-        let words = view::flows(&harmless(answer), arguments.sum, SHOWN);
+    let rows = answer["rows"].as_str().unwrap_or_default();
+    if !output.json {
+        let words = view::flows(&answer, arguments.sum);
         write!(output.out, "{words}")?;
+        return Ok(());
+    }
+    output.out.write_all(rows.as_bytes())?;
+    let (found, shown) = (answer["found"].as_u64().unwrap_or(0), rows.lines().count());
+    if found > shown as u64 {
+        output.out.flush()?;
+        say(format_args!(
+            "these are the {shown} largest of {found}: `--zone`, `--camera`, `--asn` and `--action` narrow it"
+        ));
     }
     Ok(())
 }

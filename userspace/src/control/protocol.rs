@@ -201,6 +201,8 @@ pub struct FlowsQuery {
     pub action: Option<String>,
     /// Added up.
     pub sum: Option<SumBy>,
+    /// How many, the largest.
+    pub limit: Option<usize>,
 }
 
 /// By what flows are added up.

@@ -84,7 +84,17 @@ impl LedgerMaps {
     /// # Errors
     /// When they cannot be made.
     pub(super) fn open(pins: &Pins, damaged: &mut Vec<String>) -> Result<Self, DatapathError> {
-        match Self::of(pins) {
+        let names = NAMES.map(|(name, _)| name).into_iter().chain([BOOKS]);
+        let (there, missing): (Vec<_>, Vec<_>) =
+            names.partition(|name| pins.shared(&pin(name)).exists());
+        let found = match missing.first() {
+            Some(name) if !there.is_empty() => Err(DatapathError::new(
+                "go on with the ledger",
+                format!("the pin `{}` is missing", pin(name)),
+            )),
+            _ => Self::of(pins),
+        };
+        match found {
             Ok(maps) => Ok(maps),
             Err(e) => {
                 Self::forget(pins);
@@ -98,7 +108,9 @@ impl LedgerMaps {
     /// Lets go of what is there.
     pub(super) fn forget(pins: &Pins) {
         for name in NAMES.map(|(name, _)| name).into_iter().chain([BOOKS]) {
-            let _ = std::fs::remove_file(pins.shared(&pin(name)));
+            let pin = pins.shared(&pin(name));
+            // Somebody may have put an empty folder there.
+            let _ = std::fs::remove_file(&pin).or_else(|_| std::fs::remove_dir(&pin));
         }
     }
 

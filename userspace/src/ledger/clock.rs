@@ -14,6 +14,8 @@ const KNOWN: [f64; 4] = [100.0, 250.0, 300.0, 1000.0];
 const NEAR: f64 = 0.05;
 /// Jiffies that something may be later than the clock was read.
 const AHEAD: u32 = 100_000;
+/// How far the wall clock may be from where it should be before all times are told anew.
+const STEP: Duration = Duration::from_secs(1);
 /// How long it takes to tell them apart.
 const LEAST: Duration = Duration::from_millis(300);
 
@@ -21,6 +23,8 @@ const LEAST: Duration = Duration::from_millis(300);
 pub(super) struct Clock {
     begun: Instant,
     first: u32,
+    /// Both clocks at one moment, by which all times are told, so that they stay the same.
+    anchor: Option<At>,
     /// Jiffies in a second, once that is known.
     hz: Option<f64>,
 }
@@ -29,6 +33,8 @@ pub(super) struct Clock {
 #[derive(Clone, Copy)]
 pub(super) struct At {
     jiffies: u32,
+    /// How far the kernel's clock has gone by now.
+    now: u32,
     wall: Timestamp,
     hz: f64,
 }
@@ -38,6 +44,7 @@ impl Clock {
         Self {
             begun: Instant::now(),
             first: jiffies,
+            anchor: None,
             hz: None,
         }
     }
@@ -57,23 +64,46 @@ impl Clock {
             .hz
             .unwrap_or_else(|| rate(gone / self.begun.elapsed().as_secs_f64()));
         self.hz = Some(hz);
-        At {
+        let now = At {
             jiffies,
+            now: jiffies,
             wall: Timestamp::now(),
             hz,
-        }
+        };
+        // Somebody may set the wall clock.
+        let known = self.anchor.filter(|anchor| anchor.ago(&now) < STEP);
+        *self.anchor.insert(At {
+            now: jiffies,
+            ..known.unwrap_or(now)
+        })
     }
 }
 
 impl At {
-    /// When it was this many jiffies, as long ago as fits into 32 bits.
+    /// When it was this many jiffies, as long ago as fits into 32 bits; to the millisecond.
     pub(super) fn when(&self, jiffies: u32) -> Timestamp {
-        let ago = self.jiffies.wrapping_sub(jiffies);
+        let ago = self.now.wrapping_sub(jiffies);
         // A packet that came after the clock was read.
         let ago = if ago > u32::MAX - AHEAD { 0 } else { ago };
-        self.wall
-            .checked_sub(SignedDuration::from_secs_f64(f64::from(ago) / self.hz))
+        let gone = f64::from(self.now.wrapping_sub(self.jiffies)) - f64::from(ago);
+        let millis = (gone / self.hz * 1000.0).round() as i64;
+        let wall = Timestamp::from_millisecond(self.wall.as_millisecond());
+        wall.and_then(|wall| wall.checked_add(SignedDuration::from_millis(millis)))
             .unwrap_or(self.wall)
+    }
+
+    /// How far the wall clock is from where it should be at another moment.
+    fn ago(&self, other: &Self) -> Duration {
+        let should = self.when_at(other.jiffies);
+        other.wall.duration_since(should).unsigned_abs()
+    }
+
+    fn when_at(&self, jiffies: u32) -> Timestamp {
+        Self {
+            now: jiffies,
+            ..*self
+        }
+        .when(jiffies)
     }
 }
 
@@ -92,6 +122,7 @@ mod tests {
     fn jiffies_are_moments() {
         let at = At {
             jiffies: 5,
+            now: 255,
             wall: Timestamp::from_second(1_000_000).unwrap(),
             hz: 250.0,
         };
@@ -101,6 +132,7 @@ mod tests {
             at.when(5u32.wrapping_sub(500)),
             Timestamp::from_second(999_998).unwrap()
         );
+        assert_eq!(at.when(255), Timestamp::from_second(1_000_001).unwrap());
         assert_eq!(rate(249.0), 250.0);
         assert_eq!(rate(1003.0), 1000.0);
         assert_eq!(rate(640.0), 640.0);

@@ -9,7 +9,10 @@
 
 mod clock;
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use kordon_ebpf::layout::{Counter, FLOW_INNER_V6, FLOW_OTHERS, FLOW_SLOT, Flow, FlowLine};
@@ -19,6 +22,9 @@ use crate::datapath::{DatapathError, ledger};
 
 /// Flows that are told apart of what has left its line.
 const MOST: usize = 1 << 17;
+
+/// How long somebody should hear of a loss.
+const LATELY: Duration = Duration::from_secs(3600);
 
 /// What was seen of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +67,8 @@ pub struct Keeper {
     kept: HashMap<Flow, Sum>,
     /// Records since the start.
     pub records: u64,
+    /// What was lost when that was looked at last, and when it had become more.
+    lost: (u64, Option<Instant>),
     others: u64,
 }
 
@@ -75,6 +83,7 @@ impl Keeper {
             kernel,
             kept: HashMap::new(),
             records: 0,
+            lost: (0, None),
             others: 0,
         })
     }
@@ -84,7 +93,19 @@ impl Keeper {
     /// # Errors
     /// When the kernel's clock cannot be read; nothing is lost then.
     pub fn drain(&mut self) -> Result<(), DatapathError> {
-        self.left().map(drop)
+        self.left()?;
+        let lost = self.lost()?.iter().map(|(_, lost)| lost.packets).sum();
+        if lost > self.lost.0 {
+            self.lost = (lost, Some(Instant::now()));
+        }
+        Ok(())
+    }
+
+    /// How many packets are missing in the ledger, if there were more of them lately.
+    #[must_use]
+    pub fn loses(&self) -> Option<u64> {
+        let (lost, at) = self.lost;
+        at.filter(|at| at.elapsed() < LATELY).map(|_| lost)
     }
 
     /// As [`Self::drain`]; the lines that were left, by their place and sequence.
@@ -103,10 +124,9 @@ impl Keeper {
                 first: clock.when(record.first),
                 last: clock.when(record.first.wrapping_add(u32::from(record.span))),
             };
-            if record.flow.identity & FLOW_OTHERS != 0 {
+            if keep(kept, record.flow, &sum) {
                 *others += sum.counter.packets;
             }
-            keep(kept, record.flow, &sum);
         });
         Ok(left)
     }
@@ -169,8 +189,8 @@ impl Keeper {
         Ok((flows, reading))
     }
 
-    /// Packets that their sources sent beyond their budgets, which are in no flow of their own: what
-    /// came out of lines since the start.
+    /// Packets that came out of lines since the start without a destination: beyond the budget of their
+    /// source, or beyond what is kept here.
     #[must_use]
     pub fn others(&self) -> u64 {
         self.others
@@ -192,8 +212,8 @@ fn add(flows: &mut HashMap<Flow, Sum>, flow: Flow, sum: &Sum) {
         .or_insert(*sum);
 }
 
-/// As [`add`], of what there may be any number of.
-fn keep(kept: &mut HashMap<Flow, Sum>, mut flow: Flow, sum: &Sum) {
+/// As [`add`], of what there may be any number of. Whether the destination is not known, or no longer.
+fn keep(kept: &mut HashMap<Flow, Sum>, mut flow: Flow, sum: &Sum) -> bool {
     if kept.len() >= MOST && !kept.contains_key(&flow) {
         flow.be_others();
         if kept.len() >= 2 * MOST && !kept.contains_key(&flow) {
@@ -204,6 +224,7 @@ fn keep(kept: &mut HashMap<Flow, Sum>, mut flow: Flow, sum: &Sum) {
         }
     }
     add(kept, flow, sum);
+    flow.identity & FLOW_OTHERS != 0
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The answer to `flows`: who sent what to whom, flow by flow or added up.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{MutexGuard, PoisonError},
@@ -24,14 +25,25 @@ use crate::{
     prove::stands_for,
 };
 
-/// Flows of one answer, the largest.
+/// Flows or sums of one answer, the largest.
 const MOST: usize = 100_000;
+
+/// One after the other, as text: so many objects would take the memory of a router.
+fn lines(rows: impl Iterator<Item = Value>) -> String {
+    let mut text = String::new();
+    for row in rows {
+        text += &row.to_string();
+        text.push('\n');
+    }
+    text
+}
 
 /// A flow in words.
 struct Told<'a> {
     zone: String,
     interface: Option<&'a str>,
-    mac: String,
+    /// `None`: more senders than are told apart.
+    mac: Option<String>,
     src: Option<IpAddr>,
     dst: Option<IpAddr>,
     judged: Option<IpAddr>,
@@ -71,18 +83,26 @@ impl View {
             .filter_map(|(flow, sum)| Some((self.told(flow, db)?, *sum)))
             .filter(|(told, _)| told.is_asked(query))
             .collect();
-        let total = told.len();
-        let rows = match query.sum {
+        let known = flows.len();
+        let others = told.iter().filter(|(told, _)| told.is_others);
+        let others: u64 = others.map(|(_, sum)| sum.counter.packets).sum();
+        let limit = query.limit.unwrap_or(MOST).min(MOST);
+        let (found, rows) = match query.sum {
             None => {
-                told.sort_unstable_by_key(|(_, sum)| std::cmp::Reverse(sum.counter.packets));
-                told.truncate(MOST);
-                told.iter().map(|(told, sum)| told.row(sum)).collect()
+                told.sort_unstable_by_key(|(_, sum)| Reverse(sum.counter.packets));
+                let rows = told.iter().take(limit).map(|(told, sum)| told.row(sum));
+                (told.len(), lines(rows))
             }
-            Some(by) => sums(&told, by),
+            Some(by) => {
+                let sums = sums(&told, by);
+                (sums.len(), lines(sums.into_iter().take(limit)))
+            }
         };
         Ok(json!({
-            "flows": rows,
-            "total": total,
+            "rows": rows,
+            "found": found,
+            "known": known,
+            "others": others,
             "lines": { "used": reading.lines.len(), "all": reading.all, "oldest": reading.oldest },
         }))
     }
@@ -111,7 +131,7 @@ impl View {
         Some(Told {
             zone,
             interface: interface.map(|port| &*port.logical),
-            mac: mac(flow.sender),
+            mac: (flow.sender != 0).then(|| mac(flow.sender)),
             src,
             dst,
             judged,
@@ -133,7 +153,10 @@ impl Told<'_> {
     fn is_asked(&self, query: &FlowsQuery) -> bool {
         let is_camera = |camera: &String| {
             let address: Option<IpAddr> = camera.parse().ok();
-            camera.eq_ignore_ascii_case(&self.mac) || address.is_some() && address == self.src
+            self.mac
+                .as_ref()
+                .is_some_and(|mac| camera.eq_ignore_ascii_case(mac))
+                || address.is_some() && address == self.src
         };
         query.zone.as_ref().is_none_or(|zone| *zone == self.zone)
             && query.camera.as_ref().is_none_or(is_camera)
@@ -231,27 +254,41 @@ fn protocol(number: u8) -> String {
 
 /// Added up, the largest first.
 fn sums(flows: &[(Told<'_>, Sum)], by: SumBy) -> Vec<Value> {
-    type Key = (String, Option<String>, Option<IpAddr>, Option<u32>, Action);
+    type Key = (
+        String,
+        Option<String>,
+        Option<IpAddr>,
+        Option<u32>,
+        Action,
+        bool,
+    );
     let mut all: BTreeMap<Key, (Sum, usize)> = BTreeMap::new();
     let mut networks: HashMap<u32, &Told<'_>> = HashMap::new();
     for (told, sum) in flows {
         let (mac, src, asn) = match by {
-            SumBy::Camera => (Some(told.mac.clone()), told.src, None),
+            SumBy::Camera => (told.mac.clone(), told.src, None),
             SumBy::Network => (None, None, told.asn),
         };
         if let Some(asn) = told.asn {
             networks.insert(asn, told);
         }
-        all.entry((told.zone.clone(), mac, src, asn, told.action))
-            .and_modify(|(known, flows)| {
-                known.add(sum);
-                *flows += 1;
-            })
-            .or_insert((*sum, 1));
+        all.entry((
+            told.zone.clone(),
+            mac,
+            src,
+            asn,
+            told.action,
+            told.is_others,
+        ))
+        .and_modify(|(known, flows)| {
+            known.add(sum);
+            *flows += 1;
+        })
+        .or_insert((*sum, 1));
     }
     let mut all: Vec<_> = all.into_iter().collect();
-    all.sort_by_key(|(_, (sum, _))| std::cmp::Reverse(sum.counter.packets));
-    let row = |((zone, mac, src, asn, action), (sum, flows)): (Key, (Sum, usize))| {
+    all.sort_by_key(|(_, (sum, _))| Reverse(sum.counter.packets));
+    let row = |((zone, mac, src, asn, action, others), (sum, flows)): (Key, (Sum, usize))| {
         let mut row = json!({ "zone": zone });
         match by {
             SumBy::Camera => {
@@ -271,7 +308,8 @@ fn sums(flows: &[(Told<'_>, Sum)], by: SumBy) -> Vec<Value> {
         row["bytes"] = json!(sum.counter.bytes);
         row["first"] = json!(sum.first);
         row["last"] = json!(sum.last);
+        row["others"] = json!(others);
         row
     };
-    all.into_iter().take(MOST).map(row).collect()
+    all.into_iter().map(row).collect()
 }

@@ -255,7 +255,7 @@ impl View {
                 "refused_snapshots": self.updates.refused,
             },
             "bgp": self.bgp.as_ref().map(Bgp::status),
-            "books": self.books()?,
+            "books": self.books(),
             "zones": counted.zones(&self.silences().collect()),
             "rules": counted.rules(),
             "decided": counted.reasons(),

@@ -108,6 +108,13 @@ impl View {
                  higher price"
             ))
         }));
+        let lost = self.ledger().ok().and_then(|ledger| ledger.loses());
+        notices.extend(lost.map(|lost| {
+            format!(
+                "{lost} packets that were judged and counted are missing in the ledger: its ring was \
+                 full (`kordon_ledger_lost_packets_total` says of which zones)"
+            )
+        }));
         if self.old(OLD.1, busy).is_none() {
             notices.extend(self.old(OLD.0, busy));
         }

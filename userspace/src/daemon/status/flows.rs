@@ -8,6 +8,7 @@ use std::{
 };
 
 use ipnet::Ipv6Net;
+use jiff::Timestamp;
 use kordon_ebpf::layout::{
     Action, FLOW_GUARD, FLOW_HIDDEN, FLOW_INNER_V6, FLOW_INTERFACE_SHIFT, FLOW_JUDGED_SHIFT,
     FLOW_OTHERS, FLOW_PORT, FLOW_PORT_SHIFT, FLOW_PROTO_SHIFT, FLOW_READABLE, FLOW_SLOT, FLOW_V6,
@@ -103,7 +104,7 @@ impl View {
             "found": found,
             "known": known,
             "others": others,
-            "lines": { "used": reading.lines.len(), "all": reading.all, "oldest": reading.oldest },
+            "lines": { "used": reading.lines.len(), "all": reading.all, "oldest": reading.oldest.map(moment) },
         }))
     }
 
@@ -182,8 +183,8 @@ impl Told<'_> {
             "rule": self.rule,
             "packets": sum.counter.packets,
             "bytes": sum.counter.bytes,
-            "first": sum.first,
-            "last": sum.last,
+            "first": moment(sum.first),
+            "last": moment(sum.last),
             "by": if self.is_by_guard { "tc" } else { "xdp" },
             "others": self.is_others,
         })
@@ -231,6 +232,11 @@ fn judged(
         None => (dst?, code.checked_sub(Judged::Destination as u8)?),
     };
     stands_for(from, nat64).get(usize::from(place)).copied()?
+}
+
+/// To the millisecond, always as long, so that they can be compared as text.
+fn moment(at: Timestamp) -> String {
+    format!("{at:.3}")
 }
 
 fn mac(sender: u64) -> String {
@@ -306,8 +312,8 @@ fn sums(flows: &[(Told<'_>, Sum)], by: SumBy) -> Vec<Value> {
         row["flows"] = json!(flows);
         row["packets"] = json!(sum.counter.packets);
         row["bytes"] = json!(sum.counter.bytes);
-        row["first"] = json!(sum.first);
-        row["last"] = json!(sum.last);
+        row["first"] = json!(moment(sum.first));
+        row["last"] = json!(moment(sum.last));
         row["others"] = json!(others);
         row
     };

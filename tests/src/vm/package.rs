@@ -77,6 +77,8 @@ impl Lab {
             "{arrived} of {SENT} frames arrive without kordon"
         );
         fs::write("/etc/kordon/kordon.toml", CONFIGURATION)?;
+        // The trunk of before is not policed any more, and would be a way around.
+        command("ip", &["link", "set", "cameras", "down"])?;
         command("systemctl", &["restart", "kordon"]).with_context(log)?;
         let status = until("it enforces", |status| status["enforcing"] == true)?;
         let trunk = &status["interfaces"][0];

@@ -6,8 +6,8 @@
 /// Version of all in here. Pinned maps of another one are not adopted.
 pub const LEDGER_VERSION: u32 = 1;
 
-/// One flow of one CPU, as long as it has the line: a cache line.
-#[repr(C, align(64))]
+/// One flow of one CPU, as long as it has the line: a cache line, as the map's memory begins on a page.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct FlowLine {
     /// Whose packets, and what became of them.
@@ -72,18 +72,8 @@ pub const FLOW_HIDDEN: u64 = 1 << 46;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Record {
-    /// What it was for.
-    pub flow: Flow,
-    /// As in the line.
-    pub packets: u32,
-    /// As in the line.
-    pub bytes: u32,
-    /// As in the line.
-    pub first: u32,
-    /// As in the line.
-    pub span: u16,
-    /// As in the line.
-    pub sequence: u16,
+    /// As it was.
+    pub held: FlowLine,
     /// Index of the line among those of all CPUs.
     pub line: u32,
     /// When it left: jiffies, the low half.

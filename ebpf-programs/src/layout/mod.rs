@@ -112,6 +112,14 @@ pub struct Counter {
     pub bytes: u64,
 }
 
+impl core::ops::AddAssign for Counter {
+    #[inline(always)]
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+}
+
 const _: () = {
     assert!(size_of::<Port>() == 8);
     assert!(size_of::<Pair>() == 8);

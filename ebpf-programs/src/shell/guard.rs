@@ -73,7 +73,7 @@ pub fn fast<T: Tier>(ctx: TcContext) -> i32 {
         asn_slot,
         ..Verdict::UNPOLICED
     };
-    finish::<T>(&ctx, &told, &verdict, None)
+    finish::<T>(&ctx, &told, &verdict)
 }
 
 /// As [`fast`], by the slow path.
@@ -96,12 +96,15 @@ pub fn slow<T: Tier>(ctx: TcContext) -> i32 {
         flow.identity |= FLOW_GUARD;
         ledger::add::<T>(&mut flow, segments(ctx) as u32, length(ctx) as u32);
     }
-    finish::<T>(
-        ctx,
-        &told,
-        &memory.verdict,
-        Some((&tables, memory.work.zone())),
-    )
+    if told.alone != 1 && matches!(verdict.action, Action::Drop) {
+        let of_zone = tables.stopped(memory.work.zone().wrapping_sub(1), told.port);
+        for slot in [told.stopped, of_zone] {
+            if slot != 0 {
+                count::<T>(slot, segments(ctx), length(ctx));
+            }
+        }
+    }
+    finish::<T>(ctx, &told, verdict)
 }
 
 /// Adds a packet to its flow, where no XDP program does.
@@ -119,32 +122,18 @@ fn record<T: Tier>(ctx: &TcContext, frame: &Linear, told: &Told, headers: Header
 /// Counts what a verdict says, and does it: all of it where there is no XDP program, else what is
 /// dropped.
 #[inline(always)]
-fn finish<T: Tier>(
-    ctx: &TcContext,
-    told: &Told,
-    verdict: &Verdict,
-    tables: Option<(&T::Tables, u32)>,
-) -> i32 {
+fn finish<T: Tier>(ctx: &TcContext, told: &Told, verdict: &Verdict) -> i32 {
     let is_drop = matches!(verdict.action, Action::Drop);
     if !is_drop && told.alone != 1 {
         return TC_ACT_UNSPEC;
     }
     let (packets, bytes) = (segments(ctx), length(ctx));
     count_verdict::<T>(verdict, packets, bytes);
-    if !is_drop {
-        if verdict.slot == NO_SLOT {
-            count::<T>(told.unpoliced, packets, 0);
-        }
-        return TC_ACT_UNSPEC;
+    if is_drop {
+        return TC_ACT_SHOT;
     }
-    if told.alone != 1 {
-        count::<T>(told.stopped, packets, bytes);
-        if let Some((tables, zone)) = tables {
-            let of_zone = tables.stopped(zone.wrapping_sub(1), told.port);
-            if of_zone != 0 {
-                count::<T>(of_zone, packets, bytes);
-            }
-        }
+    if verdict.slot == NO_SLOT {
+        count::<T>(told.unpoliced, packets, 0);
     }
-    TC_ACT_SHOT
+    TC_ACT_UNSPEC
 }

@@ -22,25 +22,38 @@ use crate::{
 /// Adds packets to their flow.
 #[inline(always)]
 pub(super) fn add<T: Tier>(flow: &mut Flow, packets: u32, bytes: u32) {
-    let lines = T::lines();
-    if lines == NO_LINES {
+    if T::lines() == NO_LINES {
         return;
     }
     // SAFETY: helpers without arguments.
     let (cpu, now) = unsafe { (bpf_get_smp_processor_id(), bpf_jiffies64() as u32) };
-    let index = cpu * lines + ((flow.hash() >> 32) as u32 & (lines - 1));
+    let index = place::<T>(flow, cpu);
     let Some(line) = T::line(index) else {
         return lose::<T>(flow, packets, bytes);
     };
     // SAFETY: a line of this CPU, see the module.
-    let held = unsafe { &mut *line };
-    if is_of(held, flow, now) {
+    if !takes(unsafe { &mut *line }, flow, now, packets, bytes) {
+        other::<T>(flow, index, now, packets, bytes);
+    }
+}
+
+/// The index of the line that a flow has or would have.
+#[inline(always)]
+fn place<T: Tier>(flow: &Flow, cpu: u32) -> u32 {
+    let lines = T::lines();
+    cpu * lines + ((flow.hash() >> 32) as u32 & (lines - 1))
+}
+
+/// Adds packets to a line, if it is of their flow.
+#[inline(always)]
+fn takes(held: &mut FlowLine, flow: &Flow, now: u32, packets: u32, bytes: u32) -> bool {
+    let is_its = is_of(held, flow, now);
+    if is_its {
         held.packets += packets;
         held.bytes += bytes;
         held.span = (now - held.first) as u16;
-        return;
     }
-    other::<T>(flow, index, now, packets, bytes);
+    is_its
 }
 
 /// Whether a line is of a flow, and can take more. One branch: each would be a path of its own to the
@@ -67,18 +80,14 @@ fn other<T: Tier>(flow: &mut Flow, mut index: u32, now: u32, packets: u32, bytes
     let cpu = unsafe { bpf_get_smp_processor_id() };
     if !may_take::<T>(flow, cpu, now) {
         flow.be_others();
-        let lines = T::lines();
-        index = cpu * lines + ((flow.hash() >> 32) as u32 & (lines - 1));
+        index = place::<T>(flow, cpu);
     }
     let Some(line) = T::line(index) else {
         return lose::<T>(flow, packets, bytes);
     };
     // SAFETY: a line of this CPU, see the module.
     let held = unsafe { &mut *line };
-    if is_of(held, flow, now) {
-        held.packets += packets;
-        held.bytes += bytes;
-        held.span = (now - held.first) as u16;
+    if takes(held, flow, now, packets, bytes) {
         return;
     }
     if held.flow.identity != 0 {
@@ -152,14 +161,7 @@ fn leave<T: Tier>(held: &FlowLine, index: u32, now: u32) {
     let to = record.as_mut_ptr();
     // SAFETY: as long as a record.
     unsafe {
-        (*to).flow.addresses = held.flow.addresses;
-        (*to).flow.sender = held.flow.sender;
-        (*to).flow.identity = held.flow.identity;
-        (*to).packets = held.packets;
-        (*to).bytes = held.bytes;
-        (*to).first = held.first;
-        (*to).span = held.span;
-        (*to).sequence = held.sequence;
+        (*to).held = *held;
         (*to).line = index;
         (*to).at = now;
     }

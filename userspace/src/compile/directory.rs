@@ -36,6 +36,17 @@ pub enum Identity {
     Stopped(String, String),
 }
 
+impl Identity {
+    /// Zone and action, of what counts each packet of a zone once: the others count it once more.
+    #[must_use]
+    pub fn of_zone(&self) -> Option<(&str, Action)> {
+        match self {
+            Self::Zone(zone, _, action) | Self::Rule(zone, _, action) => Some((zone, *action)),
+            _ => None,
+        }
+    }
+}
+
 /// There is no room for another counter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DirectoryError {

@@ -14,7 +14,7 @@ use super::{
     foreign,
     interface::{self, Interface, Kind},
     kernel::Datapath,
-    loaded::{Counting, Slow, is_over, unpinned},
+    loaded::{Slow, is_over, unpinned},
     offload,
     pins::{FILTERS, GUARDS, not_ours, remove_folder},
     programs::{FAST, program},
@@ -333,21 +333,17 @@ impl Datapath {
             ));
         };
         let source = maps.source(&self.pins, self.trace);
-        let counting = Counting {
-            counters: &self.counters,
-            ledger: &self.ledger,
-        };
         if !self.slow.as_ref().is_some_and(|slow| slow.is_of(maps)) {
             let preloaded = self.preload.as_mut().and_then(|p| p.slow(maps.tier));
-            self.slow = Some(Slow::new(source, preloaded, maps, counting)?);
+            self.slow = Some(Slow::new(source, preloaded, maps, &self.counting)?);
         }
         if let Some(ebpf) = self.ahead.remove(&port)
-            && is_over(&ebpf, FAST, maps, counting)?
+            && is_over(&ebpf, FAST, maps, &self.counting)?
         {
             return Ok(ebpf);
         }
         let ebpf = source.fast(port)?;
-        match is_over(&ebpf, FAST, maps, counting)? {
+        match is_over(&ebpf, FAST, maps, &self.counting)? {
             true => Ok(ebpf),
             false => Err(unpinned()),
         }

@@ -347,7 +347,7 @@ impl Datapath {
         let opened = program.fd().map_err(|e| text(what(), &e))?;
         let used = maps_of(opened.as_fd()).map_err(|e| text(what(), &e))?;
         let array = self.guard_paths.as_ref().map(GuardPaths::array);
-        if !uses(&used, &self.counters) || array.is_some_and(|array| !uses(&used, array)) {
+        if !uses(&used, &self.counting.counters) || array.is_some_and(|array| !uses(&used, array)) {
             let why = "somebody removed pins of its maps meanwhile";
             return Err(DatapathError::new(what(), why).costly());
         }
@@ -439,7 +439,7 @@ impl Datapath {
             let (index, offset) = (at / COUNTER_PAGE, at % COUNTER_PAGE);
             let counters = match read.take() {
                 Some((page, counters)) if page == index => counters,
-                _ => page(&self.counters, index)
+                _ => page(&self.counting.counters, index)
                     .map_err(|e| DatapathError::new("read the counters of an interface", e))?,
             };
             counts[kind as usize] = counters[offset as usize].packets;

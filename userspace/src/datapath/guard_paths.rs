@@ -145,7 +145,7 @@ impl GuardPaths {
         &self,
         loaded: thread::Result<Result<Ebpf, DatapathError>>,
         maps: &Maps,
-        counting: Counting<'_>,
+        counting: &Counting,
     ) -> Result<Option<Paths>, DatapathError> {
         let paths = match loaded {
             Ok(Ok(paths)) => paths,
@@ -198,11 +198,7 @@ impl Datapath {
             }
             known => match known.unwrap_or_else(load) {
                 Paths::Loading(thread) if wait || thread.is_finished() => {
-                    let counting = Counting {
-                        counters: &self.counters,
-                        ledger: &self.ledger,
-                    };
-                    guards.loaded(thread.join(), maps, counting)?
+                    guards.loaded(thread.join(), maps, &self.counting)?
                 }
                 paths => Some(paths),
             },

@@ -62,10 +62,10 @@ impl Datapath {
     /// What is live, and where it is pinned.
     fn live_objects(&self) -> Vec<(PathBuf, BorrowedFd<'_>)> {
         let mut objects = vec![
-            (self.pins.shared("counters"), fd(&self.counters)),
+            (self.pins.shared("counters"), fd(&self.counting.counters)),
             (self.pins.shared("directory"), fd(&self.directory_map.map)),
         ];
-        let ledger = self.ledger.pinned();
+        let ledger = self.counting.ledger.pinned();
         objects.extend(ledger.map(|(name, map)| (self.pins.shared(&name), fd(map))));
         if let Some(maps) = &self.maps {
             let table = self.table.as_ref().map(|table| &table.map);

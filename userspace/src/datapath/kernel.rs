@@ -10,14 +10,14 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use aya::{Ebpf, maps::MapData};
+use aya::Ebpf;
 use kordon_ebpf::layout::{Counter, MAX_PORTS};
 
 use super::{
     Attached, DatapathError,
     guard_paths::GuardPaths,
     ledger::{Ledger, LedgerMaps},
-    loaded::Slow,
+    loaded::{Counting, Slow},
     maps::Maps,
     memory::Mapped,
     pins::Pins,
@@ -48,8 +48,7 @@ pub struct LiveGeneration {
 pub struct Datapath {
     pub(super) pins: Pins,
     damaged: Vec<String>,
-    pub(super) counters: Arc<MapData>,
-    pub(super) ledger: LedgerMaps,
+    pub(super) counting: Counting,
     pub(super) directory_map: Mapped,
     pub(super) directory: Arc<Directory>,
     pub(super) maps: Option<Maps>,
@@ -127,8 +126,10 @@ impl Datapath {
         Ok(Self {
             pins,
             damaged,
-            counters: Arc::new(counters),
-            ledger,
+            counting: Counting {
+                counters: Arc::new(counters),
+                ledger,
+            },
             directory_map,
             directory: Arc::new(directory),
             maps,
@@ -277,7 +278,7 @@ impl Datapath {
     /// # Errors
     /// When the map cannot be read.
     pub fn counters(&self) -> Result<Vec<Counter>, DatapathError> {
-        counters(&self.counters, self.directory.used() as usize)
+        counters(&self.counting.counters, self.directory.used() as usize)
             .map_err(|e| DatapathError::new("read the counters", e))
     }
 

@@ -52,6 +52,11 @@ pub(super) const NAMES: [(&str, &str); 4] = [
 /// The pin that only controllers open.
 const BOOKS: &str = "books";
 
+/// All pins.
+fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.into_iter().map(|(name, _)| name).chain([BOOKS])
+}
+
 /// What a map of the ledger is pinned as.
 pub(super) fn pin(name: &str) -> String {
     format!("{name}-{LEDGER_VERSION}")
@@ -60,7 +65,7 @@ pub(super) fn pin(name: &str) -> String {
 /// Whether kordon of some version would pin a map of the ledger so.
 pub(super) fn is_pin(name: &str) -> bool {
     name.split_once('-').is_some_and(|(name, version)| {
-        let is_known = name == BOOKS || NAMES.iter().any(|(known, _)| *known == name);
+        let is_known = names().any(|known| known == name);
         is_known && !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit())
     })
 }
@@ -84,9 +89,8 @@ impl LedgerMaps {
     /// # Errors
     /// When they cannot be made.
     pub(super) fn open(pins: &Pins, damaged: &mut Vec<String>) -> Result<Self, DatapathError> {
-        let names = NAMES.map(|(name, _)| name).into_iter().chain([BOOKS]);
         let (there, missing): (Vec<_>, Vec<_>) =
-            names.partition(|name| pins.shared(&pin(name)).exists());
+            names().partition(|name| pins.shared(&pin(name)).exists());
         let found = match missing.first() {
             Some(name) if !there.is_empty() => Err(DatapathError::new(
                 "go on with the ledger",
@@ -107,7 +111,7 @@ impl LedgerMaps {
 
     /// Lets go of what is there.
     pub(super) fn forget(pins: &Pins) {
-        for name in NAMES.map(|(name, _)| name).into_iter().chain([BOOKS]) {
+        for name in names() {
             let pin = pins.shared(&pin(name));
             // Somebody may have put an empty folder there.
             let _ = std::fs::remove_file(&pin).or_else(|_| std::fs::remove_dir(&pin));
@@ -150,12 +154,9 @@ impl LedgerMaps {
     }
 
     /// All, by their pins.
-    pub(super) fn pinned(&self) -> [(String, &MapData); 5] {
-        let [flows, budgets, records, lost] = self.written();
-        let maps = [flows, budgets, records, lost, &self.books];
-        let mut maps = maps.into_iter();
-        let names = [NAMES[0].0, NAMES[1].0, NAMES[2].0, NAMES[3].0, BOOKS];
-        names.map(|name| (pin(name), maps.next().unwrap_or(&self.books)))
+    pub(super) fn pinned(&self) -> impl Iterator<Item = (String, &MapData)> {
+        let maps = self.written().into_iter().chain([&self.books]);
+        names().map(pin).zip(maps)
     }
 }
 
@@ -246,7 +247,7 @@ impl Ledger {
     /// What of a counter has come out of the ring, since the pins were made.
     #[must_use]
     pub fn booked(&self, slot: u32) -> Counter {
-        let at = SUMS + size_of::<Counter>() * slot.min(COUNTER_SLOTS - 1) as usize;
+        let at = sums_of(u64::from(slot.min(COUNTER_SLOTS - 1)));
         Counter {
             packets: self.books.word(at),
             bytes: self.books.word(at + 8),
@@ -270,17 +271,23 @@ impl Ledger {
 /// What a record is called, as long as it is in the ring.
 fn named(record: &Record) -> [u64; 2] {
     [
-        u64::from(record.line) << 32 | u64::from(record.sequence),
+        u64::from(record.line) << 32 | u64::from(record.held.sequence),
         u64::from(record.at) << 32 | 1,
     ]
 }
 
+/// Where the sums of a counter are in the books.
+fn sums_of(slot: u64) -> usize {
+    SUMS + size_of::<Counter>() * slot as usize
+}
+
 /// Adds a record to the sum of its counter.
 fn book(books: &mut Mapped, record: &Record, name: [u64; 2]) {
-    let slot = (record.flow.identity & FLOW_SLOT).min(u64::from(COUNTER_SLOTS) - 1);
-    let at = SUMS + size_of::<Counter>() * slot as usize;
-    let packets = books.word(at) + u64::from(record.packets);
-    let bytes = books.word(at + 8) + u64::from(record.bytes);
+    let held = &record.held;
+    let slot = (held.flow.identity & FLOW_SLOT).min(u64::from(COUNTER_SLOTS) - 1);
+    let at = sums_of(slot);
+    let packets = books.word(at) + u64::from(held.packets);
+    let bytes = books.word(at + 8) + u64::from(held.bytes);
     // Whose it is comes last: half a head is none.
     books.set_word(HEAD[2], 0);
     for (at, word) in [
@@ -303,9 +310,8 @@ fn again(books: &mut Mapped) -> Option<[u64; 2]> {
     if magic != MAGIC || at == 0 || slot >= u64::from(COUNTER_SLOTS) {
         return None;
     }
-    let place = SUMS + size_of::<Counter>() * slot as usize;
-    books.set_word(place, packets);
-    books.set_word(place + 8, bytes);
+    books.set_word(sums_of(slot), packets);
+    books.set_word(sums_of(slot) + 8, bytes);
     Some([line, at])
 }
 

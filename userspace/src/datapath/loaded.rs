@@ -4,6 +4,7 @@
 use std::{
     os::fd::AsFd as _,
     path::Path,
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
@@ -102,7 +103,7 @@ pub(super) fn is_over(
     ebpf: &Ebpf,
     name: &str,
     maps: &Maps,
-    counting: Counting<'_>,
+    counting: &Counting,
 ) -> Result<bool, DatapathError> {
     let what = || "ask for the maps of a program";
     let program = ebpf.program(name).ok_or(ProgramError::NotLoaded);
@@ -116,19 +117,15 @@ pub(super) fn is_over(
         _ => &[&maps.generations, &maps.tables, &maps.work],
     };
     let Counting { counters, ledger } = counting;
-    let mut all = read
-        .iter()
-        .copied()
-        .chain([counters])
-        .chain(ledger.written());
+    let counters: [&MapData; 1] = [counters];
+    let mut all = read.iter().copied().chain(counters).chain(ledger.written());
     Ok(all.all(|map| uses(&used, map)))
 }
 
 /// What programs count in.
-#[derive(Clone, Copy)]
-pub(super) struct Counting<'a> {
-    pub(super) counters: &'a MapData,
-    pub(super) ledger: &'a LedgerMaps,
+pub(super) struct Counting {
+    pub(super) counters: Arc<MapData>,
+    pub(super) ledger: LedgerMaps,
 }
 
 /// What to say where it is not.
@@ -155,7 +152,7 @@ impl Slow {
         source: Source<'_>,
         preloaded: Option<Ebpf>,
         maps: &Maps,
-        counting: Counting<'_>,
+        counting: &Counting,
     ) -> Result<Self, DatapathError> {
         let mut ebpf = match preloaded {
             Some(ebpf) => ebpf,

@@ -37,7 +37,7 @@ impl Datapath {
         let attached = self.attached.iter();
         let linked = self.all_linked();
         Reader {
-            counters: Arc::clone(&self.counters),
+            counters: Arc::clone(&self.counting.counters),
             directory: Arc::clone(&self.directory),
             attached: attached
                 .map(|(device, id)| (device.clone(), (*id, linked.get(device).copied())))

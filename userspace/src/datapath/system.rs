@@ -367,8 +367,7 @@ pub fn counters(map: &MapData, count: usize) -> io::Result<Vec<Counter>> {
             sums.resize(first + page, Counter::default());
             for page_of_one in page_of_all.chunks(page) {
                 for (sum, counter) in sums[first..].iter_mut().zip(page_of_one) {
-                    sum.packets += counter.packets;
-                    sum.bytes += counter.bytes;
+                    *sum += *counter;
                 }
             }
         }
@@ -400,8 +399,7 @@ pub fn page(map: &MapData, index: u32) -> io::Result<Vec<Counter>> {
     let mut sums = vec![Counter::default(); page];
     for page_of_one in values.chunks(page) {
         for (sum, counter) in sums.iter_mut().zip(page_of_one) {
-            sum.packets += counter.packets;
-            sum.bytes += counter.bytes;
+            *sum += *counter;
         }
     }
     Ok(sums)

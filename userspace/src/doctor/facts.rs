@@ -1,7 +1,12 @@
 //! What is known of a router, as plain data: [`super::read`] fills it, [`super::judge`] goes by it
 //! and by nothing else, so that each judgement can be tested with facts that are made up.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    ops::{Deref, DerefMut},
+    path::PathBuf,
+};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -140,21 +145,11 @@ impl Daemon {
     }
 }
 
-/// A device.
+/// A device, and what else there is to know of it.
 #[derive(Clone, Debug, Default)]
 pub struct Link {
-    /// Its number.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// What it is.
-    pub kind: Kind,
-    /// The device below, or the other end of a veth; `None`: none, or in another namespace.
-    pub below: Option<u32>,
-    /// The bridge or bond above.
-    pub master: Option<u32>,
-    /// Whether it is up.
-    pub is_up: bool,
+    /// What it is made of.
+    pub device: coverage::Link,
     /// Its MTU.
     pub mtu: u32,
     /// Its XDP program: how, and its id.
@@ -165,8 +160,6 @@ pub struct Link {
     pub bus: Option<String>,
     /// Frames received.
     pub received: u64,
-    /// VLANs of a bridge's port.
-    pub vlans: Vec<u16>,
     /// What is read of configured devices and of those that belong to them.
     pub more: Option<More>,
 }
@@ -206,20 +199,21 @@ impl Filter {
     }
 }
 
-impl Link {
-    /// It, as far as it matters for what is covered.
-    fn seen(&self) -> coverage::Link {
-        coverage::Link {
-            index: self.index,
-            name: self.name.clone(),
-            kind: self.kind.clone(),
-            below: self.below,
-            master: self.master,
-            is_up: self.is_up,
-            vlans: self.vlans.clone(),
-        }
-    }
+impl Deref for Link {
+    type Target = coverage::Link;
 
+    fn deref(&self) -> &coverage::Link {
+        &self.device
+    }
+}
+
+impl DerefMut for Link {
+    fn deref_mut(&mut self) -> &mut coverage::Link {
+        &mut self.device
+    }
+}
+
+impl Link {
     /// Whether the guard is on it; nothing where that cannot be seen.
     #[must_use]
     pub fn has_guard(&self) -> Option<bool> {
@@ -340,7 +334,7 @@ impl Facts {
             index: link.map(|link| link.index),
             name: interface.name.clone(),
         });
-        let links = self.all_links().iter().map(Link::seen);
+        let links = self.all_links().iter().map(|link| link.device.clone());
         (links.collect(), policed.collect())
     }
 

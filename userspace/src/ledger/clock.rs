@@ -29,13 +29,13 @@ pub(super) struct Clock {
     hz: Option<f64>,
 }
 
-/// Both clocks at one moment.
+/// Both clocks at one moment, and how far one has gone since.
 #[derive(Clone, Copy)]
 pub(super) struct At {
     jiffies: u32,
-    /// How far the kernel's clock has gone by now.
-    now: u32,
     wall: Timestamp,
+    /// Jiffies by now.
+    now: u32,
     hz: f64,
 }
 
@@ -49,7 +49,7 @@ impl Clock {
         }
     }
 
-    /// How long nobody can say when something was.
+    /// Waits until it can be said when something was.
     pub(super) fn wait(&self) {
         if self.hz.is_none() {
             thread::sleep(LEAST.saturating_sub(self.begun.elapsed()));
@@ -66,12 +66,12 @@ impl Clock {
         self.hz = Some(hz);
         let now = At {
             jiffies,
-            now: jiffies,
             wall: Timestamp::now(),
+            now: jiffies,
             hz,
         };
         // Somebody may set the wall clock.
-        let known = self.anchor.filter(|anchor| anchor.ago(&now) < STEP);
+        let known = self.anchor.filter(|anchor| anchor.is_off_by(&now) < STEP);
         *self.anchor.insert(At {
             now: jiffies,
             ..known.unwrap_or(now)
@@ -92,18 +92,11 @@ impl At {
             .unwrap_or(self.wall)
     }
 
-    /// How far the wall clock is from where it should be at another moment.
-    fn ago(&self, other: &Self) -> Duration {
-        let should = self.when_at(other.jiffies);
-        other.wall.duration_since(should).unsigned_abs()
-    }
-
-    fn when_at(&self, jiffies: u32) -> Timestamp {
-        Self {
-            now: jiffies,
-            ..*self
-        }
-        .when(jiffies)
+    /// How far the wall clock is, at a later moment, from where it should be.
+    fn is_off_by(&self, later: &Self) -> Duration {
+        let now = later.now;
+        let should = Self { now, ..*self }.when(now);
+        later.wall.duration_since(should).unsigned_abs()
     }
 }
 

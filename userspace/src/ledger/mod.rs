@@ -17,7 +17,7 @@ use std::{
 use jiff::Timestamp;
 use kordon_ebpf::layout::{Counter, FLOW_INNER_V6, FLOW_OTHERS, FLOW_SLOT, Flow, FlowLine};
 
-use self::clock::Clock;
+use self::clock::{At, Clock};
 use crate::datapath::{DatapathError, ledger};
 
 /// Flows that are told apart of what has left its line.
@@ -38,10 +38,20 @@ pub struct Sum {
 }
 
 impl Sum {
+    fn of(line: &FlowLine, clock: At) -> Self {
+        Self {
+            counter: Counter {
+                packets: u64::from(line.packets),
+                bytes: u64::from(line.bytes),
+            },
+            first: clock.when(line.first),
+            last: clock.when(line.first.wrapping_add(u32::from(line.span))),
+        }
+    }
+
     /// Adds what else was seen.
     pub fn add(&mut self, other: &Self) {
-        self.counter.packets += other.counter.packets;
-        self.counter.bytes += other.counter.bytes;
+        self.counter += other.counter;
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
     }
@@ -115,16 +125,9 @@ impl Keeper {
         let mut left = HashSet::new();
         let (kept, others) = (&mut self.kept, &mut self.others);
         self.records += self.kernel.drain(|record| {
-            left.insert((record.line, record.sequence));
-            let sum = Sum {
-                counter: Counter {
-                    packets: u64::from(record.packets),
-                    bytes: u64::from(record.bytes),
-                },
-                first: clock.when(record.first),
-                last: clock.when(record.first.wrapping_add(u32::from(record.span))),
-            };
-            if keep(kept, record.flow, &sum) {
+            left.insert((record.line, record.held.sequence));
+            let sum = Sum::of(&record.held, clock);
+            if keep(kept, record.held.flow, &sum) {
                 *others += sum.counter.packets;
             }
         });
@@ -154,24 +157,12 @@ impl Keeper {
             if left.contains(&(index, line.sequence)) {
                 continue;
             }
-            let sum = Sum {
-                counter: Counter {
-                    packets: u64::from(line.packets),
-                    bytes: u64::from(line.bytes),
-                },
-                first: clock.when(line.first),
-                last: clock.when(line.first.wrapping_add(u32::from(line.span))),
-            };
-            reading.oldest = Some(
-                reading
-                    .oldest
-                    .map_or(sum.first, |known| known.min(sum.first)),
-            );
+            let sum = Sum::of(&line, clock);
+            let oldest = reading.oldest.unwrap_or(sum.first);
+            reading.oldest = Some(oldest.min(sum.first));
             reading.lines.push((line.flow, sum));
             let slot = (line.flow.identity & FLOW_SLOT) as u32;
-            let recorded = reading.recorded.entry(slot).or_default();
-            recorded.packets += sum.counter.packets;
-            recorded.bytes += sum.counter.bytes;
+            *reading.recorded.entry(slot).or_default() += sum.counter;
         }
         Ok(reading)
     }

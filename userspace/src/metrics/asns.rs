@@ -108,9 +108,7 @@ impl Shown {
                 }
             };
             if hidden.packets > 0 {
-                let other = others.entry((zone.clone(), action as u8)).or_default();
-                other.packets += hidden.packets;
-                other.bytes += hidden.bytes;
+                *others.entry((zone.clone(), action as u8)).or_default() += hidden;
             }
         }
         let actions = [Action::Pass, Action::Audit, Action::Drop];

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{counted, list, text};
+use super::{aligned, counted, list, text};
 
 pub(in crate::cli) fn brief(value: &Value) -> String {
     let lines: Vec<[String; 5]> = list(&value["interfaces"])
@@ -31,17 +31,7 @@ pub(in crate::cli) fn brief(value: &Value) -> String {
         [none(), text(&gap["device"]), none(), none(), verdict]
     });
     let lines: Vec<[String; 5]> = lines.into_iter().chain(gaps).collect();
-    let width = |column: usize| {
-        let all = lines.iter().map(|line| line[column].chars().count());
-        all.max().unwrap_or(0)
-    };
-    let widths = [width(0), width(1), width(2), width(3)];
-    let mut out = String::new();
-    for [name, device, mode, missed, verdict] in &lines {
-        let [a, b, c, d] = widths;
-        out += &format!("{name:a$}  {device:b$}  {mode:c$}  {missed:d$}  {verdict}\n");
-    }
-    out
+    aligned(&lines)
 }
 
 /// That it enforces, or the first reason why not.

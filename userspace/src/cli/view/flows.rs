@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::text;
+use super::{aligned, text};
 use crate::{cli::output::harmless, control::protocol::SumBy};
 
 /// The answer to `flows`: its rows, and how many more there are.
@@ -35,7 +35,7 @@ pub(in crate::cli) fn flows(answer: &Value, by: Option<SumBy>) -> String {
             "ZONE", "NETWORK", "ACTION", "FLOWS", "PACKETS", "BYTES", "LAST",
         ],
     };
-    let mut table = vec![head.iter().map(|&title| title.to_owned()).collect()];
+    let mut table: Vec<Vec<String>> = vec![head.iter().map(|&title| title.to_owned()).collect()];
     for row in &rows {
         table.push(head.iter().map(|title| cell(row, title)).collect());
     }
@@ -89,25 +89,6 @@ fn cell(row: &Value, title: &str) -> String {
             }
         }
     }
-}
-
-fn aligned(table: &[Vec<String>]) -> String {
-    let columns = table.first().map_or(0, Vec::len);
-    let width = |column: usize| {
-        let cells = table.iter().map(|row| row[column].chars().count());
-        cells.max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in table {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line += &format!("{cell:width$}  ");
-        }
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]

@@ -53,6 +53,26 @@ fn bytes(count: u64) -> String {
     }
 }
 
+/// Rows with their columns one below the other.
+fn aligned<R: AsRef<[String]>>(table: &[R]) -> String {
+    let columns = table.first().map_or(0, |row| row.as_ref().len());
+    let width = |column: usize| {
+        let cells = table.iter().map(|row| row.as_ref()[column].chars().count());
+        cells.max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in table {
+        let mut line = String::new();
+        for (cell, width) in row.as_ref().iter().zip(&widths) {
+            line += &format!("{cell:width$}  ");
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
 /// A value's text without quotes; `-` where there is none.
 pub(super) fn text(value: &Value) -> String {
     match value {

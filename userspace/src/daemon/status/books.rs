@@ -33,27 +33,20 @@ impl View {
         let zones = policy.zones.iter().map(|zone| &*zone.name);
         let mut books: BTreeMap<&str, [Book; 3]> =
             zones.map(|zone| (zone, Default::default())).collect();
-        let mut add = |identity: &Identity, counter: &Counter, recorded: bool| {
-            let (Identity::Zone(zone, _, action) | Identity::Rule(zone, _, action)) = identity
-            else {
-                return;
+        let mut add =
+            |identity: &Identity, counter: &Counter, side: fn(&mut Book) -> &mut Counter| {
+                if let Some((zone, action)) = identity.of_zone()
+                    && let Some(books) = books.get_mut(zone)
+                {
+                    *side(&mut books[action as usize]) += *counter;
+                }
             };
-            if let Some(book) = books.get_mut(&**zone) {
-                let book = &mut book[*action as usize];
-                let sum = match recorded {
-                    true => &mut book.recorded,
-                    false => &mut book.counted,
-                };
-                sum.packets += counter.packets;
-                sum.bytes += counter.bytes;
-            }
-        };
         for (identity, counter) in &counted {
-            add(identity, counter, false);
+            add(identity, counter, |book| &mut book.counted);
         }
         for (slot, counter) in &reading.recorded {
             if let Some(identity) = self.reader.identity(*slot) {
-                add(&identity, counter, true);
+                add(&identity, counter, |book| &mut book.recorded);
             }
         }
         let books = books.into_iter().map(|(zone, books)| {
@@ -65,9 +58,7 @@ impl View {
         });
         Value::Object(books.collect())
     }
-}
 
-impl View {
     /// For the metrics; `None` where the ledger cannot be read.
     pub(super) fn ledger_snapshot(&self) -> Option<Ledger> {
         let mut ledger = self.ledger().ok()?;
@@ -80,8 +71,8 @@ impl View {
         others += in_lines.map(|(_, sum)| sum.counter.packets).sum::<u64>();
         let age = |oldest: Timestamp| Timestamp::now().duration_since(oldest).as_secs_f64();
         Some(Ledger {
-            recorded: self.by_zone(reading.recorded.into_iter()),
-            lost: self.by_zone(lost.into_iter()),
+            recorded: self.by_zone(reading.recorded),
+            lost: self.by_zone(lost),
             records,
             others,
             used: reading.lines.len() as u64,
@@ -90,22 +81,18 @@ impl View {
         })
     }
 
-    /// By zone and action; what is of neither is left out.
+    /// By zone and action; what is of neither has no name.
     fn by_zone(
         &self,
-        slots: impl Iterator<Item = (u32, Counter)>,
+        slots: impl IntoIterator<Item = (u32, Counter)>,
     ) -> Vec<(String, Action, Counter)> {
         let mut sums: BTreeMap<(String, Action), Counter> = BTreeMap::new();
         for (slot, counter) in slots {
-            let key = match self.reader.identity(slot) {
-                Some(Identity::Zone(zone, _, action) | Identity::Rule(zone, _, action)) => {
-                    (zone, action)
-                }
-                _ => (String::new(), Action::Drop),
-            };
-            let sum = sums.entry(key).or_default();
-            sum.packets += counter.packets;
-            sum.bytes += counter.bytes;
+            let identity = self.reader.identity(slot);
+            let (zone, action) = (identity.as_ref())
+                .and_then(Identity::of_zone)
+                .unwrap_or(("", Action::Drop));
+            *sums.entry((zone.to_owned(), action)).or_default() += counter;
         }
         let sums = sums.into_iter();
         sums.map(|((zone, action), sum)| (zone, action, sum))
@@ -116,16 +103,16 @@ impl View {
 impl Book {
     fn row(&self) -> Value {
         let Self { counted, recorded } = self;
-        let unrecorded = Counter {
-            packets: counted.packets.saturating_sub(recorded.packets),
-            bytes: counted.bytes.saturating_sub(recorded.bytes),
-        };
-        let row = |counter: &Counter| json!({ "packets": counter.packets, "bytes": counter.bytes });
         // What was counted and recorded since the counters were read is counted here.
         let all = Counter {
-            packets: recorded.packets + unrecorded.packets,
-            bytes: recorded.bytes + unrecorded.bytes,
+            packets: counted.packets.max(recorded.packets),
+            bytes: counted.bytes.max(recorded.bytes),
         };
+        let unrecorded = Counter {
+            packets: all.packets - recorded.packets,
+            bytes: all.bytes - recorded.bytes,
+        };
+        let row = |counter: &Counter| json!({ "packets": counter.packets, "bytes": counter.bytes });
         json!({
             "counted": row(&all),
             "recorded": row(recorded),

@@ -33,9 +33,7 @@ struct Sums([Counter; 3]);
 
 impl Sums {
     fn add(&mut self, action: Action, counter: &Counter) {
-        let sum = &mut self.0[action as usize];
-        sum.packets += counter.packets;
-        sum.bytes += counter.bytes;
+        self.0[action as usize] += *counter;
     }
 
     fn add_all(&mut self, other: &Self) {
@@ -75,8 +73,7 @@ pub(in crate::daemon) fn packets(
 ) -> Result<BTreeMap<String, u64>, DatapathError> {
     let mut counted = Counted::of(live);
     for (identity, counter) in reader.counts()? {
-        // The others are counted under one of these as well.
-        if let Identity::Zone(..) | Identity::Rule(..) = identity {
+        if identity.of_zone().is_some() {
             counted.add(identity, &counter);
         }
     }

@@ -18,7 +18,7 @@ use crate::{
         DatapathError,
         faults::{Step, reach},
         kernel::Datapath,
-        loaded::{Counting, Slow},
+        loaded::Slow,
         maps::Maps,
         memory::{Mapped, table_size},
         pins::remove_folder,
@@ -160,11 +160,7 @@ impl Made {
             }
             reach(Step::Programs)?;
             if self.slow.is_none() {
-                let counting = Counting {
-                    counters: &datapath.counters,
-                    ledger: &datapath.ledger,
-                };
-                let slow = Slow::new(source, None, &self.maps, counting)?;
+                let slow = Slow::new(source, None, &self.maps, &datapath.counting)?;
                 self.slow = Some(slow);
             }
             self.programs.insert(port, source.fast(port)?);

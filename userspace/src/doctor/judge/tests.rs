@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::judge;
 use crate::{
-    config,
+    config, coverage,
     datapath::Attached,
     diagnostic::Diagnostics,
     doctor::{
@@ -58,10 +58,13 @@ fn filter(name: &str) -> Filter {
 
 fn link(index: u32, name: &str, kind: Kind) -> Link {
     Link {
-        index,
-        name: name.into(),
-        kind,
-        is_up: true,
+        device: coverage::Link {
+            index,
+            name: name.into(),
+            kind,
+            is_up: true,
+            ..coverage::Link::default()
+        },
         mtu: 1500,
         queues: (8, 8),
         more: Some(more()),

@@ -104,23 +104,8 @@ async fn all(handle: &Handle) -> Result<Vec<Link>, rtnetlink::Error> {
 }
 
 fn link(message: &LinkMessage) -> Link {
-    let coverage::Link {
-        index,
-        name,
-        kind,
-        below,
-        master,
-        is_up,
-        vlans,
-    } = coverage::Link::of(message);
     let mut link = Link {
-        index,
-        name,
-        kind,
-        below,
-        master,
-        is_up,
-        vlans,
+        device: coverage::Link::of(message),
         ..Link::default()
     };
     for attribute in &message.attributes {
@@ -277,7 +262,7 @@ pub(super) fn note_foreign(
     daemon: &Daemon,
 ) {
     for link in links {
-        let name = &link.name;
+        let name = &link.device.name;
         let Some(more) = link.more.as_mut().filter(|_| link.xdp.is_some()) else {
             continue;
         };

@@ -15,13 +15,18 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kordon_ebpf::layout::{Counter, FLOW_INNER_V6, FLOW_OTHERS, FLOW_SLOT, Flow, FlowLine};
+use kordon_ebpf::layout::{
+    Counter, FLOW_GUARD, FLOW_INTERFACE_SHIFT, FLOW_OTHERS, FLOW_SLOT, Flow, FlowLine,
+};
 
 use self::clock::{At, Clock};
 use crate::datapath::{DatapathError, ledger};
 
 /// Flows that are told apart of what has left its line.
 const MOST: usize = 1 << 17;
+
+/// What stays of the identity of a flow without a source: what was decided, where, and by whom.
+const FOLDED: u64 = FLOW_SLOT | 0xff << FLOW_INTERFACE_SHIFT | FLOW_GUARD | FLOW_OTHERS;
 
 /// How long somebody should hear of a loss.
 const LATELY: Duration = Duration::from_secs(3600);
@@ -209,7 +214,7 @@ fn keep(kept: &mut HashMap<Flow, Sum>, mut flow: Flow, sum: &Sum) -> bool {
         flow.be_others();
         if kept.len() >= 2 * MOST && !kept.contains_key(&flow) {
             flow = Flow {
-                identity: flow.identity & (FLOW_SLOT | FLOW_OTHERS) & !FLOW_INNER_V6,
+                identity: flow.identity & FOLDED,
                 ..Flow::default()
             };
         }
@@ -240,7 +245,7 @@ mod tests {
             let flow = Flow {
                 addresses: [number, 0, 0, 0],
                 sender: number,
-                identity: 5,
+                identity: 5 | 3 << FLOW_INTERFACE_SHIFT,
             };
             keep(&mut kept, flow, &one);
         }
@@ -248,5 +253,10 @@ mod tests {
         assert_eq!(all, total);
         assert!(kept.len() <= 2 * MOST + 1, "{}", kept.len());
         assert!(kept.keys().all(|flow| flow.identity & FLOW_SLOT == 5));
+        let is_there = |flow: &Flow| flow.identity >> FLOW_INTERFACE_SHIFT & 0xff == 3;
+        assert!(
+            kept.keys().all(is_there),
+            "another interface than it came in on"
+        );
     }
 }

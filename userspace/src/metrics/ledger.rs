@@ -36,7 +36,7 @@ pub(super) fn ledger(page: &Page, snapshot: &Snapshot) -> Result<()> {
     )?;
     page.counters(
         "kordon_ledger_others_packets_total",
-        "Packets that are in the ledger without a destination, because their source had no budget left.",
+        "Packets that are in the ledger without a destination, because their source had no budget left, or there were more flows than are told apart.",
         [],
         [([], ledger.others)],
     )?;

@@ -1,7 +1,7 @@
 //! The books of the ledger: of each zone and action, what was counted, and what of that is in some record.
 //!
-//! Counters are raised before records, and read before them: what is not in a record, then, is not on its
-//! way there, either. It was sent while nothing was recorded, or found no room.
+//! Counters are read before lines and ring, and a program raises both for a packet in one go: what was counted
+//! by then and is in no record is not on its way there. It was sent while nothing was recorded, or found no room.
 
 use std::collections::BTreeMap;
 

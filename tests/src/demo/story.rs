@@ -20,6 +20,8 @@ use crate::lab::{Host, Lab, PORT, Server, TRUNK, frame};
 
 /// For an answer that is to come.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What the verifier may take for the guards' programs.
+const VERIFIER: Duration = Duration::from_secs(60);
 /// For an answer that is not to come. Below the second after which TCP repeats
 /// its first packet, so that one attempt is one packet.
 const SILENCE: Duration = Duration::from_millis(150);
@@ -319,6 +321,12 @@ fn hidden_tags(lab: &Lab, controller: &Controller, report: &mut Report) -> Resul
         let words = format!("{} {}", said["reasons"], said["notices"]);
         Ok((said["enforcing"] == true, by, words))
     };
+    // The verifier takes its time with what guards judge by, and a start does not wait for that.
+    let start = Instant::now();
+    while status(controller)?["interfaces"][0]["guard_judges"] != true {
+        ensure!(start.elapsed() < VERIFIER, "the guard does not judge");
+        thread::sleep(SILENCE / 3);
+    }
     let mut hide = Command::new("ethtool");
     lab.switch
         .output(hide.args(["-K", TRUNK, "txvlan", "on"]))?;

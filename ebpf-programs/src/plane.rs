@@ -5,18 +5,14 @@
 //! cache. A leaf has two bits: one of the three most frequent verdict words of the
 //! rules, or [`ASK`]: then the class plane is asked. What is longer than /24 or
 //! /60, special, or not worth a leaf, is [`ASK`]. It may be absent, whole or in
-//! part, without any loss but speed. Origins, by which drops are counted, are beside
-//! the leaves: most packets pass and need none.
+//! part, without any loss but speed.
 //!
 //! Generic over how the parts are read, as [`crate::table`] is.
 
 use crate::{
-    layout::{
-        ASK, LEAF, Node, ORIGIN_ASK, ORIGIN_NODE, PLANE_LEAF, PLANE_ORDINAL_ASK,
-        PLANE_ORDINAL_SHIFT, PLANE_TREES, PlaneLine, Planes, VALUE_ASK,
-    },
+    layout::{ASK, PLANE_LEAF, PLANE_TREES, PlaneLine, Planes},
     opaque,
-    table::{rank, value_of},
+    table::rank,
 };
 
 /// Read access to the parts of [`Planes`]. Indices out of range give `None`.
@@ -31,24 +27,10 @@ pub trait ReadPlanes {
     fn block_v6(&self, block: u16, index: u16) -> Option<u16>;
     /// A line.
     fn plane_line(&self, index: u16) -> Option<&PlaneLine>;
-    /// What is beside a line.
-    fn line_origin(&self, index: u16) -> Option<u32>;
-    /// Word of the first 16 bits of an IPv4 address.
-    fn origin_v4(&self, index: u16) -> u16;
-    /// A node of origins.
-    fn origin_node(&self, index: u16) -> Option<&Node>;
-    /// An ordinal.
-    fn origin(&self, index: u32) -> Option<u16>;
 }
 
-impl<
-    const TOPS: usize,
-    const BLOCKS4: usize,
-    const BLOCKS6: usize,
-    const LINES: usize,
-    const NODES: usize,
-    const ORIGINS: usize,
-> ReadPlanes for Planes<TOPS, BLOCKS4, BLOCKS6, LINES, NODES, ORIGINS>
+impl<const TOPS: usize, const BLOCKS4: usize, const BLOCKS6: usize, const LINES: usize> ReadPlanes
+    for Planes<TOPS, BLOCKS4, BLOCKS6, LINES>
 {
     #[inline(always)]
     fn top_v4(&self, plane: u32, index: u16) -> Option<u16> {
@@ -74,22 +56,6 @@ impl<
     fn plane_line(&self, index: u16) -> Option<&PlaneLine> {
         self.lines.get(opaque::index(index as usize))
     }
-    #[inline(always)]
-    fn line_origin(&self, index: u16) -> Option<u32> {
-        self.line_origins.get(index as usize).copied()
-    }
-    #[inline(always)]
-    fn origin_v4(&self, index: u16) -> u16 {
-        self.origins4[index as usize]
-    }
-    #[inline(always)]
-    fn origin_node(&self, index: u16) -> Option<&Node> {
-        self.nodes.get(index as usize)
-    }
-    #[inline(always)]
-    fn origin(&self, index: u32) -> Option<u16> {
-        self.origins.get(opaque::index(index as usize)).copied()
-    }
 }
 
 /// The leaf code of an IPv4 address (host byte order).
@@ -106,71 +72,35 @@ pub fn leaf_v4<P: ReadPlanes>(planes: &P, plane: u32, address: u32) -> u32 {
 }
 
 /// The leaf code of an IPv6 address in 2000::/3, of which the high half is
-/// enough (host byte order), and where its origin is: see [`ordinal_v6`].
+/// enough (host byte order).
 #[inline(always)]
-pub fn leaf_v6<P: ReadPlanes>(planes: &P, plane: u32, high: u64) -> (u32, u32) {
-    let asks = (ASK, LEAF);
+pub fn leaf_v6<P: ReadPlanes>(planes: &P, plane: u32, high: u64) -> u32 {
     let Some(top) = planes.top_v6(plane, (high >> 48) as u16 & 0x1fff) else {
-        return asks;
+        return ASK;
     };
     if top & PLANE_LEAF != 0 {
-        return leaf_word(top);
+        return top as u32 & 3;
     }
     let Some(word) = planes.block_v6(top, (high >> 36) as u16 & 0xfff) else {
-        return asks;
+        return ASK;
     };
     if word & PLANE_LEAF != 0 {
-        return leaf_word(word);
+        return word as u32 & 3;
     }
     // The next 32 bits; what is longer than /60 was built as ASK.
     let key = (high >> 4) & 0xffff_ffff;
-    let mut index = word & (PLANE_TREES - 1);
-    let Some(line) = planes.plane_line(index) else {
-        return asks;
+    let Some(line) = planes.plane_line(word & (PLANE_TREES - 1)) else {
+        return ASK;
     };
     let mut line = line;
     let mut behind = rank(&line.words, key + 1);
     if word & PLANE_TREES != 0 {
-        index = (line.tail() as u16).wrapping_add(behind as u16);
-        let Some(below) = planes.plane_line(index) else {
-            return asks;
+        let below = (line.tail() as u16).wrapping_add(behind as u16);
+        let Some(below) = planes.plane_line(below) else {
+            return ASK;
         };
         line = below;
         behind = rank(&line.words, key + 1);
     }
-    let code = (line.tail() as u64 >> (behind * 2)) as u32 & 3;
-    (code, (index as u32) << 4 | behind as u32)
-}
-
-#[inline(always)]
-fn leaf_word(word: u16) -> (u32, u32) {
-    (word as u32 & 3, LEAF | word as u32)
-}
-
-/// The ordinal of the origin of an IPv4 address (host byte order), which does not just
-/// pass. `None`: the class plane must be asked.
-#[inline(always)]
-pub fn ordinal_v4<P: ReadPlanes>(planes: &P, address: u32) -> Option<u32> {
-    let word = planes.origin_v4((address >> 16) as u16);
-    if word & ORIGIN_NODE == 0 {
-        return (word != ORIGIN_ASK).then_some(word as u32);
-    }
-    let node = planes.origin_node(word & !ORIGIN_NODE)?;
-    let ordinal = planes.origin(value_of(node, (address >> 8) as u8))?;
-    (ordinal != VALUE_ASK).then_some(ordinal as u32)
-}
-
-/// Likewise of an IPv6 address, by what [`leaf_v6`] said.
-#[inline(always)]
-pub fn ordinal_v6<P: ReadPlanes>(planes: &P, place: u32) -> Option<u32> {
-    if place & LEAF != 0 {
-        let ordinal = place as u16 >> PLANE_ORDINAL_SHIFT & PLANE_ORDINAL_ASK;
-        return (ordinal != PLANE_ORDINAL_ASK).then_some(ordinal as u32);
-    }
-    let word = planes.line_origin((place >> 4) as u16)?;
-    if word & LEAF != 0 {
-        return (word != u32::MAX).then_some(word & !LEAF);
-    }
-    let ordinal = planes.origin(word.wrapping_add(place & 15))?;
-    (ordinal != VALUE_ASK).then_some(ordinal as u32)
+    (line.tail() as u64 >> (behind * 2)) as u32 & 3
 }

@@ -126,7 +126,7 @@ fn in_node<T: ReadTable>(table: &T, index: u32, slot: u8) -> u32 {
 
 /// Where the value of a node's slot is.
 #[inline(always)]
-pub(crate) fn value_of(node: &Node, slot: u8) -> u32 {
+fn value_of(node: &Node, slot: u8) -> u32 {
     let word = node.words[(slot >> 5) as usize & 7];
     // Shifted so that the bits up to and with this slot remain.
     let starts = (word << (31 - (slot as u64 & 31))) & 0xffff_ffff;

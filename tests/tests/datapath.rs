@@ -331,7 +331,7 @@ fn frames_in_pieces_are_counted_whole() -> Result<()> {
                 counter.packets * LENGTH as u64,
                 "{identity}: {counter:?}"
             );
-            // What decided; frames are counted by ASN as well.
+            // What decided; what was noted is counted as well.
             let decided = ["Some(Zone(", "Some(Rule("];
             if decided.iter().any(|which| identity.starts_with(which)) {
                 judged += counter.packets;

@@ -247,6 +247,35 @@ fn every_frame_is_in_one_flow() -> Result<()> {
     ensure!(!one.is_empty() && one.iter().all(|row| row["src"] == "10.20.0.7"));
     books_are_complete(&controller, &sent)?;
 
+    // Somebody else announces it: what was counted stays where it was.
+    let of =
+        |metrics: &Metrics, asn: &str| metrics.sum("kordon_asn_packets_total", &[("asn", asn)]);
+    let before = [of(&metrics, "64502"), of(&metrics, "64500")];
+    let database = std::fs::read_to_string(router.path("asn.csv"))?;
+    router.write("asn.csv", database.replace("64502,Other", "64503,New"))?;
+    controller.cli(&["asndb", "update", "--accept"])?;
+    for _ in 0..2 {
+        round(&router, &mut random, &mut sent)?;
+    }
+    let metrics = Metrics::scrape(&router.wire.namespace)?;
+    ensure!(of(&metrics, "64502") >= before[0] && of(&metrics, "64500") > before[1]);
+    let rows = flows(&controller, &["--action", "drop"])?;
+    let of_rows = |asn: u32| {
+        sum(rows.iter().filter(|row| {
+            let by_rule = row["reason"] == "rule" || row["reason"] == "default";
+            row["asn"].as_u64() == Some(asn.into()) && by_rule
+        }))
+        .0
+    };
+    for asn in [64500, 64501, 64502, 64503] {
+        let (counted, found) = (of(&metrics, &asn.to_string()), of_rows(asn));
+        ensure!(
+            counted == found,
+            "AS{asn}: counted {counted}, in flows {found}"
+        );
+    }
+    ensure!(of(&metrics, "64503") > 0, "no flow is of the new one");
+
     // Nobody reads for a while.
     controller.signal(Signal::SIGKILL)?;
     drop(controller.ended());

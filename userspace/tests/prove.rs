@@ -19,9 +19,9 @@ use kordon::{
     prove::{Budget, Claim, Proof, prove},
 };
 use kordon_ebpf::layout::{
-    Action, FAST_DROP_UNKNOWN, GROUP_MASK, NO_CLASS, ORIGIN_ASK, PLANE_LEAF, PLANE_ORDINAL_SHIFT,
-    Reason, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_ROUTER, VERDICT_SPOOFED, VERDICT_STEPS,
-    VID_ZONE, ZONE_PPPOE, ZONE_SOURCES_UNCHECKED, setting_shift,
+    Action, FAST_DROP_UNKNOWN, GROUP_MASK, PLANE_LEAF, Reason, VERDICT_ACTION_SHIFT, VERDICT_INDEX,
+    VERDICT_ROUTER, VERDICT_SPOOFED, VERDICT_STEPS, VID_ZONE, ZONE_PPPOE, ZONE_SOURCES_UNCHECKED,
+    setting_shift,
 };
 
 const POLICY: &str = r#"
@@ -588,21 +588,6 @@ const DAMAGES: &[Damage] = &[
         &["`hall`", "fd00:20::1"],
     ),
     (
-        "drops are counted for another ASN",
-        Budget::Rules,
-        |c| {
-            let (one, other) = (c.class("5.5.0.0"), c.class("5.6.16.0"));
-            c.rules.class_words.swap(one, other);
-        },
-        &["AS645"],
-    ),
-    (
-        "no pages for ASNs",
-        Budget::Rules,
-        |c| c.rules.fixed.asn_pages.fill(77),
-        &["counted for no AS"],
-    ),
-    (
         "no generation",
         Budget::Rules,
         |c| c.rules.fixed.version = 0,
@@ -674,30 +659,6 @@ fn damage_of_the_verdict_planes_is_found() {
         }),
         ("a pass is counted elsewhere", |planes| {
             planes.zones.iter_mut().for_each(|fast| fast.words[0] ^= 1);
-        }),
-        ("drops of IPv4 are counted elsewhere", |planes| {
-            let words = planes.origins_v4.iter_mut();
-            words
-                .filter(|word| **word < ORIGIN_ASK)
-                .for_each(|word| *word ^= 1);
-            planes.origins.iter_mut().for_each(|ordinal| *ordinal ^= 1);
-        }),
-        ("drops of IPv6 are counted elsewhere", |planes| {
-            let leaves = planes
-                .v6
-                .iter_mut()
-                .chain(planes.blocks_v6.as_flattened_mut());
-            for word in leaves.filter(|word| **word & PLANE_LEAF != 0) {
-                *word ^= 1 << PLANE_ORDINAL_SHIFT;
-            }
-            let beside = planes
-                .line_origins
-                .iter_mut()
-                .filter(|word| **word != NO_CLASS);
-            beside.for_each(|word| *word ^= 1);
-        }),
-        ("another page of counters", |planes| {
-            planes.asn_pages.iter_mut().for_each(|page| *page ^= 256);
         }),
         ("any IPv4 source", |planes| {
             planes.zones.iter_mut().for_each(|fast| fast.mask4 = 0);

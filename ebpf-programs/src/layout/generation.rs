@@ -2,15 +2,15 @@
 //! change of rules.
 
 use super::{
-    LAYOUT_VERSION, MAX_ASN_PAGES, MAX_NAT64, MAX_PORTS, MAX_SOURCES, MAX_STEPS, MAX_STOPPED,
-    MAX_VERDICTS, MAX_VID_TABLES, MAX_ZONES, PAIR_SLOTS,
+    LAYOUT_VERSION, MAX_NAT64, MAX_PORTS, MAX_SOURCES, MAX_STEPS, MAX_STOPPED, MAX_VERDICTS,
+    MAX_VID_TABLES, MAX_ZONES, PAIR_SLOTS,
 };
 
 /// Bits of a class word that hold the group.
 pub const GROUP_BITS: u32 = 13;
 /// The group in a class word: `word & GROUP_MASK`.
 pub const GROUP_MASK: u32 = (1 << GROUP_BITS) - 1;
-/// Number of ASN ordinals; the last one means "no counter of its own".
+/// Number of ASN ordinals; the last one means "none of its own".
 pub const MAX_ORDINALS: u32 = 1 << (32 - GROUP_BITS);
 
 /// Verdict word: the counter slot, or with [`VERDICT_STEPS`] the first step.
@@ -88,13 +88,6 @@ pub struct Zone {
     pub sources_v6: u16,
     /// How many.
     pub sources_v6_len: u16,
-    /// The zone's first page in [`Generation::asn_pages`]: `asn_pages_len` for
-    /// audits, then as many for drops.
-    pub asn_pages: u32,
-    /// How many for each. What lies beyond, or has page 0, is counted in `asn_overflow`.
-    pub asn_pages_len: u32,
-    /// First of three counters (by action) for ASNs without one of their own.
-    pub asn_overflow: u32,
 }
 
 /// PPPoE sessions are opened.
@@ -195,8 +188,6 @@ pub struct Generation<const CLASSES: usize> {
     pub sources: [Prefix; MAX_SOURCES],
     /// Configured NAT64 prefixes.
     pub nat64: [Nat64; MAX_NAT64],
-    /// First counter slot of each page, see [`ASN_PAGE`]; 0: none.
-    pub asn_pages: [u32; MAX_ASN_PAGES],
     /// (zone, group) -> verdict word, from [`Zone::verdict_base`].
     pub verdicts: [u32; MAX_VERDICTS],
     /// Walks.

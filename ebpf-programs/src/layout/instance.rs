@@ -58,8 +58,6 @@ pub struct ProbeOutput {
     pub slot: u32,
     /// Class of the judged address, or [`NO_CLASS`](super::NO_CLASS).
     pub class: u32,
-    /// Counter slot of the ASN. `u32::MAX`: none.
-    pub asn_slot: u32,
     /// [`Judged`], [`Action`], and a bit for each reason that was ignored, from
     /// [`Reason::FIRST_UNPARSABLE`].
     pub judged: u8,
@@ -78,8 +76,6 @@ pub struct FastOutput {
     pub said: u32,
     /// Counter slot.
     pub slot: u32,
-    /// Counter slot of the ASN. `u32::MAX`: none.
-    pub asn_slot: u32,
     /// Class of the destination, or [`NO_CLASS`](super::NO_CLASS).
     pub class: u32,
 }

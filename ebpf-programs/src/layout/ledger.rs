@@ -4,7 +4,7 @@
 //! held is counted as lost. Nobody but the program of its CPU ever writes a line.
 
 /// Version of all in here. Pinned maps of another one are not adopted.
-pub const LEDGER_VERSION: u32 = 1;
+pub const LEDGER_VERSION: u32 = 2;
 
 /// One flow of one CPU, as long as it has the line: a cache line, as the map's memory begins on a page.
 #[repr(C)]
@@ -86,6 +86,9 @@ pub const FLOW_LINES: u32 = 1 << 14;
 pub const FLOW_RING: u32 = 8 << 20;
 /// Counters of what was lost, by slot.
 pub const FLOW_LOST: u32 = 4096;
+/// Counters of what was for some network and is in no line or record that says so, by
+/// [`beyond_key`].
+pub const FLOW_BEYOND: u32 = 1 << 16;
 /// Budgets of one CPU: of two sources with the same place the first has it, and the other one none.
 pub const FLOW_BUDGETS: u32 = 1024;
 /// Jiffies of the time that a budget is for.
@@ -93,9 +96,16 @@ pub const FLOW_BUDGET_SHIFT: u32 = 8;
 /// Lines that a source may take in that time, on one CPU.
 pub const FLOW_BUDGET: u32 = 512;
 
+/// The key of a counter slot, and the ordinal of a network. 0: what had no room.
+#[must_use]
+#[inline(always)]
+pub const fn beyond_key(slot: u32, ordinal: u32) -> u64 {
+    slot as u64 | (ordinal as u64) << 32
+}
+
 const _: () = {
     assert!(size_of::<FlowLine>() == 64);
     assert!(size_of::<Record>() == 72);
-    assert!(super::COUNTER_SLOTS as u64 <= FLOW_SLOT + 1);
+    assert!(super::COUNTER_SLOTS_BEFORE as u64 <= FLOW_SLOT + 1);
     assert!(super::MAX_PORTS <= 1 << (FLOW_PROTO_SHIFT - FLOW_INTERFACE_SHIFT));
 };

@@ -28,7 +28,7 @@ mod table;
 pub use self::{generation::*, instance::*, ledger::*, planes::*, reason::*, table::*};
 
 /// Version of everything in here. Pinned maps with another one are not adopted.
-pub const LAYOUT_VERSION: u32 = 7;
+pub const LAYOUT_VERSION: u32 = 8;
 
 /// Zones in one policy, at most.
 pub const MAX_ZONES: usize = 256;
@@ -58,9 +58,7 @@ pub const MAX_VERDICTS: usize = 1 << 17;
 pub const MAX_STEPS: usize = 1 << 13;
 /// Steps that are walked for one destination.
 pub const MAX_WALK: usize = 64;
-/// Pages of ASN counters, all zones together. See [`ASN_PAGE`].
-pub const MAX_ASN_PAGES: usize = 4096;
-/// ASN counters are given out in pages of this many slots.
+/// Older directories gave counters of ASNs out in pages of this many slots.
 pub const ASN_PAGE: u32 = 256;
 
 /// Tags that are read from one frame.
@@ -77,30 +75,32 @@ pub mod tier {
     /// Its generation.
     pub type SmallGeneration = Generation<8192>;
     /// Its planes.
-    pub type SmallPlanes = Planes<2, 1024, 16, 1024, 256, 16384>;
+    pub type SmallPlanes = Planes<2, 1024, 16, 1024>;
     /// The Internet of 2026 and a quarter more.
     pub type InternetTable = Table<36_864, 819_200, 128, 20_480>;
     /// Its generation.
     pub type InternetGeneration = Generation<163_840>;
     /// Its planes.
-    pub type InternetPlanes = Planes<4, 16384, 96, 8192, 6144, 49_152>;
+    pub type InternetPlanes = Planes<4, 16384, 96, 8192>;
     /// About four times that.
     pub type LargeTable = Table<147_456, 3_276_800, 512, 81_920>;
     /// Its generation.
     pub type LargeGeneration = Generation<786_432>;
     /// Its planes.
-    pub type LargePlanes = Planes<16, 65536, 384, 16384, 32_768, 524_288>;
+    pub type LargePlanes = Planes<16, 65536, 384, 16384>;
 }
 
 /// Slots of the map of tables: the live one and the one that is built beside it.
 pub const TABLE_SLOTS: u32 = 2;
-/// Counter slots. 16 bytes for each and every CPU.
-pub const COUNTER_SLOTS: u32 = 1 << 17;
+/// Counter slots: 16 bytes for each and every CPU.
+pub const COUNTER_SLOTS: u32 = COUNTER_PAGES * COUNTER_PAGE;
+/// Counter slots that versions had which counted by ASN in them; such a map is kept.
+pub const COUNTER_SLOTS_BEFORE: u32 = 1 << 17;
 /// Slots in one value of the map of counters: the kernel looks up where each value is
 /// in a list that must stay in the cache, so there are few of them, and large.
 pub const COUNTER_PAGE: u32 = 256;
 /// Values of the map of counters.
-pub const COUNTER_PAGES: u32 = COUNTER_SLOTS / COUNTER_PAGE;
+pub const COUNTER_PAGES: u32 = 144;
 
 /// One counter of one CPU.
 #[repr(C)]
@@ -110,6 +110,14 @@ pub struct Counter {
     pub packets: u64,
     /// Bytes of their frames, as received.
     pub bytes: u64,
+}
+
+impl Counter {
+    /// Nothing was counted.
+    pub const ZERO: Self = Self {
+        packets: 0,
+        bytes: 0,
+    };
 }
 
 impl core::ops::AddAssign for Counter {
@@ -123,7 +131,7 @@ impl core::ops::AddAssign for Counter {
 const _: () = {
     assert!(size_of::<Port>() == 8);
     assert!(size_of::<Pair>() == 8);
-    assert!(size_of::<Zone>() == 36);
+    assert!(size_of::<Zone>() == 24);
     assert!(size_of::<Prefix>() == 32);
     assert!(size_of::<Nat64>() == 40);
     assert!(size_of::<Step>() == 12);
@@ -134,11 +142,10 @@ const _: () = {
     assert!(core::mem::offset_of!(tier::InternetPlanes, zones) % 64 == 0);
     assert!(core::mem::offset_of!(tier::InternetPlanes, blocks4) % 64 == 0);
     assert!(core::mem::offset_of!(tier::InternetPlanes, lines) % 64 == 0);
-    assert!(core::mem::offset_of!(tier::InternetPlanes, nodes) % 64 == 0);
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<ProbeControl>() == 16);
-    assert!(size_of::<ProbeOutput>() == 16);
-    assert!(size_of::<Probe>() == 16 + 48 * PROBE_BATCH);
+    assert!(size_of::<ProbeOutput>() == 12);
+    assert!(size_of::<Probe>() == 16 + 40 * PROBE_BATCH);
     assert!(core::mem::offset_of!(Generation<8>, ports) == 88);
     assert!(core::mem::offset_of!(Generation<8>, ports) % 8 == 0);
     assert!(core::mem::offset_of!(Generation<8>, sources) % 8 == 0);

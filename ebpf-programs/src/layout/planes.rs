@@ -1,7 +1,7 @@
 //! What the fast path reads: the verdict planes, and what it must know of zones before it looks
 //! into them.
 
-use super::{MAX_ASN_PAGES, MAX_PORTS, MAX_VID_TABLES, MAX_ZONES, Node, VERDICT_STEPS};
+use super::{MAX_PORTS, MAX_VID_TABLES, MAX_ZONES, VERDICT_STEPS};
 
 /// Leaf code: the class plane must be asked.
 pub const ASK: u32 = 3;
@@ -12,17 +12,6 @@ pub const PLANE_LEAF: u16 = 1 << 15;
 pub const PLANE_TREES: u16 = 1 << 14;
 /// Keys of a [`PlaneLine`].
 pub const PLANE_KEYS: usize = 15;
-
-/// Set in a word of [`Planes::origins4`] where it is the index of a node, not an ordinal.
-pub const ORIGIN_NODE: u16 = 1 << 15;
-/// A word of [`Planes::origins4`] that asks the class plane.
-pub const ORIGIN_ASK: u16 = ORIGIN_NODE - 1;
-/// One of [`Planes::origins`] that asks the class plane.
-pub const VALUE_ASK: u16 = u16::MAX;
-/// Shift of the ordinal in a word of an IPv6 plane with [`PLANE_LEAF`].
-pub const PLANE_ORDINAL_SHIFT: u16 = 2;
-/// Such an ordinal that asks the class plane; all others are below it.
-pub const PLANE_ORDINAL_ASK: u16 = (1 << 13) - 1;
 
 /// Set in [`Planes::ports`] where frames of no zone are dropped.
 pub const FAST_DROP_UNKNOWN: u32 = 1 << 16;
@@ -47,12 +36,8 @@ pub struct FastZone {
     pub words: [u32; 4],
     /// Index into [`Planes::v4`] and [`Planes::v6`], [`FAST_SOURCES_BY_RULES`], and what is recorded.
     pub plane: u32,
-    /// As [`Zone::asn_pages`], in [`Planes::asn_pages`].
-    pub asn_pages: u32,
-    /// As [`Zone::asn_pages_len`].
-    pub asn_pages_len: u32,
-    /// As [`Zone::asn_overflow`].
-    pub asn_overflow: u32,
+    /// Always 0.
+    pub reserved: [u32; 3],
     /// First IPv4 prefix that sources may have, as it stands in a packet. Sources that
     /// are 0 have no fast path, so a network of 0 with all of its mask set says that the
     /// family has none.
@@ -99,23 +84,10 @@ impl PlaneLine {
 /// A leaf has two bits, see [`FastZone::words`]. IPv4: `v4[plane][addr >> 16]` is a block of
 /// 256 leaves. IPv6, only 2000::/3: `v6[plane][13 bits]`, then `blocks6[..][12 bits]`, then
 /// one or two [`PlaneLine`]s over the next 32 bits.
-///
-/// Who does not just pass is counted by the ASN of the destination, so there is its
-/// ordinal, too (see [`GROUP_BITS`]), or that the class plane must be asked. IPv4: all planes
-/// have one table, `origins4[addr >> 16]`, then a [`Node`] over the next 8 bits of which
-/// the values are `origins`. IPv6: in the word that has the leaf code, or beside the line:
-/// `line_origins` is the ordinal of all its leaves with [`LEAF`], [`NO_CLASS`], or where
-/// in `origins` those of its 16 leaves begin. What passes may have any.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Planes<
-    const TOPS: usize,
-    const BLOCKS4: usize,
-    const BLOCKS6: usize,
-    const LINES: usize,
-    const NODES: usize,
-    const ORIGINS: usize,
-> {
+pub struct Planes<const TOPS: usize, const BLOCKS4: usize, const BLOCKS6: usize, const LINES: usize>
+{
     /// Number of the generation that this was made of; 0: nothing here may be used.
     pub number: u64,
     /// By port number: index into `vids`, [`FAST_DROP_UNKNOWN`], and from
@@ -126,27 +98,17 @@ pub struct Planes<
     pub reserved: [u64; 7],
     /// By zone id + 1.
     pub zones: [FastZone; MAX_ZONES + 1],
-    /// As [`Generation::asn_pages`].
-    pub asn_pages: [u32; MAX_ASN_PAGES],
     /// As [`Generation::vid_tables`].
     pub vids: [[u16; 4096]; MAX_VID_TABLES],
     /// Blocks of the first 16 bits.
     pub v4: [[u16; 65536]; TOPS],
     /// Four leaves a byte, the first in the lowest bits.
     pub blocks4: [[u8; 64]; BLOCKS4],
-    /// Leaf code with [`PLANE_LEAF`], and an ordinal; or index of a block.
+    /// Leaf code with [`PLANE_LEAF`], or index of a block.
     pub v6: [[u16; 8192]; TOPS],
-    /// Leaf code with [`PLANE_LEAF`], and an ordinal; or index of a line, with
-    /// [`PLANE_TREES`] of an inner one.
+    /// Leaf code with [`PLANE_LEAF`], or index of a line, with [`PLANE_TREES`] of an
+    /// inner one.
     pub blocks6: [[u16; 4096]; BLOCKS6],
     /// IPv6 trees.
     pub lines: [PlaneLine; LINES],
-    /// By line.
-    pub line_origins: [u32; LINES],
-    /// Ordinal, [`ORIGIN_ASK`], or index of a node with [`ORIGIN_NODE`].
-    pub origins4: [u16; 65536],
-    /// Their nodes.
-    pub nodes: [Node; NODES],
-    /// Ordinals, or [`VALUE_ASK`].
-    pub origins: [u16; ORIGINS],
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     flow::Headers,
-    layout::{Action, FLOW_GUARD, Flow},
+    layout::{Action, FLOW_GUARD, Flow, NO_CLASS},
     opaque,
     verdict::{FastPath, NO_SLOT, Tables as _, Verdict, decide, fast_path, fast_path_beside},
 };
@@ -45,21 +45,20 @@ pub fn fast<T: Tier>(ctx: TcContext) -> i32 {
         (Some(planes), Some(vid)) => fast_path_beside(&frame, told.port, vid, planes),
         (Some(planes), None) => fast_path(&frame, told.port, planes),
     };
-    let (action, slot, asn_slot) = match said {
-        FastPath::Unpoliced { .. } => (Action::Pass, NO_SLOT, NO_SLOT),
+    let (action, slot) = match said {
+        FastPath::Unpoliced { .. } => (Action::Pass, NO_SLOT),
         FastPath::Pass { slot, headers, .. } => {
             record::<T>(&ctx, &frame, &told, headers, slot);
-            (Action::Pass, slot, NO_SLOT)
+            (Action::Pass, slot)
         }
         FastPath::Counted {
             action,
             slot,
-            asn_slot,
             headers,
             ..
         } if told.alone == 1 || !matches!(action, Action::Drop) => {
             record::<T>(&ctx, &frame, &told, headers, slot);
-            (action, slot, asn_slot)
+            (action, slot)
         }
         // What got past the XDP program is rare, and the slow path knows whose it is.
         FastPath::Counted { .. } | FastPath::Ask | FastPath::Stacked | FastPath::Destination(_) => {
@@ -70,7 +69,6 @@ pub fn fast<T: Tier>(ctx: TcContext) -> i32 {
     let verdict = Verdict {
         action,
         slot,
-        asn_slot,
         ..Verdict::UNPOLICED
     };
     finish::<T>(&ctx, &told, &verdict)
@@ -92,9 +90,11 @@ pub fn slow<T: Tier>(ctx: TcContext) -> i32 {
     let verdict = &memory.verdict;
     let is_its = told.alone == 1 || matches!(verdict.action, Action::Drop);
     if is_its && verdict.is_recorded(&tables, memory.work.zone()) {
-        let mut flow = Flow::read(&Copied(ctx), memory.work.packets(), verdict, told.port);
-        flow.identity |= FLOW_GUARD;
-        ledger::add::<T>(&mut flow, segments(ctx) as u32, length(ctx) as u32);
+        memory.flow = Flow::read(&Copied(ctx), memory.work.packets(), verdict, told.port);
+        memory.flow.identity |= FLOW_GUARD;
+        let (packets, bytes) = (segments(ctx) as u32, length(ctx) as u32);
+        let (flow, class) = (opaque::in_memory(&mut memory.flow), verdict.class);
+        ledger::add::<T>(flow, class, packets, bytes);
     }
     if told.alone != 1 && matches!(verdict.action, Action::Drop) {
         let of_zone = tables.stopped(memory.work.zone().wrapping_sub(1), told.port);
@@ -115,7 +115,8 @@ fn record<T: Tier>(ctx: &TcContext, frame: &Linear, told: &Told, headers: Header
         && let Some(mut flow) = Flow::plain(frame, headers, slot, told.port)
     {
         flow.identity |= FLOW_GUARD;
-        ledger::add::<T>(&mut flow, segments(ctx) as u32, length(ctx) as u32);
+        let (packets, bytes) = (segments(ctx) as u32, length(ctx) as u32);
+        ledger::add::<T>(&mut flow, NO_CLASS, packets, bytes);
     }
 }
 

@@ -14,26 +14,35 @@ use aya_ebpf::{
 use super::program::Tier;
 use crate::{
     layout::{
-        FLOW_BUDGET_SHIFT, FLOW_BUDGETS, FLOW_FULL, FLOW_SLOT, Flow, FlowLine, NO_BUDGET, NO_LINES,
+        Counter, FLOW_BUDGET_SHIFT, FLOW_BUDGETS, FLOW_FULL, FLOW_JUDGED_SHIFT, FLOW_OTHERS,
+        FLOW_SLOT, FLOW_V6, Flow, FlowLine, GROUP_BITS, Judged, MAX_ORDINALS, NO_BUDGET, NO_CLASS,
+        NO_LINES, beyond_key,
     },
     opaque,
+    packet::Address,
+    verdict::Tables as _,
 };
 
-/// Adds packets to their flow.
+/// Packets, and their bytes in the low half: no more than five values go into a function.
+type Amount = u64;
+
+/// Adds packets to their flow. `class`: of the address that decided; [`NO_CLASS`]: that was the
+/// destination, and its class was not looked up.
 #[inline(always)]
-pub(super) fn add<T: Tier>(flow: &mut Flow, packets: u32, bytes: u32) {
+pub(super) fn add<T: Tier>(flow: &mut Flow, class: u32, packets: u32, bytes: u32) {
     if T::lines() == NO_LINES {
         return;
     }
     // SAFETY: helpers without arguments.
     let (cpu, now) = unsafe { (bpf_get_smp_processor_id(), bpf_jiffies64() as u32) };
     let index = place::<T>(flow, cpu);
+    let amount = (packets as u64) << 32 | bytes as u64;
     let Some(line) = T::line(index) else {
-        return lose::<T>(flow, packets, bytes);
+        return miss::<T>(flow, class, amount, true);
     };
     // SAFETY: a line of this CPU, see the module.
-    if !takes(unsafe { &mut *line }, flow, now, packets, bytes) {
-        other::<T>(flow, index, now, packets, bytes);
+    if !takes(unsafe { &mut *line }, flow, now, amount) {
+        other::<T>(flow, class, index, now, amount);
     }
 }
 
@@ -46,11 +55,11 @@ fn place<T: Tier>(flow: &Flow, cpu: u32) -> u32 {
 
 /// Adds packets to a line, if it is of their flow.
 #[inline(always)]
-fn takes(held: &mut FlowLine, flow: &Flow, now: u32, packets: u32, bytes: u32) -> bool {
+fn takes(held: &mut FlowLine, flow: &Flow, now: u32, amount: Amount) -> bool {
     let is_its = is_of(held, flow, now);
     if is_its {
-        held.packets += packets;
-        held.bytes += bytes;
+        held.packets += (amount >> 32) as u32;
+        held.bytes += amount as u32;
         held.span = (now - held.first) as u16;
     }
     is_its
@@ -75,19 +84,20 @@ fn is_of(line: &FlowLine, flow: &Flow, now: u32) -> bool {
 /// The line at hand is another flow's, or full: it becomes that of this one, or if its source has none
 /// left, the packets go to the line of what else that sends.
 #[inline(never)]
-fn other<T: Tier>(flow: &mut Flow, mut index: u32, now: u32, packets: u32, bytes: u32) {
-    // SAFETY: a helper without arguments; no more than five go into a function.
+fn other<T: Tier>(flow: &mut Flow, class: u32, mut index: u32, now: u32, amount: Amount) {
+    // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     if !may_take::<T>(flow, cpu, now) {
+        miss::<T>(flow, class, amount, false);
         flow.be_others();
         index = place::<T>(flow, cpu);
     }
     let Some(line) = T::line(index) else {
-        return lose::<T>(flow, packets, bytes);
+        return miss::<T>(flow, class, amount, true);
     };
     // SAFETY: a line of this CPU, see the module.
     let held = unsafe { &mut *line };
-    if takes(held, flow, now, packets, bytes) {
+    if takes(held, flow, now, amount) {
         return;
     }
     if held.flow.identity != 0 {
@@ -96,8 +106,8 @@ fn other<T: Tier>(flow: &mut Flow, mut index: u32, now: u32, packets: u32, bytes
     exchange(&mut held.flow.identity, 0);
     held.flow.addresses = flow.addresses;
     held.flow.sender = flow.sender;
-    held.packets = packets;
-    held.bytes = bytes;
+    held.packets = (amount >> 32) as u32;
+    held.bytes = amount as u32;
     held.first = now;
     held.span = 0;
     held.sequence = held.sequence.wrapping_add(1);
@@ -111,11 +121,15 @@ fn exchange(place: &mut u64, value: u64) {
     unsafe { asm!("{0} = xchg_64({1} + 0, {0})", inout(reg) value => _, in(reg) place) };
 }
 
-/// Adds to a word that other CPUs add to.
+/// Adds to a counter that other CPUs add to.
 #[inline(always)]
-fn add_shared(place: *mut u64, value: u64) {
-    // SAFETY: a word of a map, which nobody else but such additions writes.
-    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) place, in(reg) value) };
+fn add_shared(sum: *mut Counter, amount: Amount) {
+    // SAFETY: of a map, which nobody else but such additions writes.
+    let [packets, bytes] = unsafe { [&raw mut (*sum).packets, &raw mut (*sum).bytes] };
+    for (place, value) in [(packets, amount >> 32), (bytes, amount as u32 as u64)] {
+        // SAFETY: as above.
+        unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) place, in(reg) value) };
+    }
 }
 
 /// Whether the source of a flow may take another line, which is taken from its budget.
@@ -155,7 +169,8 @@ fn may_take<T: Tier>(flow: &Flow, cpu: u32, now: u32) -> bool {
 #[inline(always)]
 fn leave<T: Tier>(held: &FlowLine, index: u32, now: u32) {
     let Some(mut record) = T::record() else {
-        return lose::<T>(&held.flow, held.packets, held.bytes);
+        let amount = (held.packets as u64) << 32 | held.bytes as u64;
+        return miss::<T>(&held.flow, NO_CLASS, amount, true);
     };
     // Written where it is: the stack has no room for it.
     let to = record.as_mut_ptr();
@@ -168,16 +183,42 @@ fn leave<T: Tier>(held: &FlowLine, index: u32, now: u32) {
     record.submit(BPF_RB_NO_WAKEUP as u64);
 }
 
-/// Counts what has no line, or leaves one while the ring has no room.
+/// Counts what has no line or leaves one while the ring has no room (`is_lost`), or has one that does not say
+/// whom it was for: there, the network of the address that decided. One function for all: calls have
+/// little stack in common.
 #[inline(never)]
-fn lose<T: Tier>(flow: &Flow, packets: u32, bytes: u32) {
+fn miss<T: Tier>(flow: &Flow, class: u32, amount: Amount, is_lost: bool) {
     let slot = (flow.identity & FLOW_SLOT) as u32;
-    let Some(lost) = T::lost(slot).or_else(|| T::lost(0)) else {
+    if is_lost && let Some(lost) = T::lost(slot).or_else(|| T::lost(0)) {
+        add_shared(lost, amount);
+    }
+    let judged = (flow.identity >> FLOW_JUDGED_SHIFT) as u8 & 15;
+    // Those of `others` were counted before they were.
+    if judged == Judged::Nothing as u8 || flow.identity & FLOW_OTHERS != 0 {
         return;
+    }
+    let key = beyond_key(slot, ordinal::<T>(flow, class, judged));
+    if let Some(sum) = T::beyond(key).or_else(|| T::beyond(0)) {
+        add_shared(sum, amount);
+    }
+}
+
+/// The ordinal of a network; the last one where that is not known.
+#[inline(always)]
+fn ordinal<T: Tier>(flow: &Flow, mut class: u32, judged: u8) -> u32 {
+    let Some(tables) = T::tables() else {
+        return MAX_ORDINALS - 1;
     };
-    // SAFETY: a value of a map.
-    unsafe {
-        add_shared(&raw mut (*lost).packets, packets as u64);
-        add_shared(&raw mut (*lost).bytes, bytes as u64);
+    if class == NO_CLASS && judged == Judged::Destination as u8 {
+        let [addresses, _, hi, lo] = flow.addresses;
+        class = tables.class(if flow.identity & FLOW_V6 != 0 {
+            Address::v6(u64::from_be(hi), u64::from_be(lo))
+        } else {
+            Address::v4(u32::from_be((addresses >> 32) as u32))
+        });
+    }
+    match tables.class_word(class) {
+        Some(word) => word >> GROUP_BITS,
+        None => MAX_ORDINALS - 1,
     }
 }

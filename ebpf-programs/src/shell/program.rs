@@ -14,8 +14,8 @@ use super::{
 use crate::{
     flow::Headers,
     layout::{
-        Action, COUNTER_PAGE, Counter, Flow, FlowLine, NO_LINES, Probe, Reason, Record,
-        UNPARSABLE_REASONS, mode, trace,
+        Action, COUNTER_PAGE, COUNTER_SLOTS_BEFORE, Counter, Flow, FlowLine, NO_CLASS, NO_LINES,
+        Probe, Reason, Record, UNPARSABLE_REASONS, mode, trace,
     },
     opaque,
     packet::Frame as _,
@@ -56,6 +56,8 @@ pub trait Tier {
     fn record() -> Option<RingBufEntry<Record>>;
     /// What was lost of a slot, shared by all CPUs.
     fn lost(slot: u32) -> Option<*mut Counter>;
+    /// What no record has, of a network, shared likewise.
+    fn beyond(key: u64) -> Option<*mut Counter>;
     /// Goes on with [`slow`]; comes back only where that is not there.
     fn slow(ctx: &XdpContext);
     /// Goes on with the guard's slow path; comes back only where that is not there.
@@ -78,6 +80,8 @@ pub struct Memory {
     port: u32,
     pub(super) work: Work,
     pub(super) verdict: Verdict,
+    /// What is recorded: however it was read, what follows is seen once, and calls have little stack.
+    pub(super) flow: Flow,
 }
 
 /// What becomes of a packet that cannot be judged, because there is no generation.
@@ -100,100 +104,101 @@ pub fn fast<T: Tier>(ctx: XdpContext) -> u32 {
         }
         if let Some(planes) = T::planes() {
             let said = fast_path(&Linear::of(&ctx), T::port(), planes);
-            let action = act::<T, false>(&ctx, said, planes.number());
-            if action != UNCLEAR {
-                return action;
+            let done = act::<T, false>(&ctx, said, planes.number());
+            if done as u32 != UNCLEAR {
+                record::<T>(ctx.ctx, done);
+                return done as u32;
             }
         }
     }
     go_on::<T>(&ctx)
 }
 
+/// What became of a packet: the action, from bit 32 on the counter slot, and from [`HEADERS_SHIFT`] on
+/// where its headers are, if it is to be recorded.
+type Done = u64;
+
+const HEADERS_SHIFT: u32 = 52;
+/// Slots below it.
+const SLOTS: u32 = (1 << (HEADERS_SHIFT - 32)) - 1;
+
+const _: () = assert!(COUNTER_SLOTS_BEFORE <= SLOTS + 1);
+
+#[inline(always)]
+fn done(action: u32, slot: u32, headers: Headers) -> Done {
+    action as u64 | (slot as u64) << 32 | (headers as u64) << HEADERS_SHIFT
+}
+
 /// Does what the fast path says; [`UNCLEAR`] where it says nothing. `number`: generation of the
 /// planes. `TWICE`: of a frame with two tags.
 #[inline(always)]
-fn act<T: Tier, const TWICE: bool>(ctx: &XdpContext, said: FastPath, number: u64) -> u32 {
+fn act<T: Tier, const TWICE: bool>(ctx: &XdpContext, said: FastPath, number: u64) -> Done {
     let frame = Linear::of(ctx);
     match said {
         FastPath::Unpoliced { seen } => {
             see::<T>(seen);
-            xdp_action::XDP_PASS
+            xdp_action::XDP_PASS as Done
         }
         FastPath::Pass {
             slot,
             seen,
             headers,
         } if T::trace() != trace::ON => {
-            let len = length_past(ctx, frame.reach());
-            count::<T>(slot, 1, len);
+            count::<T>(slot, 1, length_past(ctx, frame.reach()));
             see::<T>(seen);
-            record::<T>(ctx.ctx, headers, slot, len);
-            xdp_action::XDP_PASS
+            done(xdp_action::XDP_PASS, slot, headers)
         }
         FastPath::Counted {
             action,
             slot,
-            asn_slot,
             seen,
             headers,
         } if T::trace() != trace::ON => {
-            let len = length_past(ctx, frame.reach());
-            count::<T>(slot, 1, len);
-            count::<T>(asn_slot, 1, len);
-            record::<T>(ctx.ctx, headers, slot, len);
+            count::<T>(slot, 1, length_past(ctx, frame.reach()));
             if let Action::Drop = action {
-                return xdp_action::XDP_DROP;
+                return done(xdp_action::XDP_DROP, slot, headers);
             }
             see::<T>(seen);
-            xdp_action::XDP_PASS
+            done(xdp_action::XDP_PASS, slot, headers)
         }
         FastPath::Stacked if !TWICE => tagged_twice::<T>(ctx.ctx),
-        FastPath::Destination(destination) => {
-            let found = looked_up::<T>(ctx.ctx, destination, number);
-            let slot = (found >> 32) as u32;
-            if slot != 0 {
-                record::<T>(
-                    ctx.ctx,
-                    destination.headers(),
-                    slot,
-                    length_past(ctx, frame.reach()),
-                );
-            }
-            found as u32
-        }
-        _ => UNCLEAR,
+        FastPath::Destination(destination) => looked_up::<T>(ctx.ctx, destination, number),
+        _ => UNCLEAR as Done,
     }
 }
 
 /// Adds a packet to its flow, if it is recorded.
 #[inline(always)]
-fn record<T: Tier>(ctx: *mut xdp_md, headers: Headers, slot: u32, bytes: u64) {
-    if headers != 0 && T::lines() != NO_LINES {
-        add::<T>(ctx, headers, slot, bytes as u32);
+fn record<T: Tier>(ctx: *mut xdp_md, done: Done) {
+    if done >> HEADERS_SHIFT != 0 && T::lines() != NO_LINES {
+        add::<T>(ctx, done);
     }
 }
 
 /// As [`record`]. A function of its own: what decided needs no registers for it.
 #[inline(never)]
-fn add<T: Tier>(ctx: *mut xdp_md, headers: Headers, slot: u32, bytes: u32) {
-    let frame = Linear::of(&XdpContext::new(ctx));
+fn add<T: Tier>(ctx: *mut xdp_md, done: Done) {
+    let ctx = XdpContext::new(ctx);
+    let frame = Linear::of(&ctx);
+    let (slot, headers) = ((done >> 32) as u32 & SLOTS, (done >> HEADERS_SHIFT) as u32);
     if let Some(mut flow) = Flow::plain(&frame, headers, slot, T::port()) {
-        ledger::add::<T>(&mut flow, 1, bytes);
+        let bytes = length_past(&ctx, frame.reach()) as u32;
+        ledger::add::<T>(&mut flow, NO_CLASS, 1, bytes);
     }
 }
 
 /// The fast path of a frame with two tags, as [`act`]. A function of its own: others need no
 /// registers for it.
 #[inline(never)]
-fn tagged_twice<T: Tier>(ctx: *mut xdp_md) -> u32 {
+fn tagged_twice<T: Tier>(ctx: *mut xdp_md) -> Done {
     let ctx = XdpContext::new(ctx);
     let (Some(planes), Some(tables)) = (T::planes(), T::tables()) else {
-        return UNCLEAR;
+        return UNCLEAR as Done;
     };
     let number = planes.number();
     // Another generation went live meanwhile: it judges the packet, whole.
     if number == 0 || tables.number() != number {
-        return UNCLEAR;
+        return UNCLEAR as Done;
     }
     let said = stacked(&Linear::of(&ctx), T::port(), planes, &tables);
     act::<T, true>(&ctx, said, number)
@@ -241,30 +246,28 @@ fn go_on<T: Tier>(ctx: &XdpContext) -> u32 {
 }
 
 /// The rest of the fast path, for a packet of which only the destination's class is missing;
-/// as [`act`], and from bit 32 on the counter slot, where the packet is to be recorded.
+/// as [`act`].
 #[inline(never)]
-fn looked_up<T: Tier>(ctx: *mut xdp_md, destination: Destination, number: u64) -> u64 {
+fn looked_up<T: Tier>(ctx: *mut xdp_md, destination: Destination, number: u64) -> Done {
     let ctx = XdpContext::new(ctx);
     let Some(tables) = T::tables() else {
-        return NO_GENERATION as u64;
+        return NO_GENERATION as Done;
     };
     if tables.number() != number {
-        return UNCLEAR as u64;
+        return UNCLEAR as Done;
     }
     let frame = Linear::of(&ctx);
-    match by_class(&frame, destination, &tables) {
-        Some(verdict) => {
-            let len = length_past(&ctx, frame.reach());
-            let slot = if verdict.is_recorded(&tables, destination.zone) {
-                verdict.slot
-            } else {
-                0
-            };
-            let action = finish::<T>(&ctx, &tables, T::port(), &verdict, len);
-            (slot as u64) << 32 | action as u64
-        }
-        None => UNCLEAR as u64,
-    }
+    let Some(verdict) = by_class(&frame, destination, &tables) else {
+        return UNCLEAR as Done;
+    };
+    let len = length_past(&ctx, frame.reach());
+    let headers = if verdict.is_recorded(&tables, destination.zone) {
+        destination.headers()
+    } else {
+        0
+    };
+    let action = finish::<T>(&ctx, &tables, T::port(), &verdict, len);
+    done(action, verdict.slot, headers)
 }
 
 /// The decision in full.
@@ -278,6 +281,7 @@ pub fn slow<T: Tier>(ctx: XdpContext) -> u32 {
         port,
         work,
         verdict,
+        flow,
     } = unsafe { &mut *memory };
     let len = length(&ctx);
     let frame = Pieces {
@@ -290,8 +294,8 @@ pub fn slow<T: Tier>(ctx: XdpContext) -> u32 {
     let work = opaque::in_memory(work);
     let is_kept = T::mode() != mode::PROBE && T::lines() != NO_LINES;
     if is_kept && verdict.is_recorded(&tables, work.zone()) {
-        let mut flow = Flow::read(&frame, work.packets(), verdict, *port);
-        ledger::add::<T>(&mut flow, 1, len as u32);
+        *flow = Flow::read(&frame, work.packets(), verdict, *port);
+        ledger::add::<T>(opaque::in_memory(flow), verdict.class, 1, len as u32);
     }
     finish::<T>(&ctx, &tables, *port, verdict, len)
 }
@@ -334,9 +338,6 @@ pub(super) fn count_verdict<T: Tier>(verdict: &Verdict, packets: u64, bytes: u64
         return;
     }
     count::<T>(verdict.slot, packets, bytes);
-    if verdict.asn_slot != NO_SLOT {
-        count::<T>(verdict.asn_slot, packets, bytes);
-    }
     if verdict.noted != 0 {
         for reason in 0..UNPARSABLE_REASONS as u32 {
             if verdict.noted >> reason & 1 != 0 {

@@ -7,7 +7,7 @@ macro_rules! kordon_program {
     ($generation:ty, $table:ty, $planes:ty) => {
         use aya_ebpf::{
             Global,
-            bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
+            bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST},
             btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, ProgramArray, RingBuf},
             macros::{btf_map, classifier, xdp},
             maps::ring_buf::RingBufEntry,
@@ -15,8 +15,8 @@ macro_rules! kordon_program {
         };
         use $crate::{
             layout::{
-                COUNTER_PAGE, COUNTER_PAGES, Counter, FLOW_LOST, FlowLine, NO_BUDGET, NO_LINES,
-                NO_PORT, Probe, Record, TABLE_SLOTS, mode, trace,
+                COUNTER_PAGE, COUNTER_PAGES, Counter, FLOW_BEYOND, FLOW_LOST, FlowLine, NO_BUDGET,
+                NO_LINES, NO_PORT, Probe, Record, TABLE_SLOTS, mode, trace,
             },
             shell::{
                 guard,
@@ -60,6 +60,14 @@ macro_rules! kordon_program {
         /// What found no room there, by slot.
         #[btf_map]
         static LOST: HashMap<u32, Counter, { FLOW_LOST as usize }> = HashMap::new();
+        /// What was for some network, and no record says so.
+        #[btf_map]
+        static BEYOND: HashMap<
+            u64,
+            Counter,
+            { FLOW_BEYOND as usize },
+            { BPF_F_NO_PREALLOC as usize },
+        > = HashMap::new();
         /// Input and output of test runs; never touched by a live instance.
         #[btf_map]
         static PROBE: Array<Probe, 1, MMAPABLE> = Array::new();
@@ -84,6 +92,9 @@ macro_rules! kordon_program {
         static BUDGET: Global<u32> = Global::new(NO_BUDGET);
         #[unsafe(no_mangle)]
         static PORT: Global<u32> = Global::new(NO_PORT);
+
+        /// Not on the stack, of which calls have little.
+        static ZERO: Counter = Counter::ZERO;
 
         struct Maps;
 
@@ -140,15 +151,17 @@ macro_rules! kordon_program {
                     return Some(lost);
                 }
                 // Fails where another CPU was faster, which is as good.
-                let _ = LOST.insert(
-                    &slot,
-                    &Counter {
-                        packets: 0,
-                        bytes: 0,
-                    },
-                    u64::from(BPF_NOEXIST),
-                );
+                let _ = LOST.insert(&slot, &ZERO, u64::from(BPF_NOEXIST));
                 LOST.get_ptr_mut(&slot)
+            }
+            #[inline(always)]
+            fn beyond(key: u64) -> Option<*mut Counter> {
+                if let Some(sum) = BEYOND.get_ptr_mut(&key) {
+                    return Some(sum);
+                }
+                // As in `lost`.
+                let _ = BEYOND.insert(&key, &ZERO, u64::from(BPF_NOEXIST));
+                BEYOND.get_ptr_mut(&key)
             }
             #[inline(always)]
             fn slow(ctx: &XdpContext) {

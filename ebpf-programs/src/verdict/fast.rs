@@ -1,24 +1,22 @@
 //! The fast path of almost every packet: its zone and the verdict plane say that it passes,
-//! that it is dropped and whose destination it is, or that only its destination's class is
-//! missing. It says what [`super::decide`], the slow path, says, or nothing; proofs and tests
-//! hold them to each other.
+//! that it is dropped, or that only its destination's class is missing. It says what
+//! [`super::decide`], the slow path, says, or nothing; proofs and tests hold them to each other.
 //!
 //! Everything here is counted in instructions: what is rare is left to the slow path, and what
 //! can be folded into the plane when it is built (martians, special destinations, rules with
 //! ports) is not looked at before the plane says "ask".
 
-use super::{NO_SLOT, ReadFast, Tables, Verdict, asn_slot, zone_asn_slot, zone_word};
+use super::{ReadFast, Tables, Verdict, zone_word};
 use crate::{
     flow::{HEADERS_V6, Headers},
     layout::{
         Action, FAST_DROP_UNKNOWN, FAST_PLANE, FAST_RECORD_DROPS, FAST_RECORD_PASS,
-        FAST_SLOT_SHIFT, FAST_SOURCES_BY_RULES, FastOutput, FastZone, GROUP_BITS, GROUP_MASK,
-        Judged, NO_CLASS, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS, VID_HAS_PAIRS,
-        VID_ZONE,
+        FAST_SLOT_SHIFT, FAST_SOURCES_BY_RULES, FastOutput, FastZone, GROUP_MASK, Judged, NO_CLASS,
+        VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS, VID_HAS_PAIRS, VID_ZONE,
     },
     opaque,
     packet::{Address, Frame, View, is_isatap},
-    plane::{ReadPlanes, leaf_v4, leaf_v6, ordinal_v4, ordinal_v6},
+    plane::{ReadPlanes, leaf_v4, leaf_v6},
     seen::{By, Kind, slot},
 };
 
@@ -47,8 +45,6 @@ pub enum FastPath {
         action: Action,
         /// Counter slot.
         slot: u32,
-        /// Counter slot of the ASN.
-        asn_slot: u32,
         /// Counter slot of the interface, for what passes.
         seen: u32,
         /// What goes into the ledger.
@@ -88,21 +84,15 @@ pub struct Destination {
 impl From<FastPath> for FastOutput {
     #[inline(always)]
     fn from(said: FastPath) -> Self {
-        let (said, slot, asn_slot) = match said {
-            FastPath::Ask | FastPath::Stacked | FastPath::Destination(_) => (0, 0, 0),
-            FastPath::Unpoliced { .. } => (1, 0, 0),
-            FastPath::Pass { slot, .. } => (2, slot, 0),
-            FastPath::Counted {
-                action,
-                slot,
-                asn_slot,
-                ..
-            } => (action as u32 + 3, slot, asn_slot),
+        let (said, slot) = match said {
+            FastPath::Ask | FastPath::Stacked | FastPath::Destination(_) => (0, 0),
+            FastPath::Unpoliced { .. } => (1, 0),
+            FastPath::Pass { slot, .. } => (2, slot),
+            FastPath::Counted { action, slot, .. } => (action as u32 + 3, slot),
         };
         Self {
             said,
             slot,
-            asn_slot,
             class: NO_CLASS,
         }
     }
@@ -115,7 +105,6 @@ impl From<&Verdict> for FastOutput {
         Self {
             said: verdict.action as u32 + 3,
             slot: verdict.slot,
-            asn_slot: verdict.asn_slot,
             class: verdict.class,
         }
     }
@@ -260,7 +249,7 @@ fn of_zone<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
         RAW_IPV6 => (v6::<AT, _, _>(frame, fast, planes), AT + 24, true),
         _ => return tagged_again::<AT, _>(head),
     };
-    let Some((code, origin)) = found else {
+    let Some(code) = found else {
         return FastPath::Ask;
     };
     // The most frequent verdict is a branch of its own: where the counter is then does
@@ -282,16 +271,12 @@ fn of_zone<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
         };
     }
     if word & VERDICT_STEPS == 0 {
-        let asn_slot = origin_slot(planes, fast, word, origin, v6);
-        if asn_slot != NO_SLOT {
-            return FastPath::Counted {
-                action: Action::from_bits(word >> VERDICT_ACTION_SHIFT),
-                slot: word & VERDICT_INDEX,
-                asn_slot,
-                seen: seen::<AT, _>(head, port, By::Zone),
-                headers: recorded(fast, FAST_RECORD_DROPS, AT as u32, v6),
-            };
-        }
+        return FastPath::Counted {
+            action: Action::from_bits(word >> VERDICT_ACTION_SHIFT),
+            slot: word & VERDICT_INDEX,
+            seen: seen::<AT, _>(head, port, By::Zone),
+            headers: recorded(fast, FAST_RECORD_DROPS, AT as u32, v6),
+        };
     }
     FastPath::Destination(Destination {
         zone,
@@ -321,23 +306,6 @@ fn seen<const AT: usize, V: View>(head: &V, port: u64, by: By) -> u32 {
         _ => Kind::of(head.u16(12), head.u16(16)),
     };
     (port >> FAST_SLOT_SHIFT) as u32 + slot(by, kind)
-}
-
-/// The counter of the destination's ASN, or [`NO_SLOT`]: the class must be asked for. A
-/// function of its own: what passes needs no registers for it.
-#[inline(never)]
-fn origin_slot<P: ReadFast>(planes: &P, fast: &FastZone, word: u32, origin: u32, v6: bool) -> u32 {
-    let ordinal = if v6 {
-        ordinal_v6(planes, origin)
-    } else {
-        ordinal_v4(planes, origin)
-    };
-    let Some(ordinal) = ordinal else {
-        return NO_SLOT;
-    };
-    let pages = [fast.asn_pages, fast.asn_pages_len, fast.asn_overflow];
-    let action = Action::from_bits(word >> VERDICT_ACTION_SHIFT);
-    asn_slot(|page| planes.fast_asn_page(page), pages, ordinal, action)
 }
 
 /// The verdict on a packet of which only the destination's class is missing; `None`:
@@ -370,20 +338,14 @@ pub fn by_class<F: Frame + ?Sized, T: Tables>(
     if word & VERDICT_STEPS != 0 {
         return None;
     }
-    let action = Action::from_bits(word >> VERDICT_ACTION_SHIFT & 3);
-    let mut verdict = Verdict {
-        action,
+    Some(Verdict {
+        action: Action::from_bits(word >> VERDICT_ACTION_SHIFT & 3),
         slot: word & VERDICT_INDEX,
-        asn_slot: NO_SLOT,
         class,
         judged: Judged::Destination,
         noted: 0,
         slot_base: zone.slot_base,
-    };
-    if action as u8 != Action::Pass as u8 {
-        verdict.asn_slot = zone_asn_slot(tables, zone, class_word >> GROUP_BITS, action);
-    }
-    Some(verdict)
+    })
 }
 
 /// Global unicast that stands for itself alone: 2000::/3 without Teredo, 6to4 and ISATAP.
@@ -407,7 +369,7 @@ fn v4<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
     head: &V,
     fast: &FastZone,
     planes: &P,
-) -> Option<(u32, u32)> {
+) -> Option<u32> {
     let proto = head.u8(AT + 9);
     let src = head.raw_u32(AT + 12);
     // Version, length of the header, fragmentation.
@@ -427,7 +389,7 @@ fn v4<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
         return None;
     }
     let dst = head.u32(AT + 16);
-    Some((leaf_v4(planes, fast.plane & FAST_PLANE, dst), dst))
+    Some(leaf_v4(planes, fast.plane & FAST_PLANE, dst))
 }
 
 #[inline(always)]
@@ -435,7 +397,7 @@ fn v6<const AT: usize, F: Frame + ?Sized, P: ReadFast>(
     frame: &F,
     fast: &FastZone,
     planes: &P,
-) -> Option<(u32, u32)> {
+) -> Option<u32> {
     let header = frame.view::<40>(AT as u32)?;
     let proto = header.u8(6);
     let src = header.raw_u64(8);
@@ -478,7 +440,7 @@ fn passes_v4<P: ReadPlanes>(planes: &P, fast: &FastZone, address: u32) -> bool {
 #[inline(never)]
 fn passes_v6<P: ReadPlanes>(planes: &P, fast: &FastZone, address: u64) -> bool {
     address >> 61 == 1
-        && is_pass(fast.words[leaf_v6(planes, fast.plane & FAST_PLANE, address).0 as usize & 3])
+        && is_pass(fast.words[leaf_v6(planes, fast.plane & FAST_PLANE, address) as usize & 3])
 }
 
 const _: () = assert!(VID_HAS_PAIRS & VID_ZONE == 0);

@@ -19,9 +19,9 @@ pub use self::{
 
 use crate::{
     layout::{
-        ASN_PAGE, Action, GROUP_MASK, Judged, NO_CLASS, PAIR_PROBES, PAIR_SLOTS, Prefix,
-        ProbeOutput, Reason, VERDICT_ACTION_SHIFT, VID_HAS_PAIRS, VID_ZONE, ZONE_RECORD_DROPS,
-        ZONE_RECORD_PASS, Zone, pair_hash, pair_key,
+        Action, GROUP_MASK, Judged, NO_CLASS, PAIR_PROBES, PAIR_SLOTS, Prefix, ProbeOutput, Reason,
+        VERDICT_ACTION_SHIFT, VID_HAS_PAIRS, VID_ZONE, ZONE_RECORD_DROPS, ZONE_RECORD_PASS, Zone,
+        pair_hash, pair_key,
     },
     packet::Address,
 };
@@ -36,8 +36,6 @@ pub struct Verdict {
     pub action: Action,
     /// Counter of (zone, reason or rule, action), or [`NO_SLOT`].
     pub slot: u32,
-    /// Counter of (zone, ASN, action), or [`NO_SLOT`].
-    pub asn_slot: u32,
     /// Class of the judged address, or [`NO_CLASS`].
     pub class: u32,
     /// Which address decided.
@@ -65,7 +63,6 @@ impl Verdict {
     pub const UNPOLICED: Self = Self {
         action: Action::Pass,
         slot: NO_SLOT,
-        asn_slot: NO_SLOT,
         class: NO_CLASS,
         judged: Judged::Nothing,
         noted: 0,
@@ -96,7 +93,6 @@ impl From<&Verdict> for ProbeOutput {
         Self {
             slot: verdict.slot,
             class: verdict.class,
-            asn_slot: verdict.asn_slot,
             judged: verdict.judged as u8,
             action: verdict.action as u8,
             noted: verdict.noted,
@@ -120,33 +116,6 @@ fn class_verdict<T: Tables>(tables: &T, zone: &Zone, class: u32) -> u32 {
     }
     (Action::Drop as u32) << VERDICT_ACTION_SHIFT
         | (zone.slot_base + Reason::Default.fixed_slot(Action::Drop))
-}
-
-/// The counter of an ASN in a zone. `pages`: [`Zone::asn_pages`], how many, and the
-/// counter of all others.
-#[inline(always)]
-fn asn_slot(first: impl Fn(u32) -> u32, pages: [u32; 3], ordinal: u32, action: Action) -> u32 {
-    let [pages, len, overflow] = pages;
-    let page = ordinal / ASN_PAGE;
-    if page < len {
-        let list = if action as u8 == Action::Drop as u8 {
-            len
-        } else {
-            0
-        };
-        let first = first(pages + list + page);
-        if first != 0 {
-            return first + ordinal % ASN_PAGE;
-        }
-    }
-    overflow + action as u32
-}
-
-/// As [`asn_slot`], of a zone.
-#[inline(always)]
-fn zone_asn_slot<T: Tables>(tables: &T, zone: &Zone, ordinal: u32, action: Action) -> u32 {
-    let pages = [zone.asn_pages, zone.asn_pages_len, zone.asn_overflow];
-    asn_slot(|page| tables.asn_page(page), pages, ordinal, action)
 }
 
 /// Zone id + 1 for the VIDs of the first two tags that count, 0: none.

@@ -31,8 +31,6 @@ pub trait Tables {
     fn verdict(&self, index: u32) -> Option<u32>;
     /// A step of a walk.
     fn step(&self, index: u32) -> Option<&Step>;
-    /// First counter slot of a page, 0: none.
-    fn asn_page(&self, index: u32) -> u32;
     /// The counter of what the guard drops of a zone on a port, 0: none.
     fn stopped(&self, zone: u32, port: u32) -> u32;
     /// Group and ordinal of a class.
@@ -51,18 +49,10 @@ pub trait ReadFast: ReadPlanes {
     fn fast_vid(&self, port: u64, vid: u16) -> Option<u16>;
     /// A zone, by its id + 1.
     fn fast_zone(&self, zone: u32) -> Option<&FastZone>;
-    /// First counter slot of a page, 0: none.
-    fn fast_asn_page(&self, index: u32) -> u32;
 }
 
-impl<
-    const TOPS: usize,
-    const BLOCKS4: usize,
-    const BLOCKS6: usize,
-    const LINES: usize,
-    const NODES: usize,
-    const ORIGINS: usize,
-> ReadFast for Planes<TOPS, BLOCKS4, BLOCKS6, LINES, NODES, ORIGINS>
+impl<const TOPS: usize, const BLOCKS4: usize, const BLOCKS6: usize, const LINES: usize> ReadFast
+    for Planes<TOPS, BLOCKS4, BLOCKS6, LINES>
 {
     #[inline(always)]
     fn number(&self) -> u64 {
@@ -80,13 +70,6 @@ impl<
     #[inline(always)]
     fn fast_zone(&self, zone: u32) -> Option<&FastZone> {
         self.zones.get(opaque::index(zone as usize))
-    }
-    #[inline(always)]
-    fn fast_asn_page(&self, index: u32) -> u32 {
-        match self.asn_pages.get(opaque::index(index as usize)) {
-            Some(page) => *page,
-            None => 0,
-        }
     }
 }
 
@@ -142,13 +125,6 @@ impl<const CLASSES: usize, T: ReadTable> Tables for InMaps<'_, Generation<CLASSE
     #[inline(always)]
     fn step(&self, index: u32) -> Option<&Step> {
         self.generation.steps.get(opaque::index(index as usize))
-    }
-    #[inline(always)]
-    fn asn_page(&self, index: u32) -> u32 {
-        match self.generation.asn_pages.get(index as usize) {
-            Some(page) => *page,
-            None => 0,
-        }
     }
     #[inline(always)]
     fn stopped(&self, zone: u32, port: u32) -> u32 {

@@ -21,8 +21,7 @@ const SIZES: [(&str, usize); 4] = [
     ("1M", 1_000_000),
 ];
 const ZONES: [usize; 3] = [1, 16, 256];
-/// ASNs that each of them blocks. With 256 zones there are counters for 2048 of them, what
-/// each zone has of its own included; a policy with more is refused.
+/// ASNs that each of them blocks.
 const ZONES_BLOCK: usize = 1000;
 const ASNS: [(&str, usize); 3] = [("10", 10), ("10k", 10_000), ("80k", 80_000)];
 

@@ -244,7 +244,7 @@ impl Kordon {
 
     /// Whether zones lead to a verdict plane, or to one that is not there.
     pub(super) fn use_planes(&mut self, on: bool) {
-        let first = std::mem::offset_of!(Planes<0, 0, 0, 0, 0, 0>, zones);
+        let first = std::mem::offset_of!(Planes<0, 0, 0, 0>, zones);
         for (id, plane) in self.zones.iter().enumerate() {
             let plane = if on { *plane } else { *plane | 0xffff };
             let at = first + id * size_of::<FastZone>() + std::mem::offset_of!(FastZone, plane);

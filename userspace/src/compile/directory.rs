@@ -51,7 +51,7 @@ impl Identity {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DirectoryError {
     /// All slots are given.
-    #[error("no counter is left for {0}: the directory of {COUNTER_SLOTS} slots is full")]
+    #[error("no counter is left for {0}: all are given")]
     Full(String),
     /// A record that this version does not know.
     #[error("the counter directory is damaged at byte {0}")]
@@ -61,7 +61,8 @@ pub enum DirectoryError {
 /// Bytes that a log has at most.
 pub const MAX_LOG: usize = (2 << 20) - 16;
 
-/// Slots of a zone: fixed ones, then one for each action for other ASNs.
+/// Slots of a zone: fixed ones, then one for each action for other ASNs, which only older
+/// versions counted.
 const ZONE_SLOTS: u32 = FIXED_SLOTS + 3;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +71,7 @@ enum Record {
     Port(String),
     Rule(String, String),
     Ordinal(Option<u32>),
+    /// Counters of so many ordinals, which older versions gave out: they are still shown.
     Page(String, Action, u32),
     Stopped(String, String),
 }
@@ -81,6 +83,8 @@ pub struct Directory {
     by_start: Vec<(u32, Record)>,
     ordinals: Vec<Option<u32>>,
     next: u32,
+    /// Slots that there are.
+    most: u32,
     log: Vec<u8>,
 }
 
@@ -90,23 +94,27 @@ impl Default for Directory {
             slots: HashMap::new(),
             by_start: Vec::new(),
             ordinals: Vec::new(),
-            // Slot 0 belongs to nobody: as a page it means "none".
+            // Slot 0 belongs to nobody: it means "none".
             next: 1,
+            most: COUNTER_SLOTS,
             log: Vec::new(),
         }
     }
 }
 
-/// Slots that no ASN gets.
+/// Slots that only zones, interfaces and rules get.
 const SLOTS_FOR_RULES: u32 = 1 << 13;
 
 impl Directory {
-    /// Reads a log.
+    /// Reads a log, over so many slots.
     ///
     /// # Errors
     /// When it holds something that was never written.
-    pub fn read(log: &[u8]) -> Result<Self, DirectoryError> {
-        let mut directory = Self::default();
+    pub fn read(log: &[u8], most: u32) -> Result<Self, DirectoryError> {
+        let mut directory = Self {
+            most,
+            ..Self::default()
+        };
         let mut at = 0;
         while at < log.len() {
             let (record, length) = decode(&log[at..]).ok_or(DirectoryError::Damaged(at))?;
@@ -163,7 +171,7 @@ impl Directory {
             self.slots.insert(record, ordinal);
             return Ok(ordinal);
         }
-        if self.next + count > COUNTER_SLOTS {
+        if self.next + count > self.most {
             return Err(DirectoryError::Full(what(&record)));
         }
         let slot = self.next;
@@ -173,13 +181,18 @@ impl Directory {
         Ok(slot)
     }
 
-    /// First of a zone's fixed slots; `+ FIXED_SLOTS + action` are those for
-    /// ASNs without one.
+    /// First of a zone's fixed slots.
     ///
     /// # Errors
     /// When no slots are left.
     pub fn zone(&mut self, zone: &str) -> Result<u32, DirectoryError> {
         self.slot(Record::Zone(zone.into()))
+    }
+
+    /// First of a zone's fixed slots, if it has any.
+    #[must_use]
+    pub fn known_zone(&self, zone: &str) -> Option<u32> {
+        self.slots.get(&Record::Zone(zone.into())).copied()
     }
 
     /// First of an interface's fixed slots.
@@ -207,6 +220,11 @@ impl Directory {
     /// The slot of what the guard of an interface drops of a zone, `None` where slots have run out.
     pub fn stopped(&mut self, interface: &str, zone: &str) -> Option<u32> {
         let record = Record::Stopped(interface.into(), zone.into());
+        // It may be missing; a counter of a zone or rule may not, so these leave some for them.
+        let is_new = !self.slots.contains_key(&record);
+        if is_new && self.next + SLOTS_FOR_RULES > self.most {
+            return None;
+        }
         self.slot(record).ok()
     }
 
@@ -215,22 +233,16 @@ impl Directory {
         self.slot(Record::Ordinal(asn)).ok()
     }
 
+    /// Whose a number is.
+    #[must_use]
+    pub fn asn(&self, ordinal: u32) -> Option<Option<u32>> {
+        self.ordinals.get(ordinal as usize).copied()
+    }
+
     /// The number that an ASN has.
     #[must_use]
     pub fn known_ordinal(&self, asn: Option<u32>) -> Option<u32> {
         self.slots.get(&Record::Ordinal(asn)).copied()
-    }
-
-    /// First slot of a page of ordinals, `None` where slots have run out.
-    pub fn page(&mut self, zone: &str, action: Action, page: u32) -> Option<u32> {
-        let record = Record::Page(zone.into(), action, page);
-        // An ASN without a counter of its own is counted all the same; a rule without one is
-        // refused. So pages leave some for rules.
-        let is_new = !self.slots.contains_key(&record);
-        if is_new && self.next + ASN_PAGE > COUNTER_SLOTS - SLOTS_FOR_RULES {
-            return None;
-        }
-        self.slot(record).ok()
     }
 
     /// Whose a slot is. `None`: nobody's yet.
@@ -319,12 +331,7 @@ fn encode(record: &Record, out: &mut Vec<u8>) {
             out.push(5);
             out.extend(asn.to_le_bytes());
         }
-        Record::Page(zone, action, page) => {
-            out.push(6);
-            text(out, zone);
-            out.push(*action as u8);
-            out.extend(page.to_le_bytes());
-        }
+        Record::Page(..) => unreachable!("pages are read and never added"),
         Record::Stopped(interface, zone) => {
             out.push(7);
             text(out, interface);
@@ -370,35 +377,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_of_asns_leave_room_for_rules() {
-        let mut directory = Directory::default();
-        directory.zone("cameras").unwrap();
-        let pages = (0..1 << 20)
-            .take_while(|page| directory.page("cameras", Action::Drop, *page).is_some())
-            .count();
-        assert!(pages > 400, "{pages}");
-        for rule in 0..1000 {
-            directory.rule("cameras", &format!("block-{rule}")).unwrap();
-        }
-        // What is there stays, in another process too.
-        assert!(directory.page("cameras", Action::Drop, 0).is_some());
-        let mut read = Directory::read(directory.log()).unwrap();
-        assert!(read.page("cameras", Action::Drop, 0).is_some());
-        assert_eq!(read.used(), directory.used());
-    }
-
-    #[test]
     fn identities_survive_the_log() {
         let mut directory = Directory::default();
         let zone = directory.zone("cameras").unwrap();
         let rule = directory.rule("cameras", "hostile").unwrap();
-        let ordinal = directory.ordinal(Some(12695)).unwrap();
-        let page = directory
-            .page("cameras", Action::Drop, ordinal / ASN_PAGE)
-            .unwrap();
         let port = directory.port("trunk").unwrap();
         let stopped = directory.stopped("trunk", "cameras").unwrap();
-        let read = Directory::read(directory.log()).unwrap();
+        let read = Directory::read(directory.log(), COUNTER_SLOTS).unwrap();
         for directory in [&directory, &read] {
             assert_eq!(
                 directory.identity(zone + Reason::Tunnel.fixed_slot(Action::Audit)),
@@ -429,11 +414,6 @@ mod tests {
                 ))
             );
             assert_eq!(
-                directory.identity(page + ordinal),
-                Some(Identity::Asn("cameras".into(), Some(12695), Action::Drop))
-            );
-            assert_eq!(directory.identity(page + 77), None);
-            assert_eq!(
                 directory.identity(port + Reason::NoZone.fixed_slot(Action::Drop)),
                 Some(Identity::Port("trunk".into(), Reason::NoZone, Action::Drop))
             );
@@ -450,6 +430,28 @@ mod tests {
         }
     }
 
+    /// What is new comes behind them.
+    #[test]
+    fn pages_of_older_versions_are_read() {
+        let mut directory = Directory::default();
+        directory.zone("cameras").unwrap();
+        let ordinal = directory.ordinal(Some(12695)).unwrap();
+        let page = directory.used();
+        let mut log = directory.log().to_vec();
+        log.extend(b"\x06\x07\0cameras\x02\0\0\0\0");
+        let mut read = Directory::read(&log, COUNTER_SLOTS).unwrap();
+        assert_eq!(read.log(), log);
+        assert_eq!(read.known_ordinal(Some(12695)), Some(ordinal));
+        assert_eq!(
+            read.identity(page + ordinal),
+            Some(Identity::Asn("cameras".into(), Some(12695), Action::Drop))
+        );
+        assert_eq!(read.identity(page + 77), None);
+        assert_eq!(read.rule("cameras", "hostile"), Ok(page + ASN_PAGE));
+        let again = Directory::read(read.log(), COUNTER_SLOTS).unwrap();
+        assert_eq!(again.used(), read.used());
+    }
+
     #[test]
     fn a_damaged_log_is_refused() {
         let mut directory = Directory::default();
@@ -457,12 +459,12 @@ mod tests {
         let log = directory.log().to_vec();
         for length in 1..log.len() {
             assert_eq!(
-                Directory::read(&log[..length]).unwrap_err(),
+                Directory::read(&log[..length], COUNTER_SLOTS).unwrap_err(),
                 DirectoryError::Damaged(0)
             );
         }
         assert_eq!(
-            Directory::read(&[9]).unwrap_err(),
+            Directory::read(&[9], COUNTER_SLOTS).unwrap_err(),
             DirectoryError::Damaged(0)
         );
     }

@@ -14,10 +14,10 @@ use std::{
 
 use ipnet::IpNet;
 use kordon_ebpf::layout::{
-    Action, FIXED_SLOTS, Generation, LAYOUT_VERSION, MAX_GROUPS, MAX_NAT64, MAX_PORTS, MAX_SOURCES,
-    MAX_STEPS, MAX_VERDICTS, MAX_WALK, MAX_ZONE_SOURCES, MAX_ZONES, Nat64, Prefix, Reason,
-    TUNNEL_INSPECT, ZONE_PPPOE, ZONE_RECORD_DROPS, ZONE_RECORD_PASS, ZONE_SOURCES_LISTED,
-    ZONE_SOURCES_UNCHECKED, Zone, setting_shift,
+    Action, Generation, LAYOUT_VERSION, MAX_GROUPS, MAX_NAT64, MAX_PORTS, MAX_SOURCES, MAX_STEPS,
+    MAX_VERDICTS, MAX_WALK, MAX_ZONE_SOURCES, MAX_ZONES, Nat64, Prefix, Reason, TUNNEL_INSPECT,
+    ZONE_PPPOE, ZONE_RECORD_DROPS, ZONE_RECORD_PASS, ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED,
+    Zone, setting_shift,
 };
 
 use super::{
@@ -34,7 +34,7 @@ mod grouping;
 mod vlans;
 mod walks;
 
-use counted::{count_asns, may_audit};
+use counted::class_words;
 pub use grouping::{Grouping, NewClasses};
 use vlans::set_vlans;
 use walks::{Evaluated, Walks, evaluate};
@@ -174,37 +174,29 @@ pub fn compile(
             settings: settings(zone),
             verdict_base: (id * stride) as u32,
             slot_base: slots[id],
-            asn_overflow: slots[id] + FIXED_SLOTS,
             ..Zone::default()
         };
     }
-    let hits: Vec<Vec<Action>> = (evaluated.iter())
-        .map(|of_zone| {
-            let mut hits = vec![Action::Pass; columns.ids.len()];
-            for (verdict, group) in of_zone.iter().zip(&columns.of_kind) {
-                hits[*group as usize] = verdict.strictest;
-            }
-            hits
-        })
-        .collect();
+    let mut hits = vec![false; columns.ids.len()];
+    for of_zone in &evaluated {
+        for (verdict, group) in of_zone.iter().zip(&columns.of_kind) {
+            hits[*group as usize] |= verdict.strictest != Action::Pass;
+        }
+    }
     limit("steps of rules with ports", walks.steps.len(), MAX_STEPS)?;
     fixed.steps[..walks.steps.len()].copy_from_slice(&walks.steps);
     set_sources(policy, environment, &mut fixed)?;
     let groups: Vec<u32> = (kinds.of_class.iter())
         .map(|kind| columns.of_kind[*kind as usize])
         .collect();
-    let class_words = count_asns(policy, partition, &groups, &hits, directory, &mut fixed)?;
     Ok(Rules {
         fixed,
-        class_words,
+        class_words: class_words(partition, &groups, &hits, directory),
         groups: columns.ids.len(),
         grouping: Arc::new(Grouping {
             questions: kinds.questions,
             ids: (kinds.ids.into_iter())
                 .map(|(signature, kind)| (signature, columns.of_kind[kind as usize]))
-                .collect(),
-            audits: (0..policy.zones.len())
-                .map(|zone| may_audit(policy, zone))
                 .collect(),
             hits,
         }),

@@ -13,6 +13,7 @@
 //! - [`bgp`]: live BGP, from the router's sessions to changes that are due.
 //! - [`updates`]: the ASN database, and what may take its place.
 //! - [`live`]: the live policy; [`meant`]: entries that are hardly meant.
+//! - [`named`]: whom flows were for.
 //! - [`links`]: interfaces with their programs, links and addresses.
 //! - [`boot`]: what is held until interfaces enforce.
 //! - [`status`]: what readers get.
@@ -30,6 +31,7 @@ mod links;
 mod live;
 mod log;
 mod meant;
+mod named;
 mod owner;
 mod requests;
 mod run;

@@ -232,6 +232,7 @@ fn work(mut core: Core, mut queue: mpsc::Receiver<Job>, shown: &Shown) -> Core {
         // Else readers keep the one that they have, and it gets old.
         let view = catch_unwind(AssertUnwindSafe(|| {
             core.judge_cover();
+            core.name_flows();
             core.view()
         }));
         if let Ok(view) = view {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use aya::maps::MapData;
-use kordon_ebpf::layout::Generation;
 
 use super::{
     DatapathError,
@@ -15,7 +14,6 @@ use super::{
 };
 use crate::compile::{
     amend::{AmendError, Editor, Ground, LiveTable, Patch},
-    directory::Directory,
     generation::NewClasses,
     table::Full,
 };
@@ -88,15 +86,6 @@ impl Datapath {
         }
     }
 
-    /// Looks at the live generation and at whose counters are whose.
-    pub fn with_generation<T>(
-        &self,
-        look: impl FnOnce(&Generation<0>, &Directory) -> Option<T>,
-    ) -> Option<T> {
-        let generation = self.maps.as_ref()?.generation.as_ref()?;
-        look(generation.generation(), &self.directory)
-    }
-
     /// Lets `ask` give packets to the program over what is live, both ways.
     ///
     /// # Errors
@@ -142,7 +131,7 @@ impl Datapath {
     /// Gives the live generation more classes, of which its table has none yet.
     ///
     /// # Errors
-    /// When it has no room for them, or their counters cannot be kept.
+    /// When it has no room for them, or their ordinals cannot be kept.
     pub fn add_classes(&mut self, classes: &NewClasses) -> Result<(), NotAmended> {
         let live = self.live();
         let (Some(live), Some(maps)) = (live, &mut self.maps) else {
@@ -155,14 +144,10 @@ impl Datapath {
             return Err(AmendError::Full(Full("classes")).into());
         }
         reach(Step::Classes)?;
-        // Whose a counter is, is known before it counts.
+        // Whose an ordinal is, is known before a class has it.
         if let Some(directory) = &classes.directory {
             self.directory_map.append(directory)?;
             self.directory = Arc::new(directory.clone());
-        }
-        for (index, slot) in &classes.pages {
-            generation.set_asn_page(*index, *slot);
-            maps.planes.set_planes_asn_page(*index, *slot);
         }
         for (class, word) in (classes.first..).zip(&classes.words) {
             generation.set_class_word(class, *word);

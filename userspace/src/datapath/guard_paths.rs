@@ -92,7 +92,7 @@ impl GuardPaths {
     pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
         let kind = bpf_map_type::BPF_MAP_TYPE_PROG_ARRAY;
         let places = PLACES.len() as u32;
-        let array = shared::open(pins, PATHS, kind, size_of::<u32>(), places, 0)?;
+        let array = shared::open(pins, PATHS, kind, (4, 4), places, 0)?;
         Ok(Self { array, paths: None })
     }
 

@@ -95,7 +95,7 @@ impl Datapath {
         } = Shared::open(&pins, &mut damaged)?;
         // Its lines and books go by counters of which the directory knows whose they are.
         if !known || !damaged.is_empty() {
-            LedgerMaps::forget(&pins);
+            LedgerMaps::forget(&pins, |_| true);
         }
         let ledger = LedgerMaps::open(&pins, &mut damaged)?;
         let mut maps: Option<Maps> = None;
@@ -205,6 +205,12 @@ impl Datapath {
     #[must_use]
     pub fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    /// The same, for whoever keeps it.
+    #[must_use]
+    pub fn shared_directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory)
     }
 
     /// Port numbers for these devices, in order: a pinned link keeps the one it

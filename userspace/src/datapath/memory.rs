@@ -13,10 +13,7 @@ use std::{
 
 use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type;
-use kordon_ebpf::layout::{
-    FlowLine, Generation, Line, MAX_ASN_PAGES, Node, Planes, Probe, ProbeControl, ProbeOutput,
-    Table, tier,
-};
+use kordon_ebpf::layout::{FlowLine, Generation, Line, Node, Planes, Probe, Table, tier};
 
 use super::DatapathError;
 use crate::compile::{
@@ -221,7 +218,11 @@ impl Mapped {
 
     /// Gives a class of a live generation a word.
     pub fn set_class_word(&mut self, class: usize, word: u32) {
-        self.store(size_of::<Generation<0>>() + 4 * class, word);
+        let at = size_of::<Generation<0>>() + 4 * class;
+        self.check(at + 4);
+        // SAFETY: aligned, inside the mapping, and a word that programs only read.
+        let place = unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(at).cast()) };
+        place.store(word, Ordering::Release);
     }
 
     /// The first class words of a generation.
@@ -229,27 +230,6 @@ impl Mapped {
     pub fn class_words(&self, count: usize) -> &[u32] {
         let head = size_of::<Generation<0>>();
         bytemuck::cast_slice(&self.bytes()[head..][..4 * count])
-    }
-
-    /// Puts a page of counters into a live generation, where none was.
-    pub fn set_asn_page(&mut self, index: usize, slot: u32) {
-        assert!(index < MAX_ASN_PAGES, "an index into `asn_pages`");
-        let at = std::mem::offset_of!(Generation<0>, asn_pages) + 4 * index;
-        self.store(at, slot);
-    }
-
-    /// As [`Self::set_asn_page`], into planes.
-    pub fn set_planes_asn_page(&mut self, index: usize, slot: u32) {
-        assert!(index < MAX_ASN_PAGES, "an index into `asn_pages`");
-        let first = std::mem::offset_of!(Planes<0, 0, 0, 0, 0, 0>, asn_pages);
-        self.store(first + 4 * index, slot);
-    }
-
-    fn store(&mut self, at: usize, word: u32) {
-        self.check(at + 4);
-        // SAFETY: aligned, inside the mapping, and a word that programs only read.
-        let place = unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(at).cast()) };
-        place.store(word, Ordering::Release);
     }
 
     /// A word that programs do not write, at a multiple of eight.
@@ -405,29 +385,18 @@ trait PlaneParts {
     fn live(&mut self) -> LivePlanes<'_>;
 }
 
-impl<
-    const TOPS: usize,
-    const BLOCKS4: usize,
-    const BLOCKS6: usize,
-    const LINES: usize,
-    const NODES: usize,
-    const ORIGINS: usize,
-> PlaneParts for Planes<TOPS, BLOCKS4, BLOCKS6, LINES, NODES, ORIGINS>
+impl<const TOPS: usize, const BLOCKS4: usize, const BLOCKS6: usize, const LINES: usize> PlaneParts
+    for Planes<TOPS, BLOCKS4, BLOCKS6, LINES>
 {
     fn write(&mut self, planes: &FlatPlanes) {
         self.zones.copy_from_slice(&planes.zones);
         self.ports.copy_from_slice(&planes.ports);
-        self.asn_pages.copy_from_slice(&planes.asn_pages);
         self.vids.copy_from_slice(&planes.vids);
         self.v4.as_flattened_mut()[..planes.v4.len()].copy_from_slice(&planes.v4);
         self.blocks4[..planes.blocks_v4.len()].copy_from_slice(&planes.blocks_v4);
         self.v6.as_flattened_mut()[..planes.v6.len()].copy_from_slice(&planes.v6);
         self.blocks6[..planes.blocks_v6.len()].copy_from_slice(&planes.blocks_v6);
         self.lines[..planes.lines.len()].copy_from_slice(&planes.lines);
-        self.line_origins[..planes.line_origins.len()].copy_from_slice(&planes.line_origins);
-        self.origins4.copy_from_slice(&planes.origins_v4);
-        self.nodes[..planes.nodes.len()].copy_from_slice(&planes.nodes);
-        self.origins[..planes.origins.len()].copy_from_slice(&planes.origins);
     }
 
     fn live(&mut self) -> LivePlanes<'_> {
@@ -437,10 +406,6 @@ impl<
             v6: self.v6.as_flattened_mut().shared(),
             blocks_v6: self.blocks6.as_flattened_mut().shared(),
             lines: &mut self.lines,
-            line_origins: &mut self.line_origins,
-            origins_v4: self.origins4.shared(),
-            nodes: &mut self.nodes,
-            origins: &mut self.origins,
             zones: &self.zones,
         }
     }
@@ -475,5 +440,3 @@ pub fn generation_size(tier: Tier) -> usize {
         Tier::Large => size_of::<tier::LargeGeneration>(),
     }
 }
-
-const _: () = assert!(size_of::<ProbeControl>() == size_of::<ProbeOutput>());

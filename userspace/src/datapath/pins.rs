@@ -10,7 +10,7 @@
 //! filters/<dev>       guards that are tc filters, before: their programs
 //! alone/<port>-<dev>  which port an interface has that is policed by its guard alone
 //! guard_paths         what guards judge by
-//! v7-internet/        a layout version and a tier
+//! v8-internet/        a layout version and a tier
 //!   generations  tables        outer maps
 //!   planes                     the live generation's verdict planes
 //!   slow  work                 the slow path, and its memory
@@ -172,6 +172,13 @@ impl Pins {
     /// that are there only count then.
     pub(super) fn forget_paths(&self) {
         let _ = fs::remove_file(self.shared(PATHS));
+    }
+
+    /// What all versions share and has such a name.
+    pub(super) fn named(&self, is_its: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+        let mut found = entries(&self.root);
+        found.retain(|path| is_its(name_of(path)));
+        found
     }
 
     /// Whether an earlier controller left maps, of whatever version.

@@ -274,17 +274,16 @@ impl Prober {
 
 /// Whether the fast path says nothing else.
 fn agree(output: &ProbeOutput, fast: &FastOutput) -> bool {
-    // Who does not look up the class counts nothing by ASN.
-    let (action, slot, asn_slot, class) = match fast.said {
+    // Who does not look up the class does not know it.
+    let (action, slot, class) = match fast.said {
         0 => return true,
-        1 => (Action::Pass as u32, NO_SLOT, NO_SLOT, output.class),
-        2 => (Action::Pass as u32, fast.slot, NO_SLOT, output.class),
-        said if fast.class == NO_CLASS => (said - 3, fast.slot, fast.asn_slot, output.class),
-        said => (said - 3, fast.slot, fast.asn_slot, fast.class),
+        1 => (Action::Pass as u32, NO_SLOT, output.class),
+        2 => (Action::Pass as u32, fast.slot, output.class),
+        said if fast.class == NO_CLASS => (said - 3, fast.slot, output.class),
+        said => (said - 3, fast.slot, fast.class),
     };
     output.slot == slot
         && u32::from(output.action) == action
-        && output.asn_slot == asn_slot
         && output.class == class
         && output.noted == 0
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type;
-use kordon_ebpf::layout::{COUNTER_PAGE, COUNTER_PAGES, Counter};
+use kordon_ebpf::layout::{COUNTER_PAGE, COUNTER_PAGES, COUNTER_SLOTS_BEFORE, Counter};
 
 use super::{
     DatapathError, chain,
@@ -51,24 +51,30 @@ impl Shared {
     }
 
     fn of(pins: &Pins) -> Result<Self, DatapathError> {
+        let before = COUNTER_SLOTS_BEFORE / COUNTER_PAGE;
+        let pages = match entries(pins, "counters") {
+            Some(pages) if pages == before => before,
+            _ => COUNTER_PAGES,
+        };
         let counters = open(
             pins,
             "counters",
             bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY,
-            size_of::<[Counter; COUNTER_PAGE as usize]>(),
-            COUNTER_PAGES,
+            (4, size_of::<[Counter; COUNTER_PAGE as usize]>()),
+            pages,
             0,
         )?;
         let directory = open(
             pins,
             "directory",
             bpf_map_type::BPF_MAP_TYPE_ARRAY,
-            DIRECTORY_HEAD + MAX_LOG,
+            (4, DIRECTORY_HEAD + MAX_LOG),
             1,
             MMAPABLE,
         )?;
         let mut directory_map = Mapped::of(directory)?;
-        let directory = read_directory(&mut directory_map, &pins.shared("directory"))?;
+        let path = pins.shared("directory");
+        let directory = read_directory(&mut directory_map, &path, pages * COUNTER_PAGE)?;
         Ok(Self {
             counters,
             directory_map,
@@ -77,12 +83,18 @@ impl Shared {
     }
 }
 
-/// Opens a map that all versions share, or makes and pins it.
+/// Entries of a map that is pinned.
+fn entries(pins: &Pins, name: &str) -> Option<u32> {
+    let map = MapData::from_pin(pins.shared(name)).ok()?;
+    Some(map.info().ok()?.max_entries())
+}
+
+/// Opens a map that all versions share, or makes and pins it. A ring has neither keys nor values.
 pub(super) fn open(
     pins: &Pins,
     name: &str,
     kind: bpf_map_type,
-    value_size: usize,
+    (key_size, value_size): (u32, usize),
     entries: u32,
     flags: u32,
 ) -> Result<MapData, DatapathError> {
@@ -106,8 +118,6 @@ pub(super) fn open(
         }
         return Ok(map);
     }
-    // A ring has neither keys nor values.
-    let key_size = if value_size == 0 { 0 } else { 4 };
     let map =
         aya_obj::Map::new_from_params(kind as u32, key_size, value_size as u32, entries, flags);
     let map = MapData::create(map, &name.replace('-', "_"), None)
@@ -123,11 +133,11 @@ fn word(bytes: &[u8]) -> u64 {
         .map_or(0, |word| u64::from_le_bytes(*word))
 }
 
-/// Whose each counter is.
+/// Whose each counter is, of so many.
 ///
 /// # Errors
 /// When the map holds something else.
-fn read_directory(map: &mut Mapped, path: &Path) -> Result<Directory, DatapathError> {
+fn read_directory(map: &mut Mapped, path: &Path, slots: u32) -> Result<Directory, DatapathError> {
     let bytes = map.bytes_mut();
     if word(bytes) == 0 {
         bytes[..8].copy_from_slice(&DIRECTORY_MAGIC.to_le_bytes());
@@ -140,7 +150,8 @@ fn read_directory(map: &mut Mapped, path: &Path) -> Result<Directory, DatapathEr
             "it is not a counter directory of this version",
         ));
     }
-    Directory::read(&bytes[DIRECTORY_HEAD..][..length]).map_err(|e| DatapathError::new(what(), e))
+    Directory::read(&bytes[DIRECTORY_HEAD..][..length], slots)
+        .map_err(|e| DatapathError::new(what(), e))
 }
 
 impl Mapped {

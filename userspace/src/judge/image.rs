@@ -92,9 +92,6 @@ impl Tables for Image {
     fn step(&self, index: u32) -> Option<&Step> {
         self.rules.fixed.steps.get(index as usize)
     }
-    fn asn_page(&self, index: u32) -> u32 {
-        self.in_maps().asn_page(index)
-    }
     fn stopped(&self, _zone: u32, _port: u32) -> u32 {
         // Nothing is counted here.
         0

@@ -5,12 +5,15 @@
 //! What is kept is bounded. Beyond [`MOST`] flows what comes is added up without destinations, and
 //! beyond twice that without sources, too: the sums stay exact.
 //!
-//! [`clock`]: when that was.
+//! - [`clock`]: when that was.
+//! - [`network`]: whom it was for.
 
 mod clock;
+pub mod network;
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,14 +22,25 @@ use kordon_ebpf::layout::{
     Counter, FLOW_GUARD, FLOW_INTERFACE_SHIFT, FLOW_OTHERS, FLOW_SLOT, Flow, FlowLine,
 };
 
-use self::clock::{At, Clock};
-use crate::datapath::{DatapathError, ledger};
+use self::{
+    clock::{At, Clock},
+    network::{Look, Naming, Network, Owner},
+};
+use crate::datapath::{
+    DatapathError,
+    ledger::{self, Key},
+};
 
 /// Flows that are told apart of what has left its line.
 const MOST: usize = 1 << 17;
 
 /// What stays of the identity of a flow without a source: what was decided, where, and by whom.
 const FOLDED: u64 = FLOW_SLOT | 0xff << FLOW_INTERFACE_SHIFT | FLOW_GUARD | FLOW_OTHERS;
+
+/// Records of which the networks are asked for in one go: live BGP waits for that.
+const AT_ONCE: u64 = 4096;
+/// How often lines are read again because some of them left while the ring was full.
+const AGAIN: usize = 3;
 
 /// How long somebody should hear of a loss.
 const LATELY: Duration = Duration::from_secs(3600);
@@ -62,13 +76,18 @@ impl Sum {
     }
 }
 
+/// Flows, and what was seen of each.
+pub type Flows = HashMap<(Flow, Network), Sum>;
+
 /// Everything that is known at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     /// What is in lines: of each CPU.
-    pub lines: Vec<(Flow, Sum)>,
+    pub lines: Vec<(Flow, Network, Sum)>,
     /// By counter slot: what is in lines now, and all that ever came out of them.
     pub recorded: HashMap<u32, Counter>,
+    /// By a slot that stands for a zone and action, and network: all of what was dropped or audited by rules.
+    pub networks: Vec<(u32, Network, Counter)>,
     /// How many lines there are.
     pub all: usize,
     /// The oldest flow that is in a line.
@@ -79,7 +98,12 @@ pub struct Reading {
 pub struct Keeper {
     kernel: ledger::Ledger,
     clock: Clock,
-    kept: HashMap<Flow, Sum>,
+    naming: Option<Arc<dyn Naming>>,
+    /// By slot, of those that are known.
+    owners: HashMap<u32, Option<u32>>,
+    kept: Flows,
+    /// What was said of networks: it never becomes less.
+    said: HashMap<u64, Counter>,
     /// Records since the start.
     pub records: u64,
     /// What was lost when that was looked at last, and when it had become more.
@@ -88,7 +112,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Begins with what is in the kernel.
+    /// Begins with what is in the kernel. Nothing is taken out of it before somebody says whom it is for.
     ///
     /// # Errors
     /// When the kernel's clock cannot be read.
@@ -96,11 +120,42 @@ impl Keeper {
         Ok(Self {
             clock: Clock::new(kernel.now()?),
             kernel,
-            kept: HashMap::new(),
+            naming: None,
+            owners: HashMap::new(),
+            kept: Flows::new(),
+            said: HashMap::new(),
             records: 0,
             lost: (0, None),
             others: 0,
         })
+    }
+
+    /// From now on flows are named by this. `settle`: those that are in lines are named by what there was.
+    pub fn name_by(&mut self, naming: Arc<dyn Naming>, settle: bool) {
+        if let Some(before) = self.naming.take().filter(|_| settle) {
+            let look = before.look().unwrap_or_else(|| before.glance());
+            let lines: Vec<(u32, FlowLine)> = self.kernel.lines().collect();
+            for (index, line) in lines {
+                self.network(index, &line, &*look, true);
+            }
+        }
+        self.naming = Some(naming);
+    }
+
+    /// The network of a line, which it keeps if it is to be marked.
+    fn network(&mut self, index: u32, line: &FlowLine, look: &dyn Look, marks: bool) -> Network {
+        if line.flow.identity & FLOW_OTHERS != 0 {
+            return Network::UNKNOWN;
+        }
+        if let Some(mark) = self.kernel.mark(index, line.sequence) {
+            return Network::of_mark(mark);
+        }
+        let network = look.network(&line.flow);
+        if marks {
+            let mark = network.to_mark();
+            self.kernel.set_mark(index, line.sequence, mark);
+        }
+        network
     }
 
     /// Takes what has left its line. To be called often enough that the ring has room.
@@ -108,12 +163,16 @@ impl Keeper {
     /// # Errors
     /// When the kernel's clock cannot be read; nothing is lost then.
     pub fn drain(&mut self) -> Result<(), DatapathError> {
-        self.left()?;
-        let lost = self.lost()?.iter().map(|(_, lost)| lost.packets).sum();
+        self.left(false)?;
+        let lost = self.lost_packets()?;
         if lost > self.lost.0 {
             self.lost = (lost, Some(Instant::now()));
         }
         Ok(())
+    }
+
+    fn lost_packets(&self) -> Result<u64, DatapathError> {
+        Ok(self.lost()?.iter().map(|(_, lost)| lost.packets).sum())
     }
 
     /// How many packets are missing in the ledger, if there were more of them lately.
@@ -123,20 +182,49 @@ impl Keeper {
         at.filter(|at| at.elapsed() < LATELY).map(|_| lost)
     }
 
-    /// As [`Self::drain`]; the lines that were left, by their place and sequence.
-    fn left(&mut self) -> Result<HashSet<(u32, u16)>, DatapathError> {
+    /// As [`Self::drain`]; the lines that were left, by their place and sequence. `all`: also what has
+    /// to be named without live BGP, because that is being worked on.
+    fn left(&mut self, all: bool) -> Result<HashSet<(u32, u16)>, DatapathError> {
         self.clock.wait();
         let clock = self.clock.at(self.kernel.now()?);
         let mut left = HashSet::new();
-        let (kept, others) = (&mut self.kept, &mut self.others);
-        self.records += self.kernel.drain(|record| {
-            left.insert((record.line, record.held.sequence));
-            let sum = Sum::of(&record.held, clock);
-            if keep(kept, record.held.flow, &sum) {
-                *others += sum.counter.packets;
+        let Some(naming) = self.naming.clone() else {
+            return Ok(left);
+        };
+        loop {
+            let look = match naming.look() {
+                Some(look) => look,
+                None if all => naming.glance(),
+                None => return Ok(left),
+            };
+            let (kept, others) = (&mut self.kept, &mut self.others);
+            let owners = &mut self.owners;
+            let count = self.kernel.drain(AT_ONCE, |record, mark| {
+                let held = &record.held;
+                left.insert((record.line, held.sequence));
+                let sum = Sum::of(held, clock);
+                let is_others = held.flow.identity & FLOW_OTHERS != 0;
+                let network = match mark {
+                    _ if is_others => Network::UNKNOWN,
+                    Some(mark) => Network::of_mark(mark),
+                    None => look.network(&held.flow),
+                };
+                if keep(kept, held.flow, network, &sum) {
+                    *others += sum.counter.packets;
+                }
+                let slot = (held.flow.identity & FLOW_SLOT) as u32;
+                // Of others the kernel counts for whom they are.
+                let owner = owner(owners, &*naming, slot).filter(|_| !is_others)?;
+                Some(Key {
+                    network: network.key(owner),
+                    others: Network::UNKNOWN.key(owner),
+                })
+            });
+            self.records += count;
+            if count < AT_ONCE {
+                return Ok(left);
             }
-        });
-        Ok(left)
+        }
     }
 
     /// What is known now. `slots`: counters that have been given.
@@ -144,9 +232,20 @@ impl Keeper {
     /// # Errors
     /// When the kernel's clock cannot be read.
     pub fn read(&mut self, slots: u32) -> Result<Reading, DatapathError> {
-        // Lines first: what leaves meanwhile is in the ring after it.
-        let lines: Vec<(u32, FlowLine)> = self.kernel.lines().collect();
-        let left = self.left()?;
+        // Where the ring is full, what was read in a line may be in `beyond` a moment later.
+        let mut beyond = self.kernel.beyond()?;
+        let (mut lines, mut left) = (Vec::new(), HashSet::new());
+        for _ in 0..AGAIN {
+            let lost = self.lost_packets()?;
+            // Lines first: what leaves meanwhile is in the ring after it.
+            lines = self.kernel.lines().collect::<Vec<(u32, FlowLine)>>();
+            left = self.left(true)?;
+            let now = self.kernel.beyond()?;
+            if self.lost_packets()? == lost {
+                beyond = now;
+                break;
+            }
+        }
         let clock = self.clock.at(self.kernel.now()?);
         let mut reading = Reading {
             all: self.kernel.size(),
@@ -158,6 +257,11 @@ impl Keeper {
                 reading.recorded.insert(slot, booked);
             }
         }
+        let mut networks: HashMap<u64, Counter> = self.kernel.networks().collect();
+        let naming = self.naming.clone();
+        let look = naming.as_ref().and_then(|naming| naming.look());
+        let marks = look.is_some();
+        let look = look.or_else(|| Some(naming.as_ref()?.glance()));
         for (index, line) in lines {
             if left.contains(&(index, line.sequence)) {
                 continue;
@@ -165,10 +269,39 @@ impl Keeper {
             let sum = Sum::of(&line, clock);
             let oldest = reading.oldest.unwrap_or(sum.first);
             reading.oldest = Some(oldest.min(sum.first));
-            reading.lines.push((line.flow, sum));
             let slot = (line.flow.identity & FLOW_SLOT) as u32;
             *reading.recorded.entry(slot).or_default() += sum.counter;
+            let mut network = Network::UNKNOWN;
+            if let (Some(look), Some(naming)) = (&look, &naming) {
+                network = self.network(index, &line, &**look, marks);
+                let owner = owner(&mut self.owners, &**naming, slot);
+                if let Some(owner) = owner.filter(|_| line.flow.identity & FLOW_OTHERS == 0) {
+                    *networks.entry(network.key(owner)).or_default() += sum.counter;
+                }
+            }
+            reading.lines.push((line.flow, network, sum));
         }
+        for (key, sum) in beyond {
+            let (slot, ordinal) = (key as u32, (key >> 32) as u32);
+            let Some(naming) = naming.as_ref().filter(|_| key != 0) else {
+                continue;
+            };
+            if let Some(owner) = owner(&mut self.owners, &**naming, slot) {
+                let network = naming.of_ordinal(ordinal);
+                *networks.entry(network.key(owner)).or_default() += sum;
+            }
+        }
+        for (key, sum) in networks {
+            let said = self.said.entry(key).or_default();
+            said.packets = said.packets.max(sum.packets);
+            said.bytes = said.bytes.max(sum.bytes);
+        }
+        reading.networks = (self.said.iter())
+            .map(|(key, sum)| {
+                let (owner, network) = Network::of_key(*key);
+                (owner, network, *sum)
+            })
+            .collect();
         Ok(reading)
     }
 
@@ -176,11 +309,11 @@ impl Keeper {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn flows(&mut self, slots: u32) -> Result<(HashMap<Flow, Sum>, Reading), DatapathError> {
+    pub fn flows(&mut self, slots: u32) -> Result<(Flows, Reading), DatapathError> {
         let reading = self.read(slots)?;
         let mut flows = self.kept.clone();
-        for (flow, sum) in &reading.lines {
-            add(&mut flows, *flow, sum);
+        for (flow, network, sum) in &reading.lines {
+            add(&mut flows, (*flow, *network), sum);
         }
         Ok((flows, reading))
     }
@@ -201,7 +334,22 @@ impl Keeper {
     }
 }
 
-fn add(flows: &mut HashMap<Flow, Sum>, flow: Flow, sum: &Sum) {
+/// The slot that stands for the zone and action of one, if these are counted by network.
+fn owner(known: &mut HashMap<u32, Option<u32>>, naming: &dyn Naming, slot: u32) -> Option<u32> {
+    if let Some(owner) = known.get(&slot) {
+        return *owner;
+    }
+    let owner = match naming.owner(slot) {
+        // It is told apart later.
+        Owner::Unknown => return Some(slot).filter(|slot| *slot != 0),
+        Owner::None => None,
+        Owner::Slot(owner) => Some(owner),
+    };
+    known.insert(slot, owner);
+    owner
+}
+
+fn add(flows: &mut Flows, flow: (Flow, Network), sum: &Sum) {
     flows
         .entry(flow)
         .and_modify(|known| known.add(sum))
@@ -209,17 +357,18 @@ fn add(flows: &mut HashMap<Flow, Sum>, flow: Flow, sum: &Sum) {
 }
 
 /// As [`add`], of what there may be any number of. Whether the destination is not known, or no longer.
-fn keep(kept: &mut HashMap<Flow, Sum>, mut flow: Flow, sum: &Sum) -> bool {
-    if kept.len() >= MOST && !kept.contains_key(&flow) {
+fn keep(kept: &mut Flows, mut flow: Flow, mut network: Network, sum: &Sum) -> bool {
+    if kept.len() >= MOST && !kept.contains_key(&(flow, network)) {
         flow.be_others();
-        if kept.len() >= 2 * MOST && !kept.contains_key(&flow) {
+        network = Network::UNKNOWN;
+        if kept.len() >= 2 * MOST && !kept.contains_key(&(flow, network)) {
             flow = Flow {
                 identity: flow.identity & FOLDED,
                 ..Flow::default()
             };
         }
     }
-    add(kept, flow, sum);
+    add(kept, (flow, network), sum);
     flow.identity & FLOW_OTHERS != 0
 }
 
@@ -238,7 +387,7 @@ mod tests {
             first: now,
             last: now,
         };
-        let mut kept = HashMap::new();
+        let mut kept = Flows::new();
         let total = 3 * MOST as u64;
         for number in 0..total {
             // Each from a source of its own.
@@ -247,13 +396,14 @@ mod tests {
                 sender: number,
                 identity: 5 | 3 << FLOW_INTERFACE_SHIFT,
             };
-            keep(&mut kept, flow, &one);
+            keep(&mut kept, flow, Network::NOBODY, &one);
         }
         let all: u64 = kept.values().map(|sum| sum.counter.packets).sum();
         assert_eq!(all, total);
         assert!(kept.len() <= 2 * MOST + 1, "{}", kept.len());
-        assert!(kept.keys().all(|flow| flow.identity & FLOW_SLOT == 5));
-        let is_there = |flow: &Flow| flow.identity >> FLOW_INTERFACE_SHIFT & 0xff == 3;
+        assert!(kept.keys().all(|(flow, _)| flow.identity & FLOW_SLOT == 5));
+        let is_there =
+            |(flow, _): &(Flow, Network)| flow.identity >> FLOW_INTERFACE_SHIFT & 0xff == 3;
         assert!(
             kept.keys().all(is_there),
             "another interface than it came in on"

@@ -165,10 +165,7 @@ impl<'a> Kernel<'a> {
         let policy = self.claim.policy;
         match expected {
             Expected::Outside(_, Action::Pass) => {
-                said.slot == NO_SLOT
-                    && said.action == Action::Pass as u8
-                    && said.asn_slot == NO_SLOT
-                    && said.noted == 0
+                said.slot == NO_SLOT && said.action == Action::Pass as u8 && said.noted == 0
             }
             Expected::Outside(reason, action) => {
                 let Some(spec) = self.claim.environment.ports.get(port as usize) else {
@@ -197,22 +194,7 @@ impl<'a> Kernel<'a> {
                     && said.action == verdict.action as u8
                     && said.judged == verdict.judged as u8
                     && said.noted == noted
-                    && self.counts_asn(name, verdict, said.asn_slot)
             }
-        }
-    }
-
-    fn counts_asn(&mut self, name: &str, verdict: &Verdict, slot: u32) -> bool {
-        let Some(wanted) = verdict.asn else {
-            return slot == NO_SLOT;
-        };
-        match self.owner(slot) {
-            Some(Identity::Asn(zone, asn, action)) => {
-                zone == name && *asn == wanted && *action == verdict.action
-            }
-            // Where counters have run out.
-            Some(Identity::OtherAsns(zone, action)) => zone == name && *action == verdict.action,
-            _ => false,
         }
     }
 
@@ -246,11 +228,6 @@ impl<'a> Kernel<'a> {
                     verdict.action.as_str(),
                     policy.zones[*zone].name
                 );
-                match verdict.asn {
-                    Some(Some(asn)) => text += &format!(", counted for AS{asn}"),
-                    Some(None) => text += ", counted for no AS",
-                    None => {}
-                }
                 if let Some(reason) = verdict.noted {
                     text += &format!(", {} noted", reason.as_str());
                 }
@@ -274,14 +251,6 @@ impl<'a> Kernel<'a> {
             Some(other) => format!("{action}, counted as {other:?}"),
             None => format!("{action}, counted for nobody"),
         };
-        if said.asn_slot != NO_SLOT {
-            text += &match self.owner(said.asn_slot) {
-                Some(Identity::Asn(_, Some(asn), _)) => format!(", counted for AS{asn}"),
-                Some(Identity::Asn(_, None, _)) => ", counted for no AS".to_owned(),
-                Some(Identity::OtherAsns(..)) => ", counted for other ASNs".to_owned(),
-                _ => ", counted for an unknown AS".to_owned(),
-            };
-        }
         for reason in &Reason::ALL[usize::from(Reason::FIRST_UNPARSABLE)..] {
             if said.noted >> (*reason as u8 - Reason::FIRST_UNPARSABLE) & 1 != 0 {
                 text += &format!(", {} noted", reason.as_str());

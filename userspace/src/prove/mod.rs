@@ -11,8 +11,7 @@
 //! - [`unusual`]: sources, and what zones say of packets that are broken or hide
 //!   where they go.
 //!
-//! Verdict, counter, the counter of the ASN, the address that decided and what was
-//! noted must all be right.
+//! Verdict, counter, the address that decided and what was noted must all be right.
 
 mod address;
 mod claim;
@@ -194,7 +193,7 @@ impl Rules<'_> {
         if let Some(source) = self.reference.source(self.zone, v6) {
             from(&mut frame, source);
         }
-        // By what an address is in; who announces it is another matter.
+        // By what an address is in.
         let mut decided: Vec<Option<Verdict>> = Vec::new();
         let inputs: Vec<Bytes> = all.iter().map(|sample| sample.bytes).collect();
         let said = kernel.batch(&frame, self.place.port, v6, Field::Destination, &inputs)?;
@@ -224,12 +223,8 @@ impl Rules<'_> {
         if decided.len() <= known.places {
             decided.resize(known.places + 1, None);
         }
-        let verdict = *decided[known.places]
-            .get_or_insert_with(|| self.reference.verdict(self.zone, meant, v6, packet));
-        Verdict {
-            asn: verdict.asn.map(|_| self.reference.first_origin(*known)),
-            ..verdict
-        }
+        *decided[known.places]
+            .get_or_insert_with(|| self.reference.verdict(self.zone, meant, v6, packet))
     }
 
     fn name(&self, to: IpAddr, meant: &Meant, packet: &Packet) -> String {

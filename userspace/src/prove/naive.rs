@@ -62,20 +62,17 @@ pub(super) struct Verdict {
     pub(super) action: Action,
     pub(super) by: By,
     pub(super) judged: Judged,
-    /// Whose counter moves, where one does: the first origin, if any.
-    pub(super) asn: Option<Option<u32>>,
     /// A reason that was met and did not decide.
     pub(super) noted: Option<Reason>,
 }
 
 impl Verdict {
-    /// One that no rule decides, and that is counted for no ASN.
+    /// One that no rule decides.
     pub(super) fn by(reason: Reason, action: Action, judged: Judged) -> Self {
         Self {
             action,
             by: By::Reason(reason),
             judged,
-            asn: None,
             noted: None,
         }
     }
@@ -339,11 +336,6 @@ impl<'a> Reference<'a> {
         }
     }
 
-    pub(super) fn first_origin(&self, known: Belonging) -> Option<u32> {
-        let origins = self.claim.db.origins.get(known.origins? as usize)?;
-        origins.first().copied()
-    }
-
     /// A packet to an address, nothing about which is special: every address that
     /// it stands for is judged, the strictest verdict wins, the first of equals.
     pub(super) fn verdict(&self, zone: usize, to: &Meant, v6: bool, packet: &Packet) -> Verdict {
@@ -362,7 +354,6 @@ impl<'a> Reference<'a> {
                     action,
                     by,
                     judged,
-                    asn: (action != Action::Pass).then(|| self.first_origin(*known)),
                     noted: None,
                 });
             }

@@ -9,12 +9,12 @@ mod infrastructure;
 mod rules;
 
 use self::rules::Transport;
-use super::{NO_SLOT, Tables, Verdict, class_verdict, contains, zone_asn_slot, zone_word};
+use super::{NO_SLOT, Tables, Verdict, class_verdict, contains, zone_word};
 use crate::{
     layout::{
-        Action, GROUP_BITS, Judged, MAX_ZONE_SOURCES, NO_CLASS, Reason, STEP_ICMP, STEP_PORTS,
-        STEP_PROTO, TUNNEL_INSPECT, VERDICT_SPOOFED, ZONE_PPPOE, ZONE_SOURCES_LISTED,
-        ZONE_SOURCES_UNCHECKED, Zone, setting_shift,
+        Action, Judged, MAX_ZONE_SOURCES, NO_CLASS, Reason, STEP_ICMP, STEP_PORTS, STEP_PROTO,
+        TUNNEL_INSPECT, VERDICT_SPOOFED, ZONE_PPPOE, ZONE_SOURCES_LISTED, ZONE_SOURCES_UNCHECKED,
+        Zone, setting_shift,
     },
     opaque,
     packet::{self, Address, Frame, Inside, Ip, Pppoe, Raised, Tags, is_tunnel},
@@ -128,8 +128,6 @@ struct Outcome {
     slot: u32,
     class: u32,
     judged: Judged,
-    /// A rule or the default decided, not a reason: the ASN is counted.
-    by_rules: bool,
 }
 
 impl Default for Outcome {
@@ -139,7 +137,6 @@ impl Default for Outcome {
             slot: NO_SLOT,
             class: NO_CLASS,
             judged: Judged::Nothing,
-            by_rules: true,
         }
     }
 }
@@ -333,18 +330,9 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             verdict.class = outcome.class;
             return verdict;
         }
-        let mut counted = NO_SLOT;
-        if outcome.action != Action::Pass && outcome.by_rules {
-            let ordinal = match self.tables.class_word(outcome.class) {
-                Some(word) => word >> GROUP_BITS,
-                None => u32::MAX,
-            };
-            counted = zone_asn_slot(self.tables, self.zone, ordinal, outcome.action);
-        }
         Verdict {
             action: outcome.action,
             slot: outcome.slot,
-            asn_slot: counted,
             class: outcome.class,
             judged: outcome.judged,
             noted: self.work.noted,

@@ -145,7 +145,6 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             slot: word & VERDICT_INDEX,
             class,
             judged,
-            by_rules: true,
         };
         if word & VERDICT_STEPS != 0 {
             self.read_transport(inner);
@@ -183,7 +182,6 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
             work.needs_ports |= absent;
             if absent & packet.bits >> ABSENT_DROPS != 0 {
                 slot = self.zone.slot_base + Reason::Truncated.fixed_slot(Action::Drop);
-                work.next.by_rules = false;
                 break;
             }
             if matches != 0 {

@@ -257,14 +257,6 @@ pub struct LivePlanes<'a> {
     pub blocks_v6: &'a [AtomicU16],
     /// IPv6 trees.
     pub lines: &'a mut [PlaneLine],
-    /// By line.
-    pub line_origins: &'a mut [u32],
-    /// 65536 words.
-    pub origins_v4: &'a [AtomicU16],
-    /// Nodes of IPv4 origins.
-    pub nodes: &'a mut [Node],
-    /// Ordinals.
-    pub origins: &'a mut [u16],
 }
 
 impl LivePlanes<'_> {
@@ -277,10 +269,6 @@ impl LivePlanes<'_> {
 
     pub(super) fn set_top_v4(&self, plane: usize, top: u16, word: u16) -> u16 {
         self.v4[plane << 16 | usize::from(top)].swap(word, Ordering::AcqRel)
-    }
-
-    pub(super) fn set_origin_v4(&self, top: u16, word: u16) -> u16 {
-        self.origins_v4[usize::from(top)].swap(word, Ordering::AcqRel)
     }
 
     pub(super) fn set_top_v6(&self, plane: usize, top: u16, word: u16) {
@@ -320,17 +308,5 @@ impl ReadPlanes for LivePlanes<'_> {
     }
     fn plane_line(&self, index: u16) -> Option<&PlaneLine> {
         self.lines.get(usize::from(index))
-    }
-    fn line_origin(&self, index: u16) -> Option<u32> {
-        self.line_origins.get(usize::from(index)).copied()
-    }
-    fn origin_v4(&self, index: u16) -> u16 {
-        self.origins_v4[usize::from(index)].load(READ)
-    }
-    fn origin_node(&self, index: u16) -> Option<&Node> {
-        self.nodes.get(usize::from(index))
-    }
-    fn origin(&self, index: u32) -> Option<u16> {
-        self.origins.get(index as usize).copied()
     }
 }

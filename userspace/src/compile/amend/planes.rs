@@ -4,21 +4,14 @@
 use std::collections::HashMap;
 
 use kordon_ebpf::{
-    layout::{
-        ASK, FAST_PLANE, Generation, LEAF, ORIGIN_ASK, ORIGIN_NODE, PLANE_KEYS, PLANE_LEAF,
-        PLANE_TREES, VERDICT_STEPS,
-    },
+    layout::{ASK, FAST_PLANE, Generation, PLANE_LEAF, PLANE_TREES, PlaneLine},
     plane::ReadPlanes,
     table::ReadTable,
 };
 
 use super::{Ground, free::Free, live::LivePlanes};
-use crate::compile::{
-    plane::{
-        ASKS, Answer, Builder, Leaves, Origins, Places, UNIFORM, V6_FIRST, V6_TOPS, groups,
-        leaf_code, line_word, passes,
-    },
-    table::{Runs, values_of},
+use crate::compile::plane::{
+    ASKS, Builder, Places, UNIFORM, V6_FIRST, V6_TOPS, class_code, groups, leaf_code,
 };
 
 /// Lines below an inner one.
@@ -26,10 +19,10 @@ const CHILDREN: u32 = 16;
 
 /// Free places of planes, and how often each shared block is used.
 pub(super) struct Planes {
-    /// By plane: what it says of classes.
-    says: Vec<Says>,
+    /// By plane: leaf codes of groups.
+    codes: Vec<Vec<u8>>,
     spare: Spare,
-    runs: Vec<(u64, Answer)>,
+    runs: Vec<(u64, u8)>,
 }
 
 /// Free places of each part.
@@ -37,55 +30,31 @@ struct Spare {
     shared: Shared,
     blocks_v6: Free,
     lines: Free,
-    nodes: Free,
-    origins: Free,
 }
 
-/// What a plane says of classes: what all its zones say.
-struct Says {
-    /// Of a zone, of which others pass where it passes.
-    words: [u32; 4],
-    /// By group. Where zones differ, and where only one of them has a word in its fast zone, that
-    /// the class plane is asked. Zones came to share the plane for the groups that the table
-    /// had then; changes bring others.
-    codes: Vec<u8>,
-}
-
-impl Says {
-    fn of(live: &LivePlanes<'_>, fixed: &Generation<0>, plane: usize) -> Self {
-        let zones: Vec<(u32, &[u32; 4])> = (live.zones.iter().skip(1).zip(&fixed.zones))
-            .filter(|(fast, _)| fast.is_open())
-            .filter(|(fast, _)| (fast.plane & FAST_PLANE) as usize == plane)
-            .map(|(fast, zone)| (zone.verdict_base, &fast.words))
-            .collect();
-        let Some((first, others)) = zones.split_first() else {
-            return Self {
-                words: [VERDICT_STEPS; 4],
-                codes: Vec::new(),
-            };
-        };
-        let code_of = |group| {
-            let code = leaf_code(fixed, first.0, first.1, group);
-            let is_passed = |words: &[u32; 4]| passes(words[usize::from(code)]);
-            let is_alike = |(base, words): &(u32, &[u32; 4])| {
-                leaf_code(fixed, *base, words, group) == code
-                    && is_passed(words) == is_passed(first.1)
-            };
-            if others.iter().all(is_alike) {
-                code
-            } else {
-                ASK as u8
-            }
-        };
-        Self {
-            words: *first.1,
-            codes: (0..groups(fixed)).map(code_of).collect(),
+/// What a plane says of groups: what all its zones say. Where they differ, and where only one of
+/// them has a word in its fast zone, that the class plane is asked. Zones came to share the plane for
+/// the groups that the table had then; changes bring others.
+fn codes_of(live: &LivePlanes<'_>, fixed: &Generation<0>, plane: usize) -> Vec<u8> {
+    let zones: Vec<(u32, &[u32; 4])> = (live.zones.iter().skip(1).zip(&fixed.zones))
+        .filter(|(fast, _)| fast.is_open())
+        .filter(|(fast, _)| (fast.plane & FAST_PLANE) as usize == plane)
+        .map(|(fast, zone)| (zone.verdict_base, &fast.words))
+        .collect();
+    let Some((first, others)) = zones.split_first() else {
+        return Vec::new();
+    };
+    let code_of = |group| {
+        let code = leaf_code(fixed, first.0, first.1, group);
+        let is_alike =
+            |(base, words): &(u32, &[u32; 4])| leaf_code(fixed, *base, words, group) == code;
+        if others.iter().all(is_alike) {
+            code
+        } else {
+            ASK as u8
         }
-    }
-
-    fn answer(&self, class_word: u32) -> Answer {
-        Answer::of(&self.codes, &self.words, class_word)
-    }
+    };
+    (0..groups(fixed)).map(code_of).collect()
 }
 
 /// IPv4 blocks; equal ones are one.
@@ -110,22 +79,13 @@ impl Shared {
 
 impl Planes {
     pub(super) fn new(live: &LivePlanes<'_>, fixed: &Generation<0>) -> Self {
-        let says: Vec<Says> = (0..live.planes())
-            .map(|plane| Says::of(live, fixed, plane))
+        let codes: Vec<Vec<u8>> = (0..live.planes())
+            .map(|plane| codes_of(live, fixed, plane))
             .collect();
         let mut uses = vec![0; live.blocks_v4.len()];
         let mut blocks_v6 = vec![false; live.blocks_v6.len() >> 12];
         let mut lines = vec![false; live.lines.len()];
-        let mut nodes = vec![false; live.nodes.len()];
-        let mut origins = vec![false; live.origins.len()];
-        let mut mark = |at: u32, length: u32| {
-            if let Some(used) = origins.get_mut(at as usize..(at + length) as usize) {
-                used.fill(true);
-            }
-        };
-        // The first is no node's.
-        mark(0, 1);
-        for plane in 0..says.len() as u32 {
+        for plane in 0..codes.len() as u32 {
             for top in 0..=u16::MAX {
                 if let Some(block) = live.top_v4(plane, top)
                     && let Some(uses) = uses.get_mut(usize::from(block))
@@ -146,17 +106,8 @@ impl Planes {
                         if let Some(used) = lines.get_mut(at as usize..(at + length) as usize) {
                             used.fill(true);
                         }
-                        for (at, length) in origins_beside(live, at, length) {
-                            mark(at, length);
-                        }
                     }
                 }
-            }
-        }
-        for top in 0..=u16::MAX {
-            if let Some((index, first, count)) = origins_of(live, live.origin_v4(top)) {
-                nodes[usize::from(index)] = true;
-                mark(first, count);
             }
         }
         let used: Vec<bool> = uses
@@ -171,7 +122,7 @@ impl Planes {
             .map(|block| (live.blocks_v4[block], block as u16))
             .collect();
         Self {
-            says,
+            codes,
             spare: Spare {
                 shared: Shared {
                     uses,
@@ -180,8 +131,6 @@ impl Planes {
                 },
                 blocks_v6: Free::of(&blocks_v6),
                 lines: Free::of(&lines),
-                nodes: Free::of(&nodes),
-                origins: Free::of(&origins),
             },
             runs: Vec::new(),
         }
@@ -189,14 +138,9 @@ impl Planes {
 
     /// From here on the class plane is asked.
     pub(super) fn ask_v4(&mut self, live: &LivePlanes<'_>, top: u16) {
-        for plane in 0..self.says.len() {
+        for plane in 0..self.codes.len() {
             let block = live.set_top_v4(plane, top, ASK as u16);
             self.spare.shared.release(live.blocks_v4, block);
-        }
-        let word = live.set_origin_v4(top, ORIGIN_ASK);
-        if let Some((index, first, count)) = origins_of(live, word) {
-            self.spare.nodes.give(index.into(), 1);
-            self.spare.origins.give(first, count);
         }
     }
 
@@ -208,23 +152,7 @@ impl Planes {
         ground: Ground<'_>,
         top: u16,
     ) {
-        // Before there is a leaf that asks for it.
-        let says = &self.says;
-        let mut origins = Origins {
-            table,
-            counted: |class: u32| {
-                let word = ground.class_words.get(class as usize)?;
-                says.iter().find_map(|says| says.answer(*word).origin())
-            },
-            exact: true,
-        };
-        let mut places = Writer {
-            live,
-            spare: &mut self.spare,
-        };
-        let word = origins.top_v4(&mut places, table.root_v4(top));
-        live.set_origin_v4(top, word);
-        for plane in 0..self.says.len() {
+        for plane in 0..self.codes.len() {
             let block = self.with(live, table, ground, plane, |builder| {
                 builder.top_v4(top, table.root_v4(top))
             });
@@ -238,7 +166,7 @@ impl Planes {
     /// From here on the class plane is asked: for a /28, or `None`: a whole /16.
     pub(super) fn ask_v6(&mut self, live: &LivePlanes<'_>, top: u16, index: Option<u16>) {
         let Some(top) = below(top) else { return };
-        for plane in 0..self.says.len() {
+        for plane in 0..self.codes.len() {
             let word = live.top_v6(plane as u32, top).unwrap_or(ASKS);
             match index {
                 Some(index) if word & PLANE_LEAF == 0 => {
@@ -264,7 +192,7 @@ impl Planes {
     ) {
         let root = table.root_v6(top);
         let Some(top) = below(top) else { return };
-        for plane in 0..self.says.len() {
+        for plane in 0..self.codes.len() {
             let word = live.top_v6(plane as u32, top).unwrap_or(ASKS);
             match index {
                 Some(index) if word & PLANE_LEAF == 0 => {
@@ -289,19 +217,19 @@ impl Planes {
         table: &T,
         ground: Ground<'_>,
         plane: usize,
-        build: impl FnOnce(&mut Builder<'_, T, Writer<'_, '_>, &dyn Fn(u32) -> Option<Answer>>) -> O,
+        build: impl FnOnce(&mut Builder<'_, T, Writer<'_, '_>, &dyn Fn(u32) -> Option<u8>>) -> O,
     ) -> O {
-        let says = &self.says[plane];
+        let codes = &self.codes[plane];
         let of_class = |class: u32| {
             let word = ground.class_words.get(class as usize)?;
-            Some(says.answer(*word))
+            Some(class_code(codes, *word))
         };
         let mut builder = Builder {
             places: &mut Writer {
                 live,
                 spare: &mut self.spare,
             },
-            of_class: &of_class as &dyn Fn(u32) -> Option<Answer>,
+            of_class: &of_class as &dyn Fn(u32) -> Option<u8>,
             table,
             nat64: ground.nat64(),
             runs: std::mem::take(&mut self.runs),
@@ -324,45 +252,19 @@ impl Planes {
     fn give_lines(&mut self, live: &LivePlanes<'_>, word: u16) {
         for (at, length) in lines_of(live, word).into_iter().flatten() {
             self.spare.lines.give(at, length);
-            for (at, length) in origins_beside(live, at, length) {
-                self.spare.origins.give(at, length);
-            }
         }
     }
 
     pub(super) fn is_short(&self) -> bool {
         let spare = &self.spare;
-        let of_v6 = spare.blocks_v6.is_short() || spare.lines.is_short();
-        let origins = spare.nodes.is_short() || spare.origins.is_short();
-        spare.shared.free.is_short() || of_v6 || origins
+        spare.shared.free.is_short() || spare.blocks_v6.is_short() || spare.lines.is_short()
     }
 
     pub(super) fn reuse(&mut self) {
         self.spare.shared.free.reuse();
         self.spare.blocks_v6.reuse();
         self.spare.lines.reuse();
-        self.spare.nodes.reuse();
-        self.spare.origins.reuse();
     }
-}
-
-/// The node of IPv4 origins that a word leads to, and its ordinals: first and how many.
-fn origins_of(live: &LivePlanes<'_>, word: u16) -> Option<(u16, u32, u32)> {
-    let index = word & !ORIGIN_NODE;
-    let node = live
-        .origin_node(index)
-        .filter(|_| word & ORIGIN_NODE != 0)?;
-    let (first, count) = values_of(node);
-    Some((index, first, count))
-}
-
-/// Ordinals that these lines have for themselves: first and how many.
-fn origins_beside(live: &LivePlanes<'_>, at: u32, length: u32) -> Vec<(u32, u32)> {
-    (at..at + length)
-        .filter_map(|line| live.line_origin(line as u16))
-        .filter(|word| word & LEAF == 0)
-        .map(|word| (word, PLANE_KEYS as u32 + 1))
-        .collect()
 }
 
 /// A /16 of the planes, which have 2000::/3 only.
@@ -388,14 +290,6 @@ struct Writer<'a, 'b> {
     spare: &'a mut Spare,
 }
 
-impl Writer<'_, '_> {
-    fn origins(&mut self, ordinals: &[u16]) -> Option<u32> {
-        let at = self.spare.origins.take(ordinals.len() as u32)?;
-        self.live.origins[at as usize..][..ordinals.len()].copy_from_slice(ordinals);
-        Some(at)
-    }
-}
-
 impl Places for Writer<'_, '_> {
     fn block_v4(&mut self, block: &[u8; 64]) -> Option<u16> {
         if let Some(known) = self.spare.shared.known.get(block) {
@@ -413,24 +307,9 @@ impl Places for Writer<'_, '_> {
         Some(at as u16)
     }
 
-    fn lines(&mut self, lines: &[Leaves]) -> Option<u16> {
+    fn lines(&mut self, lines: &[PlaneLine]) -> Option<u16> {
         let at = self.spare.lines.take(lines.len() as u32)?;
-        for (at, leaves) in (at as usize..).zip(lines) {
-            self.live.lines[at] = leaves.line;
-            let word = line_word(&leaves.origins, |ordinals| self.origins(ordinals));
-            self.live.line_origins[at] = word;
-        }
-        Some(at as u16)
-    }
-
-    fn origin_node(&mut self, runs: &Runs) -> Option<u16> {
-        let at = self.spare.nodes.take(1)?;
-        let ordinals: Vec<u16> = runs.words().iter().map(|word| *word as u16).collect();
-        let Some(first) = self.origins(&ordinals) else {
-            self.spare.nodes.undo(at, 1);
-            return None;
-        };
-        self.live.nodes[at as usize] = runs.node(first);
+        self.live.lines[at as usize..][..lines.len()].copy_from_slice(lines);
         Some(at as u16)
     }
 }

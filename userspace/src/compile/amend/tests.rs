@@ -8,10 +8,8 @@ use std::{
 };
 
 use kordon_ebpf::{
-    layout::{
-        ASK, GROUP_BITS, GROUP_MASK, Generation, Nat64, ORIGIN_ASK, PlaneLine, VERDICT_ACTION_SHIFT,
-    },
-    plane::{leaf_v4, leaf_v6, ordinal_v4, ordinal_v6},
+    layout::{ASK, GROUP_BITS, GROUP_MASK, Generation, Nat64, PlaneLine, VERDICT_ACTION_SHIFT},
+    plane::{leaf_v4, leaf_v6},
 };
 
 use super::*;
@@ -36,7 +34,6 @@ pub(super) struct Memory {
     tops_v4: Vec<AtomicU16>,
     tops_v6: Vec<AtomicU16>,
     plane_blocks: Vec<AtomicU16>,
-    origins_v4: Vec<AtomicU16>,
     planes: FlatPlanes,
 }
 
@@ -57,9 +54,6 @@ fn roomy(planes: FlatPlanes, room: usize) -> FlatPlanes {
     FlatPlanes {
         blocks_v4: grown(planes.blocks_v4, 4 * room, [0; 64]),
         lines: grown(planes.lines, 32 * room, PlaneLine::default()),
-        line_origins: grown(planes.line_origins, 32 * room, 0),
-        nodes: grown(planes.nodes, 4 * room, Node::default()),
-        origins: grown(planes.origins, 128 * room, 0),
         ..planes
     }
 }
@@ -76,7 +70,6 @@ impl Memory {
             tops_v4: atomic16(planes.v4.iter().copied()),
             tops_v6: atomic16(planes.v6.iter().copied()),
             plane_blocks: atomic16(plane_blocks.chain(vec![0; 4096 * room])),
-            origins_v4: atomic16(planes.origins_v4.iter().copied()),
             table: FlatTable {
                 lines: grown(table.lines, 16 * room, Line::default()),
                 nodes: grown(table.nodes, 16 * room, Node::default()),
@@ -93,7 +86,6 @@ impl Memory {
         self.plane_blocks = atomic16(blocks.chain(vec![0; 4096 * room]));
         self.tops_v4 = atomic16(planes.v4.iter().copied());
         self.tops_v6 = atomic16(planes.v6.iter().copied());
-        self.origins_v4 = atomic16(planes.origins_v4.iter().copied());
         self.planes = roomy(planes, room);
     }
 
@@ -113,10 +105,6 @@ impl Memory {
                 v6: &self.tops_v6,
                 blocks_v6: &self.plane_blocks,
                 lines: &mut self.planes.lines,
-                line_origins: &mut self.planes.line_origins,
-                origins_v4: &self.origins_v4,
-                nodes: &mut self.planes.nodes,
-                origins: &mut self.planes.origins,
                 zones: &self.planes.zones,
             },
         )
@@ -159,9 +147,6 @@ impl World {
         // Of the table that there is, by the editor itself.
         planes.blocks_v4 = grown(planes.blocks_v4, 2 * room, [0; 64]);
         planes.lines = grown(planes.lines, 32 * room, Default::default());
-        planes.line_origins = grown(planes.line_origins, 32 * room, 0);
-        planes.nodes = grown(planes.nodes, 2 * room, Node::default());
-        planes.origins = grown(planes.origins, 128 * room, 0);
         let mut memory = Memory {
             v4: atomic(table.v4.iter().copied()),
             v6: atomic(table.v6.iter().copied()),
@@ -169,7 +154,6 @@ impl World {
             tops_v4: atomic16(vec![ASK as u16; 2 << 16]),
             tops_v6: atomic16(vec![1 << 15 | ASK as u16; 2 << 13]),
             plane_blocks: atomic16(vec![0; 4096 * (room / 8).max(1)]),
-            origins_v4: atomic16(vec![ORIGIN_ASK; 1 << 16]),
             table: FlatTable {
                 lines: grown(table.lines, 16 * room, Line::default()),
                 nodes: grown(table.nodes, 16 * room, Node::default()),
@@ -259,17 +243,13 @@ impl World {
         let zones =
             [(0, 1), (4, 2)].map(|(base, fast)| (base, self.memory.planes.zones[fast].words));
         let fixed = &self.fixed;
-        // A code says the verdict word that the class plane leads to, and whose the
-        // destination is.
-        let says = |plane: u32, code: u32, ordinal: Option<u32>, class: u32| {
+        // A code says the verdict word that the class plane leads to.
+        let says = |plane: u32, code: u32, class: u32| {
             let (base, fast): &(u32, [u32; 4]) = &zones[plane as usize];
             if code != ASK {
                 let group = words[class as usize] & GROUP_MASK;
                 let word = fixed.verdicts[(base + group) as usize];
                 assert_eq!(fast[code as usize], word);
-                if word >> VERDICT_ACTION_SHIFT != 0 {
-                    assert_eq!(ordinal.unwrap_or(class), class);
-                }
             }
         };
         let (live, planes) = self.memory.live();
@@ -277,16 +257,10 @@ impl World {
             assert_eq!(class_v4(&live, start), class, "{start:#x}");
             for plane in 0..2 {
                 let code = leaf_v4(&planes, plane, start);
-                let ordinal = ordinal_v4(&planes, start);
-                says(plane, code, ordinal, class);
+                says(plane, code, class);
                 let fresh_code = leaf_v4(&fresh, plane, start);
                 if whole && self.changed.contains(&(false, start >> 16)) && fresh_code != ASK {
                     assert_ne!(code, ASK, "{start:#x} asks");
-                    let word = zones[plane as usize].1[code as usize];
-                    if word >> VERDICT_ACTION_SHIFT != 0 {
-                        let fresh = ordinal_v4(&fresh, start);
-                        assert_eq!(ordinal, fresh, "{start:#x}: whose it is");
-                    }
                 }
             }
         }
@@ -297,18 +271,12 @@ impl World {
                 assert_eq!(class_v6(&live, high, address as u64), class, "{address:#x}");
                 if high >> 61 == 1 {
                     for plane in 0..2 {
-                        let (code, place) = leaf_v6(&planes, plane, high);
-                        let ordinal = ordinal_v6(&planes, place);
-                        says(plane, code, ordinal, class);
-                        let (fresh_code, place) = leaf_v6(&fresh, plane, high);
+                        let code = leaf_v6(&planes, plane, high);
+                        says(plane, code, class);
+                        let fresh_code = leaf_v6(&fresh, plane, high);
                         let is_changed = self.changed.contains(&(true, (high >> 32) as u32));
                         if whole && is_changed && fresh_code != ASK {
                             assert_ne!(code, ASK, "{address:#x} asks");
-                            let word = zones[plane as usize].1[code as usize];
-                            if word >> VERDICT_ACTION_SHIFT != 0 {
-                                let fresh = ordinal_v6(&fresh, place);
-                                assert_eq!(ordinal, fresh, "{address:#x}: whose it is");
-                            }
                         }
                     }
                 }

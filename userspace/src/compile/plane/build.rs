@@ -12,13 +12,10 @@ use kordon_ebpf::{
     table::ReadTable,
 };
 
-use super::{ASKING, Answer};
-use crate::compile::table::{Runs, line_keys, values_of};
+use crate::compile::table::{line_keys, values_of};
 
 /// IPv4 blocks whose leaves are all of one code: block and code are the same.
 pub(in crate::compile) const UNIFORM: usize = 4;
-/// Lines of the largest tree.
-pub(super) const MAX_LINES: usize = PLANE_KEYS + 2;
 /// Runs that a tree holds.
 const MAX_RUNS: usize = (PLANE_KEYS + 1) * (PLANE_KEYS + 1);
 /// Four leaves of one code.
@@ -37,40 +34,27 @@ pub(in crate::compile) trait Places {
     fn block_v4(&mut self, block: &[u8; 64]) -> Option<u16>;
     /// An IPv6 block.
     fn block_v6(&mut self, block: &[u16; 4096]) -> Option<u16>;
-    /// Lines, one after the other, with what is beside them.
-    fn lines(&mut self, lines: &[Leaves]) -> Option<u16>;
-    /// A node of IPv4 origins: each slot's ordinal.
-    fn origin_node(&mut self, runs: &Runs) -> Option<u16>;
+    /// Lines, one after the other.
+    fn lines(&mut self, lines: &[PlaneLine]) -> Option<u16>;
 }
 
-/// A line, and where its leaves are counted by ASN, ordinals.
-pub(in crate::compile) struct Leaves {
-    pub(in crate::compile) line: PlaneLine,
-    pub(in crate::compile) origins: [Option<u16>; PLANE_KEYS + 1],
-}
-
-/// Makes the parts of one plane. `of_class`: what it says of a class.
+/// Makes the parts of one plane. `of_class`: the leaf code of a class.
 pub(in crate::compile) struct Builder<'a, T, P, C> {
     pub(in crate::compile) places: &'a mut P,
     pub(in crate::compile) of_class: C,
     pub(in crate::compile) table: &'a T,
     pub(in crate::compile) nat64: &'a [Nat64],
     /// Memory that is used again.
-    pub(in crate::compile) runs: Vec<(u64, Answer)>,
+    pub(in crate::compile) runs: Vec<(u64, u8)>,
 }
 
-impl<T: ReadTable, P: Places, C: Fn(u32) -> Option<Answer>> Builder<'_, T, P, C> {
-    /// What a word of the table comes to that ends a walk.
-    fn answer(&self, word: u32) -> Answer {
-        if word == NO_CLASS {
-            return ASKING;
-        }
-        (self.of_class)(word & CLASS_MASK).unwrap_or(ASKING)
-    }
-
-    /// Its leaf code.
+impl<T: ReadTable, P: Places, C: Fn(u32) -> Option<u8>> Builder<'_, T, P, C> {
+    /// The leaf code of a word of the table that ends a walk.
     fn code(&self, word: u32) -> u8 {
-        self.answer(word).code
+        if word == NO_CLASS {
+            return ASK as u8;
+        }
+        (self.of_class)(word & CLASS_MASK).unwrap_or(ASK as u8)
     }
 
     /// The block of a /16, of which this is the word of the table.
@@ -173,9 +157,7 @@ impl<T: ReadTable, P: Places, C: Fn(u32) -> Option<Answer>> Builder<'_, T, P, C>
             0x0002 => Some(ASKS),
             // Teredo is in it, and a prefix of NAT64 may be.
             0x0001 => None,
-            _ if word & LEAF != 0 && !self.has_nat64(first, 16) => {
-                Some(self.answer(word).short_leaf())
-            }
+            _ if word & LEAF != 0 && !self.has_nat64(first, 16) => Some(leaf(self.code(word))),
             _ => None,
         }
     }
@@ -203,7 +185,7 @@ impl<T: ReadTable, P: Places, C: Fn(u32) -> Option<Answer>> Builder<'_, T, P, C>
         }
         match words {
             Some(words) => self.trees(&words[usize::from(slot & 15) * 16..][..16]),
-            None => self.answer(below).short_leaf(),
+            None => leaf(self.code(below)),
         }
     }
 
@@ -218,18 +200,14 @@ impl<T: ReadTable, P: Places, C: Fn(u32) -> Option<Answer>> Builder<'_, T, P, C>
     /// The word for a /28, by the words of its sixteen /32.
     fn trees(&mut self, words: &[u32]) -> u16 {
         // Mostly there is one thing in it, or nothing.
-        let first = self.answer(words[0]);
-        if words.iter().all(|word| *word == words[0])
-            && words[0] & LEAF != 0
-            && let Some(leaf) = first.leaf()
-        {
-            return leaf;
+        if words.iter().all(|word| *word == words[0]) && words[0] & LEAF != 0 {
+            return leaf(self.code(words[0]));
         }
         let mut runs = std::mem::take(&mut self.runs);
         runs.clear();
         for (slot, word) in (0u64..).zip(words) {
             if word & LEAF != 0 {
-                runs.push((slot << 32, self.answer(*word)));
+                runs.push((slot << 32, self.code(*word)));
             } else {
                 self.walk(*word, slot << 32, &mut runs);
             }
@@ -237,16 +215,16 @@ impl<T: ReadTable, P: Places, C: Fn(u32) -> Option<Answer>> Builder<'_, T, P, C>
         runs.dedup_by_key(|run| run.1);
         // In units of /60; one in which a run begins elsewhere than at its first
         // address has several codes.
-        let mut units: Vec<(u32, Answer)> = Vec::with_capacity(runs.len());
-        for (at, (first, answer)) in runs.iter().enumerate() {
+        let mut units: Vec<(u32, u8)> = Vec::with_capacity(runs.len());
+        for (at, (first, code)) in runs.iter().enumerate() {
             let end = runs.get(at + 1).map_or(1 << 36, |(next, _)| *next);
             let unit = (first >> 4) as u32;
             if first & 15 != 0 && units.last().is_none_or(|(last, _)| *last != unit) {
-                units.push((unit, ASKING));
+                units.push((unit, ASK as u8));
             }
             let whole = first.div_ceil(16);
             if whole < end >> 4 {
-                units.push((whole as u32, *answer));
+                units.push((whole as u32, *code));
             }
         }
         units.dedup_by_key(|unit| unit.1);
@@ -254,10 +232,10 @@ impl<T: ReadTable, P: Places, C: Fn(u32) -> Option<Answer>> Builder<'_, T, P, C>
         self.lines(&units).unwrap_or(ASKS)
     }
 
-    /// Ranges of a tree of the class plane: first address (36 bits) and answer.
-    fn walk(&self, index: u32, first: u64, runs: &mut Vec<(u64, Answer)>) {
+    /// Ranges of a tree of the class plane: first address (36 bits) and leaf code.
+    fn walk(&self, index: u32, first: u64, runs: &mut Vec<(u64, u8)>) {
         let Some(line) = self.table.line(index) else {
-            runs.push((first, ASKING));
+            runs.push((first, ASK as u8));
             return;
         };
         // Keys are the last addresses before.
@@ -270,33 +248,31 @@ impl<T: ReadTable, P: Places, C: Fn(u32) -> Option<Answer>> Builder<'_, T, P, C>
                 self.walk(child, start, runs);
                 continue;
             }
-            let answer = match self.table.value(child) {
-                Some(word) if word & LEAF != 0 => self.answer(word),
+            let code = match self.table.value(child) {
+                Some(word) if word & LEAF != 0 => self.code(word),
                 // Something is longer than /64.
-                _ => ASKING,
+                _ => ASK as u8,
             };
-            runs.push((start, answer));
+            runs.push((start, code));
         }
     }
 
     /// A tree of one line, or of two levels with all children.
-    fn lines(&mut self, units: &[(u32, Answer)]) -> Option<u16> {
+    fn lines(&mut self, units: &[(u32, u8)]) -> Option<u16> {
         let width = PLANE_KEYS + 1;
-        if let [(_, answer)] = units
-            && let Some(leaf) = answer.leaf()
-        {
-            return Some(leaf);
+        if let [(_, code)] = units {
+            return Some(leaf(*code));
         }
         if units.len() <= width {
-            return self.places.lines(&[leaves(units)]);
+            return self.places.lines(&[line(units)]);
         }
         if units.len() > MAX_RUNS {
             return None;
         }
         // All children are there: an unused key would be at or before the last unit.
         let share = |child: usize| child * units.len() / width;
-        let children: Vec<Leaves> = (0..width)
-            .map(|child| leaves(&units[share(child)..share(child + 1)]))
+        let children: Vec<PlaneLine> = (0..width)
+            .map(|child| line(&units[share(child)..share(child + 1)]))
             .collect();
         let base = self.places.lines(&children)?;
         let mut root = PlaneLine::default();
@@ -304,20 +280,12 @@ impl<T: ReadTable, P: Places, C: Fn(u32) -> Option<Answer>> Builder<'_, T, P, C>
             *key = units[share(child)].0;
         }
         root.words[PLANE_KEYS] = u32::from(base);
-        let root = Leaves {
-            line: root,
-            origins: [None; PLANE_KEYS + 1],
-        };
         Some(self.places.lines(&[root])? | PLANE_TREES)
     }
 }
 
 /// Each run of a node's slots that have one word.
-pub(super) fn runs_of<T: ReadTable>(
-    table: &T,
-    index: u32,
-    mut visit: impl FnMut(Range<usize>, u32),
-) {
+fn runs_of<T: ReadTable>(table: &T, index: u32, mut visit: impl FnMut(Range<usize>, u32)) {
     let Some(node) = table.node(index) else {
         return;
     };
@@ -341,22 +309,25 @@ pub(super) fn runs_of<T: ReadTable>(
     visit_to(start, 256);
 }
 
+/// The word of an IPv6 plane that is no index.
+fn leaf(code: u8) -> u16 {
+    PLANE_LEAF | u16::from(code)
+}
+
 /// At most sixteen units.
-fn leaves(units: &[(u32, Answer)]) -> Leaves {
+fn line(units: &[(u32, u8)]) -> PlaneLine {
     let mut line = PlaneLine {
         words: [u32::MAX; PLANE_KEYS + 1],
     };
-    let mut origins = [None; PLANE_KEYS + 1];
     let mut tail = 0;
-    for (slot, origin) in origins.iter_mut().enumerate() {
+    for slot in 0..=PLANE_KEYS {
         // An unused key is at the last unit: what is behind it is what is before it.
-        let (first, answer) = units[slot.min(units.len() - 1)];
-        tail |= u32::from(answer.code) << (2 * slot);
-        *origin = answer.origin;
+        let (first, code) = units[slot.min(units.len() - 1)];
+        tail |= u32::from(code) << (2 * slot);
         if slot > 0 && slot < units.len() {
             line.words[slot - 1] = first;
         }
     }
     line.words[PLANE_KEYS] = tail;
-    Leaves { line, origins }
+    line
 }

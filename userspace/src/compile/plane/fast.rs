@@ -17,7 +17,7 @@ use kordon_ebpf::{
 const CODES: usize = ASK as usize;
 
 /// Whether a fast zone's word passes and does nothing else.
-pub(in crate::compile) fn passes(word: u32) -> bool {
+fn passes(word: u32) -> bool {
     word >> VERDICT_ACTION_SHIFT == 0
 }
 
@@ -25,9 +25,7 @@ pub(in crate::compile) fn passes(word: u32) -> bool {
 pub(super) const CLOSED: FastZone = FastZone {
     words: [VERDICT_STEPS; 4],
     plane: 0,
-    asn_pages: 0,
-    asn_pages_len: 0,
-    asn_overflow: 0,
+    reserved: [0; 3],
     net4: 0,
     mask4: u32::MAX as u64,
     net6: 0,
@@ -43,9 +41,6 @@ pub(super) fn fast_zone(
     let mut fast = FastZone {
         words,
         plane,
-        asn_pages: zone.asn_pages,
-        asn_pages_len: zone.asn_pages_len,
-        asn_overflow: zone.asn_overflow,
         ..CLOSED
     };
     for (recorded, bit) in [

@@ -3,10 +3,9 @@
 
 use std::collections::HashMap;
 
-use kordon_ebpf::layout::PLANE_TREES;
+use kordon_ebpf::layout::{PLANE_TREES, PlaneLine};
 
-use super::{FlatPlanes, Leaves, Places, Room, line_word};
-use crate::compile::table::Runs;
+use super::{FlatPlanes, Places, Room};
 
 /// Planes that are being built.
 pub(super) struct Fresh<'a> {
@@ -38,38 +37,12 @@ impl Places for Fresh<'_> {
         Some(self.planes.blocks_v6.len() as u16 - 1)
     }
 
-    fn lines(&mut self, lines: &[Leaves]) -> Option<u16> {
+    fn lines(&mut self, lines: &[PlaneLine]) -> Option<u16> {
         let at = self.planes.lines.len();
         if at + lines.len() > self.room.lines.min(PLANE_TREES as usize) {
             return None;
         }
-        for leaves in lines {
-            let origin = line_word(&leaves.origins, |ordinals| self.origins(ordinals));
-            self.planes.lines.push(leaves.line);
-            self.planes.line_origins.push(origin);
-        }
+        self.planes.lines.extend_from_slice(lines);
         Some(at as u16)
-    }
-
-    fn origin_node(&mut self, runs: &Runs) -> Option<u16> {
-        let index = self.planes.nodes.len();
-        if index == self.room.nodes {
-            return None;
-        }
-        let ordinals: Vec<u16> = runs.words().iter().map(|word| *word as u16).collect();
-        let first = self.origins(&ordinals)?;
-        self.planes.nodes.push(runs.node(first));
-        Some(index as u16)
-    }
-}
-
-impl Fresh<'_> {
-    fn origins(&mut self, ordinals: &[u16]) -> Option<u32> {
-        let at = self.planes.origins.len();
-        if at + ordinals.len() > self.room.origins {
-            return None;
-        }
-        self.planes.origins.extend_from_slice(ordinals);
-        Some(at as u32)
     }
 }

@@ -248,11 +248,8 @@ impl Enforced {
         let parts = patch.v4.len() + patch.v6.len();
         let policy = &current.policy;
         if table.partition.classes.len() > known {
-            let new = self
-                .datapath
-                .with_generation(|fixed, directory| {
-                    grouping.classes(&table.partition, known, &policy.zones, directory, fixed)
-                })
+            let new = grouping
+                .classes(&table.partition, known, self.datapath.directory())
                 .ok_or(NotInPlace::NewGroup)?;
             self.datapath.add_classes(&new)?;
         }

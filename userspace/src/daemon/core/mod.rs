@@ -27,7 +27,7 @@ mod start;
 mod time;
 mod trace;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
 
@@ -39,6 +39,7 @@ use super::{
     by::By,
     links::Links,
     log::Repeated,
+    named::Names,
     state::{
         journal::{Entry, Journal},
         kept::Kept,
@@ -56,6 +57,8 @@ pub(super) struct Core {
     pub(super) enforced: Enforced,
     /// Who sent what to whom.
     pub(super) ledger: Ledger,
+    /// What flows are named by.
+    names: Option<Arc<Names>>,
     /// What is on disk of it.
     pub(super) kept: Kept,
     /// The ASN database, and how its updates went.
@@ -86,6 +89,28 @@ pub(super) struct Core {
 }
 
 impl Core {
+    /// Flows are named by what is known now.
+    pub(super) fn name_flows(&mut self) {
+        let live = self.enforced.live.as_ref();
+        let names = Names {
+            db: Arc::clone(&self.updates.database.db),
+            bgp: self.bgp.clone(),
+            nat64: live.map_or_else(Vec::new, |live| live.policy.nat64.clone()),
+            directory: self.enforced.datapath.shared_directory(),
+        };
+        let before = self.names.as_ref();
+        if before.is_some_and(|before| before.is(&names)) {
+            return;
+        }
+        let settle = before.is_some_and(|before| !before.names_as(&names));
+        let names = Arc::new(names);
+        self.names = Some(Arc::clone(&names));
+        if let Ok(ledger) = &self.ledger {
+            let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            ledger.name_by(names, settle);
+        }
+    }
+
     /// What readers get until the next job is done.
     pub(super) fn view(&self) -> View {
         let (links, datapath) = (&self.links, &self.enforced.datapath);

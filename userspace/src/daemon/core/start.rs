@@ -107,6 +107,7 @@ impl Core {
                 .and_then(Keeper::new)
                 .map(|keeper| Arc::new(Mutex::new(keeper)))
                 .map_err(|e| e.to_string()),
+            names: None,
             enforced: Enforced::new(datapath),
             tally: Tally::default(),
             troubles,
@@ -127,6 +128,7 @@ impl Core {
         core.enforced.datapath.end_preload();
         core.tend_boot_guard();
         core.judge_cover();
+        core.name_flows();
         let later = Later {
             save: imported,
             // What is kept is not for files to replace that may be older.

@@ -57,9 +57,9 @@ pub(in crate::daemon) async fn serve(
     let shown = Mutex::new(shown);
     let page = move || {
         let view = owner.view();
-        let counters = view.counts().map_err(|e| e.to_string())?;
+        let mut counts = view.counts().map_err(|e| e.to_string())?;
         let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let counters = shown.fold(counters, max_asns);
+        counts.counters = shown.fold(counts.counters, max_asns);
         keep.send_if_modified(|kept| {
             let is_news = *kept != *shown && shown.matters();
             if is_news {
@@ -68,7 +68,7 @@ pub(in crate::daemon) async fn serve(
             is_news
         });
         drop(shown);
-        let snapshot = view.snapshot(owner.busy().as_ref(), counters);
+        let snapshot = view.snapshot(owner.busy().as_ref(), counts);
         metrics::render(&snapshot).map_err(|e| e.to_string())
     };
     metrics::serve(listener, Arc::new(page)).await;

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use kordon_ebpf::layout::{Action, Counter, FLOW_OTHERS, Flow};
 use serde_json::{Map, Value, json};
 
-use super::View;
-use crate::{compile::directory::Identity, metrics::Ledger};
+use super::{View, counted::Counts};
+use crate::{compile::directory::Identity, ledger::Reading, metrics::Ledger};
 
 /// Of one zone and action.
 #[derive(Clone, Copy, Default)]
@@ -21,13 +21,8 @@ struct Book {
 
 impl View {
     /// For `status`: by zone of the live policy, and action; null where the ledger cannot be read.
-    pub(super) fn books(&self) -> Value {
-        let (Some(policy), Ok(counted)) = (self.policy(), self.counts()) else {
-            return Value::Null;
-        };
-        let reading = self.ledger().ok();
-        let reading = reading.and_then(|mut ledger| ledger.read(self.reader.slots()).ok());
-        let Some(reading) = reading else {
+    pub(super) fn books(&self, counts: &Counts) -> Value {
+        let (Some(policy), Some(reading)) = (self.policy(), &counts.ledger) else {
             return Value::Null;
         };
         let zones = policy.zones.iter().map(|zone| &*zone.name);
@@ -41,7 +36,7 @@ impl View {
                     *side(&mut books[action as usize]) += *counter;
                 }
             };
-        for (identity, counter) in &counted {
+        for (identity, counter) in &counts.counters {
             add(identity, counter, |book| &mut book.counted);
         }
         for (slot, counter) in &reading.recorded {
@@ -60,15 +55,15 @@ impl View {
     }
 
     /// For the metrics; `None` where the ledger cannot be read.
-    pub(super) fn ledger_snapshot(&self) -> Option<Ledger> {
-        let mut ledger = self.ledger().ok()?;
-        let reading = ledger.read(self.reader.slots()).ok()?;
+    pub(super) fn ledger_snapshot(&self, reading: Option<Reading>) -> Option<Ledger> {
+        let reading = reading?;
+        let ledger = self.ledger().ok()?;
         let lost = ledger.lost().ok()?;
         let (records, mut others) = (ledger.records, ledger.others());
         drop(ledger);
         let is_others = |flow: &Flow| flow.identity & FLOW_OTHERS != 0;
-        let in_lines = reading.lines.iter().filter(|(flow, _)| is_others(flow));
-        others += in_lines.map(|(_, sum)| sum.counter.packets).sum::<u64>();
+        let in_lines = reading.lines.iter().filter(|(flow, ..)| is_others(flow));
+        others += in_lines.map(|(.., sum)| sum.counter.packets).sum::<u64>();
         let age = |oldest: Timestamp| Timestamp::now().duration_since(oldest).as_secs_f64();
         Some(Ledger {
             recorded: self.by_zone(reading.recorded),

@@ -20,6 +20,7 @@ use crate::{
     compile::directory::Identity,
     daemon::live::Live,
     datapath::{DatapathError, reader::Reader},
+    ledger::{Reading, network::Network},
 };
 
 /// Networks that are listed.
@@ -253,19 +254,50 @@ pub(super) fn named_network(db: &AsnDb, asn: u32) -> Option<AsnInfo> {
     })
 }
 
+/// All that has been counted, and what the ledger had of it a moment later.
+pub(in crate::daemon) struct Counts {
+    pub(in crate::daemon) counters: Vec<(Identity, Counter)>,
+    /// `None`: it cannot be read.
+    pub(super) ledger: Option<Reading>,
+}
+
 impl View {
-    /// All counters that have counted something, read now.
-    pub(in crate::daemon) fn counts(&self) -> Result<Vec<(Identity, Counter)>, DatapathError> {
-        self.reader.counts()
+    /// Reads the counters, and what the ledger counts by network.
+    pub(in crate::daemon) fn counts(&self) -> Result<Counts, DatapathError> {
+        let mut counters = self.reader.counts()?;
+        let ledger = self.ledger().ok();
+        let ledger = ledger.and_then(|mut ledger| ledger.read(self.reader.slots()).ok());
+        // Versions before the ledger counted by network, too.
+        let is_of_network =
+            |identity: &Identity| matches!(identity, Identity::Asn(..) | Identity::OtherAsns(..));
+        let before = counters.extract_if(.., |(identity, _)| is_of_network(identity));
+        let mut networks: BTreeMap<Identity, Counter> = before.collect();
+        for (owner, network, counter) in ledger.iter().flat_map(|ledger| &ledger.networks) {
+            let identity = self.reader.identity(*owner);
+            // One that was not known when it came may be of what is not counted so.
+            let Some((zone, action)) = identity.as_ref().and_then(Identity::of_zone) else {
+                continue;
+            };
+            if action == Action::Pass {
+                continue;
+            }
+            let identity = match *network {
+                Network::UNKNOWN => Identity::OtherAsns(zone.to_owned(), action),
+                network => Identity::Asn(zone.to_owned(), network.asn(), action),
+            };
+            *networks.entry(identity).or_default() += *counter;
+        }
+        counters.extend(networks);
+        Ok(Counts { counters, ledger })
     }
 
     /// Those that the live policy has, by what they are of.
-    pub(super) fn counted(&self) -> Result<Counted, DatapathError> {
+    pub(super) fn counted(&self, counts: &Counts) -> Counted {
         let mut counted = Counted::of(self.live.as_ref());
-        for (identity, counter) in self.counts()? {
-            counted.add(identity, &counter);
+        for (identity, counter) in &counts.counters {
+            counted.add(identity.clone(), counter);
         }
-        Ok(counted)
+        counted
     }
 }
 

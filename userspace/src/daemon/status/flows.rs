@@ -3,16 +3,14 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     sync::{MutexGuard, PoisonError},
 };
 
-use ipnet::Ipv6Net;
 use jiff::Timestamp;
 use kordon_ebpf::layout::{
-    Action, FLOW_GUARD, FLOW_HIDDEN, FLOW_INNER_V6, FLOW_INTERFACE_SHIFT, FLOW_JUDGED_SHIFT,
-    FLOW_OTHERS, FLOW_PORT, FLOW_PORT_SHIFT, FLOW_PROTO_SHIFT, FLOW_READABLE, FLOW_SLOT, FLOW_V6,
-    Flow, Judged, Reason,
+    Action, FLOW_GUARD, FLOW_HIDDEN, FLOW_INTERFACE_SHIFT, FLOW_OTHERS, FLOW_PORT, FLOW_PORT_SHIFT,
+    FLOW_PROTO_SHIFT, FLOW_READABLE, FLOW_SLOT, Flow, Reason,
 };
 use serde_json::{Value, json};
 
@@ -21,9 +19,8 @@ use crate::{
     asn::AsnDb,
     compile::directory::Identity,
     control::protocol::{FlowsQuery, SumBy},
-    daemon::refusal::Refusal,
-    ledger::{Keeper, Sum},
-    prove::stands_for,
+    daemon::{named, refusal::Refusal},
+    ledger::{Keeper, Sum, network::Network},
 };
 
 /// Flows or sums of one answer, the largest.
@@ -81,7 +78,7 @@ impl View {
         drop(ledger);
         let db = &self.updates.database.db;
         let mut told: Vec<(Told<'_>, Sum)> = (flows.iter())
-            .filter_map(|(flow, sum)| Some((self.told(flow, db)?, *sum)))
+            .filter_map(|((flow, network), sum)| Some((self.told(flow, *network, db)?, *sum)))
             .filter(|(told, _)| told.is_asked(query))
             .collect();
         let known = flows.len();
@@ -108,7 +105,7 @@ impl View {
         }))
     }
 
-    fn told(&self, flow: &Flow, db: &AsnDb) -> Option<Told<'_>> {
+    fn told(&self, flow: &Flow, network: Network, db: &AsnDb) -> Option<Told<'_>> {
         let identity = flow.identity;
         let bits = |shift: u32, mask: u64| identity >> shift & mask;
         let is = |flag: u64| identity & flag != 0;
@@ -122,10 +119,9 @@ impl View {
         let port = bits(FLOW_INTERFACE_SHIFT, 0xff) as usize;
         let interface = environment.and_then(|e| e.ports.get(port));
         let nat64 = self.policy().map_or(&[][..], |policy| &policy.nat64);
-        let judged_as = bits(FLOW_JUDGED_SHIFT, 15) as u8;
-        let [src, dst, inner] = addresses(flow, judged_as);
-        let judged = judged(judged_as, dst, inner, nat64);
-        let asn = judged.and_then(|judged| db.origins_at(judged).first().copied());
+        let [src, dst, inner] = named::addresses(flow);
+        let judged = named::judged(flow, dst, inner, nat64);
+        let asn = network.asn();
         let info = asn.and_then(|asn| super::named_network(db, asn));
         let proto = (is(FLOW_READABLE) && !is(FLOW_OTHERS | FLOW_HIDDEN))
             .then(|| bits(FLOW_PROTO_SHIFT, 0xff) as u8);
@@ -189,49 +185,6 @@ impl Told<'_> {
             "others": self.is_others,
         })
     }
-}
-
-/// Source, destination as in the packet, and the inner destination that was judged.
-fn addresses(flow: &Flow, judged: u8) -> [Option<IpAddr>; 3] {
-    let is = |flag: u64| flow.identity & flag != 0;
-    if !is(FLOW_READABLE) {
-        return [None; 3];
-    }
-    let v4 = |raw: u64| IpAddr::V4(Ipv4Addr::from((raw as u32).to_ne_bytes()));
-    let v6 = |high: u64, low: u64| {
-        let (high, low) = (u64::from_be(high), u64::from_be(low));
-        IpAddr::V6(Ipv6Addr::from_bits(
-            u128::from(high) << 64 | u128::from(low),
-        ))
-    };
-    let [a, b, c, d] = flow.addresses;
-    let is_inner = judged >= Judged::Inner as u8;
-    let inner = || match is(FLOW_INNER_V6) {
-        true => v6(c, d),
-        false => IpAddr::V4(Ipv4Addr::from_bits(u64::from_be(d) as u32)),
-    };
-    let (src, dst) = match is(FLOW_V6) {
-        // There the inner destination stands for the outer one.
-        true => (v6(a, b), (!is_inner).then(|| v6(c, d))),
-        false => (v4(a), Some(v4(a >> 32))),
-    };
-    let is_others = is(FLOW_OTHERS);
-    let inner = (is_inner && !is_others).then(inner);
-    [Some(src), dst.filter(|_| !is_others), inner]
-}
-
-/// The address that decided.
-fn judged(
-    code: u8,
-    dst: Option<IpAddr>,
-    inner: Option<IpAddr>,
-    nat64: &[Ipv6Net],
-) -> Option<IpAddr> {
-    let (from, place) = match code.checked_sub(Judged::Inner as u8) {
-        Some(place) => (inner?, place),
-        None => (dst?, code.checked_sub(Judged::Destination as u8)?),
-    };
-    stands_for(from, nat64).get(usize::from(place)).copied()?
 }
 
 /// To the millisecond, always as long, so that they can be compared as text.

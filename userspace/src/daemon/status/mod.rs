@@ -11,10 +11,9 @@ mod view;
 use std::path::Path;
 
 use jiff::Timestamp;
-use kordon_ebpf::layout::Counter;
 use serde_json::{Value, json};
 
-use self::counted::named_network;
+use self::counted::{Counts, named_network};
 pub(super) use self::{
     counted::packets,
     view::{Applies, Busy, Ledger, View},
@@ -35,12 +34,9 @@ use crate::{
 const CHANGES: usize = 5;
 
 impl View {
-    /// What the metrics show, of `counters` that were read a moment ago.
-    pub(super) fn snapshot(
-        &self,
-        busy: Option<&Busy>,
-        counters: Vec<(Identity, Counter)>,
-    ) -> Snapshot {
+    /// What the metrics show, of what was counted until a moment ago.
+    pub(super) fn snapshot(&self, busy: Option<&Busy>, counts: Counts) -> Snapshot {
+        let Counts { counters, ledger } = counts;
         let db = &self.updates.database.db;
         let networks = counters.iter().filter_map(|(identity, _)| match identity {
             Identity::Asn(_, Some(asn), _) => {
@@ -92,7 +88,7 @@ impl View {
             state_repaired: self.kept.repaired.len() as u64,
             state_writable: self.state_problem().is_none(),
             trial: self.trial().is_some(),
-            ledger: self.ledger_snapshot(),
+            ledger: self.ledger_snapshot(ledger),
             counters,
         }
     }
@@ -153,7 +149,8 @@ impl View {
 
     /// The answer to `status`. `busy`: what keeps the core.
     pub(super) fn status(&self, busy: Option<&Busy>) -> Result<Value, Refusal> {
-        let counted = self.counted().map_err(Refusal::from_error)?;
+        let counts = self.counts().map_err(Refusal::from_error)?;
+        let counted = self.counted(&counts);
         let of_devices = self.of_devices();
         let of_all = self.of_all(busy);
         let interfaces: Vec<Value> = self
@@ -255,7 +252,7 @@ impl View {
                 "refused_snapshots": self.updates.refused,
             },
             "bgp": self.bgp.as_ref().map(Bgp::status),
-            "books": self.books(),
+            "books": self.books(&counts),
             "zones": counted.zones(&self.silences().collect()),
             "rules": counted.rules(),
             "decided": counted.reasons(),

@@ -6,10 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kordon_ebpf::{
     layout::{
-        ASK, Action, FAST_PLANE, GROUP_BITS, GROUP_MASK, VERDICT_ACTION_SHIFT, VERDICT_INDEX,
-        VERDICT_STEPS,
+        ASK, Action, FAST_PLANE, GROUP_MASK, VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS,
     },
-    plane::{leaf_v4, leaf_v6, ordinal_v4, ordinal_v6},
+    plane::{leaf_v4, leaf_v6},
 };
 
 use super::{super::*, Memory, part, set};
@@ -302,18 +301,13 @@ impl World {
 
         if self.partition.classes.len() > known {
             let Rules {
-                fixed,
                 class_words,
                 grouping,
                 ..
             } = &mut self.compiled;
-            let zones = &self.policy.zones;
-            match grouping.classes(&self.partition, known, zones, &self.directory, fixed) {
+            match grouping.classes(&self.partition, known, &self.directory) {
                 Some(new) => {
                     class_words.extend(new.words);
-                    for (index, slot) in new.pages {
-                        fixed.asn_pages[index] = slot;
-                    }
                     self.directory = new.directory.unwrap_or(self.directory.clone());
                 }
                 None => self.whole(),
@@ -385,17 +379,15 @@ impl World {
         let (table, planes) = self.memory.live();
         let fast = &planes.zones[zone + 1];
         let plane = fast.plane & FAST_PLANE;
-        let (class, code, place) = if v6 {
-            let (code, place) = leaf_v6(&planes, plane, (address >> 64) as u64);
-            let class = class_v6(&table, (address >> 64) as u64, address as u64);
-            (class, code, place)
+        let (class, code) = if v6 {
+            let high = (address >> 64) as u64;
+            (
+                class_v6(&table, high, address as u64),
+                leaf_v6(&planes, plane, high),
+            )
         } else {
             let address = address as u32;
-            (
-                class_v4(&table, address),
-                leaf_v4(&planes, plane, address),
-                address,
-            )
+            (class_v4(&table, address), leaf_v4(&planes, plane, address))
         };
         let Rules {
             fixed, class_words, ..
@@ -420,14 +412,6 @@ impl World {
         let kept = VERDICT_INDEX | 3 << VERDICT_ACTION_SHIFT | VERDICT_STEPS;
         let express = fast.words[code as usize];
         assert_eq!(express, word & kept, "{}: the plane says otherwise", what());
-        if express >> VERDICT_ACTION_SHIFT != 0 {
-            let ordinal = match v6 {
-                true => ordinal_v6(&planes, place),
-                false => ordinal_v4(&planes, place),
-            };
-            let right = class_word >> GROUP_BITS;
-            assert_eq!(ordinal.unwrap_or(right), right, "{}: whose it is", what());
-        }
     }
 
     /// Both ends of everything.

@@ -1,0 +1,334 @@
+//! The ledger's maps: lines that programs write, the ring that lines go out by, what found no room
+//! there, and what controllers make of them: [`books`], sums by counter and by network
+//! ([`networks`]), and marks that say what a line's network was when it was first asked for. All of
+//! them are pinned, and outlive controllers: the next one goes on where this one was, also in the
+//! middle of a record.
+
+mod books;
+mod networks;
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{HashMap, Map, MapData, MapError, RingBuf},
+    programs::{TestRun as _, TestRunOptions},
+};
+use aya_obj::generated::{BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_map_type};
+use kordon_ebpf::layout::{
+    Counter, FLOW_BEYOND, FLOW_BUDGET, FLOW_BUDGETS, FLOW_LINES, FLOW_LOST, FLOW_RING, FlowLine,
+    LEDGER_VERSION, Record,
+};
+
+use self::{books::Books, networks::Networks};
+use super::{
+    DatapathError, chain,
+    memory::{MMAPABLE, Mapped},
+    pins::Pins,
+    programs::{self, CLOCK},
+    shared::open,
+};
+
+/// What a record is booked under besides its counter: no key is 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its network.
+    pub network: u64,
+    /// Where rows for networks run out.
+    pub others: u64,
+}
+
+/// The maps, as programs open them.
+pub(super) struct LedgerMaps {
+    flows: MapData,
+    budgets: MapData,
+    records: MapData,
+    lost: MapData,
+    beyond: MapData,
+    books: MapData,
+    marks: MapData,
+}
+
+/// Their pins, and what programs call them.
+pub(super) const NAMES: [(&str, &str); 5] = [
+    ("flows", "FLOWS"),
+    ("budgets", "BUDGETS"),
+    ("records", "RECORDS"),
+    ("lost", "LOST"),
+    ("beyond", "BEYOND"),
+];
+/// Pins that only controllers open.
+const BOOKS: &str = "books";
+const MARKS: &str = "marks";
+
+/// All pins, but those of networks.
+fn names() -> impl Iterator<Item = &'static str> {
+    let written = NAMES.into_iter().map(|(name, _)| name);
+    written.chain([BOOKS, MARKS])
+}
+
+/// What a map of the ledger is pinned as.
+pub(super) fn pin(name: &str) -> String {
+    format!("{name}-{LEDGER_VERSION}")
+}
+
+/// Whether kordon of some version would pin a map of the ledger so.
+pub(super) fn is_pin(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    name.split_once('-').is_some_and(|(name, version)| {
+        let is_known = names().any(|known| known == name)
+            || name.strip_prefix(networks::NAME).is_some_and(is_number);
+        is_known && is_number(version)
+    })
+}
+
+/// Lines of the ledger for each CPU, as programs are told.
+pub(super) const LINES: u32 = FLOW_LINES;
+
+/// Lines that a source may take in the time of a budget.
+pub(super) const BUDGET: u32 = FLOW_BUDGET;
+
+fn cpus() -> Result<u32, DatapathError> {
+    let cpus = aya::util::nr_cpus();
+    let cpus = cpus.map_err(|(path, e)| DatapathError::new(format!("read {path}"), e))?;
+    Ok(u32::try_from(cpus).unwrap_or(u32::MAX))
+}
+
+impl LedgerMaps {
+    /// What an earlier controller left, or new ones. What cannot be used is made anew, and
+    /// `damaged` says so; programs that are on interfaces go on with theirs until they are replaced.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub(super) fn open(pins: &Pins, damaged: &mut Vec<String>) -> Result<Self, DatapathError> {
+        let all = names().map(pin).chain([networks::pin_of(0)]);
+        let (there, missing): (Vec<_>, Vec<_>) = all.partition(|pin| pins.shared(pin).exists());
+        let found = match missing.first() {
+            Some(pin) if !there.is_empty() => Err(DatapathError::new(
+                "go on with the ledger",
+                format!("the pin `{pin}` is missing"),
+            )),
+            _ => Self::of(pins),
+        };
+        let maps = match found {
+            Ok(maps) => maps,
+            Err(e) => {
+                Self::forget(pins, |_| true);
+                let maps = Self::of(pins)?;
+                damaged.push(format!("{e}; the ledger begins anew"));
+                maps
+            }
+        };
+        // Programs of before go on with theirs until they are replaced.
+        let now = pin("");
+        Self::forget(pins, |pin| !pin.ends_with(&now));
+        Ok(maps)
+    }
+
+    /// Lets go of what is there.
+    pub(super) fn forget(pins: &Pins, what: impl Fn(&str) -> bool) {
+        for pin in pins.named(|name| is_pin(name) && what(name)) {
+            // Somebody may have put an empty folder there.
+            let _ = std::fs::remove_file(&pin).or_else(|_| std::fs::remove_dir(&pin));
+        }
+    }
+
+    fn of(pins: &Pins) -> Result<Self, DatapathError> {
+        let cpus = cpus()?;
+        let (array, hash) = (
+            bpf_map_type::BPF_MAP_TYPE_ARRAY,
+            bpf_map_type::BPF_MAP_TYPE_HASH,
+        );
+        let ring = bpf_map_type::BPF_MAP_TYPE_RINGBUF;
+        let named =
+            |name, kind, sizes, entries, flags| open(pins, &pin(name), kind, sizes, entries, flags);
+        let lines = LINES.saturating_mul(cpus);
+        let budgets = FLOW_BUDGETS.saturating_mul(cpus);
+        let counter = size_of::<Counter>();
+        let maps = Self {
+            flows: named("flows", array, (4, size_of::<FlowLine>()), lines, MMAPABLE)?,
+            budgets: named("budgets", array, (4, 8), budgets, 0)?,
+            records: named("records", ring, (0, 0), FLOW_RING, 0)?,
+            lost: named("lost", hash, (4, counter), FLOW_LOST, 0)?,
+            beyond: named("beyond", hash, (8, counter), FLOW_BEYOND, BPF_F_NO_PREALLOC)?,
+            books: named(BOOKS, array, (4, books::SIZE), 1, MMAPABLE)?,
+            marks: named(MARKS, array, (4, 8), lines, MMAPABLE)?,
+        };
+        Networks::open(pins)?;
+        Ok(maps)
+    }
+
+    /// Those that programs write.
+    pub(super) fn written(&self) -> [&MapData; 5] {
+        let (flows, budgets) = (&self.flows, &self.budgets);
+        [flows, budgets, &self.records, &self.lost, &self.beyond]
+    }
+
+    /// All, by their pins.
+    pub(super) fn pinned(&self) -> impl Iterator<Item = (String, &MapData)> {
+        let maps = self.written().into_iter().chain([&self.books, &self.marks]);
+        names().map(pin).zip(maps)
+    }
+}
+
+/// Reads the ledger, books what comes out of it. There is one in each controller.
+pub struct Ledger {
+    flows: Mapped,
+    records: RingBuf<MapData>,
+    lost: HashMap<MapData, u32, [u64; 2]>,
+    beyond: HashMap<MapData, u64, [u64; 2]>,
+    books: Books,
+    marks: Mapped,
+    clock: Ebpf,
+}
+
+impl Ledger {
+    /// Opens what is pinned.
+    ///
+    /// # Errors
+    /// When something is missing, or not what it is called.
+    pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
+        let what = |name: &str| format!("open the ledger's `{name}`");
+        let open = |name: &str| {
+            MapData::from_pin(pins.shared(&pin(name)))
+                .map_err(|e| DatapathError::new(what(name), chain(&e)))
+        };
+        let records = RingBuf::try_from(Map::RingBuf(open("records")?));
+        let lost = HashMap::try_from(Map::HashMap(open("lost")?));
+        let beyond = HashMap::try_from(Map::HashMap(open("beyond")?));
+        let mut lost = lost.map_err(|e| DatapathError::new(what("lost"), e))?;
+        let mut beyond = beyond.map_err(|e| DatapathError::new(what("beyond"), e))?;
+        // What has no room is counted there, so it has to have some. It may be there.
+        let _ = lost.insert(0, [0; 2], BPF_NOEXIST.into());
+        let _ = beyond.insert(0, [0; 2], BPF_NOEXIST.into());
+        Ok(Self {
+            flows: Mapped::entries(open("flows")?)?,
+            records: records.map_err(|e| DatapathError::new(what("records"), e))?,
+            lost,
+            beyond,
+            books: Books::open(Mapped::of(open(BOOKS)?)?, pins)?,
+            marks: Mapped::entries(open(MARKS)?)?,
+            clock: clock()?,
+        })
+    }
+
+    /// Jiffies, the low half, now.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn now(&mut self) -> Result<u32, DatapathError> {
+        let ran = programs::program(&mut self.clock, CLOCK)?.test_run(TestRunOptions {
+            data_in: Some(&[0; 14]),
+            repeat: 1,
+            ..TestRunOptions::default()
+        });
+        let ran = ran.map_err(|e| DatapathError::new("ask for the kernel's clock", e))?;
+        Ok(ran.return_value)
+    }
+
+    /// How many lines there are, of all CPUs.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.flows.size() / size_of::<FlowLine>()
+    }
+
+    /// Every line that is in use, with its index. A packet that is counted at this moment may be in it
+    /// or not.
+    pub fn lines(&self) -> impl Iterator<Item = (u32, FlowLine)> {
+        let lines = u32::try_from(self.size()).unwrap_or(u32::MAX);
+        (0..lines).filter_map(|index| Some((index, self.flows.line(index as usize)?)))
+    }
+
+    /// Takes what has left its line since, at most so many, gives it to `take` with the mark of its
+    /// line, and books it under what that says. Returns how many records there were.
+    pub fn drain(
+        &mut self,
+        most: u64,
+        mut take: impl FnMut(&Record, Option<u64>) -> Option<Key>,
+    ) -> u64 {
+        let mut count = 0;
+        while count < most {
+            let Some(item) = self.records.next() else {
+                break;
+            };
+            let Some(bytes) = item.first_chunk::<{ size_of::<Record>() }>() else {
+                continue;
+            };
+            let record: Record = bytemuck::pod_read_unaligned(bytes);
+            let mark = mark_of(&self.marks, record.line, record.held.sequence);
+            let key = take(&record, mark);
+            self.books.book(&record, key);
+            // The ring forgets it here.
+            drop(item);
+            count += 1;
+        }
+        count
+    }
+
+    /// The mark of a line, while it is of this sequence.
+    #[must_use]
+    pub fn mark(&self, line: u32, sequence: u16) -> Option<u64> {
+        mark_of(&self.marks, line, sequence)
+    }
+
+    /// Marks a line; a mark has 40 bits.
+    pub fn set_mark(&mut self, line: u32, sequence: u16, mark: u64) {
+        let word = (mark + 1) << 16 | u64::from(sequence);
+        if (line as usize) < self.marks.size() / 8 {
+            self.marks.set_word(8 * line as usize, word);
+        }
+    }
+
+    /// What of a counter has come out of the ring, since the pins were made.
+    #[must_use]
+    pub fn booked(&self, slot: u32) -> Counter {
+        self.books.of(slot.into())
+    }
+
+    /// Likewise of all networks, by their keys.
+    pub fn networks(&self) -> impl Iterator<Item = (u64, Counter)> {
+        self.books.networks()
+    }
+
+    /// What found no room in the ring, by counter; of counter 0 what had no room here, either.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn lost(&self) -> Result<Vec<(u32, Counter)>, DatapathError> {
+        sums(&self.lost).map_err(|e| DatapathError::new("read what the ledger lost", e))
+    }
+
+    /// What was for some network and in no record that says so, by counter and ordinal
+    /// ([`beyond_key`](kordon_ebpf::layout::beyond_key)); of 0 what had no room here, either.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn beyond(&self) -> Result<Vec<(u64, Counter)>, DatapathError> {
+        sums(&self.beyond).map_err(|e| DatapathError::new("read what records do not have", e))
+    }
+}
+
+fn sums<K: aya::Pod>(map: &HashMap<MapData, K, [u64; 2]>) -> Result<Vec<(K, Counter)>, MapError> {
+    let all = map.iter().map(|entry| {
+        let (key, [packets, bytes]) = entry?;
+        Ok((key, Counter { packets, bytes }))
+    });
+    all.filter(|entry| !matches!(entry, Ok((_, Counter::ZERO))))
+        .collect()
+}
+
+/// See [`Ledger::mark`].
+fn mark_of(marks: &Mapped, line: u32, sequence: u16) -> Option<u64> {
+    let at = 8 * line as usize;
+    let word = (at < marks.size()).then(|| marks.word(at))?;
+    (word as u16 == sequence)
+        .then_some(word >> 16)?
+        .checked_sub(1)
+}
+
+fn clock() -> Result<Ebpf, DatapathError> {
+    let mut ebpf = EbpfLoader::new()
+        .load(programs::CLOCK_OBJECT)
+        .map_err(|e| DatapathError::new("load the ledger's clock", chain(&e)))?;
+    programs::load_one(&mut ebpf, CLOCK)
+        .map_err(|e| DatapathError::new("load the ledger's clock", chain(&e)))?;
+    Ok(ebpf)
+}

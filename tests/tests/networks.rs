@@ -140,6 +140,8 @@ fn no_packet_is_for_others() -> Result<()> {
 
 /// More flows than lines and ring hold.
 const FLOWS: u32 = 250_000;
+/// Flows before these.
+const EARLIER: u32 = 2000;
 
 #[test]
 fn what_finds_no_room_is_stated() -> Result<()> {
@@ -147,17 +149,32 @@ fn what_finds_no_room_is_stated() -> Result<()> {
         return Ok(());
     };
     let router = Router::new("full", binary)?;
-    router.write("policy.toml", policy("64500, 64501, 64502"))?;
+    router.write("policy.toml", policy("64500, 64501, 64502, 64503"))?;
     let (mut controller, _) = Controller::start(&router.place())?;
     controller.wait_until_enforcing()?;
+    let mut sent = Sent::new();
+    let of = |asn: &str| ("cameras".to_owned(), asn.to_owned(), "drop");
+    // What was said of these stays so when others announce it, and the ring has no room for them.
+    for number in 0..EARLIER {
+        let [_, _, middle, low] = number.to_be_bytes();
+        let (from, to) = (
+            Ipv4Addr::new(10, 20, middle, low),
+            Ipv4Addr::new(192, 0, 2, 1),
+        );
+        router.wire.send(&frame(20, from, to, 443), 1)?;
+        *sent.entry(of("64502")).or_default() += 1;
+    }
+    ensure_equal(&Metrics::scrape(&router.wire.namespace)?, &sent)?;
+    let database = std::fs::read_to_string(router.path("asn.csv"))?;
+    router.write("asn.csv", database.replace("64502,Other", "64503,New"))?;
+    controller.cli(&["asndb", "update", "--accept"])?;
     controller.signal(Signal::SIGKILL)?;
     drop(controller.ended());
     let nets = [
         ([198, 51, 100], "64500"),
         ([203, 0, 113], "64501"),
-        ([192, 0, 2], "64502"),
+        ([192, 0, 2], "64503"),
     ];
-    let mut sent = Sent::new();
     // Each from a source of its own, so that none has used up its budget.
     for number in 0..FLOWS {
         let ([a, b, c], asn) = nets[number as usize % nets.len()];
@@ -176,11 +193,60 @@ fn what_finds_no_room_is_stated() -> Result<()> {
     let packets = |name: &str| book[name]["packets"].as_u64().unwrap_or(0);
     let [counted, recorded, unrecorded] = ["counted", "recorded", "unrecorded"].map(packets);
     println!("{counted} counted, {recorded} recorded, {unrecorded} found no room");
-    ensure!(counted == u64::from(FLOWS), "{book}");
+    ensure!(counted == u64::from(EARLIER + FLOWS), "{book}");
     ensure!(recorded + unrecorded == counted, "{book}");
     ensure!(recorded > 100_000 && unrecorded > 10_000, "{book}");
     let metrics = Metrics::scrape(&router.wire.namespace)?;
     let lost = metrics.sum("kordon_ledger_lost_packets_total", &[]);
     ensure!(lost == unrecorded, "{lost} are said to be lost, {book}");
     ensure_equal(&metrics, &sent)
+}
+
+/// Whoever asks while the database changes is told the same for ever after: a flow that is always there, and
+/// gives its line to others all the time, is under one network or the other, and not under both.
+#[test]
+fn an_update_moves_no_counter() -> Result<()> {
+    let Some(binary) = binary() else {
+        return Ok(());
+    };
+    let router = Router::new("toggle", binary)?;
+    router.write("policy.toml", policy("64500, 64501, 64502, 64503"))?;
+    // What is in the way of pins goes out of it.
+    std::fs::create_dir_all(router.place().bpffs.join("books-2/x"))?;
+    let database = std::fs::read_to_string(router.path("asn.csv"))?;
+    let other = database.replace("64502,Other", "64503,New");
+    let (mut controller, _) = Controller::start(&router.place())?;
+    controller.wait_until_enforcing()?;
+    let mut random = fastrand::Rng::with_seed(15);
+    let mut sent = 0;
+    for round in 0..6 {
+        let database = if round % 2 == 0 { &other } else { &database };
+        router.write("asn.csv", database)?;
+        std::thread::scope(|scope| -> Result<()> {
+            let traffic = scope.spawn(|| -> Result<u64> {
+                for number in 0..40_000 {
+                    let [a, b, c, _] = random.u32(..).to_be_bytes();
+                    let (from, to) = match number % 20 {
+                        0 => (Ipv4Addr::new(10, 20, 0, 1), Ipv4Addr::new(192, 0, 2, 1)),
+                        _ => (Ipv4Addr::new(10, 20, a, b), Ipv4Addr::new(198, 51, 100, c)),
+                    };
+                    router.wire.send(&frame(20, from, to, 443), 1)?;
+                }
+                Ok(40_000)
+            });
+            let ask = || Metrics::scrape(&router.wire.namespace).map(drop);
+            ask()?;
+            controller.cli(&["asndb", "update", "--accept"])?;
+            while !traffic.is_finished() {
+                ask()?;
+            }
+            sent += traffic.join().map_err(|_| anyhow::anyhow!("panicked"))??;
+            Ok(())
+        })?;
+        std::thread::sleep(Duration::from_millis(500));
+        let metrics = Metrics::scrape(&router.wire.namespace)?;
+        let counted = metrics.sum("kordon_asn_packets_total", &[]);
+        ensure!(counted == sent, "round {round}: {counted}, sent {sent}");
+    }
+    Ok(())
 }

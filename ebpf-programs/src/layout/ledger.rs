@@ -100,8 +100,17 @@ pub const FLOW_BUDGET: u32 = 512;
 #[must_use]
 #[inline(always)]
 pub const fn beyond_key(slot: u32, ordinal: u32) -> u64 {
-    slot as u64 | (ordinal as u64) << 32
+    slot as u64 | (ordinal as u64) << BEYOND_SHIFT
 }
+
+/// Where the ordinal is in a key of [`beyond_key`], or the mark of a line.
+pub const BEYOND_SHIFT: u32 = 20;
+/// It is the mark of the line that the packets were in.
+pub const BEYOND_MARK: u64 = 1 << 63;
+
+/// Bits of a mark: what the controller said of a line, not 0. Before it in the word is the sequence of the
+/// line that it is of.
+pub const MARK_SHIFT: u32 = 16;
 
 const _: () = {
     assert!(size_of::<FlowLine>() == 64);

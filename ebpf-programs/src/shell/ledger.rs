@@ -14,9 +14,9 @@ use aya_ebpf::{
 use super::program::Tier;
 use crate::{
     layout::{
-        Counter, FLOW_BUDGET_SHIFT, FLOW_BUDGETS, FLOW_FULL, FLOW_JUDGED_SHIFT, FLOW_OTHERS,
-        FLOW_SLOT, FLOW_V6, Flow, FlowLine, GROUP_BITS, Judged, MAX_ORDINALS, NO_BUDGET, NO_CLASS,
-        NO_LINES, beyond_key,
+        BEYOND_MARK, BEYOND_SHIFT, Counter, FLOW_BUDGET_SHIFT, FLOW_BUDGETS, FLOW_FULL,
+        FLOW_JUDGED_SHIFT, FLOW_OTHERS, FLOW_SLOT, FLOW_V6, Flow, FlowLine, GROUP_BITS, Judged,
+        MARK_SHIFT, MAX_ORDINALS, NO_BUDGET, NO_CLASS, NO_LINES, beyond_key,
     },
     opaque,
     packet::Address,
@@ -26,8 +26,11 @@ use crate::{
 /// Packets, and their bytes in the low half: no more than five values go into a function.
 type Amount = u64;
 
-/// Adds packets to their flow. `class`: of the address that decided; [`NO_CLASS`]: that was the
-/// destination, and its class was not looked up.
+/// Whom packets were for: the class of the address that decided; [`NO_CLASS`]: that was the destination,
+/// and its class was not looked up; with [`BEYOND_MARK`], what the controller has said of it.
+type Whom = u64;
+
+/// Adds packets to their flow. `class`: as in [`Whom`].
 #[inline(always)]
 pub(super) fn add<T: Tier>(flow: &mut Flow, class: u32, packets: u32, bytes: u32) {
     if T::lines() == NO_LINES {
@@ -38,7 +41,7 @@ pub(super) fn add<T: Tier>(flow: &mut Flow, class: u32, packets: u32, bytes: u32
     let index = place::<T>(flow, cpu);
     let amount = (packets as u64) << 32 | bytes as u64;
     let Some(line) = T::line(index) else {
-        return miss::<T>(flow, class, amount, true);
+        return miss::<T>(flow, class as Whom, amount, true);
     };
     // SAFETY: a line of this CPU, see the module.
     if !takes(unsafe { &mut *line }, flow, now, amount) {
@@ -88,12 +91,12 @@ fn other<T: Tier>(flow: &mut Flow, class: u32, mut index: u32, now: u32, amount:
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     if !may_take::<T>(flow, cpu, now) {
-        miss::<T>(flow, class, amount, false);
+        miss::<T>(flow, class as Whom, amount, false);
         flow.be_others();
         index = place::<T>(flow, cpu);
     }
     let Some(line) = T::line(index) else {
-        return miss::<T>(flow, class, amount, true);
+        return miss::<T>(flow, class as Whom, amount, true);
     };
     // SAFETY: a line of this CPU, see the module.
     let held = unsafe { &mut *line };
@@ -170,7 +173,15 @@ fn may_take<T: Tier>(flow: &Flow, cpu: u32, now: u32) -> bool {
 fn leave<T: Tier>(held: &FlowLine, index: u32, now: u32) {
     let Some(mut record) = T::record() else {
         let amount = (held.packets as u64) << 32 | held.bytes as u64;
-        return miss::<T>(&held.flow, NO_CLASS, amount, true);
+        // Said once, it stays so.
+        let mark = T::mark(index);
+        let is_its = mark as u16 == held.sequence && mark >> MARK_SHIFT != 0;
+        let whom = if is_its {
+            BEYOND_MARK | mark >> MARK_SHIFT
+        } else {
+            NO_CLASS as Whom
+        };
+        return miss::<T>(&held.flow, whom, amount, true);
     };
     // Written where it is: the stack has no room for it.
     let to = record.as_mut_ptr();
@@ -187,7 +198,7 @@ fn leave<T: Tier>(held: &FlowLine, index: u32, now: u32) {
 /// whom it was for: there, the network of the address that decided. One function for all: calls have
 /// little stack in common.
 #[inline(never)]
-fn miss<T: Tier>(flow: &Flow, class: u32, amount: Amount, is_lost: bool) {
+fn miss<T: Tier>(flow: &Flow, whom: Whom, amount: Amount, is_lost: bool) {
     let slot = (flow.identity & FLOW_SLOT) as u32;
     if is_lost && let Some(lost) = T::lost(slot).or_else(|| T::lost(0)) {
         add_shared(lost, amount);
@@ -197,7 +208,11 @@ fn miss<T: Tier>(flow: &Flow, class: u32, amount: Amount, is_lost: bool) {
     if judged == Judged::Nothing as u8 || flow.identity & FLOW_OTHERS != 0 {
         return;
     }
-    let key = beyond_key(slot, ordinal::<T>(flow, class, judged));
+    let key = if whom & BEYOND_MARK == 0 {
+        beyond_key(slot, ordinal::<T>(flow, whom as u32, judged))
+    } else {
+        slot as u64 | BEYOND_MARK | whom << BEYOND_SHIFT
+    };
     if let Some(sum) = T::beyond(key).or_else(|| T::beyond(0)) {
         add_shared(sum, amount);
     }

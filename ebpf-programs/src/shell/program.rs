@@ -50,6 +50,8 @@ pub trait Tier {
     fn most() -> u32;
     /// A line, of all CPUs.
     fn line(index: u32) -> Option<*mut FlowLine>;
+    /// What the controller has said of a line; 0: nothing.
+    fn mark(index: u32) -> u64;
     /// A budget, of all CPUs: how many lines were taken, from bit 32 on when, and by whom.
     fn budget(index: u32) -> Option<*mut u64>;
     /// Room in the ring.

@@ -51,6 +51,9 @@ macro_rules! kordon_program {
         /// they are to be.
         #[btf_map]
         static FLOWS: Array<FlowLine, 1, MMAPABLE> = Array::new();
+        /// What the controller has said of each of them.
+        #[btf_map]
+        static MARKS: Array<u64, 1, MMAPABLE> = Array::new();
         /// What each source may take of them, of all CPUs.
         #[btf_map]
         static BUDGETS: Array<u64, 1> = Array::new();
@@ -136,6 +139,10 @@ macro_rules! kordon_program {
             #[inline(always)]
             fn line(index: u32) -> Option<*mut FlowLine> {
                 FLOWS.get_ptr_mut(index)
+            }
+            #[inline(always)]
+            fn mark(index: u32) -> u64 {
+                MARKS.get(index).copied().unwrap_or(0)
             }
             #[inline(always)]
             fn budget(index: u32) -> Option<*mut u64> {

@@ -32,6 +32,7 @@ impl Datapath {
         if let Some(maps) = &self.maps {
             failed = failed.or(self.pins.tier(maps.tier).err());
         }
+        self.counting.ledger.look(&self.pins);
         let mut made = Vec::new();
         for (pin, object) in self.live_objects() {
             if is_pinned(&pin, object) {

@@ -28,7 +28,7 @@ use self::{
 };
 use crate::datapath::{
     DatapathError,
-    ledger::{self, Key},
+    ledger::{self, Beyond, Key},
 };
 
 /// Flows that are told apart of what has left its line.
@@ -131,15 +131,26 @@ impl Keeper {
     }
 
     /// From now on flows are named by this. `settle`: those that are in lines are named by what there was.
-    pub fn name_by(&mut self, naming: Arc<dyn Naming>, settle: bool) {
-        if let Some(before) = self.naming.take().filter(|_| settle) {
-            let look = before.look().unwrap_or_else(|| before.glance());
-            let lines: Vec<(u32, FlowLine)> = self.kernel.lines().collect();
-            for (index, line) in lines {
-                self.network(index, &line, &*look, true);
-            }
-        }
+    ///
+    /// # Errors
+    /// When the kernel's clock cannot be read; they are named by what there is now then.
+    pub fn name_by(&mut self, naming: Arc<dyn Naming>, settle: bool) -> Result<(), DatapathError> {
+        let before = self.naming.clone().filter(|_| settle);
+        let settled = before.map_or(Ok(()), |before| self.settle(&*before));
         self.naming = Some(naming);
+        settled
+    }
+
+    /// Names what is in lines. A mark takes the place of that of a flow that had the line before, so the
+    /// records of those are read between reading lines and marking them, here and in [`Self::read`].
+    fn settle(&mut self, naming: &dyn Naming) -> Result<(), DatapathError> {
+        let lines: Vec<(u32, FlowLine)> = self.kernel.lines().collect();
+        self.left(true)?;
+        let look = naming.look().unwrap_or_else(|| naming.glance());
+        for (index, line) in lines {
+            self.network(index, &line, &*look, true);
+        }
+        Ok(())
     }
 
     /// The network of a line, which it keeps if it is to be marked.
@@ -281,28 +292,48 @@ impl Keeper {
             }
             reading.lines.push((line.flow, network, sum));
         }
-        for (key, sum) in beyond {
-            let (slot, ordinal) = (key as u32, (key >> 32) as u32);
-            let Some(naming) = naming.as_ref().filter(|_| key != 0) else {
+        for (slot, beyond, sum) in beyond {
+            let Some(naming) = naming.as_ref().filter(|_| slot != 0) else {
                 continue;
             };
             if let Some(owner) = owner(&mut self.owners, &**naming, slot) {
-                let network = naming.of_ordinal(ordinal);
+                let network = match beyond {
+                    Beyond::Ordinal(ordinal) => naming.of_ordinal(ordinal),
+                    Beyond::Mark(mark) => Network::of_mark(mark),
+                };
                 *networks.entry(network.key(owner)).or_default() += sum;
             }
         }
+        reading.networks = self.say(networks);
+        Ok(reading)
+    }
+
+    /// What there is by network: never less than was said before. Where the ring is full, what was read in a
+    /// line is nowhere for a moment.
+    fn say(&mut self, networks: HashMap<u64, Counter>) -> Vec<(u32, Network, Counter)> {
+        // What was of slots that nobody knew may be of known ones by now.
+        let mut all: HashMap<u64, Counter> = HashMap::new();
+        let naming = self.naming.clone();
+        let mut unknown = Vec::new();
         for (key, sum) in networks {
+            let (slot, network) = Network::of_key(key);
+            let naming = naming.as_ref();
+            match naming.map_or(Owner::Unknown, |naming| naming.owner(slot)) {
+                Owner::Slot(owner) => *all.entry(network.key(owner)).or_default() += sum,
+                Owner::Unknown => unknown.push((slot, network, sum)),
+                Owner::None => {}
+            }
+        }
+        for (key, sum) in all {
             let said = self.said.entry(key).or_default();
             said.packets = said.packets.max(sum.packets);
             said.bytes = said.bytes.max(sum.bytes);
         }
-        reading.networks = (self.said.iter())
-            .map(|(key, sum)| {
-                let (owner, network) = Network::of_key(*key);
-                (owner, network, *sum)
-            })
-            .collect();
-        Ok(reading)
+        let said = self.said.iter().map(|(key, sum)| {
+            let (owner, network) = Network::of_key(*key);
+            (owner, network, *sum)
+        });
+        said.chain(unknown).collect()
     }
 
     /// By flow: what is in lines, and what came out of them since the start.

@@ -48,7 +48,7 @@ use super::{
     trouble::Troubles,
     updates::Updates,
 };
-use crate::config::Config;
+use crate::{config::Config, datapath::ledger::ANEW};
 
 /// See the module.
 pub(super) struct Core {
@@ -107,7 +107,9 @@ impl Core {
         self.names = Some(Arc::clone(&names));
         if let Ok(ledger) = &self.ledger {
             let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            ledger.name_by(names, settle);
+            if let Err(e) = ledger.name_by(names, settle) {
+                tracing::error!("flows under way are named by the new database: {e}");
+            }
         }
     }
 
@@ -123,6 +125,10 @@ impl Core {
         );
         notices.extend(datapath.guards_failed().map(|why| {
             format!("guards only count what gets past the programs, and drop nothing: {why}")
+        }));
+        let anew = datapath.damaged().iter();
+        notices.extend(anew.filter(|words| words.ends_with(ANEW)).map(|words| {
+            format!("{words}, with this daemon: flows, books and counters by network")
         }));
         View {
             config: Arc::clone(&self.config),

@@ -7,6 +7,8 @@
 mod books;
 mod networks;
 
+use std::{fs, path::Path};
+
 use aya::{
     Ebpf, EbpfLoader,
     maps::{HashMap, Map, MapData, MapError, RingBuf},
@@ -14,8 +16,8 @@ use aya::{
 };
 use aya_obj::generated::{BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_map_type};
 use kordon_ebpf::layout::{
-    Counter, FLOW_BEYOND, FLOW_BUDGET, FLOW_BUDGETS, FLOW_LINES, FLOW_LOST, FLOW_RING, FlowLine,
-    LEDGER_VERSION, Record,
+    BEYOND_MARK, BEYOND_SHIFT, Counter, FLOW_BEYOND, FLOW_BUDGET, FLOW_BUDGETS, FLOW_LINES,
+    FLOW_LOST, FLOW_RING, FLOW_SLOT, FlowLine, LEDGER_VERSION, MARK_SHIFT, Record,
 };
 
 use self::{books::Books, networks::Networks};
@@ -36,6 +38,15 @@ pub struct Key {
     pub others: u64,
 }
 
+/// Whom packets were for that no record has.
+#[derive(Clone, Copy, Debug)]
+pub enum Beyond {
+    /// By the ordinal of its class.
+    Ordinal(u32),
+    /// By the mark of the line that they were in.
+    Mark(u64),
+}
+
 /// The maps, as programs open them.
 pub(super) struct LedgerMaps {
     flows: MapData,
@@ -43,31 +54,42 @@ pub(super) struct LedgerMaps {
     records: MapData,
     lost: MapData,
     beyond: MapData,
-    books: MapData,
     marks: MapData,
+    books: MapData,
+    networks: Vec<MapData>,
 }
 
 /// Their pins, and what programs call them.
-pub(super) const NAMES: [(&str, &str); 5] = [
+pub(super) const NAMES: [(&str, &str); 6] = [
     ("flows", "FLOWS"),
     ("budgets", "BUDGETS"),
     ("records", "RECORDS"),
     ("lost", "LOST"),
     ("beyond", "BEYOND"),
+    ("marks", "MARKS"),
 ];
-/// Pins that only controllers open.
+/// The pin that only controllers open.
 const BOOKS: &str = "books";
-const MARKS: &str = "marks";
 
 /// All pins, but those of networks.
 fn names() -> impl Iterator<Item = &'static str> {
     let written = NAMES.into_iter().map(|(name, _)| name);
-    written.chain([BOOKS, MARKS])
+    written.chain([BOOKS])
 }
 
 /// What a map of the ledger is pinned as.
 pub(super) fn pin(name: &str) -> String {
     format!("{name}-{LEDGER_VERSION}")
+}
+
+/// Removes a pin. Somebody may have put a folder there, and something in it, which is moved away.
+fn clear(pin: &Path) {
+    // No name there has a dot.
+    let mut aside = pin.as_os_str().to_owned();
+    aside.push("-aside");
+    let _ = fs::remove_file(pin)
+        .or_else(|_| fs::remove_dir(pin))
+        .or_else(|_| fs::rename(pin, aside));
 }
 
 /// Whether kordon of some version would pin a map of the ledger so.
@@ -79,6 +101,9 @@ pub(super) fn is_pin(name: &str) -> bool {
         is_known && is_number(version)
     })
 }
+
+/// How the words end that say that nothing is left of what was recorded.
+pub const ANEW: &str = "the ledger begins anew";
 
 /// Lines of the ledger for each CPU, as programs are told.
 pub(super) const LINES: u32 = FLOW_LINES;
@@ -113,7 +138,7 @@ impl LedgerMaps {
             Err(e) => {
                 Self::forget(pins, |_| true);
                 let maps = Self::of(pins)?;
-                damaged.push(format!("{e}; the ledger begins anew"));
+                damaged.push(format!("{e}; {ANEW}"));
                 maps
             }
         };
@@ -125,10 +150,9 @@ impl LedgerMaps {
 
     /// Lets go of what is there.
     pub(super) fn forget(pins: &Pins, what: impl Fn(&str) -> bool) {
-        for pin in pins.named(|name| is_pin(name) && what(name)) {
-            // Somebody may have put an empty folder there.
-            let _ = std::fs::remove_file(&pin).or_else(|_| std::fs::remove_dir(&pin));
-        }
+        pins.named(|name| is_pin(name) && what(name))
+            .iter()
+            .for_each(|pin| clear(pin));
     }
 
     fn of(pins: &Pins) -> Result<Self, DatapathError> {
@@ -143,29 +167,41 @@ impl LedgerMaps {
         let lines = LINES.saturating_mul(cpus);
         let budgets = FLOW_BUDGETS.saturating_mul(cpus);
         let counter = size_of::<Counter>();
-        let maps = Self {
+        let mut maps = Self {
             flows: named("flows", array, (4, size_of::<FlowLine>()), lines, MMAPABLE)?,
             budgets: named("budgets", array, (4, 8), budgets, 0)?,
             records: named("records", ring, (0, 0), FLOW_RING, 0)?,
             lost: named("lost", hash, (4, counter), FLOW_LOST, 0)?,
             beyond: named("beyond", hash, (8, counter), FLOW_BEYOND, BPF_F_NO_PREALLOC)?,
+            marks: named("marks", array, (4, 8), lines, MMAPABLE)?,
             books: named(BOOKS, array, (4, books::SIZE), 1, MMAPABLE)?,
-            marks: named(MARKS, array, (4, 8), lines, MMAPABLE)?,
+            networks: Vec::new(),
         };
         Networks::open(pins)?;
+        maps.look(pins);
         Ok(maps)
     }
 
-    /// Those that programs write.
-    pub(super) fn written(&self) -> [&MapData; 5] {
+    /// Those that programs open.
+    pub(super) fn written(&self) -> [&MapData; 6] {
         let (flows, budgets) = (&self.flows, &self.budgets);
-        [flows, budgets, &self.records, &self.lost, &self.beyond]
+        let (lost, beyond) = (&self.lost, &self.beyond);
+        [flows, budgets, &self.records, lost, beyond, &self.marks]
     }
 
     /// All, by their pins.
     pub(super) fn pinned(&self) -> impl Iterator<Item = (String, &MapData)> {
-        let maps = self.written().into_iter().chain([&self.books, &self.marks]);
-        names().map(pin).zip(maps)
+        let maps = self.written().into_iter().chain([&self.books]);
+        let networks = self.networks.iter().enumerate();
+        let networks = networks.map(|(number, map)| (networks::pin_of(number), map));
+        names().map(pin).zip(maps).chain(networks)
+    }
+
+    /// Arrays of networks come while programs run.
+    pub(super) fn look(&mut self, pins: &Pins) {
+        while let Ok(map) = MapData::from_pin(pins.shared(&networks::pin_of(self.networks.len()))) {
+            self.networks.push(map);
+        }
     }
 }
 
@@ -205,7 +241,7 @@ impl Ledger {
             lost,
             beyond,
             books: Books::open(Mapped::of(open(BOOKS)?)?, pins)?,
-            marks: Mapped::entries(open(MARKS)?)?,
+            marks: Mapped::entries(open("marks")?)?,
             clock: clock()?,
         })
     }
@@ -271,7 +307,7 @@ impl Ledger {
 
     /// Marks a line; a mark has 40 bits.
     pub fn set_mark(&mut self, line: u32, sequence: u16, mark: u64) {
-        let word = (mark + 1) << 16 | u64::from(sequence);
+        let word = (mark + 1) << MARK_SHIFT | u64::from(sequence);
         if (line as usize) < self.marks.size() / 8 {
             self.marks.set_word(8 * line as usize, word);
         }
@@ -296,13 +332,23 @@ impl Ledger {
         sums(&self.lost).map_err(|e| DatapathError::new("read what the ledger lost", e))
     }
 
-    /// What was for some network and in no record that says so, by counter and ordinal
-    /// ([`beyond_key`](kordon_ebpf::layout::beyond_key)); of 0 what had no room here, either.
+    /// What was for some network and is in no record that says so, by counter; of 0 what had no room
+    /// here, either.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn beyond(&self) -> Result<Vec<(u64, Counter)>, DatapathError> {
-        sums(&self.beyond).map_err(|e| DatapathError::new("read what records do not have", e))
+    pub fn beyond(&self) -> Result<Vec<(u32, Beyond, Counter)>, DatapathError> {
+        let sums = sums(&self.beyond)
+            .map_err(|e| DatapathError::new("read what records do not have", e))?;
+        let of = |(key, sum): (u64, Counter)| {
+            let rest = (key & !BEYOND_MARK) >> BEYOND_SHIFT;
+            let beyond = match key & BEYOND_MARK {
+                0 => Beyond::Ordinal(rest as u32),
+                _ => Beyond::Mark(rest.saturating_sub(1)),
+            };
+            ((key & FLOW_SLOT) as u32, beyond, sum)
+        };
+        Ok(sums.into_iter().map(of).collect())
     }
 }
 

@@ -44,7 +44,10 @@ impl Networks {
             rows: HashMap::new(),
         };
         networks.more()?;
-        while pins.shared(&pin_of(networks.arrays.len())).exists() {
+        // Another one is used when the last is full.
+        while networks.word(ROWS * networks.arrays.len() as u32 - 1, 0) != 0
+            && pins.shared(&pin_of(networks.arrays.len())).exists()
+        {
             networks.more()?;
         }
         let all = ROWS * networks.arrays.len() as u32;
@@ -59,9 +62,14 @@ impl Networks {
 
     /// Opens or makes another array.
     fn more(&mut self) -> Result<(), DatapathError> {
+        let pin = pin_of(self.arrays.len());
+        let path = self.pins.shared(&pin);
+        if path.is_dir() {
+            super::clear(&path);
+        }
         let array = open(
             &self.pins,
-            &pin_of(self.arrays.len()),
+            &pin,
             bpf_map_type::BPF_MAP_TYPE_ARRAY,
             (4, 8),
             ROWS * ROW as u32,

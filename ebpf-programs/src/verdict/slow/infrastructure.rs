@@ -206,18 +206,20 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
     #[inline(never)]
     fn is_behind_router_alert(&self) -> bool {
         let begin = self.work.ip.begin;
-        let (Some(fixed), Some(header)) = (
-            self.frame.view::<8>(begin),
-            self.frame.view::<8>(begin + 40),
-        ) else {
+        let Some(fixed) = self.frame.view::<8>(begin) else {
+            return false;
+        };
+        if fixed.u8(6) != 0 {
+            return false;
+        }
+        let Some(header) = self.frame.view::<8>(begin + 40) else {
             return false;
         };
         let (before, after) = (header.u64(0) & !0xffff_0000_0000, header.u64(0) & !0xffff);
         const ICMP6: u64 = 58 << 56;
         let padding = |option: u64| option == 0 || option == 0x100;
-        fixed.u8(6) == 0
-            && (after == ICMP6 | 0x0502_0000 << 16 && padding(header.u16(6) as u64)
-                || before == ICMP6 | 0x0502_0000 && padding(header.u16(2) as u64))
+        after == ICMP6 | 0x0502_0000 << 16 && padding(header.u16(6) as u64)
+            || before == ICMP6 | 0x0502_0000 && padding(header.u16(2) as u64)
     }
 
     /// Whether the one option of an IPv4 header of 24 bytes is the router alert.
@@ -284,20 +286,26 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
     #[inline(never)]
     fn is_dhcpv4(&self) -> bool {
         let (at, end) = (self.work.ip.at, self.work.ip.end);
-        let (Some(udp), Some(body), Some(cookie)) = (
-            self.frame.view::<8>(at),
-            self.frame.view::<28>(at + UDP_HEADER),
-            self.frame.view::<4>(at + UDP_HEADER + DHCP_HEADER - 4),
-        ) else {
+        // One after the other, here and above: of three that are read before any is looked at, the
+        // compiler reads some where they were never put, which Linux 6.1 refuses.
+        let Some(udp) = self.frame.view::<8>(at) else {
+            return false;
+        };
+        if udp.u16(4) as u32 != end - at || end - at < UDP_HEADER + DHCP_HEADER {
+            return false;
+        }
+        let cookie_at = at + UDP_HEADER + DHCP_HEADER - 4;
+        let Some(cookie) = self.frame.view::<4>(cookie_at) else {
+            return false;
+        };
+        if cookie.u32(0) != DHCP_COOKIE {
+            return false;
+        }
+        let Some(body) = self.frame.view::<28>(at + UDP_HEADER) else {
             return false;
         };
         let (client, relay) = (body.u32(12), body.u32(24));
-        udp.u16(4) as u32 == end - at
-            && end - at >= UDP_HEADER + DHCP_HEADER
-            && body.u8(0) == 1
-            && relay == 0
-            && cookie.u32(0) == DHCP_COOKIE
-            && (client == 0 || client == self.work.source.lo as u32)
+        body.u8(0) == 1 && relay == 0 && (client == 0 || client == self.work.source.lo as u32)
     }
 
     /// A client's message. A relay would deliver what is in another relay's.

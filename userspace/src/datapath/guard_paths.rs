@@ -9,6 +9,7 @@
 use std::{
     os::fd::AsFd as _,
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use aya::{
@@ -73,8 +74,32 @@ enum Paths {
     Loading(JoinHandle<Result<Ebpf, DatapathError>>),
     /// They are in their places.
     There(Ebpf),
-    /// They cannot be.
-    Failed(String),
+}
+
+/// Why they could not be loaded. What was in the way may be gone later (pins that somebody removed, memory), so
+/// it is tried again, more and more seldom, for an attempt may cost a processor a second.
+struct Failed {
+    why: String,
+    at: Instant,
+    /// How long until the next attempt.
+    wait: Duration,
+}
+
+impl Failed {
+    const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+
+    fn new(why: String, before: Option<&Self>) -> Self {
+        let (least, most) = Self::WAIT;
+        Self {
+            why,
+            at: Instant::now(),
+            wait: before.map_or(least, |before| most.min(2 * before.wait)),
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.at.elapsed() >= self.wait
+    }
 }
 
 /// The array, and what is in it.
@@ -82,6 +107,8 @@ pub(super) struct GuardPaths {
     array: MapData,
     /// Of the maps of a tier; `None`: not begun.
     paths: Option<(Tier, Paths)>,
+    /// Why the last attempt failed, until one succeeds.
+    failed: Option<Failed>,
 }
 
 impl GuardPaths {
@@ -93,7 +120,11 @@ impl GuardPaths {
         let kind = bpf_map_type::BPF_MAP_TYPE_PROG_ARRAY;
         let places = PLACES.len() as u32;
         let array = shared::open(pins, PATHS, kind, (4, 4), places, 0)?;
-        Ok(Self { array, paths: None })
+        Ok(Self {
+            array,
+            paths: None,
+            failed: None,
+        })
     }
 
     /// The array.
@@ -107,7 +138,7 @@ impl GuardPaths {
     /// # Errors
     /// When the kernel refuses.
     pub(super) fn change(&mut self, tier: Tier, paths: Option<Ebpf>) -> Result<(), DatapathError> {
-        self.paths = None;
+        (self.paths, self.failed) = (None, None);
         if let Some(paths) = paths {
             self.put(&paths)?;
             self.paths = Some((tier, Paths::There(paths)));
@@ -142,19 +173,26 @@ impl GuardPaths {
 
     /// What a thread has loaded, in place if it is over these maps.
     fn loaded(
-        &self,
+        &mut self,
         loaded: thread::Result<Result<Ebpf, DatapathError>>,
         maps: &Maps,
         counting: &Counting,
     ) -> Result<Option<Paths>, DatapathError> {
-        let paths = match loaded {
-            Ok(Ok(paths)) => paths,
-            Ok(Err(e)) => {
-                tracing::error!("guards only count: {e}");
-                return Ok(Some(Paths::Failed(e.to_string())));
-            }
+        let loaded = loaded.map_or_else(
             // One that panicked has been reported.
-            Err(_) => return Ok(Some(Paths::Failed("loading them panicked".to_owned()))),
+            |_| Err("loading them panicked".to_owned()),
+            |loaded| loaded.map_err(|e| e.to_string()),
+        );
+        let paths = match loaded {
+            Ok(paths) => paths,
+            Err(why) => {
+                let before = self.failed.as_ref();
+                if before.is_none_or(|before| before.why != why) {
+                    tracing::error!("guards only count: {why}");
+                }
+                self.failed = Some(Failed::new(why, before));
+                return Ok(None);
+            }
         };
         let is_in_array = match paths.map("PATHS") {
             Some(Map::ProgramArray(array)) => id(array)? == id(&self.array)?,
@@ -167,13 +205,14 @@ impl GuardPaths {
             }
         }
         self.put(&paths)?;
+        self.failed = None;
         Ok(Some(Paths::There(paths)))
     }
 }
 
 impl Datapath {
     /// Sees to it that guards judge by what is live, as soon as that is to be had. Idempotent.
-    /// `wait`: until they do, or it is known why they cannot.
+    /// `wait`: until they do, or it is known why they could not.
     ///
     /// # Errors
     /// When the kernel refuses what it may take at the next attempt.
@@ -186,22 +225,31 @@ impl Datapath {
             none => none.insert(GuardPaths::open(&self.pins)?),
         };
         let tier = maps.tier;
-        let source = maps.source(&self.pins, self.trace);
-        let load = || Paths::Loading(source.beside(|source| source.guard_paths()));
-        let known = guards.paths.take().filter(|(of, _)| *of == tier);
-        let paths = match known.map(|(_, paths)| paths) {
-            Some(Paths::There(paths)) => {
+        let source = maps.source(&self.pins, self.told);
+        let paths = match guards.paths.take().filter(|(of, _)| *of == tier) {
+            Some((_, Paths::There(paths))) => {
                 if guards.put(&paths)? {
                     tracing::warn!("somebody took away what guards judge by: it is back");
                 }
                 Some(Paths::There(paths))
             }
-            known => match known.unwrap_or_else(load) {
-                Paths::Loading(thread) if wait || thread.is_finished() => {
-                    guards.loaded(thread.join(), maps, &self.counting)?
+            None if guards
+                .failed
+                .as_ref()
+                .is_some_and(|failed| !failed.is_due()) =>
+            {
+                None
+            }
+            known => {
+                let thread = match known {
+                    Some((_, Paths::Loading(thread))) => thread,
+                    _ => source.beside(|source| source.guard_paths()),
+                };
+                match wait || thread.is_finished() {
+                    true => guards.loaded(thread.join(), maps, &self.counting)?,
+                    false => Some(Paths::Loading(thread)),
                 }
-                paths => Some(paths),
-            },
+            }
         };
         guards.paths = paths.map(|paths| (tier, paths));
         Ok(())
@@ -215,12 +263,10 @@ impl Datapath {
         is_judged(behind) && guards.is_some_and(|guards| are_in_place(&guards.array))
     }
 
-    /// Why they only count, and will go on so.
+    /// Why they only count, if loading what they judge by failed.
     #[must_use]
     pub fn guards_failed(&self) -> Option<&str> {
-        match self.guard_paths.as_ref()?.paths.as_ref()? {
-            (_, Paths::Failed(why)) => Some(why),
-            _ => None,
-        }
+        let failed = self.guard_paths.as_ref()?.failed.as_ref()?;
+        Some(&failed.why)
     }
 }

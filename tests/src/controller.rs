@@ -34,10 +34,10 @@ pub struct Place<'a> {
     pub binary: &'a Path,
 }
 
-/// Names the release binary.
+/// Names the binary.
 pub const BINARY: &str = "KORDON_BINARY";
 
-/// The release binary under test; says that the test is skipped where there is none.
+/// The binary under test; says that the test is skipped where there is none.
 #[must_use]
 pub fn binary() -> Option<PathBuf> {
     let binary = std::env::var_os(BINARY).map(PathBuf::from);

@@ -122,7 +122,7 @@ fn setup() -> Result<(), Failed> {
 fn build() -> Result<PathBuf, Failed> {
     let workspace = Workspace::find()?;
     setup::for_building()?;
-    workspace.build_kordon()
+    workspace.build("kordon", "kordon", Profile::Release)
 }
 
 fn demo(arguments: &[OsString]) -> Result<(), Failed> {

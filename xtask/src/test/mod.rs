@@ -1,9 +1,12 @@
-//! `cargo xtask test`: formatting, lints, the release build, all tests, other kernels in
+//! `cargo xtask test`: formatting, lints, the build, all tests, other kernels in
 //! virtual machines, and a tally in which a test that could not do its work is not hidden among those that did.
 //!
 //! A test that lacks something prints a line that starts with `SKIPPED:` and says
 //! why. With `CI=true` that fails the run, unless the line names a thing in
 //! [`OPTIONAL`].
+//!
+//! The binary under test is built as tests are, with checks of overflow and assertions: a release takes a machine with
+//! two processors ten minutes more. `KORDON_TEST_RELEASE=1` tests that one.
 
 mod tally;
 
@@ -12,8 +15,8 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::process::Stdio;
 
 use crate::command::{Failed, display, run, say};
-use crate::vm;
-use crate::workspace::{KORDON_BINARY, Workspace};
+use crate::workspace::{KORDON_BINARY, Profile, Workspace};
+use crate::{vm, workspace};
 use tally::Tally;
 
 /// What a CI may lack: a skip that names one of these is never a failure. The whole
@@ -36,7 +39,11 @@ pub(crate) fn run_all(workspace: &Workspace, filter: &[OsString]) -> Result<(), 
             "test",
         ])
         .args(["--", "-D", "warnings"]))?;
-    let kordon = workspace.build_kordon()?;
+    let profile = match std::env::var_os("KORDON_TEST_RELEASE") {
+        Some(_) => Profile::Release,
+        None => Profile::Test,
+    };
+    let kordon = workspace.build("kordon", "kordon", profile)?;
 
     let mut command = workspace.cargo();
     command
@@ -65,7 +72,7 @@ pub(crate) fn run_all(workspace: &Workspace, filter: &[OsString]) -> Result<(), 
         succeeded &= outcome.failed == 0;
         tally.machines(outcome);
     }
-    let verdict = judge(&mut tally, succeeded, in_ci());
+    let verdict = judge(&mut tally, succeeded, workspace::in_ci());
     for line in tally.report() {
         println!("{line}");
     }
@@ -116,10 +123,6 @@ pub(crate) fn required<'a>(skips: impl Iterator<Item = &'a str>) -> usize {
     skips
         .filter(|skip| !OPTIONAL.iter().any(|name| skip.contains(name)))
         .count()
-}
-
-fn in_ci() -> bool {
-    std::env::var_os("CI").is_some_and(|value| value == "true" || value == "1")
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl Instance {
         let (db, _) = asn::import(&[csv], &[])?;
         Ok(Self {
             db,
-            datapath: Datapath::open(bpffs)?,
+            datapath: Datapath::open(bpffs, FLOW_LINES_USUAL)?,
         })
     }
 

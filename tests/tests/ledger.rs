@@ -1,5 +1,6 @@
 //! The ledger against the senders' own counts: every frame of a zone is in exactly one flow, with its
-//! bytes, whatever became of it, while rules change, and when the controller is killed.
+//! bytes, whatever became of it, while rules, the database and live BGP change, and when the controller is
+//! killed.
 
 use std::{
     collections::BTreeMap,
@@ -10,8 +11,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use kordon_tests::{
+    bmp,
     controller::{Controller, Metrics, binary},
     lab::frame::{Ethernet, ip, ping, tcp_syn, udp},
+    live::{BLOCKED, configure, prefix, speaker, until},
     router::{Router, policy},
 };
 use nix::sys::signal::Signal;
@@ -32,6 +35,10 @@ struct Sent {
 fn add(to: &mut Count, bytes: usize) {
     to.0 += 1;
     to.1 += bytes as u64;
+}
+
+fn add_all(to: &mut Count, of: Count) {
+    *to = (to.0 + of.0, to.1 + of.1);
 }
 
 fn mac(camera: u8) -> [u8; 6] {
@@ -159,6 +166,7 @@ fn every_frame_is_in_one_flow() -> Result<()> {
         return Ok(());
     };
     let router = Router::new("ledger", binary)?;
+    configure(&router, "sources = [\"asn.csv\"]", "")?;
     let (mut controller, _) = Controller::start(&router.place())?;
     controller.wait_until_enforcing()?;
     let mut random = fastrand::Rng::with_seed(15);
@@ -238,6 +246,20 @@ fn every_frame_is_in_one_flow() -> Result<()> {
             "AS{asn}: counted {counted}, in flows {found}"
         );
     }
+    for camera in 1..=CAMERAS {
+        let camera = format!("10.20.0.{camera}");
+        let found = sum(rows.iter().filter(|row| row["src"] == *camera));
+        let counted = ["packets", "bytes"].map(|what| {
+            metrics.sum(
+                &format!("kordon_camera_{what}_total"),
+                &[("camera", &camera)],
+            )
+        });
+        ensure!(
+            counted == [found.0, found.1],
+            "{camera}: counted {counted:?}, in flows {found:?}"
+        );
+    }
     let cameras = flows(&controller, &["--sum", "camera"])?;
     ensure!(
         sum(cameras.iter()) == sum(rows.iter()),
@@ -246,6 +268,38 @@ fn every_frame_is_in_one_flow() -> Result<()> {
     let one = flows(&controller, &["--camera", "10.20.0.7"])?;
     ensure!(!one.is_empty() && one.iter().all(|row| row["src"] == "10.20.0.7"));
     books_are_complete(&controller, &sent)?;
+
+    // Nobody had it, and a blocked ASN announces it: what passed before is nobody's.
+    let is_there = |row: &Value| {
+        row["dst"]
+            .as_str()
+            .is_some_and(|to| to.starts_with("9.9.9."))
+    };
+    ensure!(
+        rows.iter()
+            .any(|row| is_there(row) && row["action"] == "pass")
+    );
+    let mut speaker = speaker(&router.wire.namespace, &controller)?;
+    speaker.send(&bmp::announce(1, prefix("9.9.9.0/24"), &[64601, BLOCKED]))?;
+    let asks = Ethernet::new(mac(1), [4; 6]).tag(0x8100, 20).packet(&udp(
+        Ipv4Addr::new(10, 20, 0, 1).into(),
+        Ipv4Addr::new(9, 9, 9, 200).into(),
+        (1, 2),
+        b"x",
+    ));
+    until("it is blocked", || {
+        router.wire.send(&asks, 1)?;
+        add(
+            sent.cameras
+                .entry("02:00:00:00:01:01".to_owned())
+                .or_default(),
+            asks.len(),
+        );
+        thread::sleep(Duration::from_millis(50));
+        Ok(flows(&controller, &["--action", "drop"])?
+            .iter()
+            .any(is_there))
+    })?;
 
     // Somebody else announces it: what was counted stays where it was.
     let of =
@@ -275,6 +329,13 @@ fn every_frame_is_in_one_flow() -> Result<()> {
         );
     }
     ensure!(of(&metrics, "64503") > 0, "no flow is of the new one");
+    let announced: Vec<&Value> = rows.iter().filter(|row| is_there(row)).collect();
+    ensure!(!announced.is_empty() && announced.iter().all(|row| row["asn"] == BLOCKED));
+    let passed = flows(&controller, &["--action", "pass"])?;
+    let mut passed = passed
+        .iter()
+        .filter(|row| is_there(row) && row["dst"] != "9.9.9.200");
+    ensure!(passed.all(|row| row["asn"].is_null()));
 
     // Nobody reads for a while.
     controller.signal(Signal::SIGKILL)?;
@@ -284,7 +345,18 @@ fn every_frame_is_in_one_flow() -> Result<()> {
     }
     let (mut controller, _) = Controller::start(&router.place())?;
     controller.wait_until_enforcing()?;
-    round(&router, &mut random, &mut sent)?;
+    let mut since = Sent::default();
+    round(&router, &mut random, &mut since)?;
+    // What the next one shows begins with what was in lines: no more than all, no less than its own.
+    let rows = flows(&controller, &[])?;
+    for (name, of) in &since.cameras {
+        add_all(sent.cameras.entry(name.clone()).or_default(), *of);
+        let found = sum(rows.iter().filter(|row| row["mac"] == **name));
+        ensure!(
+            *of <= found && found <= sent.cameras[name],
+            "{name}: {found:?}"
+        );
+    }
     books_are_complete(&controller, &sent)?;
     Ok(())
 }

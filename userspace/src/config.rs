@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use kordon_ebpf::layout::{FLOW_LINES, FLOW_LINES_USUAL};
 use toml::de::DeTable;
 
 mod asndb;
@@ -38,10 +39,14 @@ pub const METRICS: SocketAddr =
 pub const SOCKET: &str = "/run/kordon/kordon.sock";
 /// ASNs of a zone that have metrics of their own unless the file says otherwise.
 pub const MAX_ASNS: usize = 1000;
+/// Cameras of a zone that have metrics of their own unless the file says otherwise.
+pub const MAX_CAMERAS: usize = 500;
 /// Where state is kept unless the file says otherwise.
 pub const STATE_DIR: &str = "/var/lib/kordon";
 /// Where things are pinned unless the file says otherwise.
 pub const BPFFS: &str = "/sys/fs/bpf/kordon";
+/// Lines of the ledger for each CPU unless the file says otherwise.
+pub const LINES: u32 = FLOW_LINES_USUAL;
 /// How long a zone may be silent unless the file says otherwise.
 pub const SILENT_AFTER: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -73,6 +78,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// ASNs of a zone that have metrics of their own, at most.
     pub max_asns: usize,
+    /// Cameras of a zone that have metrics of their own, at most.
+    pub max_cameras: usize,
     /// Where state is kept.
     pub state_dir: PathBuf,
     /// Where things are pinned.
@@ -83,6 +90,8 @@ pub struct Config {
     pub group: String,
     /// Members may only ask, on the socket beside it.
     pub read_group: String,
+    /// Lines of the ledger for each CPU.
+    pub lines: u32,
     /// What is meant to happen where kordon cannot enforce.
     pub fail: Fail,
     /// How long a zone that had packets may have none before `status` says so; `None`: for ever.
@@ -197,12 +206,13 @@ fn read(path: &Path, text: &str) -> (Option<Config>, Diagnostics) {
 
 impl Reader<'_, '_> {
     fn config(&mut self, table: &DeTable<'_>) -> Config {
-        const KEYS: [&str; 10] = [
+        const KEYS: [&str; 11] = [
             "policy",
             "interface",
             "asndb",
             "bmp",
             "metrics",
+            "ledger",
             "state_dir",
             "bpffs",
             "control",
@@ -221,11 +231,13 @@ impl Reader<'_, '_> {
             bmp: None,
             metrics: Some(METRICS),
             max_asns: MAX_ASNS,
+            max_cameras: MAX_CAMERAS,
             state_dir: STATE_DIR.into(),
             bpffs: BPFFS.into(),
             socket: SOCKET.into(),
             group: GROUP.into(),
             read_group: READ_GROUP.into(),
+            lines: LINES,
             fail: Fail::default(),
             silent_after: Some(SILENT_AFTER),
         };
@@ -281,16 +293,26 @@ impl Reader<'_, '_> {
             config.max_age = days.map(|days| DAY * days);
         }
         config.bmp = self.bmp(table);
-        if let Some(table) = self.section(table, "metrics", &["listen", "max_asns"]) {
+        if let Some(table) = self.section(table, "metrics", &["listen", "max_asns", "max_cameras"])
+        {
             let is_off = |value: &Value<'_>| value.get_ref().as_str() == Some("off");
             config.metrics = match table.get("listen") {
                 Some(value) if is_off(value) => None,
                 _ => self.listen(table, METRICS, "`listen = \"off\"`"),
             };
-            let most = MAX_ASNS as u32;
-            if let Some(asns) = self.number(table, "max_asns", 1..=100_000, most) {
-                config.max_asns = asns as usize;
+            for (key, usual, target) in [
+                ("max_asns", MAX_ASNS, &mut config.max_asns),
+                ("max_cameras", MAX_CAMERAS, &mut config.max_cameras),
+            ] {
+                if let Some(most) = self.number(table, key, 1..=100_000, usual as u32) {
+                    *target = most as usize;
+                }
             }
+        }
+        if let Some(table) = self.section(table, "ledger", &["lines"])
+            && let Some(lines) = self.power(table, "lines", FLOW_LINES, LINES)
+        {
+            config.lines = lines;
         }
         if let Some(table) = self.section(table, "control", &["socket", "group", "read_group"]) {
             if let Some(path) = self.path(table, "socket") {

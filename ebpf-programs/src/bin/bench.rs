@@ -10,12 +10,13 @@
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, xdp_action},
+    helpers::generated::bpf_jiffies64,
     macros::{map, xdp},
-    maps::{Array, LpmTrie, PerCpuArray, lpm_trie::Key},
+    maps::{Array, LpmTrie, LruHashMap, LruPerCpuHashMap, PerCpuArray, lpm_trie::Key},
     programs::XdpContext,
 };
 use kordon_ebpf::{
-    layout::Probe,
+    layout::{Flow, Probe},
     packet::{Frame, View},
     shell::{frame::Linear, probe::rewrite},
 };
@@ -65,6 +66,19 @@ static REWRITE: Global<u32> = Global::new(1);
 /// Packets and bytes.
 #[map]
 static COUNTS: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(2, 0);
+
+/// Flows, as a ledger in the kernel's own hash that evicts what was not used for long: packets and bytes,
+/// and when the first and the last one came. Userspace makes it as large as kordon's lines are.
+#[map]
+static LRU: LruHashMap<[u64; FLOW], [u64; 2]> = LruHashMap::with_max_entries(1, 0);
+
+/// As [`LRU`], with values for each CPU.
+#[map]
+static LRU_PERCPU: LruPerCpuHashMap<[u64; FLOW], [u64; 2]> =
+    LruPerCpuHashMap::with_max_entries(1, 0);
+
+/// Words of a flow.
+const FLOW: usize = size_of::<Flow>() / size_of::<u64>();
 
 #[inline(always)]
 fn prepare(ctx: &XdpContext) {
@@ -120,6 +134,64 @@ fn lpm(ctx: XdpContext) -> u32 {
 fn dir_24_8(ctx: XdpContext) -> u32 {
     prepare(&ctx);
     judge(&ctx, by_dir).unwrap_or(xdp_action::XDP_PASS)
+}
+
+/// One tag, the fixed header, and the flow's line in an LRU hash; no verdict.
+#[xdp(frags)]
+fn lru(ctx: XdpContext) -> u32 {
+    prepare(&ctx);
+    let line = |flow: &_| LRU.get_ptr_mut(flow);
+    let made = |flow: &_, line: &_| LRU.insert(flow, line, 0).is_ok();
+    record(&ctx, line, made).unwrap_or(xdp_action::XDP_ABORTED)
+}
+
+/// As `lru`, where each CPU has values of its own.
+#[xdp(frags)]
+fn lru_percpu(ctx: XdpContext) -> u32 {
+    prepare(&ctx);
+    let line = |flow: &_| LRU_PERCPU.get_ptr_mut(flow);
+    let made = |flow: &_, line: &_| LRU_PERCPU.insert(flow, line, 0).is_ok();
+    record(&ctx, line, made).unwrap_or(xdp_action::XDP_ABORTED)
+}
+
+#[inline(always)]
+fn record(
+    ctx: &XdpContext,
+    line: impl Fn(&[u64; FLOW]) -> Option<*mut [u64; 2]>,
+    made: impl Fn(&[u64; FLOW], &[u64; 2]) -> bool,
+) -> Option<u32> {
+    let frame = Linear::of(ctx);
+    let link = frame.view::<18>(0)?;
+    if link.u16(12) != 0x8100 || link.u16(14) & 0xfff != VID {
+        return None;
+    }
+    let pair = |high: u32, low: u32| (high as u64) << 32 | low as u64;
+    let sender = pair(link.raw_u32(6), link.u16(10).into());
+    let flow = if link.u16(16) == 0x0800 {
+        let ip = frame.view::<24>(18)?;
+        let [addresses, rest] = [
+            pair(ip.raw_u32(12), ip.raw_u32(16)),
+            pair(ip.u8(9).into(), ip.raw_u32(20)),
+        ];
+        [addresses, 0, 0, 0, sender, rest]
+    } else {
+        let ip = frame.view::<44>(18)?;
+        let [a, b, c, d] = [8, 16, 24, 32].map(|at| pair(ip.raw_u32(at), ip.raw_u32(at + 4)));
+        [a, b, c, d, sender, pair(ip.u8(6).into(), ip.raw_u32(40))]
+    };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_jiffies64() } as u32 as u64;
+    let amount = pair(1, frame.len());
+    if let Some(line) = line(&flow) {
+        // SAFETY: a value of a map; another CPU may add at the same moment, which costs nothing here.
+        unsafe {
+            (*line)[0] += amount;
+            (*line)[1] = (*line)[1] & !0xffff_ffff | now;
+        }
+    } else if !made(&flow, &[amount, now << 32 | now]) {
+        return None;
+    }
+    Some(xdp_action::XDP_PASS)
 }
 
 /// The frame, where its header is, and whether that is IPv4: counter slot.

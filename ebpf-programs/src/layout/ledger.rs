@@ -3,6 +3,8 @@
 //! that of another one, which goes out as a [`Record`] first; where the ring has no room, what the line
 //! held is counted as lost. Nobody but the program of its CPU ever writes a line.
 
+use core::ops::RangeInclusive;
+
 /// Version of all in here. Pinned maps of another one are not adopted.
 pub const LEDGER_VERSION: u32 = 2;
 
@@ -81,7 +83,9 @@ pub struct Record {
 }
 
 /// Lines of one CPU: a power of two.
-pub const FLOW_LINES: u32 = 1 << 14;
+pub const FLOW_LINES: RangeInclusive<u32> = 1 << 10..=1 << 18;
+/// As many as there are where nobody wants another number.
+pub const FLOW_LINES_USUAL: u32 = 1 << 14;
 /// Bytes of the ring: a power of two, and pages.
 pub const FLOW_RING: u32 = 8 << 20;
 /// Counters of what was lost, by slot.

@@ -12,6 +12,7 @@ use kordon::compile::table::{FlatTable, choose_tier};
 use kordon::datapath::kernel::Datapath;
 use kordon::policy::{Policy, policy_hash};
 use kordon::prove::{Budget, Claim, prove};
+use kordon_ebpf::layout::FLOW_LINES_USUAL;
 
 use super::Wanted;
 use super::internet::{Internet, parsed, policy_text};
@@ -31,7 +32,7 @@ pub(super) fn measure(
 ) -> Result<Vec<Measured>> {
     let bpffs = Bpffs::new()?;
     let mut values = Values::default();
-    let mut datapath = Datapath::open(bpffs.path())?;
+    let mut datapath = Datapath::open(bpffs.path(), FLOW_LINES_USUAL)?;
     let more = internet.db.asns.iter().map(|(asn, _)| *asn);
     let more = more
         .filter(|asn| !internet.blocked.contains(asn))

@@ -248,8 +248,15 @@ const FLOWS: [usize; 3] = [1024, 8192, 32_768];
 /// So many flows of each family and verdict, and one that is new with each packet.
 fn of_flows(internet: &Internet) -> Vec<Case> {
     let mut cases = Vec::new();
-    for (subject, before) in [(Subject::Recorded, "ledger/"), (Subject::Kordon, "")] {
-        for (family, action) in pairs() {
+    for (subject, before) in [
+        (Subject::Recorded, "ledger/"),
+        (Subject::Kordon, ""),
+        (Subject::Lru, "lru/"),
+        (Subject::LruPerCpu, "lru-percpu/"),
+    ] {
+        let judges = ![Subject::Lru, Subject::LruPerCpu].contains(&subject);
+        let all = pairs().filter(|(_, action)| judges || *action == Action::Pass);
+        for (family, action) in all {
             let pool = internet.pool(family, action);
             let name = format!("{}/{}", family.word(), action.as_str());
             let mut of = |what: &str, inputs: Vec<Input>| {

@@ -16,7 +16,9 @@ use kordon::compile::plane::FlatPlanes;
 use kordon::datapath::memory::{Mapped, generation_size, table_size};
 use kordon::datapath::programs::{self, program};
 use kordon::datapath::system;
-use kordon_ebpf::layout::{Action, FLOW_LINES, FastZone, Generation, Planes, ProbeControl, mode};
+use kordon_ebpf::layout::{
+    Action, FLOW_LINES_USUAL, FastZone, Generation, Planes, ProbeControl, mode,
+};
 
 use super::internet::{Input, Internet};
 
@@ -81,6 +83,10 @@ pub(super) enum Subject {
     Lpm,
     /// DIR-24-8.
     Dir,
+    /// A ledger in the kernel's own hash with eviction, and nothing else.
+    Lru,
+    /// The same with values for each CPU.
+    LruPerCpu,
 }
 
 /// What a program is given.
@@ -122,6 +128,8 @@ impl Subjects {
             Subject::Empty => "empty",
             Subject::Lpm => "lpm",
             Subject::Dir => "dir_24_8",
+            Subject::Lru => "lru",
+            Subject::LruPerCpu => "lru_percpu",
         };
         let (ebpf, probe) = match (subject, &mut self.bench) {
             (Subject::Recorded, _) => {
@@ -169,8 +177,8 @@ impl Kordon {
         if recorded == Recorded::Everything {
             let cpus = aya::util::nr_cpus().map_err(|(_, e)| e)?;
             loader
-                .override_global("LINES", &FLOW_LINES, true)
-                .map_max_entries("FLOWS", FLOW_LINES * u32::try_from(cpus)?)
+                .override_global("LINES", &FLOW_LINES_USUAL, true)
+                .map_max_entries("FLOWS", FLOW_LINES_USUAL * u32::try_from(cpus)?)
                 .map_max_entries("RECORDS", RING);
         }
         let mut ebpf = loader
@@ -266,8 +274,12 @@ impl Bench {
     /// Loads the programs and fills their tables. With everything they are for test
     /// runs, else to be attached.
     pub(super) fn load(internet: &Internet, held: Held) -> Result<Self> {
+        let cpus = aya::util::nr_cpus().map_err(|(_, e)| e)?;
+        let lines = FLOW_LINES_USUAL * u32::try_from(cpus)?;
         let mut ebpf = EbpfLoader::new()
             .override_global("REWRITE", &u32::from(held == Held::Everything), true)
+            .map_max_entries("LRU", lines)
+            .map_max_entries("LRU_PERCPU", lines)
             .load(BENCH)
             .context("cannot load the maps to measure against")?;
         let probe = probe_of(&mut ebpf)?;
@@ -285,7 +297,14 @@ impl Bench {
         let mut dir = [mapped(&mut ebpf, "DIR24")?, mapped(&mut ebpf, "DIR8")?];
         put_into_dir(&mut dir, blocked.map(|(net, ..)| *net))?;
         for name in [
-            "empty", "lpm", "dir_24_8", "xdp_drop", "xdp_read", "xdp_pass",
+            "empty",
+            "lpm",
+            "dir_24_8",
+            "lru",
+            "lru_percpu",
+            "xdp_drop",
+            "xdp_read",
+            "xdp_pass",
         ] {
             program(&mut ebpf, name)?
                 .load()

@@ -98,6 +98,27 @@ impl Reader<'_, '_> {
         number
     }
 
+    /// A power of two in a range, the bounds of which are powers of two.
+    pub(super) fn power(
+        &mut self,
+        table: &DeTable<'_>,
+        key: &str,
+        range: RangeInclusive<u32>,
+        example: u32,
+    ) -> Option<u32> {
+        let number = self.number(table, key, range, example)?;
+        if number.is_power_of_two() {
+            return Some(number);
+        }
+        let above = number.next_power_of_two();
+        self.report.error(
+            &table.get(key)?.span(),
+            format!("`{key}` must be a power of two"),
+            format!("write `{key} = {}` or `{key} = {above}`", above / 2),
+        );
+        None
+    }
+
     /// An address with a port under `listen`; `or` is what else can be done.
     pub(super) fn listen(
         &mut self,

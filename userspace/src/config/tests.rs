@@ -18,8 +18,8 @@ fn paths_are_relative_to_the_file() {
     let text = "policy = \"p.toml\"\nstate_dir = \"/s\"\n[[interface]]\ndevice = \"eth1\"\n\
                 name = \"trunk\"\nmode = \"generic\"\nunknown_vlans = \"drop\"\n\
                 manage_offload = true\n[asndb]\nsources = [\"a.csv\", \"/b.csv\"]\n\
-                max_age_days = 14\ncombine = \"priority\"\nmin_peers = 3\nvrps = \"add\"\n[metrics]\nlisten = \"off\"\nmax_asns = 50\n\
-                [control]\nread_group = \"look\"\n";
+                max_age_days = 14\ncombine = \"priority\"\nmin_peers = 3\nvrps = \"add\"\n[metrics]\nlisten = \"off\"\nmax_asns = 50\nmax_cameras = 7\n\
+                [ledger]\nlines = 65536\n[control]\nread_group = \"look\"\n";
     let (config, found) = parse(Path::new("/etc/kordon/kordon.toml"), text);
     let config = config.unwrap_or_else(|| panic!("{found:?}"));
     assert_eq!(config.policy, Path::new("/etc/kordon/p.toml"));
@@ -38,6 +38,7 @@ fn paths_are_relative_to_the_file() {
     assert_eq!(config.import, options);
     assert_eq!(config.max_age, Some(Duration::from_secs(14 * 86_400)));
     assert_eq!((config.metrics, config.max_asns), (None, 50));
+    assert_eq!((config.lines, config.max_cameras), (65_536, 7));
     assert_eq!((&*config.group, &*config.read_group), (GROUP, "look"));
     assert_eq!(config.fail, Fail::Closed);
     let interface = &config.interfaces[0];
@@ -191,6 +192,18 @@ fn wrong_ones() {
             2,
             "`max_asns` must be a number from 1 to 100000",
             "write `max_asns = 1000`, or remove the key",
+        ),
+        (
+            "[ledger]\nlines = 512",
+            2,
+            "`lines` must be a number from 1024 to 262144",
+            "write `lines = 16384`, or remove the key",
+        ),
+        (
+            "[ledger]\nlines = 20000",
+            2,
+            "`lines` must be a power of two",
+            "write `lines = 16384` or `lines = 32768`",
         ),
         ("control = 1", 1, "`control` must be a table", "[control]"),
         ("policy = ", 1, "", ""),

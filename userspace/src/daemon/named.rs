@@ -2,22 +2,22 @@
 //! database and by live BGP over it.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, MutexGuard},
 };
 
 use ipnet::Ipv6Net;
-use kordon_ebpf::layout::{
-    Action, FLOW_INNER_V6, FLOW_JUDGED_SHIFT, FLOW_OTHERS, FLOW_READABLE, FLOW_V6, Flow, Judged,
-    Reason,
-};
+use kordon_ebpf::layout::{Action, Flow, Judged, Reason};
 
 use super::bgp::Bgp;
 use crate::{
     asn::AsnDb,
     bmp::feed::Feed,
     compile::directory::{Directory, Identity},
-    ledger::network::{Look, Naming, Network, Owner},
+    ledger::{
+        camera::{addresses, code},
+        network::{Look, Naming, Network, Owner},
+    },
     prove::stands_for,
 };
 
@@ -108,40 +108,6 @@ impl Look for Named<'_> {
 /// The first origin of the first range.
 fn first_of<A>(ranges: Vec<(A, Vec<u32>)>) -> Option<u32> {
     ranges.first()?.1.first().copied()
-}
-
-/// Which address decided: one of [`Judged`].
-fn code(flow: &Flow) -> u8 {
-    (flow.identity >> FLOW_JUDGED_SHIFT) as u8 & 15
-}
-
-/// Source, destination as in the packet, and the inner destination that was judged.
-pub(super) fn addresses(flow: &Flow) -> [Option<IpAddr>; 3] {
-    let is = |flag: u64| flow.identity & flag != 0;
-    if !is(FLOW_READABLE) {
-        return [None; 3];
-    }
-    let v4 = |raw: u64| IpAddr::V4(Ipv4Addr::from((raw as u32).to_ne_bytes()));
-    let v6 = |high: u64, low: u64| {
-        let (high, low) = (u64::from_be(high), u64::from_be(low));
-        IpAddr::V6(Ipv6Addr::from_bits(
-            u128::from(high) << 64 | u128::from(low),
-        ))
-    };
-    let [a, b, c, d] = flow.addresses;
-    let is_inner = code(flow) >= Judged::Inner as u8;
-    let inner = || match is(FLOW_INNER_V6) {
-        true => v6(c, d),
-        false => IpAddr::V4(Ipv4Addr::from_bits(u64::from_be(d) as u32)),
-    };
-    let (src, dst) = match is(FLOW_V6) {
-        // There the inner destination stands for the outer one.
-        true => (v6(a, b), (!is_inner).then(|| v6(c, d))),
-        false => (v4(a), Some(v4(a >> 32))),
-    };
-    let is_others = is(FLOW_OTHERS);
-    let inner = (is_inner && !is_others).then(inner);
-    [Some(src), dst.filter(|_| !is_others), inner]
 }
 
 /// The address that decided.

@@ -332,7 +332,7 @@ impl Datapath {
                 "there are no rules in the kernel yet",
             ));
         };
-        let source = maps.source(&self.pins, self.trace);
+        let source = maps.source(&self.pins, self.told);
         if !self.slow.as_ref().is_some_and(|slow| slow.is_of(maps)) {
             let preloaded = self.preload.as_mut().and_then(|p| p.slow(maps.tier));
             self.slow = Some(Slow::new(source, preloaded, maps, &self.counting)?);

@@ -17,7 +17,7 @@ use super::{
     Attached, DatapathError,
     guard_paths::GuardPaths,
     ledger::{Ledger, LedgerMaps},
-    loaded::{Counting, Slow},
+    loaded::{Counting, Slow, Told},
     maps::Maps,
     memory::Mapped,
     pins::Pins,
@@ -67,8 +67,8 @@ pub struct Datapath {
     pub(super) guards: BTreeMap<String, (u32, Option<Attached>)>,
     /// Links and guards of this controller, by their pins.
     pub(super) held: BTreeMap<PathBuf, OwnedFd>,
-    /// Programs that are loaded from now on log every verdict.
-    pub(super) trace: bool,
+    /// What programs are told that are loaded from now on.
+    pub(super) told: Told,
     pub(super) preload: Option<Preload>,
     /// Called by the programs of interfaces; `None`: none is attached yet.
     pub(super) slow: Option<Slow>,
@@ -80,11 +80,12 @@ pub struct Datapath {
 
 impl Datapath {
     /// Adopts what is pinned under `bpffs`, or makes the folder and what all
-    /// versions share.
+    /// versions share. `lines`: of the ledger for each CPU, where there is none: one of
+    /// [`FLOW_LINES`](kordon_ebpf::layout::FLOW_LINES).
     ///
     /// # Errors
     /// When `bpffs` is not on a BPF file system, or what is there cannot be used.
-    pub fn open(bpffs: &Path) -> Result<Self, DatapathError> {
+    pub fn open(bpffs: &Path, lines: u32) -> Result<Self, DatapathError> {
         let pins = Pins::open(bpffs)?;
         let mut damaged = Vec::new();
         let known = pins.shared("directory").exists();
@@ -97,7 +98,7 @@ impl Datapath {
         if !known || !damaged.is_empty() {
             LedgerMaps::forget(&pins, |_| true);
         }
-        let ledger = LedgerMaps::open(&pins, &mut damaged)?;
+        let ledger = LedgerMaps::open(&pins, lines, &mut damaged)?;
         let mut maps: Option<Maps> = None;
         for tier in Tier::ALL {
             let found = match Maps::adopt(&pins, tier) {
@@ -123,6 +124,10 @@ impl Datapath {
                 None
             }
         };
+        let told = Told {
+            log: false,
+            lines: ledger.lines,
+        };
         Ok(Self {
             pins,
             damaged,
@@ -141,7 +146,7 @@ impl Datapath {
             left: BTreeMap::new(),
             guards: BTreeMap::new(),
             held: BTreeMap::new(),
-            trace: false,
+            told,
             preload: None,
             slow: None,
             guard_paths: None,
@@ -155,9 +160,15 @@ impl Datapath {
         &self.damaged
     }
 
+    /// Lines of the ledger for each CPU.
+    #[must_use]
+    pub fn lines(&self) -> u32 {
+        self.told.lines
+    }
+
     /// Lets programs that are loaded from now on log every verdict.
     pub fn trace(&mut self) {
-        self.trace = true;
+        self.told.log = true;
     }
 
     /// Ids of this controller's programs that judge packets.
@@ -256,7 +267,7 @@ impl Datapath {
                 (&fresh, true)
             }
         };
-        self.preload = Some(Preload::start(maps.source(&self.pins, self.trace), prober));
+        self.preload = Some(Preload::start(maps.source(&self.pins, self.told), prober));
         Ok(())
     }
 

@@ -27,13 +27,22 @@ use super::{
 };
 use crate::compile::table::Tier;
 
-/// Where the maps of programs are pinned, and whether programs log each verdict.
+/// What programs are told when they are loaded.
+#[derive(Clone, Copy)]
+pub(super) struct Told {
+    /// To log each verdict.
+    pub(super) log: bool,
+    /// Lines of the ledger for each CPU.
+    pub(super) lines: u32,
+}
+
+/// Where the maps of programs are pinned, and what these are told.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
     pub(super) pins: &'a Pins,
     pub(super) folder: &'a Path,
     pub(super) tier: Tier,
-    pub(super) log: bool,
+    pub(super) told: Told,
 }
 
 impl Source<'_> {
@@ -57,25 +66,25 @@ impl Source<'_> {
         self,
         load: impl FnOnce(Source<'_>) -> T + Send + 'static,
     ) -> JoinHandle<T> {
-        let Self { tier, log, .. } = self;
+        let Self { tier, told, .. } = self;
         let (pins, folder) = (self.pins.clone(), self.folder.to_owned());
         thread::spawn(move || {
             load(Source {
                 pins: &pins,
                 folder: &folder,
                 tier,
-                log,
+                told,
             })
         })
     }
 
     fn load(self, names: &[&'static str], port: Option<u32>) -> Result<Ebpf, DatapathError> {
-        let trace = if self.log { trace::ON } else { trace::OFF };
+        let trace = if self.told.log { trace::ON } else { trace::OFF };
         let mut loader = pinned(self.folder);
         loader
             .override_global("MODE", &mode::LIVE, true)
             .override_global("TRACE", &trace, true)
-            .override_global("LINES", &ledger::LINES, true)
+            .override_global("LINES", &self.told.lines, true)
             .override_global("BUDGET", &ledger::BUDGET, true)
             .map_pin_path("COUNTERS", self.pins.shared("counters"));
         for (name, map) in ledger::NAMES {
@@ -84,7 +93,7 @@ impl Source<'_> {
         if names.contains(&GUARD_FAST) {
             loader.map_pin_path("PATHS", self.pins.shared(PATHS));
         }
-        if !self.log {
+        if !self.told.log {
             loader.map_max_entries("AYA_LOGS", programs::NO_LOG);
         }
         if let Some(port) = &port {

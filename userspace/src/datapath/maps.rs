@@ -12,7 +12,7 @@ use kordon_ebpf::layout::{LAYOUT_VERSION, TABLE_SLOTS};
 
 use super::{
     DatapathError, chain,
-    loaded::Source,
+    loaded::{Source, Told},
     memory::{Mapped, generation_size, planes_size, table_size},
     pins::{Pins, entries},
     programs,
@@ -148,12 +148,12 @@ impl Maps {
     }
 
     /// Where programs over them are loaded from.
-    pub(super) fn source<'a>(&'a self, pins: &'a Pins, log: bool) -> Source<'a> {
+    pub(super) fn source<'a>(&'a self, pins: &'a Pins, told: Told) -> Source<'a> {
         Source {
             pins,
             folder: &self.folder,
             tier: self.tier,
-            log,
+            told,
         }
     }
 

@@ -84,7 +84,7 @@ impl Shared {
 }
 
 /// Entries of a map that is pinned.
-fn entries(pins: &Pins, name: &str) -> Option<u32> {
+pub(super) fn entries(pins: &Pins, name: &str) -> Option<u32> {
     let map = MapData::from_pin(pins.shared(name)).ok()?;
     Some(map.info().ok()?.max_entries())
 }

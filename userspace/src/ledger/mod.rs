@@ -5,9 +5,11 @@
 //! What is kept is bounded. Beyond [`MOST`] flows what comes is added up without destinations, and
 //! beyond twice that without sources, too: the sums stay exact.
 //!
+//! - [`camera`]: who sent it.
 //! - [`clock`]: when that was.
 //! - [`network`]: whom it was for.
 
+pub mod camera;
 mod clock;
 pub mod network;
 
@@ -23,6 +25,7 @@ use kordon_ebpf::layout::{
 };
 
 use self::{
+    camera::{Camera, Cameras},
     clock::{At, Clock},
     network::{Look, Naming, Network, Owner},
 };
@@ -88,6 +91,8 @@ pub struct Reading {
     pub recorded: HashMap<u32, Counter>,
     /// By a slot that stands for a zone and action, and network: all of what was dropped or audited by rules.
     pub networks: Vec<(u32, Network, Counter)>,
+    /// By counter slot and camera: all of what came since the controller started.
+    pub cameras: Vec<(u32, Camera, Counter)>,
     /// How many lines there are.
     pub all: usize,
     /// The oldest flow that is in a line.
@@ -102,6 +107,7 @@ pub struct Keeper {
     /// By slot, of those that are known.
     owners: HashMap<u32, Option<u32>>,
     kept: Flows,
+    cameras: Cameras,
     /// What was said of networks: it never becomes less.
     said: HashMap<u64, Counter>,
     /// Records since the start.
@@ -123,6 +129,7 @@ impl Keeper {
             naming: None,
             owners: HashMap::new(),
             kept: Flows::new(),
+            cameras: Cameras::default(),
             said: HashMap::new(),
             records: 0,
             lost: (0, None),
@@ -209,10 +216,11 @@ impl Keeper {
                 None => return Ok(left),
             };
             let (kept, others) = (&mut self.kept, &mut self.others);
-            let owners = &mut self.owners;
+            let (owners, cameras) = (&mut self.owners, &mut self.cameras);
             let count = self.kernel.drain(AT_ONCE, |record, mark| {
                 let held = &record.held;
                 left.insert((record.line, held.sequence));
+                cameras.left(held);
                 let sum = Sum::of(held, clock);
                 let is_others = held.flow.identity & FLOW_OTHERS != 0;
                 let network = match mark {
@@ -273,10 +281,9 @@ impl Keeper {
         let look = naming.as_ref().and_then(|naming| naming.look());
         let marks = look.is_some();
         let look = look.or_else(|| Some(naming.as_ref()?.glance()));
+        lines.retain(|(index, line)| !left.contains(&(*index, line.sequence)));
+        reading.cameras = self.cameras.say(lines.iter().map(|(_, line)| line));
         for (index, line) in lines {
-            if left.contains(&(index, line.sequence)) {
-                continue;
-            }
             let sum = Sum::of(&line, clock);
             let oldest = reading.oldest.unwrap_or(sum.first);
             reading.oldest = Some(oldest.min(sum.first));

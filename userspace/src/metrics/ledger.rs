@@ -6,6 +6,18 @@ use super::{
     Snapshot,
     page::{Page, Traffic},
 };
+use crate::ledger::camera::Camera;
+
+/// What cameras sent, of those that are shown.
+pub(super) fn cameras(page: &Page, snapshot: &Snapshot) -> Result<()> {
+    let what = "of a zone since the daemon started, by who sent them";
+    let traffic = Traffic::new(page, "camera_", what, &["zone", "camera", "action"])?;
+    for (zone, camera, action, counter) in &snapshot.cameras {
+        let camera = camera.unwrap_or(Camera::Others).to_string();
+        traffic.add(&[zone, &camera, action.as_str()], counter);
+    }
+    Ok(())
+}
 
 pub(super) fn ledger(page: &Page, snapshot: &Snapshot) -> Result<()> {
     let Some(ledger) = &snapshot.ledger else {

@@ -4,11 +4,11 @@
 //! A page is made anew for each scrape from one reading of the counters, so that
 //! its sums agree with each other. Names and labels are API: `docs/metrics.md`.
 
-mod asns;
 mod ledger;
 mod page;
 mod render;
 mod serve;
+mod shown;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -17,8 +17,12 @@ use std::{collections::HashMap, time::Duration};
 
 use kordon_ebpf::layout::{Action, Counter};
 
-pub use self::{asns::Shown, render::render, serve::serve};
-use crate::{asn::AsnInfo, compile::directory::Identity};
+pub use self::{
+    render::render,
+    serve::serve,
+    shown::{Row, Shown},
+};
+use crate::{asn::AsnInfo, compile::directory::Identity, ledger::camera::Camera};
 
 /// Everything that a page is made of.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +82,8 @@ pub struct Snapshot {
     pub trial: bool,
     /// Live BGP; `None`: not configured.
     pub bgp: Option<Bgp>,
+    /// What cameras sent since the daemon started.
+    pub cameras: Vec<Row<Camera>>,
     /// The ledger; `None`: it cannot be read.
     pub ledger: Option<Ledger>,
 }

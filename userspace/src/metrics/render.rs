@@ -12,7 +12,7 @@ use prometheus::{
 
 use super::{
     Snapshot,
-    ledger::ledger,
+    ledger::{cameras, ledger},
     page::{Page, Traffic},
     state::state,
 };
@@ -32,6 +32,7 @@ pub fn render(snapshot: &Snapshot) -> Result<String> {
     traffic(&page, snapshot)?;
     names(&page, snapshot)?;
     state(&page, snapshot)?;
+    cameras(&page, snapshot)?;
     ledger(&page, snapshot)?;
     page.0.register(Box::new(ProcessCollector::for_self()))?;
     let mut text = Vec::new();

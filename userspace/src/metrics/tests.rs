@@ -38,6 +38,15 @@ fn sample() -> Snapshot {
         state_repaired: 1,
         state_writable: true,
         trial: true,
+        cameras: vec![
+            (
+                zone(),
+                Some(Camera::Mac([2, 0, 0, 0, 1, 31])),
+                Action::Drop,
+                counter(6),
+            ),
+            (zone(), None, Action::Pass, counter(8)),
+        ],
         counters: vec![
             (
                 Identity::Rule(zone(), "a \"b\"\\".into(), Action::Drop),
@@ -147,6 +156,8 @@ fn a_page() {
         r#"kordon_asn_packets_total{action="drop",asn="12695",country="RU",zone="cameras"} 2"#,
         r#"kordon_asn_packets_total{action="drop",asn="none",country="",zone="cameras"} 1"#,
         r#"kordon_asn_bytes_total{action="drop",asn="other",country="",zone="cameras"} 400"#,
+        r#"kordon_camera_packets_total{action="drop",camera="02:00:00:00:01:1f",zone="cameras"} 6"#,
+        r#"kordon_camera_bytes_total{action="pass",camera="other",zone="cameras"} 800"#,
         r#"kordon_asn_info{asn="12695",country="RU",name="DINET \"x\""} 1"#,
         r#"kordon_asn_info{asn="none",country="",name="announced by nobody"} 1"#,
         r#"kordon_asn_info{asn="other",country="",name="all others"} 1"#,

@@ -126,6 +126,13 @@ impl Core {
         notices.extend(datapath.guards_failed().map(|why| {
             format!("guards only count what gets past the programs, and drop nothing: {why}")
         }));
+        let (lines, wanted) = (datapath.lines(), self.config.lines);
+        notices.extend((lines != wanted).then(|| {
+            format!(
+                "the ledger has {lines} lines for each processor, and not the {wanted} of `[ledger] lines`: \
+                 that is for a ledger that is made anew, after a boot or `kordon detach`"
+            )
+        }));
         let anew = datapath.damaged().iter();
         notices.extend(anew.filter(|words| words.ends_with(ANEW)).map(|words| {
             format!("{words}, with this daemon: flows, books and counters by network")

@@ -58,7 +58,7 @@ impl Core {
         look: Option<Look>,
         debug_log: bool,
     ) -> anyhow::Result<(Self, Later)> {
-        let mut datapath = Datapath::open(&config.bpffs)?;
+        let mut datapath = Datapath::open(&config.bpffs, config.lines)?;
         if debug_log {
             datapath.trace();
         }

@@ -153,7 +153,7 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
         group: config.group.clone(),
         read_group: config.read_group.clone(),
     };
-    let (address, max_asns) = (config.metrics, config.max_asns);
+    let (address, most) = (config.metrics, (config.max_asns, config.max_cameras));
     let (core, later) = spawn_blocking(move || Core::start(config, state, look, debug_log))
         .await
         .context("the start failed")??;
@@ -181,7 +181,7 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
     }
     if let Some(address) = address {
         let owner = owner.clone();
-        tokio::spawn(page::serve(address, max_asns, metrics_path, owner));
+        tokio::spawn(page::serve(address, most, metrics_path, owner));
     }
 
     let handler = {

@@ -1,5 +1,5 @@
 //! The metrics: a page for each scrape, made from what is known then. Which ASNs have series of
-//! their own is kept on disk, so that a restart moves no counter.
+//! their own is kept on disk, so that a restart moves no counter; those of cameras begin with the daemon.
 
 use std::{
     net::SocketAddr,
@@ -19,10 +19,11 @@ use crate::{
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// An address that is not there yet is waited for: enforcement does not depend on
-/// who can watch it. Which ASNs are shown is kept at `path`.
+/// who can watch it. Which ASNs are shown is kept at `path`. Of a zone so many ASNs and
+/// cameras have series.
 pub(in crate::daemon) async fn serve(
     address: SocketAddr,
-    max_asns: usize,
+    (max_asns, max_cameras): (usize, usize),
     path: PathBuf,
     owner: Owner,
 ) {
@@ -54,20 +55,22 @@ pub(in crate::daemon) async fn serve(
         });
     let (keep, kept) = watch::channel(shown.clone());
     tokio::spawn(keep_shown(kept, path));
-    let shown = Mutex::new(shown);
+    let shown = Mutex::new((shown, metrics::Shown::default()));
     let page = move || {
         let view = owner.view();
         let mut counts = view.counts().map_err(|e| e.to_string())?;
-        let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut both = shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let (shown, cameras) = &mut *both;
         counts.counters = shown.fold(counts.counters, max_asns);
+        counts.cameras = cameras.choose(counts.cameras, max_cameras);
         keep.send_if_modified(|kept| {
             let is_news = *kept != *shown && shown.matters();
             if is_news {
-                kept.clone_from(&shown);
+                kept.clone_from(shown);
             }
             is_news
         });
-        drop(shown);
+        drop(both);
         let snapshot = view.snapshot(owner.busy().as_ref(), counts);
         metrics::render(&snapshot).map_err(|e| e.to_string())
     };
@@ -76,7 +79,7 @@ pub(in crate::daemon) async fn serve(
 
 /// Keeps what is shown beside the scrapes, none of which waits for a disk. A daemon that is killed
 /// before the last of it is kept may show an ASN again as one of `other`.
-async fn keep_shown(mut shown: watch::Receiver<metrics::Shown>, path: PathBuf) {
+async fn keep_shown(mut shown: watch::Receiver<metrics::Shown<u32>>, path: PathBuf) {
     let mut failed = Repeated::default();
     while shown.changed().await.is_ok() {
         let (bytes, path) = (shown.borrow_and_update().to_bytes(), path.clone());

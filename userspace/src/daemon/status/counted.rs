@@ -20,7 +20,8 @@ use crate::{
     compile::directory::Identity,
     daemon::live::Live,
     datapath::{DatapathError, reader::Reader},
-    ledger::{Reading, network::Network},
+    ledger::{Reading, camera::Camera, network::Network},
+    metrics::Row,
 };
 
 /// Networks that are listed.
@@ -257,6 +258,8 @@ pub(super) fn named_network(db: &AsnDb, asn: u32) -> Option<AsnInfo> {
 /// All that has been counted, and what the ledger had of it a moment later.
 pub(in crate::daemon) struct Counts {
     pub(in crate::daemon) counters: Vec<(Identity, Counter)>,
+    /// What cameras sent since the daemon started.
+    pub(in crate::daemon) cameras: Vec<Row<Camera>>,
     /// `None`: it cannot be read.
     pub(super) ledger: Option<Reading>,
 }
@@ -288,7 +291,23 @@ impl View {
             *networks.entry(identity).or_default() += *counter;
         }
         counters.extend(networks);
-        Ok(Counts { counters, ledger })
+        let mut cameras: BTreeMap<(String, Option<Camera>, Action), Counter> = BTreeMap::new();
+        for (slot, camera, counter) in ledger.iter().flat_map(|ledger| &ledger.cameras) {
+            let identity = self.reader.identity(*slot);
+            if let Some((zone, action)) = identity.as_ref().and_then(Identity::of_zone) {
+                let camera = Some(*camera).filter(|camera| *camera != Camera::Others);
+                *cameras
+                    .entry((zone.to_owned(), camera, action))
+                    .or_default() += *counter;
+            }
+        }
+        let cameras = cameras.into_iter();
+        let cameras = cameras.map(|((zone, camera, action), sum)| (zone, camera, action, sum));
+        Ok(Counts {
+            counters,
+            cameras: cameras.collect(),
+            ledger,
+        })
     }
 
     /// Those that the live policy has, by what they are of.

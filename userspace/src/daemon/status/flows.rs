@@ -20,7 +20,11 @@ use crate::{
     compile::directory::Identity,
     control::protocol::{FlowsQuery, SumBy},
     daemon::{named, refusal::Refusal},
-    ledger::{Keeper, Sum, network::Network},
+    ledger::{
+        Keeper, Sum,
+        camera::{Camera, addresses, mac},
+        network::Network,
+    },
 };
 
 /// Flows or sums of one answer, the largest.
@@ -119,7 +123,7 @@ impl View {
         let port = bits(FLOW_INTERFACE_SHIFT, 0xff) as usize;
         let interface = environment.and_then(|e| e.ports.get(port));
         let nat64 = self.policy().map_or(&[][..], |policy| &policy.nat64);
-        let [src, dst, inner] = named::addresses(flow);
+        let [src, dst, inner] = addresses(flow);
         let judged = named::judged(flow, dst, inner, nat64);
         let asn = network.asn();
         let info = asn.and_then(|asn| super::named_network(db, asn));
@@ -128,7 +132,7 @@ impl View {
         Some(Told {
             zone,
             interface: interface.map(|port| &*port.logical),
-            mac: (flow.sender != 0).then(|| mac(flow.sender)),
+            mac: (flow.sender != 0).then(|| Camera::Mac(mac(flow.sender)).to_string()),
             src,
             dst,
             judged,
@@ -190,15 +194,6 @@ impl Told<'_> {
 /// To the millisecond, always as long, so that they can be compared as text.
 fn moment(at: Timestamp) -> String {
     format!("{at:.3}")
-}
-
-fn mac(sender: u64) -> String {
-    let bytes = sender.to_le_bytes();
-    let parts: Vec<String> = bytes[..6]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    parts.join(":")
 }
 
 /// As in policies.

@@ -36,7 +36,11 @@ const CHANGES: usize = 5;
 impl View {
     /// What the metrics show, of what was counted until a moment ago.
     pub(super) fn snapshot(&self, busy: Option<&Busy>, counts: Counts) -> Snapshot {
-        let Counts { counters, ledger } = counts;
+        let Counts {
+            counters,
+            cameras,
+            ledger,
+        } = counts;
         let db = &self.updates.database.db;
         let networks = counters.iter().filter_map(|(identity, _)| match identity {
             Identity::Asn(_, Some(asn), _) => {
@@ -88,6 +92,7 @@ impl View {
             state_repaired: self.kept.repaired.len() as u64,
             state_writable: self.state_problem().is_none(),
             trial: self.trial().is_some(),
+            cameras,
             ledger: self.ledger_snapshot(ledger),
             counters,
         }

@@ -26,7 +26,7 @@ use super::{
     memory::{MMAPABLE, Mapped},
     pins::Pins,
     programs::{self, CLOCK},
-    shared::open,
+    shared::{entries, open},
 };
 
 /// What a record is booked under besides its counter: no key is 0.
@@ -49,6 +49,8 @@ pub enum Beyond {
 
 /// The maps, as programs open them.
 pub(super) struct LedgerMaps {
+    /// For each CPU.
+    pub(super) lines: u32,
     flows: MapData,
     budgets: MapData,
     records: MapData,
@@ -105,9 +107,6 @@ pub(super) fn is_pin(name: &str) -> bool {
 /// How the words end that say that nothing is left of what was recorded.
 pub const ANEW: &str = "the ledger begins anew";
 
-/// Lines of the ledger for each CPU, as programs are told.
-pub(super) const LINES: u32 = FLOW_LINES;
-
 /// Lines that a source may take in the time of a budget.
 pub(super) const BUDGET: u32 = FLOW_BUDGET;
 
@@ -118,12 +117,17 @@ fn cpus() -> Result<u32, DatapathError> {
 }
 
 impl LedgerMaps {
-    /// What an earlier controller left, or new ones. What cannot be used is made anew, and
-    /// `damaged` says so; programs that are on interfaces go on with theirs until they are replaced.
+    /// What an earlier controller left, with as many lines as it has, or new ones with so many for each
+    /// CPU. What cannot be used is made anew, and `damaged` says so; programs that are on interfaces go
+    /// on with theirs until they are replaced.
     ///
     /// # Errors
     /// When they cannot be made.
-    pub(super) fn open(pins: &Pins, damaged: &mut Vec<String>) -> Result<Self, DatapathError> {
+    pub(super) fn open(
+        pins: &Pins,
+        lines: u32,
+        damaged: &mut Vec<String>,
+    ) -> Result<Self, DatapathError> {
         let all = names().map(pin).chain([networks::pin_of(0)]);
         let (there, missing): (Vec<_>, Vec<_>) = all.partition(|pin| pins.shared(pin).exists());
         let found = match missing.first() {
@@ -131,13 +135,13 @@ impl LedgerMaps {
                 "go on with the ledger",
                 format!("the pin `{pin}` is missing"),
             )),
-            _ => Self::of(pins),
+            _ => Self::of(pins, lines),
         };
         let maps = match found {
             Ok(maps) => maps,
             Err(e) => {
                 Self::forget(pins, |_| true);
-                let maps = Self::of(pins)?;
+                let maps = Self::of(pins, lines)?;
                 damaged.push(format!("{e}; {ANEW}"));
                 maps
             }
@@ -155,8 +159,12 @@ impl LedgerMaps {
             .for_each(|pin| clear(pin));
     }
 
-    fn of(pins: &Pins) -> Result<Self, DatapathError> {
+    fn of(pins: &Pins, lines: u32) -> Result<Self, DatapathError> {
         let cpus = cpus()?;
+        // Their number is a constant of the programs that write them.
+        let there = entries(pins, &pin("flows")).map(|all| all / cpus);
+        let is_possible = |of_each: &u32| FLOW_LINES.contains(of_each) && of_each.is_power_of_two();
+        let of_each = there.filter(is_possible).unwrap_or(lines);
         let (array, hash) = (
             bpf_map_type::BPF_MAP_TYPE_ARRAY,
             bpf_map_type::BPF_MAP_TYPE_HASH,
@@ -164,10 +172,11 @@ impl LedgerMaps {
         let ring = bpf_map_type::BPF_MAP_TYPE_RINGBUF;
         let named =
             |name, kind, sizes, entries, flags| open(pins, &pin(name), kind, sizes, entries, flags);
-        let lines = LINES.saturating_mul(cpus);
+        let lines = of_each.saturating_mul(cpus);
         let budgets = FLOW_BUDGETS.saturating_mul(cpus);
         let counter = size_of::<Counter>();
         let mut maps = Self {
+            lines: of_each,
             flows: named("flows", array, (4, size_of::<FlowLine>()), lines, MMAPABLE)?,
             budgets: named("budgets", array, (4, 8), budgets, 0)?,
             records: named("records", ring, (0, 0), FLOW_RING, 0)?,

@@ -150,7 +150,7 @@ impl Made {
         if datapath.live().is_none() {
             return Ok(());
         }
-        let source = self.maps.source(&datapath.pins, datapath.trace);
+        let source = self.maps.source(&datapath.pins, datapath.told);
         if datapath.guard_paths.is_some() {
             self.guard_paths = Some(source.guard_paths()?);
         }

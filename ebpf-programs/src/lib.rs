@@ -13,6 +13,7 @@ pub mod layout;
 pub mod opaque;
 pub mod packet;
 pub mod plane;
+mod repeat;
 pub mod seen;
 #[cfg(feature = "programs")]
 pub mod shell;

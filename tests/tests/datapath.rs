@@ -18,7 +18,10 @@ use kordon::{
     judge::Image,
     policy::{self, Bundle, Context, Overlay},
 };
-use kordon_ebpf::{layout::LAYOUT_VERSION, seen::Kind as Tag};
+use kordon_ebpf::{
+    layout::{FLOW_LINES_USUAL, LAYOUT_VERSION},
+    seen::Kind as Tag,
+};
 use kordon_tests::lab::{Bpffs, Wire, frame, programs::Witness};
 
 const DATABASE: &str =

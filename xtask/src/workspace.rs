@@ -127,14 +127,21 @@ impl Workspace {
         programs: [(&str, &str); N],
         profile: Profile,
     ) -> Result<[PathBuf; N], Failed> {
-        let (profile, folder) = match profile {
-            Profile::Release => ("release", "release"),
-            Profile::Test => ("test", "debug"),
+        let (profile, folder, is_product) = match profile {
+            Profile::Release => ("release", "release", true),
+            Profile::Test => ("test", "debug", false),
         };
         let mut cargo = self.cargo();
         cargo.args(["build", "--profile", profile]);
         for (package, name) in programs {
-            cargo.args(["--package", package, "--bin", name]);
+            cargo.args(["--bin", name]);
+            if is_product {
+                cargo.args(["--package", package]);
+            }
+        }
+        if !is_product {
+            // Its dependencies are then those of all tests, and built once.
+            cargo.arg("--workspace");
         }
         if let Some(target) = target {
             cargo.args(["--target", target]);

@@ -3,7 +3,7 @@
 use super::{Address, Frame, View};
 use crate::{
     layout::{MAX_EXTENSION_HEADERS, Reason},
-    opaque,
+    repeat::repeat,
 };
 
 /// Protocol of a packet whose transport cannot be known.
@@ -142,15 +142,15 @@ pub fn ipv4<F: Frame + ?Sized>(frame: &F, at: u32, limit: u32, ip: &mut Ip) {
 #[inline(never)]
 fn ipv4_options<F: Frame + ?Sized>(frame: &F, mut at: u32, end: u32, ip: &mut Ip) {
     // At most 40 bytes, so at most 40 options.
-    for _ in 0..40 {
+    repeat(40, |_| {
         if at >= end || at >= ip.end {
-            return;
+            return true;
         }
         let Some(kind) = frame.view::<1>(at) else {
-            return;
+            return true;
         };
         match kind.u8(0) {
-            0 => return,
+            0 => return true,
             1 => at += 1,
             kind => {
                 // Whatever its length: who writes it wants it followed.
@@ -161,21 +161,22 @@ fn ipv4_options<F: Frame + ?Sized>(frame: &F, mut at: u32, end: u32, ip: &mut Ip
                     0
                 } else if at + 2 > ip.end {
                     // Already truncated.
-                    return;
+                    return true;
                 } else {
                     match frame.view::<2>(at) {
                         Some(option) => option.u8(1) as u32,
-                        None => return,
+                        None => return true,
                     }
                 };
                 if length < 2 || at + length > end {
                     ip.raised.push(Reason::BadHeader);
-                    return;
+                    return true;
                 }
                 at += length;
             }
         }
-    }
+        false
+    });
 }
 
 /// Reads an IPv6 packet at `at` that must end by `limit`.
@@ -225,11 +226,9 @@ const fn is_extension(proto: u16, v6: bool) -> bool {
 #[inline(never)]
 fn extensions<F: Frame + ?Sized>(frame: &F, ip: &mut Ip) {
     let v6 = ip.dst.v6;
-    let mut ip = ip;
-    for _ in 0..opaque::rounds(MAX_EXTENSION_HEADERS) {
-        ip = opaque::in_memory(ip);
+    repeat(MAX_EXTENSION_HEADERS as u32, |_| {
         if !is_extension(ip.proto, v6) {
-            return;
+            return true;
         }
         let length = match frame.view::<8>(ip.at) {
             Some(header) if ip.at + 8 <= ip.end => {
@@ -246,7 +245,7 @@ fn extensions<F: Frame + ?Sized>(frame: &F, ip: &mut Ip) {
                                 next
                             };
                             ip.at += 8;
-                            return;
+                            return true;
                         }
                         if offset & 1 != 0 {
                             ip.fragment = Fragment::First;
@@ -282,10 +281,12 @@ fn extensions<F: Frame + ?Sized>(frame: &F, ip: &mut Ip) {
             // Also of a first fragment: it has the whole chain (RFC 7112), or what the
             // chain leads to could hide in the next one.
             ip.raised.push(Reason::Truncated);
-            return;
+            return true;
         }
         ip.at += length;
-    }
+        false
+    });
+    // Where it ended sooner, it is none.
     if is_extension(ip.proto, v6) {
         ip.proto = PROTO_UNKNOWN;
         ip.raised.push(Reason::HeaderChain);

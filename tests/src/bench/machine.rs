@@ -43,6 +43,30 @@ struct Region {
     counted: bool,
 }
 
+/// A function that was called, and what its caller goes on with.
+struct Called {
+    back: usize,
+    saved: [u64; 5],
+    /// It is a round of a loop.
+    round: Option<Round>,
+}
+
+/// A round of `bpf_loop`.
+#[derive(Clone, Copy)]
+struct Round {
+    function: usize,
+    context: u64,
+    index: u64,
+    most: u64,
+}
+
+impl Round {
+    fn begin(self, registers: &mut [u64; 11]) -> usize {
+        (registers[1], registers[2]) = (self.index, self.context);
+        self.function
+    }
+}
+
 /// Programs and their memory.
 pub(super) struct Machine {
     /// The first, and the one that it calls instead of coming back.
@@ -146,7 +170,7 @@ impl Machine {
         let mut registers = [0u64; 11];
         registers[1] = (CONTEXT as u64) << REGION;
         registers[10] = ((STACK as u64) << REGION) + FRAME;
-        let mut callers: Vec<(usize, [u64; 5])> = Vec::new();
+        let mut callers: Vec<Called> = Vec::new();
         let [mut program, next] = self.programs.clone();
         let mut at = 0;
         loop {
@@ -172,6 +196,8 @@ impl Machine {
                         // A map, whose address is that of its first value; or a place in it.
                         1 => u64::from(code.imm as u32) << REGION,
                         2 => (u64::from(code.imm as u32) << REGION) + u64::from(high as u32),
+                        // A function, whose address is its place in the program.
+                        4 => (at as u64 - 1).wrapping_add(immediate),
                         _ => bail!("unknown constant of kind {from}"),
                     };
                 }
@@ -198,11 +224,30 @@ impl Machine {
                         _ => value.to_be(),
                     };
                 }
-                0x85 if from == 1 => {
+                // A function, or bpf_loop.
+                0x85 if from == 1 || code.imm == 181 => {
                     ensure!(callers.len() < DEPTH - 1, "calls too deep");
-                    callers.push((at, [6, 7, 8, 9, 10].map(|register| registers[register])));
+                    let round = Round {
+                        function: registers[2] as usize,
+                        context: registers[3],
+                        index: 0,
+                        most: registers[1],
+                    };
+                    let round = Some(round).filter(|_| from != 1);
+                    if round.is_some_and(|round| round.most == 0) {
+                        registers[0] = 0;
+                        continue;
+                    }
+                    callers.push(Called {
+                        back: at,
+                        saved: [6, 7, 8, 9, 10].map(|register| registers[register]),
+                        round,
+                    });
                     registers[10] += FRAME;
-                    at = at.wrapping_add_signed(code.imm as isize);
+                    at = match round {
+                        Some(round) => round.begin(&mut registers),
+                        None => at.wrapping_add_signed(code.imm as isize),
+                    };
                 }
                 // bpf_tail_call: what called is left, and its functions.
                 0x85 if code.imm == 12 => {
@@ -213,12 +258,21 @@ impl Machine {
                 }
                 0x85 => registers[0] = self.help(code.imm, &registers)?,
                 0x95 => {
-                    let Some((back, saved)) = callers.pop() else {
+                    let Some(called) = callers.last_mut() else {
                         self.run.said = registers[0];
                         return Ok(&self.run);
                     };
-                    at = back;
-                    registers[6..].copy_from_slice(&saved);
+                    if let Some(round) = &mut called.round {
+                        round.index += 1;
+                        if registers[0] == 0 && round.index < round.most {
+                            at = round.begin(&mut registers);
+                            continue;
+                        }
+                        registers[0] = round.index;
+                    }
+                    at = called.back;
+                    registers[6..].copy_from_slice(&called.saved);
+                    callers.pop();
                 }
                 code if code & 7 == 7 => {
                     registers[to] = computed(code, registers[to], operand)?;

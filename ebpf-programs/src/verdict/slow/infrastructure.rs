@@ -13,6 +13,7 @@ use super::{Decision, Observer};
 use crate::{
     layout::{VERDICT_ROUTER, ZONE_PPPOE},
     packet::{Address, Frame, View},
+    repeat::repeat,
     verdict::Tables,
 };
 
@@ -240,13 +241,7 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
         let length = end - at;
         if report {
             return match self.frame.view::<8>(at) {
-                // Constants where it is called: the verifier walks no further.
-                Some(header) if width == 4 => {
-                    self.has_records(at + 8, header.u16(6) as u32, width, MAX_RECORDS.0)
-                }
-                Some(header) => {
-                    self.has_records(at + 8, header.u16(6) as u32, width, MAX_RECORDS.1)
-                }
+                Some(header) => self.has_records(at + 8, header.u16(6) as u32, width),
                 None => false,
             };
         }
@@ -262,22 +257,27 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
     /// Whether this many records stand from `at` to the packet's end: four bytes, the
     /// group, its sources. Auxiliary data there is none (RFC 3376 4.2.10, RFC 3810 5.2.10).
     #[inline(never)]
-    fn has_records(&self, mut at: u32, count: u32, width: u32, most: u32) -> bool {
-        let end = self.work.ip.end;
-        for record in 0..MAX_RECORDS.0 {
-            if record >= count || record >= most {
-                break;
+    fn has_records(&self, mut at: u32, count: u32, width: u32) -> bool {
+        let (frame, end) = (self.frame, self.work.ip.end);
+        let most = if width == 4 {
+            MAX_RECORDS.0
+        } else {
+            MAX_RECORDS.1
+        };
+        let mut is_sound = count <= most;
+        repeat(most, |record| {
+            if record >= count {
+                return true;
             }
-            let Some(header) = self.frame.view::<4>(at) else {
-                return false;
+            let length = match frame.view::<4>(at) {
+                Some(header) if header.u8(1) == 0 => 4 + width * (1 + header.u16(2) as u32),
+                _ => u32::MAX,
             };
-            let length = 4 + width * (1 + header.u16(2) as u32);
-            if header.u8(1) != 0 || length > end.saturating_sub(at) {
-                return false;
-            }
-            at += length;
-        }
-        count <= most && at == end
+            is_sound &= length <= end.saturating_sub(at);
+            at = at.wrapping_add(length);
+            !is_sound
+        });
+        is_sound && at == end
     }
 
     /// A client's request, not one that a relay has signed: a server answers to the

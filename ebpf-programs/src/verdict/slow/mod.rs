@@ -18,6 +18,7 @@ use crate::{
     },
     opaque,
     packet::{self, Address, Frame, Inside, Ip, Pppoe, Raised, Tags, is_tunnel},
+    repeat::repeat,
 };
 
 /// Addresses that one stands for, itself included, at most.
@@ -407,17 +408,16 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
         } else {
             (self.zone.sources_v4, self.zone.sources_v4_len)
         };
-        for index in 0..MAX_ZONE_SOURCES as u32 {
+        let (tables, mut is_listed) = (self.tables, false);
+        repeat(MAX_ZONE_SOURCES as u32, |index| {
             if index >= count as u32 {
-                break;
-            }
-            if let Some(prefix) = self.tables.source(first as u32 + index)
-                && contains(prefix, src)
-            {
                 return true;
             }
-        }
-        false
+            is_listed =
+                (tables.source(first as u32 + index)).is_some_and(|prefix| contains(prefix, src));
+            is_listed
+        });
+        is_listed
     }
 }
 

@@ -10,7 +10,8 @@ use crate::{
     },
     opaque,
     packet::{Address, Fragment, Frame, Ip, PROTO_UNKNOWN, View, is_isatap},
-    verdict::{NO_SLOT, Tables, class_verdict},
+    repeat::repeat,
+    verdict::{NO_SLOT, Tables, class_verdict, contains},
 };
 
 /// 64:ff9b:1::/48, without what is behind it.
@@ -84,19 +85,19 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
     /// RFC 6052 section 2.2: the address skips bits 64 to 71.
     #[inline(always)]
     fn nat64(&self, hi: u64, lo: u64) -> Option<u32> {
-        let count = self.tables.nat64_len();
-        for index in 0..MAX_NAT64 as u32 {
-            if index >= count {
-                break;
-            }
-            if let Some(nat64) = self.tables.nat64(index)
-                && (hi ^ nat64.prefix.hi) & nat64.prefix.hi_mask == 0
-                && (lo ^ nat64.prefix.lo) & nat64.prefix.lo_mask == 0
+        // No prefix has length 0.
+        let (tables, mut length) = (self.tables, 0);
+        let count = tables.nat64_len();
+        repeat(MAX_NAT64 as u32, |index| {
+            if index < count
+                && let Some(nat64) = tables.nat64(index)
+                && contains(&nat64.prefix, Address { hi, lo, v6: true })
             {
-                return Some(embedded(hi, lo, nat64.length));
+                length = nat64.length;
             }
-        }
-        None
+            index >= count || length != 0
+        });
+        (length != 0).then(|| embedded(hi, lo, length))
     }
 
     /// Judges every address that a packet's destination stands for, into
@@ -166,46 +167,44 @@ impl<F: Frame + ?Sized, T: Tables, O: Observer> Decision<'_, F, T, O> {
     #[inline(never)]
     fn walk(&mut self) {
         let first = self.work.next.slot;
-        let packet = self.work.transport;
-        let mut work = &mut *self.work;
-        work.audit = NO_SLOT;
-        work.needs_ports = 0;
+        self.work.audit = NO_SLOT;
+        self.work.needs_ports = 0;
         // Every walk that is built ends in the zone's default.
-        let mut action = Action::Drop as u8;
-        let mut slot = self.zone.slot_base + Reason::Default.fixed_slot(Action::Drop);
-        for index in 0..MAX_WALK as u32 {
-            let Some(step) = self.tables.step(first + index) else {
-                break;
+        self.work.next.action = Action::Drop;
+        self.work.next.slot = self.zone.slot_base + Reason::Default.fixed_slot(Action::Drop);
+        let this = &mut *self;
+        repeat(MAX_WALK as u32, move |index| {
+            let Some(step) = this.tables.step(first + index) else {
+                return true;
             };
-            work = opaque::in_memory(work);
-            let (matches, absent) = packet.matches(step);
+            let work = &mut *this.work;
+            let (matches, absent) = work.transport.matches(step);
             work.needs_ports |= absent;
-            if absent & packet.bits >> ABSENT_DROPS != 0 {
-                slot = self.zone.slot_base + Reason::Truncated.fixed_slot(Action::Drop);
-                break;
+            if absent & work.transport.bits >> ABSENT_DROPS != 0 {
+                work.next.slot = this.zone.slot_base + Reason::Truncated.fixed_slot(Action::Drop);
+                return true;
             }
-            if matches != 0 {
-                if step.action & 1 == 0 {
-                    action = step.action;
-                    slot = step.slot;
-                    break;
-                }
-                if work.audit == NO_SLOT {
-                    work.audit = step.slot;
-                }
+            if matches == 0 {
+                return false;
             }
-        }
-        let (needs_ports, audit) = (work.needs_ports, work.audit);
-        if needs_ports & packet.bits >> HIDDEN != 0 {
+            if step.action & 1 == 0 {
+                work.next.action = Action::from_bits(step.action as u32);
+                work.next.slot = step.slot;
+                return true;
+            }
+            if work.audit == NO_SLOT {
+                work.audit = step.slot;
+            }
+            false
+        });
+        if self.work.needs_ports & self.work.transport.bits >> HIDDEN != 0 {
             // Not a drop: that setting ended the walk above.
             self.drops(Reason::Truncated);
         }
-        if action == Action::Pass as u8 && audit != NO_SLOT {
-            action = Action::Audit as u8;
-            slot = audit;
+        if self.work.next.action == Action::Pass && self.work.audit != NO_SLOT {
+            self.work.next.action = Action::Audit;
+            self.work.next.slot = self.work.audit;
         }
-        self.work.next.action = Action::from_bits(action as u32);
-        self.work.next.slot = slot;
     }
 }
 

@@ -92,7 +92,12 @@ fn nobody_who_asks_waits_for_the_core() {
 
 async fn held(owner: &Owner, metrics: std::path::PathBuf) {
     const PORT: u16 = 19_410;
-    let page = page::serve(([127, 0, 0, 1], PORT).into(), (10, 10), metrics, owner.clone());
+    let page = page::serve(
+        ([127, 0, 0, 1], PORT).into(),
+        (10, 10),
+        metrics,
+        owner.clone(),
+    );
     let page = tokio::spawn(page);
     sleep(Duration::from_millis(300)).await;
     owner.request("the tick", Core::tick).await.unwrap();

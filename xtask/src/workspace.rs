@@ -87,6 +87,12 @@ impl Workspace {
         command
     }
 
+    /// A binary of this machine that building all tests has left. Building it alone takes minutes: it
+    /// has dependencies with fewer features than tests have.
+    pub(crate) fn left_by_tests(&self, name: &str) -> PathBuf {
+        self.target("debug").join(name)
+    }
+
     /// Builds a binary for this machine, and returns its path.
     pub(crate) fn build(
         &self,

@@ -39,11 +39,14 @@ pub(crate) fn run_all(workspace: &Workspace, filter: &[OsString]) -> Result<(), 
             "test",
         ])
         .args(["--", "-D", "warnings"]))?;
-    let profile = match std::env::var_os("KORDON_TEST_RELEASE") {
-        Some(_) => Profile::Release,
-        None => Profile::Test,
+    let kordon = if std::env::var_os("KORDON_TEST_RELEASE").is_some() {
+        workspace.build("kordon", "kordon", Profile::Release)?
+    } else if filter.is_empty() {
+        run(workspace.cargo().args(["test", "--workspace", "--no-run"]))?;
+        workspace.left_by_tests("kordon")
+    } else {
+        workspace.build("kordon", "kordon", Profile::Test)?
     };
-    let kordon = workspace.build("kordon", "kordon", profile)?;
 
     let mut command = workspace.cargo();
     command

@@ -39,6 +39,8 @@ struct Wanted {
     series: Vec<&'static Series>,
     architecture: Architecture,
     profile: Profile,
+    /// All tests have been built.
+    after_tests: bool,
     /// The whole matrix, and nothing else.
     matrix: bool,
     /// An object for each of its lines, and nothing else, on standard output.
@@ -85,6 +87,7 @@ pub(crate) fn all(workspace: &Workspace) -> Result<Outcome, Failed> {
             series: series.collect(),
             architecture,
             profile: Profile::Test,
+            after_tests: true,
             matrix: false,
             json: false,
         };
@@ -99,6 +102,7 @@ fn parse(arguments: &[OsString]) -> Result<Wanted, Failed> {
         series: Vec::new(),
         architecture: Architecture::HOST,
         profile: Profile::Release,
+        after_tests: false,
         matrix: false,
         json: false,
     };
@@ -143,6 +147,7 @@ fn boot(workspace: &Workspace, wanted: &Wanted) -> Result<Outcome, Failed> {
         series,
         architecture,
         profile,
+        after_tests,
         matrix,
         json,
     } = wanted;
@@ -150,14 +155,13 @@ fn boot(workspace: &Workspace, wanted: &Wanted) -> Result<Outcome, Failed> {
     let folder = workspace.target("vm");
     // What the host says is asked of binaries of its own.
     let data = folder.join("data");
-    run(
-        Command::new(workspace.build("kordon-tests", "kordon-vm", *profile)?)
-            .arg("prepare")
-            .arg("--kordon")
-            .arg(workspace.build("kordon", "kordon", *profile)?)
-            .arg("--into")
-            .arg(&data),
-    )?;
+    let [kordon, prepare] = match after_tests {
+        true => ["kordon", "kordon-vm"].map(|name| workspace.left_by_tests(name)),
+        false => workspace.build_with("kordon-vm", *profile)?,
+    };
+    let mut prepare = Command::new(prepare);
+    prepare.arg("prepare").arg("--kordon").arg(kordon);
+    run(prepare.arg("--into").arg(&data))?;
     let mut archive = Archive::default();
     for (name, package, binary) in [
         ("kordon", "kordon", "kordon"),

@@ -40,12 +40,11 @@ pub(super) fn add<T: Tier>(flow: &mut Flow, class: u32, packets: u32, bytes: u32
     let (cpu, now) = unsafe { (bpf_get_smp_processor_id(), bpf_jiffies64() as u32) };
     let index = place::<T>(flow, cpu);
     let amount = (packets as u64) << 32 | bytes as u64;
-    let Some(line) = T::line(index) else {
-        return miss::<T>(flow, class as Whom, amount, true);
-    };
+    let line = T::line(index);
     // SAFETY: a line of this CPU, see the module.
-    if !takes(unsafe { &mut *line }, flow, now, amount) {
-        other::<T>(flow, class, index, now, amount);
+    let is_taken = line.is_some_and(|line| takes(unsafe { &mut *line }, flow, now, amount));
+    if !is_taken {
+        T::other(flow, class, index, now, amount);
     }
 }
 
@@ -86,8 +85,8 @@ fn is_of(line: &FlowLine, flow: &Flow, now: u32) -> bool {
 
 /// The line at hand is another flow's, or full: it becomes that of this one, or if its source has none
 /// left, the packets go to the line of what else that sends.
-#[inline(never)]
-fn other<T: Tier>(flow: &mut Flow, class: u32, mut index: u32, now: u32, amount: Amount) {
+#[inline(always)]
+pub fn other<T: Tier>(flow: &mut Flow, class: u32, mut index: u32, now: u32, amount: Amount) {
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     if !may_take::<T>(flow, cpu, now) {

@@ -56,6 +56,9 @@ pub trait Tier {
     fn budget(index: u32) -> Option<*mut u64>;
     /// Room in the ring.
     fn record() -> Option<RingBufEntry<Record>>;
+    /// [`other`](super::ledger::other), as a global function: the verifier follows it once and for any
+    /// arguments, instead of once for each state that a packet comes to it in.
+    fn other(flow: &mut Flow, class: u32, index: u32, now: u32, amount: u64);
     /// What was lost of a slot, shared by all CPUs.
     fn lost(slot: u32) -> Option<*mut Counter>;
     /// What no record has, of a network, shared likewise.

@@ -15,11 +15,11 @@ macro_rules! kordon_program {
         };
         use $crate::{
             layout::{
-                COUNTER_PAGE, COUNTER_PAGES, Counter, FLOW_BEYOND, FLOW_LOST, FlowLine, NO_BUDGET,
-                NO_LINES, NO_PORT, Probe, Record, TABLE_SLOTS, mode, trace,
+                COUNTER_PAGE, COUNTER_PAGES, Counter, FLOW_BEYOND, FLOW_LOST, Flow, FlowLine,
+                NO_BUDGET, NO_LINES, NO_PORT, Probe, Record, TABLE_SLOTS, mode, trace,
             },
             shell::{
-                guard,
+                guard, ledger,
                 program::{self, Memory, Tier},
             },
             verdict::InMaps,
@@ -101,6 +101,23 @@ macro_rules! kordon_program {
 
         struct Maps;
 
+        /// See [`Tier::other`]. Global functions return a number.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn ledger_other(
+            flow: *mut Flow,
+            class: u32,
+            index: u32,
+            now: u32,
+            amount: u64,
+        ) -> u32 {
+            // SAFETY: a flow, or nothing, which the verifier has to be told.
+            if let Some(flow) = unsafe { flow.as_mut() } {
+                ledger::other::<Maps>(flow, class, index, now, amount);
+            }
+            0
+        }
+
         impl Tier for Maps {
             type Tables = InMaps<'static, $generation, $table>;
             type Planes = $planes;
@@ -151,6 +168,10 @@ macro_rules! kordon_program {
             #[inline(always)]
             fn record() -> Option<RingBufEntry<Record>> {
                 RECORDS.reserve(0)
+            }
+            #[inline(always)]
+            fn other(flow: &mut Flow, class: u32, index: u32, now: u32, amount: u64) {
+                ledger_other(flow, class, index, now, amount);
             }
             #[inline(always)]
             fn lost(slot: u32) -> Option<*mut Counter> {

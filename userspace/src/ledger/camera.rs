@@ -79,8 +79,12 @@ impl Cameras {
     ) -> Vec<(u32, Camera, Counter)> {
         let mut all = self.left.clone();
         lines.for_each(|line| add(&mut all, line));
-        for (key, sum) in all {
-            let said = self.said.entry(key).or_default();
+        for ((slot, mut camera), sum) in all {
+            // Of what was in lines and is in no record more may have been said than there is room for.
+            if self.said.len() >= 2 * MOST && !self.said.contains_key(&(slot, camera)) {
+                camera = Camera::Others;
+            }
+            let said = self.said.entry((slot, camera)).or_default();
             said.packets = said.packets.max(sum.packets);
             said.bytes = said.bytes.max(sum.bytes);
         }

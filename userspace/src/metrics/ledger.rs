@@ -5,16 +5,16 @@ use prometheus::Result;
 use super::{
     Snapshot,
     page::{Page, Traffic},
+    render::OTHER,
 };
-use crate::ledger::camera::Camera;
 
 /// What cameras sent, of those that are shown.
 pub(super) fn cameras(page: &Page, snapshot: &Snapshot) -> Result<()> {
     let what = "of a zone since the daemon started, by who sent them";
     let traffic = Traffic::new(page, "camera_", what, &["zone", "camera", "action"])?;
     for (zone, camera, action, counter) in &snapshot.cameras {
-        let camera = camera.unwrap_or(Camera::Others).to_string();
-        traffic.add(&[zone, &camera, action.as_str()], counter);
+        let camera = camera.as_deref().unwrap_or(OTHER);
+        traffic.add(&[zone, camera, action.as_str()], counter);
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ pub use self::{
     serve::serve,
     shown::{Row, Shown},
 };
-use crate::{asn::AsnInfo, compile::directory::Identity, ledger::camera::Camera};
+use crate::{asn::AsnInfo, compile::directory::Identity};
 
 /// Everything that a page is made of.
 #[derive(Clone, Debug, Default)]
@@ -83,7 +83,7 @@ pub struct Snapshot {
     /// Live BGP; `None`: not configured.
     pub bgp: Option<Bgp>,
     /// What cameras sent since the daemon started.
-    pub cameras: Vec<Row<Camera>>,
+    pub cameras: Vec<Row<String>>,
     /// The ledger; `None`: it cannot be read.
     pub ledger: Option<Ledger>,
 }

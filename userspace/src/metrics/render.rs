@@ -18,8 +18,8 @@ use super::{
 };
 use crate::compile::directory::Identity;
 
-/// What ASNs without a counter of their own are called.
-const OTHER: &str = "other";
+/// What ASNs without a counter of their own are called, and cameras without a series.
+pub(super) const OTHER: &str = "other";
 /// What destinations that nobody announces are called.
 const NONE: &str = "none";
 

@@ -41,7 +41,7 @@ fn sample() -> Snapshot {
         cameras: vec![
             (
                 zone(),
-                Some(Camera::Mac([2, 0, 0, 0, 1, 31])),
+                Some("02:00:00:00:01:1f".to_owned()),
                 Action::Drop,
                 counter(6),
             ),

@@ -92,7 +92,11 @@ impl View {
             state_repaired: self.kept.repaired.len() as u64,
             state_writable: self.state_problem().is_none(),
             trial: self.trial().is_some(),
-            cameras,
+            cameras: (cameras.into_iter())
+                .map(|(zone, camera, action, sum)| {
+                    (zone, camera.map(|camera| camera.to_string()), action, sum)
+                })
+                .collect(),
             ledger: self.ledger_snapshot(ledger),
             counters,
         }

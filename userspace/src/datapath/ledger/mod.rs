@@ -110,10 +110,20 @@ pub const ANEW: &str = "the ledger begins anew";
 /// Lines that a source may take in the time of a budget.
 pub(super) const BUDGET: u32 = FLOW_BUDGET;
 
-fn cpus() -> Result<u32, DatapathError> {
-    let cpus = aya::util::nr_cpus();
-    let cpus = cpus.map_err(|(path, e)| DatapathError::new(format!("read {path}"), e))?;
-    Ok(u32::try_from(cpus).unwrap_or(u32::MAX))
+/// Parts of what has one for each CPU. Programs find theirs by the number of their CPU, and numbers have
+/// holes on some machines: the highest one that is possible, and 1.
+fn parts() -> Result<u32, DatapathError> {
+    const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
+    let what = || format!("read {POSSIBLE}");
+    let text = fs::read_to_string(POSSIBLE).map_err(|e| DatapathError::new(what(), e))?;
+    highest(&text)
+        .and_then(|highest| highest.checked_add(1))
+        .ok_or_else(|| DatapathError::new(what(), format!("{text:?} is no list of CPUs")))
+}
+
+/// The last number of a list such as `0-3,8-11`.
+fn highest(list: &str) -> Option<u32> {
+    list.trim().rsplit([',', '-']).next()?.parse().ok()
 }
 
 impl LedgerMaps {
@@ -160,9 +170,9 @@ impl LedgerMaps {
     }
 
     fn of(pins: &Pins, lines: u32) -> Result<Self, DatapathError> {
-        let cpus = cpus()?;
+        let parts = parts()?;
         // Their number is a constant of the programs that write them.
-        let there = entries(pins, &pin("flows")).map(|all| all / cpus);
+        let there = entries(pins, &pin("flows")).map(|all| all / parts);
         let is_possible = |of_each: &u32| FLOW_LINES.contains(of_each) && of_each.is_power_of_two();
         let of_each = there.filter(is_possible).unwrap_or(lines);
         let (array, hash) = (
@@ -172,8 +182,8 @@ impl LedgerMaps {
         let ring = bpf_map_type::BPF_MAP_TYPE_RINGBUF;
         let named =
             |name, kind, sizes, entries, flags| open(pins, &pin(name), kind, sizes, entries, flags);
-        let lines = of_each.saturating_mul(cpus);
-        let budgets = FLOW_BUDGETS.saturating_mul(cpus);
+        let lines = of_each.saturating_mul(parts);
+        let budgets = FLOW_BUDGETS.saturating_mul(parts);
         let counter = size_of::<Counter>();
         let mut maps = Self {
             lines: of_each,
@@ -386,4 +396,17 @@ fn clock() -> Result<Ebpf, DatapathError> {
     programs::load_one(&mut ebpf, CLOCK)
         .map_err(|e| DatapathError::new("load the ledger's clock", chain(&e)))?;
     Ok(ebpf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::highest;
+
+    #[test]
+    fn cpus_have_holes() {
+        for (list, last) in [("0\n", 0), ("0-127\n", 127), ("0-3,8-11\n", 11), ("0,2", 2)] {
+            assert_eq!(highest(list), Some(last));
+        }
+        assert_eq!(highest("\n"), None);
+    }
 }

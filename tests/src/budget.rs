@@ -4,6 +4,7 @@
 use anyhow::{Context as _, Result};
 use aya::EbpfLoader;
 use kordon::{compile::table::Tier, datapath::programs};
+use kordon_ebpf::layout::{FLOW_BUDGET, FLOW_LINES_USUAL, NO_BUDGET, NO_LINES, mode};
 
 /// What a program takes.
 #[derive(Clone, Copy, Debug)]
@@ -16,13 +17,20 @@ pub struct Cost {
     pub jitted: u32,
 }
 
-/// Loads a program of a tier, [`programs::FAST`], [`programs::SLOW`] or those of guards: `mode` is one of [`kordon_ebpf::layout::mode`], `trace`
+/// Loads a program of a tier, [`programs::FAST`], [`programs::SLOW`] or those of guards: `mode` is one of [`mode`], `trace`
 /// one of [`kordon_ebpf::layout::trace`].
 ///
 /// # Errors
 /// When the kernel refuses it; with the end of what the verifier says.
 pub fn cost(tier: Tier, name: &str, mode: u32, trace: u32) -> Result<Cost> {
+    // As the controller tells them: without these there is no ledger, and the verifier removes all of it.
+    let (lines, budget) = match mode {
+        mode::LIVE => (FLOW_LINES_USUAL, FLOW_BUDGET),
+        _ => (NO_LINES, NO_BUDGET),
+    };
     let mut ebpf = EbpfLoader::new()
+        .override_global("LINES", &lines, true)
+        .override_global("BUDGET", &budget, true)
         .override_global("MODE", &mode, true)
         .override_global("TRACE", &trace, true)
         .override_global("PORT", &0u32, true)

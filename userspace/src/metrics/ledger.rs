@@ -4,8 +4,7 @@ use prometheus::Result;
 
 use super::{
     Snapshot,
-    page::{Page, Traffic},
-    render::OTHER,
+    page::{OTHER, Page, Traffic},
 };
 
 /// What cameras sent, of those that are shown.

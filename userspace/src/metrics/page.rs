@@ -3,6 +3,9 @@
 use kordon_ebpf::layout::Counter;
 use prometheus::{GaugeVec, IntCounterVec, Opts, Registry, Result};
 
+/// What ASNs and cameras without a series of their own are called.
+pub(super) const OTHER: &str = "other";
+
 /// The series of a page.
 pub(super) struct Page(pub(super) Registry);
 

@@ -13,13 +13,11 @@ use prometheus::{
 use super::{
     Snapshot,
     ledger::{cameras, ledger},
-    page::{Page, Traffic},
+    page::{OTHER, Page, Traffic},
     state::state,
 };
 use crate::compile::directory::Identity;
 
-/// What ASNs without a counter of their own are called, and cameras without a series.
-pub(super) const OTHER: &str = "other";
 /// What destinations that nobody announces are called.
 const NONE: &str = "none";
 

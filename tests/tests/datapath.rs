@@ -18,10 +18,7 @@ use kordon::{
     judge::Image,
     policy::{self, Bundle, Context, Overlay},
 };
-use kordon_ebpf::{
-    layout::{FLOW_LINES_USUAL, LAYOUT_VERSION},
-    seen::Kind as Tag,
-};
+use kordon_ebpf::{layout::LAYOUT_VERSION, seen::Kind as Tag};
 use kordon_tests::lab::{Bpffs, Wire, frame, programs::Witness};
 
 const DATABASE: &str =
@@ -40,7 +37,7 @@ impl Instance {
         let (db, _) = asn::import(&[csv], &[])?;
         Ok(Self {
             db,
-            datapath: Datapath::open(bpffs, FLOW_LINES_USUAL)?,
+            datapath: Datapath::open(bpffs, None)?,
         })
     }
 

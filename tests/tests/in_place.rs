@@ -30,7 +30,7 @@ use kordon::{
     },
     policy::{self, Bundle, Context, Overlay, Policy},
 };
-use kordon_ebpf::layout::{FLOW_LINES_USUAL, Judged};
+use kordon_ebpf::layout::Judged;
 use kordon_tests::{data, lab::Bpffs};
 
 const POLICY: &str = r#"
@@ -140,7 +140,7 @@ impl Live {
         let v4 = partition.v4.iter();
         let v4 = v4.map(|(start, class)| (u128::from(*start), *class));
         let mut live = Self {
-            datapath: Datapath::open(bpffs.path(), FLOW_LINES_USUAL)?,
+            datapath: Datapath::open(bpffs.path(), None)?,
             models: [v4.collect(), partition.v6.iter().copied().collect()],
             db,
             policy,

@@ -26,7 +26,7 @@ use kordon::{
     policy::{self, Bundle, Context, Overlay, Policy},
     prove::{Budget, Claim, prove},
 };
-use kordon_ebpf::layout::{Action, FLOW_LINES_USUAL, Judged, ProbeOutput};
+use kordon_ebpf::layout::{Action, Judged, ProbeOutput};
 use kordon_tests::{lab::Bpffs, reference::Table};
 use sweep::{Answer, Sources};
 
@@ -96,7 +96,7 @@ fn took(what: &str, since: Instant) -> Duration {
 fn a_change_is_proven_in_time() -> Result<()> {
     let Some(data) = data() else { return Ok(()) };
     let bpffs = Bpffs::new()?;
-    let mut datapath = Datapath::open(bpffs.path(), FLOW_LINES_USUAL)?;
+    let mut datapath = Datapath::open(bpffs.path(), None)?;
     let all = Instant::now();
     let start = Instant::now();
     let db = import(&data)?;

@@ -45,8 +45,6 @@ pub const MAX_CAMERAS: usize = 500;
 pub const STATE_DIR: &str = "/var/lib/kordon";
 /// Where things are pinned unless the file says otherwise.
 pub const BPFFS: &str = "/sys/fs/bpf/kordon";
-/// Lines of the ledger for each CPU unless the file says otherwise.
-pub const LINES: u32 = FLOW_LINES_USUAL;
 /// How long a zone may be silent unless the file says otherwise.
 pub const SILENT_AFTER: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -90,8 +88,8 @@ pub struct Config {
     pub group: String,
     /// Members may only ask, on the socket beside it.
     pub read_group: String,
-    /// Lines of the ledger for each CPU.
-    pub lines: u32,
+    /// Lines of the ledger for each CPU; `None`: as many as is usual.
+    pub lines: Option<u32>,
     /// What is meant to happen where kordon cannot enforce.
     pub fail: Fail,
     /// How long a zone that had packets may have none before `status` says so; `None`: for ever.
@@ -237,7 +235,7 @@ impl Reader<'_, '_> {
             socket: SOCKET.into(),
             group: GROUP.into(),
             read_group: READ_GROUP.into(),
-            lines: LINES,
+            lines: None,
             fail: Fail::default(),
             silent_after: Some(SILENT_AFTER),
         };
@@ -309,10 +307,8 @@ impl Reader<'_, '_> {
                 }
             }
         }
-        if let Some(table) = self.section(table, "ledger", &["lines"])
-            && let Some(lines) = self.power(table, "lines", FLOW_LINES, LINES)
-        {
-            config.lines = lines;
+        if let Some(table) = self.section(table, "ledger", &["lines"]) {
+            config.lines = self.power(table, "lines", FLOW_LINES, FLOW_LINES_USUAL);
         }
         if let Some(table) = self.section(table, "control", &["socket", "group", "read_group"]) {
             if let Some(path) = self.path(table, "socket") {

@@ -12,7 +12,6 @@ use kordon::compile::table::{FlatTable, choose_tier};
 use kordon::datapath::kernel::Datapath;
 use kordon::policy::{Policy, policy_hash};
 use kordon::prove::{Budget, Claim, prove};
-use kordon_ebpf::layout::FLOW_LINES_USUAL;
 
 use super::Wanted;
 use super::internet::{Internet, parsed, policy_text};
@@ -32,7 +31,7 @@ pub(super) fn measure(
 ) -> Result<Vec<Measured>> {
     let bpffs = Bpffs::new()?;
     let mut values = Values::default();
-    let mut datapath = Datapath::open(bpffs.path(), FLOW_LINES_USUAL)?;
+    let mut datapath = Datapath::open(bpffs.path(), None)?;
     let more = internet.db.asns.iter().map(|(asn, _)| *asn);
     let more = more
         .filter(|asn| !internet.blocked.contains(asn))

@@ -38,7 +38,7 @@ fn paths_are_relative_to_the_file() {
     assert_eq!(config.import, options);
     assert_eq!(config.max_age, Some(Duration::from_secs(14 * 86_400)));
     assert_eq!((config.metrics, config.max_asns), (None, 50));
-    assert_eq!((config.lines, config.max_cameras), (65_536, 7));
+    assert_eq!((config.lines, config.max_cameras), (Some(65_536), 7));
     assert_eq!((&*config.group, &*config.read_group), (GROUP, "look"));
     assert_eq!(config.fail, Fail::Closed);
     let interface = &config.interfaces[0];

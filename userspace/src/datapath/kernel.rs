@@ -81,11 +81,11 @@ pub struct Datapath {
 impl Datapath {
     /// Adopts what is pinned under `bpffs`, or makes the folder and what all
     /// versions share. `lines`: of the ledger for each CPU, where there is none: one of
-    /// [`FLOW_LINES`](kordon_ebpf::layout::FLOW_LINES).
+    /// [`FLOW_LINES`](kordon_ebpf::layout::FLOW_LINES), or as many as is usual.
     ///
     /// # Errors
     /// When `bpffs` is not on a BPF file system, or what is there cannot be used.
-    pub fn open(bpffs: &Path, lines: u32) -> Result<Self, DatapathError> {
+    pub fn open(bpffs: &Path, lines: Option<u32>) -> Result<Self, DatapathError> {
         let pins = Pins::open(bpffs)?;
         let mut damaged = Vec::new();
         let known = pins.shared("directory").exists();

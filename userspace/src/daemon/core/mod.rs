@@ -126,8 +126,9 @@ impl Core {
         notices.extend(datapath.guards_failed().map(|why| {
             format!("guards only count what gets past the programs, and drop nothing: {why}")
         }));
-        let (lines, wanted) = (datapath.lines(), self.config.lines);
-        notices.extend((lines != wanted).then(|| {
+        let lines = datapath.lines();
+        let wanted = self.config.lines.filter(|wanted| *wanted != lines);
+        notices.extend(wanted.map(|wanted| {
             format!(
                 "the ledger has {lines} lines for each processor, and not the {wanted} of `[ledger] lines`: \
                  that is for a ledger that is made anew, after a boot or `kordon detach`"

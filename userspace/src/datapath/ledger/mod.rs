@@ -17,7 +17,8 @@ use aya::{
 use aya_obj::generated::{BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_map_type};
 use kordon_ebpf::layout::{
     BEYOND_MARK, BEYOND_SHIFT, Counter, FLOW_BEYOND, FLOW_BUDGET, FLOW_BUDGETS, FLOW_LINES,
-    FLOW_LOST, FLOW_RING, FLOW_SLOT, FlowLine, LEDGER_VERSION, MARK_SHIFT, Record,
+    FLOW_LINES_USUAL, FLOW_LOST, FLOW_RING, FLOW_SLOT, FlowLine, LEDGER_VERSION, MARK_SHIFT,
+    Record,
 };
 
 use self::{books::Books, networks::Networks};
@@ -121,6 +122,14 @@ fn parts() -> Result<u32, DatapathError> {
         .ok_or_else(|| DatapathError::new(what(), format!("{text:?} is no list of CPUs")))
 }
 
+/// Lines of each CPU where nobody wants another number. All of them together are a million at most: more CPUs
+/// share the same flows.
+fn usual_lines(parts: u32) -> u32 {
+    let share = (1 << 20) / parts.max(1);
+    let power = 1 << share.max(1).ilog2();
+    FLOW_LINES_USUAL.min(power).max(*FLOW_LINES.start())
+}
+
 /// The last number of a list such as `0-3,8-11`.
 fn highest(list: &str) -> Option<u32> {
     list.trim().rsplit([',', '-']).next()?.parse().ok()
@@ -128,14 +137,14 @@ fn highest(list: &str) -> Option<u32> {
 
 impl LedgerMaps {
     /// What an earlier controller left, with as many lines as it has, or new ones with so many for each
-    /// CPU. What cannot be used is made anew, and `damaged` says so; programs that are on interfaces go
+    /// CPU (`None`: as is usual). What cannot be used is made anew, and `damaged` says so; programs that are on interfaces go
     /// on with theirs until they are replaced.
     ///
     /// # Errors
     /// When they cannot be made.
     pub(super) fn open(
         pins: &Pins,
-        lines: u32,
+        lines: Option<u32>,
         damaged: &mut Vec<String>,
     ) -> Result<Self, DatapathError> {
         let all = names().map(pin).chain([networks::pin_of(0)]);
@@ -169,12 +178,13 @@ impl LedgerMaps {
             .for_each(|pin| clear(pin));
     }
 
-    fn of(pins: &Pins, lines: u32) -> Result<Self, DatapathError> {
+    fn of(pins: &Pins, lines: Option<u32>) -> Result<Self, DatapathError> {
         let parts = parts()?;
         // Their number is a constant of the programs that write them.
         let there = entries(pins, &pin("flows")).map(|all| all / parts);
         let is_possible = |of_each: &u32| FLOW_LINES.contains(of_each) && of_each.is_power_of_two();
-        let of_each = there.filter(is_possible).unwrap_or(lines);
+        let of_each = there.filter(is_possible).or(lines);
+        let of_each = of_each.unwrap_or_else(|| usual_lines(parts));
         let (array, hash) = (
             bpf_map_type::BPF_MAP_TYPE_ARRAY,
             bpf_map_type::BPF_MAP_TYPE_HASH,
@@ -400,7 +410,7 @@ fn clock() -> Result<Ebpf, DatapathError> {
 
 #[cfg(test)]
 mod tests {
-    use super::highest;
+    use super::{highest, usual_lines};
 
     #[test]
     fn cpus_have_holes() {
@@ -408,5 +418,11 @@ mod tests {
             assert_eq!(highest(list), Some(last));
         }
         assert_eq!(highest("\n"), None);
+    }
+
+    #[test]
+    fn many_cpus_have_fewer_lines_each() {
+        let lines = [1, 2, 64, 65, 128, 1000, 5000].map(usual_lines);
+        assert_eq!(lines, [16_384, 16_384, 16_384, 8192, 8192, 1024, 1024]);
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kordon_ebpf::layout::{Action, FLOW_LINES_USUAL, Reason};
+use kordon_ebpf::layout::{Action, Reason};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
@@ -142,7 +142,7 @@ impl Instance {
         std::fs::write(&csv, DATABASE).unwrap();
         Self {
             db: asn::import(&[csv], &[]).unwrap().0,
-            datapath: Datapath::open(cable.bpffs(), FLOW_LINES_USUAL).unwrap(),
+            datapath: Datapath::open(cable.bpffs(), None).unwrap(),
         }
     }
 

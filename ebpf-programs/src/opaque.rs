@@ -66,9 +66,9 @@ fn hidden(value: usize) -> usize {
 }
 
 /// The same reference, behind which the compiler must look anew. The verifier
-/// follows a loop once for each distinct content of registers and stack, but
-/// knows nothing of what stands in a map: what a loop carries from round to round
-/// is kept there, and is not to be held in registers meanwhile.
+/// follows code once for each distinct content of registers and stack, but
+/// knows nothing of what stands in a map: what several ways have left there
+/// is read from there, and is not to be held in registers meanwhile.
 #[inline(always)]
 #[must_use]
 pub fn in_memory<T>(value: &mut T) -> &mut T {

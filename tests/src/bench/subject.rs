@@ -175,10 +175,9 @@ impl Kordon {
             .override_global("MODE", &mode, true)
             .override_global("PORT", &0u32, true);
         if recorded == Recorded::Everything {
-            let cpus = aya::util::nr_cpus().map_err(|(_, e)| e)?;
             loader
                 .override_global("LINES", &FLOW_LINES_USUAL, true)
-                .map_max_entries("FLOWS", FLOW_LINES_USUAL * u32::try_from(cpus)?)
+                .map_max_entries("FLOWS", all_lines()?)
                 .map_max_entries("RECORDS", RING);
         }
         let mut ebpf = loader
@@ -274,12 +273,10 @@ impl Bench {
     /// Loads the programs and fills their tables. With everything they are for test
     /// runs, else to be attached.
     pub(super) fn load(internet: &Internet, held: Held) -> Result<Self> {
-        let cpus = aya::util::nr_cpus().map_err(|(_, e)| e)?;
-        let lines = FLOW_LINES_USUAL * u32::try_from(cpus)?;
         let mut ebpf = EbpfLoader::new()
             .override_global("REWRITE", &u32::from(held == Held::Everything), true)
-            .map_max_entries("LRU", lines)
-            .map_max_entries("LRU_PERCPU", lines)
+            .map_max_entries("LRU", all_lines()?)
+            .map_max_entries("LRU_PERCPU", all_lines()?)
             .load(BENCH)
             .context("cannot load the maps to measure against")?;
         let probe = probe_of(&mut ebpf)?;
@@ -377,6 +374,12 @@ fn put_into_dir(dir: &mut [Mapped; 2], nets: impl Iterator<Item = IpNet>) -> Res
         }
     }
     Ok(())
+}
+
+/// Flows that a ledger has room for, on all processors.
+fn all_lines() -> Result<u32> {
+    let cpus = aya::util::nr_cpus().map_err(|(_, e)| e)?;
+    Ok(FLOW_LINES_USUAL * u32::try_from(cpus)?)
 }
 
 fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map> {

@@ -138,7 +138,7 @@ impl<K: Copy + Ord + Hash> Shown<K> {
             let [packets, bytes] = before.unwrap_or([counter.packets, counter.bytes]);
             if before.is_some() {
                 let after = Counter {
-                    packets: counter.packets.saturating_sub(packets),
+                    packets: counter.packets - packets,
                     bytes: counter.bytes.saturating_sub(bytes),
                 };
                 page.push((zone.clone(), one, action, after));

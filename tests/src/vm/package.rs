@@ -77,7 +77,10 @@ impl Lab {
             "{arrived} of {SENT} frames arrive without kordon"
         );
         fs::write("/etc/kordon/kordon.toml", CONFIGURATION)?;
-        // The trunk of before is not policed any more, and would be a way around.
+        // The trunk of before is not policed any more, and would be a way around. Who makes the
+        // network goes first: it may be on its way to bring that up.
+        let networkd = ["systemd-networkd.socket", "systemd-networkd.service"];
+        command("systemctl", &[&["stop"], &networkd[..]].concat())?;
         command("ip", &["link", "set", "cameras", "down"])?;
         command("systemctl", &["restart", "kordon"]).with_context(log)?;
         let status = until("it enforces", |status| status["enforcing"] == true)?;

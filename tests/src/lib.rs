@@ -12,6 +12,7 @@ pub mod frr;
 pub mod generate;
 pub mod gobgp;
 pub mod hostile;
+pub mod known;
 pub mod lab;
 pub mod live;
 pub mod prometheus;

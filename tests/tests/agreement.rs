@@ -25,12 +25,13 @@ use kordon::{
     prove::{Budget, Claim, prove},
 };
 use kordon_ebpf::{
-    layout::ProbeOutput,
+    layout::{Action, ProbeOutput},
     packet::Frame,
     verdict::{Work, decide},
 };
 use kordon_tests::{
     generate::{self, Pool, Sources},
+    known::Live,
     reference::{Interpreter, Router, Row, Table},
 };
 
@@ -63,10 +64,11 @@ fn kind(expected: &Row, said: &anyhow::Result<Row>) -> String {
     kind
 }
 
-/// The program in the kernel, loaded once for all cases.
+/// The program in the kernel, loaded once for all cases: as it proves, and as it is attached.
 #[derive(Default)]
 struct Kernel {
     prober: Option<Prober>,
+    live: Option<Live>,
     work: Work,
 }
 
@@ -76,6 +78,10 @@ impl Kernel {
         let mut prober = loaded.unwrap_or_else(|| Prober::load(image.tier).unwrap());
         prober.install(&image.rules, &image.table).unwrap();
         self.prober = Some(prober);
+        let loaded = self.live.take().filter(|live| live.tier() == image.tier);
+        let mut live = loaded.unwrap_or_else(|| Live::load(image.tier).unwrap());
+        live.install(&image.rules, &image.table).unwrap();
+        self.live = Some(live);
     }
 
     /// Whether it says of a frame what the library says.
@@ -92,6 +98,20 @@ impl Kernel {
             kernel == library,
             "the kernel says {kernel:?}, the library {library:?}"
         );
+        let live = self.live.as_mut().expect("an image was installed");
+        let action = if library.action == Action::Drop as u8 {
+            1
+        } else {
+            2
+        };
+        // The flow of the next one may be known.
+        for time in ["first", "second"] {
+            let said = live.run(frame)?;
+            anyhow::ensure!(
+                said == action,
+                "the {time} time the live program says {said}, the library {library:?}"
+            );
+        }
         Ok(())
     }
 }

@@ -18,11 +18,11 @@ const BUDGETS: [(&str, Cost); 4] = [
     (
         programs::FAST,
         Cost {
-            // With the ledger, which tests of before left out. Without global functions for what is rare there
-            // it was 50,500, and 188,900 on Linux 6.1.
-            verified: 32_900,
-            translated: 32_000,
-            jitted: 18_000,
+            // With the ledger. Without global functions for what is rare there it was 50,500, and 188,900 on Linux
+            // 6.1. That lines keep verdicts is 13,000 of the bytes: they are asked where a packet is judged.
+            verified: 35_400,
+            translated: 45_500,
+            jitted: 25_000,
         },
     ),
     (
@@ -31,24 +31,24 @@ const BUDGETS: [(&str, Cost); 4] = [
             // Without `repeat` it was 456,900. The kernel's limit is a million, and Linux 6.1
             // takes half as much again.
             verified: 76_100,
-            translated: 55_300,
-            jitted: 32_000,
+            translated: 57_300,
+            jitted: 32_900,
         },
     ),
     (
         programs::GUARD_FAST,
         Cost {
             verified: 17_300,
-            translated: 24_500,
-            jitted: 13_400,
+            translated: 27_400,
+            jitted: 14_700,
         },
     ),
     (
         programs::GUARD_SLOW,
         Cost {
             verified: 79_400,
-            translated: 58_100,
-            jitted: 33_800,
+            translated: 60_200,
+            jitted: 34_700,
         },
     ),
 ];
@@ -103,20 +103,21 @@ fn programs_keep_to_their_budget() -> Result<()> {
 ///
 /// Of lines: number and port, VID, zone and two counters are five (of a drop four, of no zone
 /// three), the leaf of a plane two or more. Each one more is a miss that a packet waits for. The ledger is not in it: what it adds is its line, and what
-/// group `packet` measures; that a packet is recorded is decided here. A round of `repeat` is a
+/// group `packet` measures; that a packet is recorded is decided here. Nor is a
+/// flow that its line knows: that lines can be asked costs what is not recorded 10 to 25 instructions, for want of registers. A round of `repeat` is a
 /// call: options are 70 to 130 instructions dearer for that, which is what loading a program in a fifth of the time costs.
 const PACKETS: [(&str, [(f64, f64); 2]); 11] = [
-    ("no-zone", [(89.0, 3.0), (88.0, 3.0)]),
-    ("ipv4/pass/random", [(213.0, 7.0), (210.1, 7.01)]),
-    ("ipv4/drop/random", [(209.2, 6.01), (206.8, 6.07)]),
-    ("ipv6/pass/random", [(295.4, 8.33), (273.2, 7.79)]),
-    ("ipv6/drop/random", [(349.6, 8.82), (314.6, 7.8)]),
-    ("stacked/ipv4/pass/random", [(357.0, 11.0), (354.1, 11.0)]),
-    ("stacked/ipv6/pass/random", [(432.5, 12.2), (412.1, 11.8)]),
-    ("class/ipv4/pass/random", [(426.2, 13.0), (419.2, 13.0)]),
-    ("class/ipv6/pass/random", [(570.2, 16.1), (560.4, 16.1)]),
-    ("options/ipv4/pass/random", [(1586.2, 14.0), (1586.2, 14.0)]),
-    ("options/ipv6/pass/random", [(1829.2, 18.1), (1825.4, 18.1)]),
+    ("no-zone", [(85.0, 3.0), (85.0, 3.0)]),
+    ("ipv4/pass/random", [(232.0, 7.0), (232.1, 7.01)]),
+    ("ipv4/drop/random", [(222.2, 6.01), (223.8, 6.07)]),
+    ("ipv6/pass/random", [(311.4, 8.33), (298.6, 7.79)]),
+    ("ipv6/drop/random", [(367.6, 8.82), (338.5, 7.8)]),
+    ("stacked/ipv4/pass/random", [(382.0, 11.0), (382.1, 11.0)]),
+    ("stacked/ipv6/pass/random", [(454.9, 12.2), (441.8, 11.8)]),
+    ("class/ipv4/pass/random", [(428.3, 13.0), (428.2, 13.0)]),
+    ("class/ipv6/pass/random", [(569.2, 16.1), (565.4, 16.1)]),
+    ("options/ipv4/pass/random", [(1581.2, 14.0), (1581.2, 14.0)]),
+    ("options/ipv6/pass/random", [(1824.2, 18.1), (1820.4, 18.1)]),
 ];
 
 #[test]

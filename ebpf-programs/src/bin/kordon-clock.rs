@@ -1,15 +1,19 @@
-//! The kernel's clock of the ledger's lines, for whoever reads them: jiffies cost a packet nothing, and
-//! nobody but the kernel knows what they are. Run by `BPF_PROG_TEST_RUN`, never attached.
+//! The kernel's clock of the ledger's lines, for whoever reads them, or changes what they say: jiffies cost a
+//! packet nothing, and nobody but the kernel knows what they are. Run by `BPF_PROG_TEST_RUN`, never attached.
 #![no_std]
 #![no_main]
 
 use aya_ebpf::{helpers::generated::bpf_jiffies64, macros::xdp, programs::XdpContext};
 
-/// Says the low half of jiffies.
+/// Writes jiffies over the first eight bytes of the frame.
 #[xdp]
-fn clock(_: XdpContext) -> u32 {
-    // SAFETY: a helper without arguments.
-    unsafe { bpf_jiffies64() as u32 }
+fn clock(ctx: XdpContext) -> u32 {
+    let start = ctx.data();
+    if start + 8 <= ctx.data_end() {
+        // SAFETY: checked against the frame's end; a helper without arguments.
+        unsafe { (start as *mut u64).write_unaligned(bpf_jiffies64()) };
+    }
+    0
 }
 
 kordon_ebpf::bare_program!();

@@ -69,6 +69,22 @@ pub const FLOW_OTHERS: u64 = 1 << 44;
 pub const FLOW_INNER_V6: u64 = 1 << 45;
 /// The transport is in another fragment, or the packet hides it.
 pub const FLOW_HIDDEN: u64 = 1 << 46;
+/// What of [`Flow::identity`] says whose packets they are, and what became of them. The rest is for programs
+/// alone.
+pub const FLOW_SAID: u64 = FLOW_KNOWN - 1;
+
+/// What became of the flow's packets follows from what stands in their headers, its interface and its zone:
+/// as long as nothing changes by which they are judged ([`Planes::settled`](super::Planes::settled)), it
+/// becomes of the next one.
+pub const FLOW_KNOWN: u64 = 1 << 47;
+/// Of these: they are dropped.
+pub const FLOW_DROPPED: u64 = 1 << 48;
+/// Shift of the zone's id, of these.
+pub const FLOW_ZONE_SHIFT: u32 = 49;
+/// Shift of the bits of jiffies, when the line was taken, that [`FlowLine::first`] has not, of these.
+pub const FLOW_EPOCH_SHIFT: u32 = 57;
+/// What is known of these before they are judged.
+pub const FLOW_GIVEN: u64 = !(FLOW_SLOT | FLOW_DROPPED);
 
 /// A line that its flow has left.
 #[repr(C)]
@@ -121,4 +137,5 @@ const _: () = {
     assert!(size_of::<Record>() == 72);
     assert!(super::COUNTER_SLOTS_BEFORE as u64 <= FLOW_SLOT + 1);
     assert!(super::MAX_PORTS <= 1 << (FLOW_PROTO_SHIFT - FLOW_INTERFACE_SHIFT));
+    assert!(super::MAX_ZONES <= 1 << (FLOW_EPOCH_SHIFT - FLOW_ZONE_SHIFT));
 };

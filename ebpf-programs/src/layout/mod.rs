@@ -28,7 +28,7 @@ mod table;
 pub use self::{generation::*, instance::*, ledger::*, planes::*, reason::*, table::*};
 
 /// Version of everything in here. Pinned maps with another one are not adopted.
-pub const LAYOUT_VERSION: u32 = 8;
+pub const LAYOUT_VERSION: u32 = 9;
 
 /// Zones in one policy, at most.
 pub const MAX_ZONES: usize = 256;

@@ -3,6 +3,8 @@
 
 use super::{MAX_PORTS, MAX_VID_TABLES, MAX_ZONES, VERDICT_STEPS};
 
+/// See [`Planes::settled`]: later than all that there will be.
+pub const UNSETTLED: u64 = i64::MAX as u64;
 /// Leaf code: the class plane must be asked.
 pub const ASK: u32 = 3;
 /// Set in a word of an IPv6 plane where it is a leaf code, not an index.
@@ -90,12 +92,15 @@ pub struct Planes<const TOPS: usize, const BLOCKS4: usize, const BLOCKS6: usize,
 {
     /// Number of the generation that this was made of; 0: nothing here may be used.
     pub number: u64,
+    /// A jiffy after the last change ended of what packets are judged by. What was judged later is still so,
+    /// see [`FLOW_KNOWN`](super::FLOW_KNOWN). [`UNSETTLED`]: a change is under way.
+    pub settled: u64,
     /// By port number: index into `vids`, [`FAST_DROP_UNKNOWN`], and from
     /// [`FAST_SLOT_SHIFT`] on the port's first counter. The first of them are on the cache
     /// line of the number, which is read before.
     pub ports: [u64; MAX_PORTS],
     /// Always 0: what follows starts on a cache line.
-    pub reserved: [u64; 7],
+    pub reserved: [u64; 6],
     /// By zone id + 1.
     pub zones: [FastZone; MAX_ZONES + 1],
     /// As [`Generation::vid_tables`].

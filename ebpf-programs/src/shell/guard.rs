@@ -43,7 +43,7 @@ pub fn fast<T: Tier>(ctx: TcContext) -> i32 {
     let said = match (T::planes(), beside(&ctx)) {
         (None, _) => FastPath::Ask,
         (Some(planes), Some(vid)) => fast_path_beside(&frame, told.port, vid, planes),
-        (Some(planes), None) => fast_path(&frame, told.port, planes),
+        (Some(planes), None) => fast_path(&frame, told.port, planes, &()),
     };
     let (action, slot) = match said {
         FastPath::Unpoliced { .. } => (Action::Pass, NO_SLOT),
@@ -94,7 +94,7 @@ pub fn slow<T: Tier>(ctx: TcContext) -> i32 {
         memory.flow.identity |= FLOW_GUARD;
         let (packets, bytes) = (segments(ctx) as u32, length(ctx) as u32);
         let (flow, class) = (opaque::in_memory(&mut memory.flow), verdict.class);
-        ledger::add::<T>(flow, class, packets, bytes);
+        ledger::add::<T>(flow, class, ledger::now(), (packets, bytes));
     }
     if told.alone != 1 && matches!(verdict.action, Action::Drop) {
         let of_zone = tables.stopped(memory.work.zone().wrapping_sub(1), told.port);
@@ -116,7 +116,7 @@ fn record<T: Tier>(ctx: &TcContext, frame: &Linear, told: &Told, headers: Header
     {
         flow.identity |= FLOW_GUARD;
         let (packets, bytes) = (segments(ctx) as u32, length(ctx) as u32);
-        ledger::add::<T>(&mut flow, NO_CLASS, packets, bytes);
+        ledger::add::<T>(&mut flow, NO_CLASS, ledger::now(), (packets, bytes));
     }
 }
 

@@ -10,12 +10,13 @@
 //!
 //! - [`frame`]: frames as XDP has them; [`skb`]: as tc has them.
 //! - [`program`]: both XDP programs, over the maps of a [`program::Tier`]; [`guard`]: both paths of the guards.
-//! - [`ledger`]: who sent what, line by line.
+//! - [`ledger`]: who sent what, line by line; [`known`]: what lines say of the next packet.
 //! - [`probe`]: what they do besides in test runs.
 //! - [`crate::kordon_program`]: the maps of a size tier, since the size of a map's value is part of the program.
 
 pub mod frame;
 pub mod guard;
+pub mod known;
 pub mod ledger;
 pub mod probe;
 pub mod program;

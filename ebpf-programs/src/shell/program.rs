@@ -9,16 +9,17 @@ use aya_ebpf::{
 
 use super::{
     frame::{Linear, Pieces, kind, length, length_past},
+    known::{Done, Held, done, record},
     ledger, probe,
 };
 use crate::{
     flow::Headers,
     layout::{
-        Action, COUNTER_PAGE, COUNTER_SLOTS_BEFORE, Counter, Flow, FlowLine, NO_CLASS, NO_LINES,
-        Probe, Reason, Record, UNPARSABLE_REASONS, mode, trace,
+        Action, COUNTER_PAGE, Counter, Flow, FlowLine, NO_LINES, Probe, Reason, Record,
+        UNPARSABLE_REASONS, mode, trace,
     },
     opaque,
-    packet::Frame as _,
+    packet::Frame,
     seen::{self, By},
     verdict::{
         Destination, FastPath, NO_SLOT, ReadFast, Tables, Verdict, Work, by_class, decide,
@@ -59,6 +60,15 @@ pub trait Tier {
     /// [`other`](super::ledger::other), as a global function: the verifier follows it once and for any
     /// arguments, instead of once for each state that a packet comes to it in.
     fn other(flow: &mut Flow, class: u32, index: u32, now: u32, amount: u64);
+    /// [`add`](super::known::add), as a global function likewise.
+    fn add(ctx: *mut xdp_md, done: u64, asked: u64);
+    /// [`known_apart`](super::known::known_apart), likewise.
+    fn known_apart<const V6: bool>(
+        ctx: *mut xdp_md,
+        headers: Headers,
+        now: u64,
+        settled: u64,
+    ) -> u64;
     /// What was lost of a slot, shared by all CPUs.
     fn lost(slot: u32) -> Option<*mut Counter>;
     /// What no record has, of a network, shared likewise.
@@ -93,7 +103,7 @@ pub struct Memory {
 const NO_GENERATION: u32 = xdp_action::XDP_ABORTED;
 
 /// No action of XDP: the slow path must be taken.
-const UNCLEAR: u32 = u32::MAX;
+const UNCLEAR: u8 = u8::MAX;
 
 /// Judges one frame by the fast path, if it can. What it needs is all here, so that no
 /// register is kept for anything else.
@@ -108,41 +118,32 @@ pub fn fast<T: Tier>(ctx: XdpContext) -> u32 {
             probe::prepare::<T>(&ctx);
         }
         if let Some(planes) = T::planes() {
-            let said = fast_path(&Linear::of(&ctx), T::port(), planes);
-            let done = act::<T, false>(&ctx, said, planes.number());
-            if done as u32 != UNCLEAR {
-                record::<T>(ctx.ctx, done);
-                return done as u32;
+            let lines = Held::<T>::of(ctx.ctx);
+            let said = fast_path(&Linear::of(&ctx), T::port(), planes, &lines);
+            let done = act::<T, false>(&ctx, said, planes.number(), &lines);
+            if done as u8 != UNCLEAR {
+                record(done, &lines);
+                return done as u8 as u32;
             }
         }
     }
     go_on::<T>(&ctx)
 }
 
-/// What became of a packet: the action, from bit 32 on the counter slot, and from [`HEADERS_SHIFT`] on
-/// where its headers are, if it is to be recorded.
-type Done = u64;
-
-const HEADERS_SHIFT: u32 = 52;
-/// Slots below it.
-const SLOTS: u32 = (1 << (HEADERS_SHIFT - 32)) - 1;
-
-const _: () = assert!(COUNTER_SLOTS_BEFORE <= SLOTS + 1);
-
-#[inline(always)]
-fn done(action: u32, slot: u32, headers: Headers) -> Done {
-    action as u64 | (slot as u64) << 32 | (headers as u64) << HEADERS_SHIFT
-}
-
 /// Does what the fast path says; [`UNCLEAR`] where it says nothing. `number`: generation of the
 /// planes. `TWICE`: of a frame with two tags.
 #[inline(always)]
-fn act<T: Tier, const TWICE: bool>(ctx: &XdpContext, said: FastPath, number: u64) -> Done {
+fn act<T: Tier, const TWICE: bool>(
+    ctx: &XdpContext,
+    said: FastPath,
+    number: u64,
+    lines: &Held<T>,
+) -> Done {
     let frame = Linear::of(ctx);
     match said {
         FastPath::Unpoliced { seen } => {
             see::<T>(seen);
-            xdp_action::XDP_PASS as Done
+            done(xdp_action::XDP_PASS, 0, 0)
         }
         FastPath::Pass {
             slot,
@@ -166,36 +167,21 @@ fn act<T: Tier, const TWICE: bool>(ctx: &XdpContext, said: FastPath, number: u64
             see::<T>(seen);
             done(xdp_action::XDP_PASS, slot, headers)
         }
-        FastPath::Stacked if !TWICE => tagged_twice::<T>(ctx.ctx),
+        FastPath::Stacked if !TWICE => {
+            if T::lines() != NO_LINES {
+                lines.asked.set(ledger::now());
+            }
+            tagged_twice::<T>(ctx.ctx, lines.asked.get())
+        }
         FastPath::Destination(destination) => looked_up::<T>(ctx.ctx, destination, number),
         _ => UNCLEAR as Done,
-    }
-}
-
-/// Adds a packet to its flow, if it is recorded.
-#[inline(always)]
-fn record<T: Tier>(ctx: *mut xdp_md, done: Done) {
-    if done >> HEADERS_SHIFT != 0 && T::lines() != NO_LINES {
-        add::<T>(ctx, done);
-    }
-}
-
-/// As [`record`]. A function of its own: what decided needs no registers for it.
-#[inline(never)]
-fn add<T: Tier>(ctx: *mut xdp_md, done: Done) {
-    let ctx = XdpContext::new(ctx);
-    let frame = Linear::of(&ctx);
-    let (slot, headers) = ((done >> 32) as u32 & SLOTS, (done >> HEADERS_SHIFT) as u32);
-    if let Some(mut flow) = Flow::plain(&frame, headers, slot, T::port()) {
-        let bytes = length_past(&ctx, frame.reach()) as u32;
-        ledger::add::<T>(&mut flow, NO_CLASS, 1, bytes);
     }
 }
 
 /// The fast path of a frame with two tags, as [`act`]. A function of its own: others need no
 /// registers for it.
 #[inline(never)]
-fn tagged_twice<T: Tier>(ctx: *mut xdp_md) -> Done {
+fn tagged_twice<T: Tier>(ctx: *mut xdp_md, now: u64) -> Done {
     let ctx = XdpContext::new(ctx);
     let (Some(planes), Some(tables)) = (T::planes(), T::tables()) else {
         return UNCLEAR as Done;
@@ -205,8 +191,10 @@ fn tagged_twice<T: Tier>(ctx: *mut xdp_md) -> Done {
     if number == 0 || tables.number() != number {
         return UNCLEAR as Done;
     }
-    let said = stacked(&Linear::of(&ctx), T::port(), planes, &tables);
-    act::<T, true>(&ctx, said, number)
+    let lines = Held::<T>::of(ctx.ctx);
+    lines.asked.set(now);
+    let said = stacked(&Linear::of(&ctx), T::port(), planes, &tables, &lines);
+    act::<T, true>(&ctx, said, number, &lines)
 }
 
 /// What the fast path says in a test run, which is written and not done.
@@ -218,9 +206,9 @@ fn probed<T: Tier>(ctx: *mut xdp_md) -> u32 {
         return 0;
     };
     let (frame, port) = (Linear::of(&ctx), probe::port::<T>());
-    let mut said = fast_path(&frame, port, planes);
+    let mut said = fast_path(&frame, port, planes, &());
     if let FastPath::Stacked = said {
-        said = stacked(&frame, port, planes, &tables);
+        said = stacked(&frame, port, planes, &tables, &());
     }
     probe::note_fast::<T>(match said {
         FastPath::Destination(destination) => match by_class(&frame, destination, &tables) {
@@ -300,7 +288,8 @@ pub fn slow<T: Tier>(ctx: XdpContext) -> u32 {
     let is_kept = T::mode() != mode::PROBE && T::lines() != NO_LINES;
     if is_kept && verdict.is_recorded(&tables, work.zone()) {
         *flow = Flow::read(&frame, work.packets(), verdict, *port);
-        ledger::add::<T>(opaque::in_memory(flow), verdict.class, 1, len as u32);
+        let flow = opaque::in_memory(flow);
+        ledger::add::<T>(flow, verdict.class, ledger::now(), (1, len as u32));
     }
     finish::<T>(&ctx, &tables, *port, verdict, len)
 }

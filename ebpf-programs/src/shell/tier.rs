@@ -7,7 +7,7 @@ macro_rules! kordon_program {
     ($generation:ty, $table:ty, $planes:ty) => {
         use aya_ebpf::{
             Global,
-            bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST},
+            bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST, xdp_md},
             btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, ProgramArray, RingBuf},
             macros::{btf_map, classifier, xdp},
             maps::ring_buf::RingBufEntry,
@@ -19,7 +19,7 @@ macro_rules! kordon_program {
                 NO_BUDGET, NO_LINES, NO_PORT, Probe, Record, TABLE_SLOTS, mode, trace,
             },
             shell::{
-                guard, ledger,
+                guard, known, ledger,
                 program::{self, Memory, Tier},
             },
             verdict::InMaps,
@@ -118,6 +118,28 @@ macro_rules! kordon_program {
             0
         }
 
+        /// See [`Tier::add`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn ledger_add(ctx: *mut xdp_md, done: u64, asked: u64) -> u32 {
+            known::add::<Maps>(ctx, done, asked);
+            0
+        }
+
+        /// See [`Tier::known_apart`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn known_v4(ctx: *mut xdp_md, headers: u32, now: u64, settled: u64) -> u64 {
+            known::known_apart::<Maps, false>(ctx, headers, now, settled)
+        }
+
+        /// See [`Tier::known_apart`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn known_v6(ctx: *mut xdp_md, headers: u32, now: u64, settled: u64) -> u64 {
+            known::known_apart::<Maps, true>(ctx, headers, now, settled)
+        }
+
         impl Tier for Maps {
             type Tables = InMaps<'static, $generation, $table>;
             type Planes = $planes;
@@ -172,6 +194,23 @@ macro_rules! kordon_program {
             #[inline(always)]
             fn other(flow: &mut Flow, class: u32, index: u32, now: u32, amount: u64) {
                 ledger_other(flow, class, index, now, amount);
+            }
+            #[inline(always)]
+            fn add(ctx: *mut xdp_md, done: u64, asked: u64) {
+                ledger_add(ctx, done, asked);
+            }
+            #[inline(always)]
+            fn known_apart<const V6: bool>(
+                ctx: *mut xdp_md,
+                headers: u32,
+                now: u64,
+                settled: u64,
+            ) -> u64 {
+                if V6 {
+                    known_v6(ctx, headers, now, settled)
+                } else {
+                    known_v4(ctx, headers, now, settled)
+                }
             }
             #[inline(always)]
             fn lost(slot: u32) -> Option<*mut Counter> {

@@ -6,17 +6,20 @@
 //! can be folded into the plane when it is built (martians, special destinations, rules with
 //! ports) is not looked at before the plane says "ask".
 
-use super::{ReadFast, Tables, Verdict, zone_word};
+use super::{
+    Known, Lines, ReadFast, Tables, Verdict,
+    plain::{is_plain_v4, is_plain_v6_packet, v4, v6},
+    zone_word,
+};
 use crate::{
-    flow::{HEADERS_V6, Headers},
+    flow::{HEADERS_V6, HEADERS_ZONE_SHIFT, Headers},
     layout::{
-        Action, FAST_DROP_UNKNOWN, FAST_PLANE, FAST_RECORD_DROPS, FAST_RECORD_PASS,
-        FAST_SLOT_SHIFT, FAST_SOURCES_BY_RULES, FastOutput, FastZone, GROUP_MASK, Judged, NO_CLASS,
-        VERDICT_ACTION_SHIFT, VERDICT_INDEX, VERDICT_STEPS, VID_HAS_PAIRS, VID_ZONE,
+        Action, FAST_DROP_UNKNOWN, FAST_RECORD_DROPS, FAST_RECORD_PASS, FAST_SLOT_SHIFT,
+        FastOutput, FastZone, GROUP_MASK, Judged, NO_CLASS, VERDICT_ACTION_SHIFT, VERDICT_INDEX,
+        VERDICT_STEPS, VID_HAS_PAIRS, VID_ZONE,
     },
     opaque,
     packet::{Address, Frame, View, is_isatap},
-    plane::{ReadPlanes, leaf_v4, leaf_v6},
     seen::{By, Kind, slot},
 };
 
@@ -61,12 +64,16 @@ impl Destination {
     #[inline(always)]
     #[must_use]
     pub const fn headers(&self) -> Headers {
-        if self.v6 {
-            (self.at - 24) | HEADERS_V6
-        } else {
-            self.at - 16
-        }
+        let at = if self.v6 { self.at - 24 } else { self.at - 16 };
+        headers(at, self.v6, self.zone)
     }
+}
+
+/// `zone`: id + 1.
+#[inline(always)]
+const fn headers(at: u32, v6: bool, zone: u32) -> Headers {
+    let family = if v6 { HEADERS_V6 } else { 0 };
+    at | family | zone.wrapping_sub(1) << HEADERS_ZONE_SHIFT
 }
 
 /// A destination of a packet whose header and source are in order.
@@ -112,7 +119,7 @@ impl From<&Verdict> for FastOutput {
 
 /// Minimum length of an Ethernet frame with one tag, without its check sequence
 /// (IEEE 802.3): up to here a frame may be longer than what is in it.
-const PADDED: u64 = 64;
+pub(super) const PADDED: u64 = 64;
 
 /// What is read of every frame: one tag and a plain IPv4 header.
 const HEAD: usize = 18 + 20;
@@ -120,7 +127,12 @@ const HEAD: usize = 18 + 20;
 /// Judges a frame, or its first piece: a frame of which the first piece ends where
 /// the packet ends has no other that could matter, but for its length.
 #[inline(always)]
-pub fn fast_path<F: Frame + ?Sized, P: ReadFast>(frame: &F, port: u32, planes: &P) -> FastPath {
+pub fn fast_path<F: Frame + ?Sized, P: ReadFast, L: Lines>(
+    frame: &F,
+    port: u32,
+    planes: &P,
+    lines: &L,
+) -> FastPath {
     if planes.number() == 0 {
         return FastPath::Ask;
     }
@@ -128,9 +140,10 @@ pub fn fast_path<F: Frame + ?Sized, P: ReadFast>(frame: &F, port: u32, planes: &
         return FastPath::Ask;
     };
     if is_raw_tpid(head.raw_u16(12)) {
-        selected::<18, _, _, _>(frame, &head, port, head.u16(14) & 0xfff, planes)
+        let vid = head.u16(14) & 0xfff;
+        selected::<18, _, _, _, _>(frame, &head, port, vid, planes, lines)
     } else {
-        selected::<14, _, _, _>(frame, &head, port, 0, planes)
+        selected::<14, _, _, _, _>(frame, &head, port, 0, planes, lines)
     }
 }
 
@@ -144,7 +157,7 @@ pub fn fast_path_beside<F: Frame + ?Sized, P: ReadFast>(
 ) -> FastPath {
     match (frame.view::<HEAD>(0), planes.fast_port(port)) {
         (Some(head), Some(port)) if planes.number() != 0 => {
-            selected::<14, _, _, _>(frame, &head, port, vid, planes)
+            selected::<14, _, _, _, _>(frame, &head, port, vid, planes, &())
         }
         _ => FastPath::Ask,
     }
@@ -163,12 +176,13 @@ const RAW_IPV6: u16 = 0x86ddu16.to_be();
 
 /// The zone of a frame with one tag or none, of which the headers begin at `AT`.
 #[inline(always)]
-fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
+fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast, L: Lines>(
     frame: &F,
     head: &V,
     port: u64,
     vid: u16,
     planes: &P,
+    lines: &L,
 ) -> FastPath {
     let Some(word) = planes.fast_vid(port, vid) else {
         return FastPath::Ask;
@@ -181,7 +195,7 @@ fn selected<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
         }
         return unpoliced::<AT, _>(head, port);
     }
-    of_zone::<AT, _, _, _>(frame, head, port, zone, planes)
+    of_zone::<AT, _, _, _, _>(frame, head, port, zone, planes, lines)
 }
 
 /// A frame of no zone.
@@ -208,11 +222,12 @@ fn tagged_again<const AT: usize, V: View>(head: &V) -> FastPath {
 /// As [`fast_path`], of a frame with two tags. `tables` is of the generation that the planes
 /// were made of.
 #[inline(always)]
-pub fn stacked<F: Frame + ?Sized, P: ReadFast, T: Tables>(
+pub fn stacked<F: Frame + ?Sized, P: ReadFast, T: Tables, L: Lines>(
     frame: &F,
     port: u32,
     planes: &P,
     tables: &T,
+    lines: &L,
 ) -> FastPath {
     let (Some(head), Some(word), Some(port)) = (
         frame.view::<{ HEAD + 4 }>(0),
@@ -228,29 +243,66 @@ pub fn stacked<F: Frame + ?Sized, P: ReadFast, T: Tables>(
     }
     match zone_word(tables, port.vid_table, outer, inner) {
         0 => unpoliced::<22, _>(&head, word),
-        zone => of_zone::<22, _, _, _>(frame, &head, word, zone, planes),
+        zone => of_zone::<22, _, _, _, _>(frame, &head, word, zone, planes, lines),
     }
 }
 
 /// The verdict on a frame of a zone (its id + 1), of which the headers begin at `AT`.
 #[inline(always)]
-fn of_zone<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
+fn of_zone<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast, L: Lines>(
     frame: &F,
     head: &V,
     port: u64,
     zone: u32,
     planes: &P,
+    lines: &L,
 ) -> FastPath {
     let Some(fast) = planes.fast_zone(zone) else {
         return FastPath::Ask;
     };
+    let place = |v6| headers(AT as u32, v6, zone);
     let (found, at, v6) = match head.raw_u16(AT - 2) {
-        RAW_IPV4 => (v4::<AT, _, _, _>(frame, head, fast, planes), AT + 16, false),
-        RAW_IPV6 => (v6::<AT, _, _>(frame, fast, planes), AT + 24, true),
+        RAW_IPV4 => {
+            if !is_plain_v4::<AT, _, _>(frame, head, fast) {
+                return FastPath::Ask;
+            }
+            let known = known::<false, _, _, _>(lines, frame, fast, planes, place(false));
+            let code = || v4::<AT, _, _>(head, fast, planes);
+            (
+                known.map_or_else(|| Found::from(code()), Found::Known),
+                AT + 16,
+                false,
+            )
+        }
+        RAW_IPV6 => {
+            if !is_plain_v6_packet::<AT, _>(frame, fast) {
+                return FastPath::Ask;
+            }
+            let known = known::<true, _, _, _>(lines, frame, fast, planes, place(true));
+            let code = || v6::<AT, _, _>(frame, fast, planes);
+            (
+                known.map_or_else(|| Found::from(code()), Found::Known),
+                AT + 24,
+                true,
+            )
+        }
         _ => return tagged_again::<AT, _>(head),
     };
-    let Some(code) = found else {
-        return FastPath::Ask;
+    let code = match found {
+        Found::Ask => return FastPath::Ask,
+        Found::Code(code) => code,
+        Found::Known(Known { slot, is_dropped }) => {
+            return FastPath::Counted {
+                action: if is_dropped {
+                    Action::Drop
+                } else {
+                    Action::Pass
+                },
+                slot,
+                seen: seen::<AT, _>(head, port, By::Zone),
+                headers: 0,
+            };
+        }
     };
     // The most frequent verdict is a branch of its own: where the counter is then does
     // not depend on what was looked up, and the next packet need not wait for it.
@@ -259,7 +311,7 @@ fn of_zone<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
         return FastPath::Pass {
             slot: most,
             seen: seen::<AT, _>(head, port, By::Zone),
-            headers: recorded(fast, FAST_RECORD_PASS, AT as u32, v6),
+            headers: recorded(fast, FAST_RECORD_PASS, place(v6)),
         };
     }
     let word = fast.words[code as usize & 3];
@@ -267,7 +319,7 @@ fn of_zone<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
         return FastPath::Pass {
             slot: word,
             seen: seen::<AT, _>(head, port, By::Zone),
-            headers: recorded(fast, FAST_RECORD_PASS, AT as u32, v6),
+            headers: recorded(fast, FAST_RECORD_PASS, place(v6)),
         };
     }
     if word & VERDICT_STEPS == 0 {
@@ -275,7 +327,7 @@ fn of_zone<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
             action: Action::from_bits(word >> VERDICT_ACTION_SHIFT),
             slot: word & VERDICT_INDEX,
             seen: seen::<AT, _>(head, port, By::Zone),
-            headers: recorded(fast, FAST_RECORD_DROPS, AT as u32, v6),
+            headers: recorded(fast, FAST_RECORD_DROPS, place(v6)),
         };
     }
     FastPath::Destination(Destination {
@@ -285,16 +337,44 @@ fn of_zone<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
     })
 }
 
+/// What is found of a packet.
+enum Found {
+    /// The slow path must be taken.
+    Ask,
+    /// A leaf code.
+    Code(u32),
+    /// What became of the packet before.
+    Known(Known),
+}
+
+impl From<Option<u32>> for Found {
+    #[inline(always)]
+    fn from(code: Option<u32>) -> Self {
+        code.map_or(Self::Ask, Self::Code)
+    }
+}
+
+/// What became of packets of this flow, where all of them are recorded.
+#[inline(always)]
+fn known<const V6: bool, L: Lines, F: Frame + ?Sized, P: ReadFast>(
+    lines: &L,
+    frame: &F,
+    fast: &FastZone,
+    planes: &P,
+    headers: Headers,
+) -> Option<Known> {
+    // Whoever wants what passes wants what does not.
+    if fast.plane & FAST_RECORD_PASS != 0 {
+        lines.known::<V6, F>(frame, headers, planes.settled())
+    } else {
+        None
+    }
+}
+
 /// Where the headers are, of what a zone records.
 #[inline(always)]
-fn recorded(fast: &FastZone, what: u32, at: u32, v6: bool) -> Headers {
-    if fast.plane & what == 0 {
-        0
-    } else if v6 {
-        at | HEADERS_V6
-    } else {
-        at
-    }
+fn recorded(fast: &FastZone, what: u32, headers: Headers) -> Headers {
+    if fast.plane & what == 0 { 0 } else { headers }
 }
 
 /// The interface's counter of a frame that passes.
@@ -318,11 +398,12 @@ pub fn by_class<F: Frame + ?Sized, T: Tables>(
     tables: &T,
 ) -> Option<Verdict> {
     let zone = tables.zone(destination.zone.wrapping_sub(1))?;
+    let at = opaque::index(destination.at as usize) as u32;
     let address = if destination.v6 {
-        let bytes = frame.view::<16>(destination.at)?;
+        let bytes = frame.view::<16>(at)?;
         Address::v6(bytes.u64(0), bytes.u64(8))
     } else {
-        Address::v4(frame.view::<4>(destination.at)?.u32(0))
+        Address::v4(frame.view::<4>(at)?.u32(0))
     };
     let special = if address.v6 {
         !is_plain_v6(address) || tables.nat64_len() != 0
@@ -359,88 +440,8 @@ fn is_plain_v6(address: Address) -> bool {
 
 /// No other action, and no step.
 #[inline(always)]
-fn is_pass(word: u32) -> bool {
+pub(super) fn is_pass(word: u32) -> bool {
     word >> VERDICT_ACTION_SHIFT == 0
-}
-
-#[inline(always)]
-fn v4<const AT: usize, F: Frame + ?Sized, V: View, P: ReadFast>(
-    frame: &F,
-    head: &V,
-    fast: &FastZone,
-    planes: &P,
-) -> Option<u32> {
-    let proto = head.u8(AT + 9);
-    let src = head.raw_u32(AT + 12);
-    // Version, length of the header, fragmentation.
-    if head.raw_u64(AT) & 0xff00_0000_0000_3fff_u64.to_be() != 0x4500_0000_0000_0000_u64.to_be()
-        || !(proto == 6 || proto == 17 || proto == 1)
-        || src == 0
-        || (src as u64 ^ fast.net4) & fast.mask4 != 0
-    {
-        return None;
-    }
-    // Where the two are equal there is room for a header, because it was read.
-    let (len, end) = (frame.reach(), AT as u64 + head.u16(AT + 2) as u64);
-    if end != len && (end > len || len > PADDED || end < AT as u64 + 20) {
-        return None;
-    }
-    if fast.plane & FAST_SOURCES_BY_RULES != 0 && !passes_v4(planes, fast, u32::from_be(src)) {
-        return None;
-    }
-    let dst = head.u32(AT + 16);
-    Some(leaf_v4(planes, fast.plane & FAST_PLANE, dst))
-}
-
-#[inline(always)]
-fn v6<const AT: usize, F: Frame + ?Sized, P: ReadFast>(
-    frame: &F,
-    fast: &FastZone,
-    planes: &P,
-) -> Option<u32> {
-    let header = frame.view::<40>(AT as u32)?;
-    let proto = header.u8(6);
-    let src = header.raw_u64(8);
-    let dst = header.u64(24);
-    if header.u8(0) >> 4 != 6
-        || !(proto == 6 || proto == 17)
-        || dst >> 61 != 1
-        || src == 0
-        || (src ^ fast.net6) & fast.mask6 != 0
-        || is_raw_isatap(header.raw_u32(32))
-    {
-        return None;
-    }
-    let (len, end) = (frame.reach(), AT as u64 + 40 + header.u16(4) as u64);
-    if end != len && (end > len || len > PADDED) {
-        return None;
-    }
-    if fast.plane & FAST_SOURCES_BY_RULES != 0
-        && (is_raw_isatap(header.raw_u32(16)) || !passes_v6(planes, fast, u64::from_be(src)))
-    {
-        return None;
-    }
-    Some(leaf_v6(planes, fast.plane & FAST_PLANE, dst))
-}
-
-/// Whether an address in which this stands before the last four bytes is one of ISATAP:
-/// it is in the half of the address that the planes do not know.
-#[inline(always)]
-const fn is_raw_isatap(word: u32) -> bool {
-    word & !0x0200_0000u32.to_be() == 0x5efeu32.to_be()
-}
-
-/// Whether the rules let pass what goes to this address. A function of its own, as
-/// the next: zones with a list of sources need no registers for it.
-#[inline(never)]
-fn passes_v4<P: ReadPlanes>(planes: &P, fast: &FastZone, address: u32) -> bool {
-    is_pass(fast.words[leaf_v4(planes, fast.plane & FAST_PLANE, address) as usize & 3])
-}
-
-#[inline(never)]
-fn passes_v6<P: ReadPlanes>(planes: &P, fast: &FastZone, address: u64) -> bool {
-    address >> 61 == 1
-        && is_pass(fast.words[leaf_v6(planes, fast.plane & FAST_PLANE, address) as usize & 3])
 }
 
 const _: () = assert!(VID_HAS_PAIRS & VID_ZONE == 0);

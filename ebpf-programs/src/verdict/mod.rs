@@ -1,20 +1,22 @@
 //! The decision: a frame, a port and a generation in, a verdict out. The same code runs in the
 //! kernel and in userspace.
 //!
-//! - `fast`: the fast path, of almost every packet; it says what the slow one would, or nothing.
+//! - `fast`: the fast path, of almost every packet; it says what the slow one would, or nothing; `plain`: the headers that it
+//!   takes.
 //! - `slow`: the slow path: all that the documentation says, in its order.
 //! - `tables`: what is read.
 //!
 //! What no builder writes (an index out of range) ends in a drop.
 
 mod fast;
+mod plain;
 mod slow;
 mod tables;
 
 pub use self::{
     fast::{Destination, FastPath, by_class, fast_path, fast_path_beside, stacked},
     slow::{Observer, Work, decide},
-    tables::{InMaps, ReadFast, Tables},
+    tables::{InMaps, Known, Lines, ReadFast, Tables},
 };
 
 use crate::{

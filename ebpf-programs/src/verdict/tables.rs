@@ -2,9 +2,10 @@
 //! this process; and what the fast path reads before it looks into the planes.
 
 use crate::{
+    flow::Headers,
     layout::{FastZone, Generation, Nat64, Pair, Planes, Port, Prefix, Step, Zone},
     opaque,
-    packet::Address,
+    packet::{Address, Frame},
     plane::ReadPlanes,
     table::{ReadTable, class_v4, class_v6},
 };
@@ -43,6 +44,8 @@ pub trait Tables {
 pub trait ReadFast: ReadPlanes {
     /// Number of the generation, 0: none.
     fn number(&self) -> u64;
+    /// See [`Planes::settled`]: it changes while programs run.
+    fn settled(&self) -> &u64;
     /// Word of a port.
     fn fast_port(&self, port: u32) -> Option<u64>;
     /// Word of a VID in the table of a port's word.
@@ -59,6 +62,10 @@ impl<const TOPS: usize, const BLOCKS4: usize, const BLOCKS6: usize, const LINES:
         self.number
     }
     #[inline(always)]
+    fn settled(&self) -> &u64 {
+        &self.settled
+    }
+    #[inline(always)]
     fn fast_port(&self, port: u32) -> Option<u64> {
         self.ports.get(opaque::index(port as usize)).copied()
     }
@@ -70,6 +77,40 @@ impl<const TOPS: usize, const BLOCKS4: usize, const BLOCKS6: usize, const LINES:
     #[inline(always)]
     fn fast_zone(&self, zone: u32) -> Option<&FastZone> {
         self.zones.get(opaque::index(zone as usize))
+    }
+}
+
+/// What became of packets before: the ledger's lines.
+pub trait Lines {
+    /// What becomes of a packet whose headers are in order, if one of its flow was judged before and nothing
+    /// has changed since; it is recorded then. `settled`: see [`ReadFast::settled`].
+    fn known<const V6: bool, F: Frame + ?Sized>(
+        &self,
+        frame: &F,
+        headers: Headers,
+        settled: &u64,
+    ) -> Option<Known>;
+}
+
+/// See [`Lines::known`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Counter slot.
+    pub slot: u32,
+    /// Dropped, or passed.
+    pub is_dropped: bool,
+}
+
+/// No lines.
+impl Lines for () {
+    #[inline(always)]
+    fn known<const V6: bool, F: Frame + ?Sized>(
+        &self,
+        _: &F,
+        _: Headers,
+        _: &u64,
+    ) -> Option<Known> {
+        None
     }
 }
 

@@ -163,6 +163,7 @@ impl Datapath {
     /// published.
     pub fn amend(&mut self, patch: &Patch, classes: usize, names: Names) -> Result<(), NotAmended> {
         self.warm_editor()?;
+        self.unsettle();
         let live = self.live();
         let (Some(live), Some(maps), Some(table), Some(editor)) =
             (live, &mut self.maps, &mut self.table, &mut self.editor)
@@ -179,7 +180,7 @@ impl Datapath {
             fixed: generation.generation(),
             class_words: generation.class_words(classes),
         };
-        let settle = |editor: &mut Editor| {
+        let make_room = |editor: &mut Editor| {
             if editor.is_short() {
                 wait(&maps.generations, generation)?;
                 editor.reuse();
@@ -188,22 +189,23 @@ impl Datapath {
         };
         for (top, ranges) in &patch.v4 {
             reach(Step::Amend)?;
-            settle(editor)?;
+            make_room(editor)?;
             editor.set_v4(&mut table, &mut planes, ground, (*top, ranges))?;
         }
         for (slot, ranges) in &patch.v6 {
             reach(Step::Amend)?;
-            settle(editor)?;
+            make_room(editor)?;
             editor.set_v6(&mut table, &mut planes, ground, (*slot, ranges))?;
         }
         generation.rename_generation(names.hash, names.table_key);
+        self.settle();
         Ok(())
     }
 }
 
 /// Waits until no program runs that was there before: an update of an array of maps
 /// returns then, whatever it changes.
-fn wait(generations: &MapData, generation: &Mapped) -> Result<(), DatapathError> {
+pub(super) fn wait(generations: &MapData, generation: &Mapped) -> Result<(), DatapathError> {
     set_slot(generations, 0, &generation.map)
         .map_err(|e| DatapathError::new("wait for programs to end", e))
 }

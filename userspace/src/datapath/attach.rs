@@ -263,6 +263,7 @@ impl Datapath {
         let link = PinnedLink::from_pin(&pin).map_err(|e| DatapathError::new(what(), e))?;
         let link = FdLink::from(link);
         let link = XdpLink::try_from(link).map_err(|e| DatapathError::new(what(), e))?;
+        self.replaces();
         let id = program
             .attach_to_link(link)
             .map_err(|e| DatapathError::new(what(), e))?;
@@ -296,6 +297,7 @@ impl Datapath {
         };
         let descriptor = program.fd().map_err(|e| DatapathError::new(what(), e))?;
         let mut result = Err(DatapathError::new(what(), "no mode was tried"));
+        self.replaces();
         for mode in modes {
             if *mode == Attached::Generic || found.kind == Kind::Bridge {
                 offload::sees_tags(found, Attached::Generic)?;

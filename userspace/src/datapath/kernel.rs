@@ -11,10 +11,12 @@ use std::{
 };
 
 use aya::Ebpf;
-use kordon_ebpf::layout::{Counter, MAX_PORTS};
+use kordon_ebpf::layout::{Counter, MAX_PORTS, UNSETTLED};
 
 use super::{
     Attached, DatapathError,
+    amend::wait,
+    clock::Clock,
     guard_paths::GuardPaths,
     ledger::{Ledger, LedgerMaps},
     loaded::{Counting, Slow, Told},
@@ -76,6 +78,10 @@ pub struct Datapath {
     pub(super) guard_paths: Option<GuardPaths>,
     /// Programs of interfaces that a change of tier has loaded, by port.
     pub(super) ahead: BTreeMap<u32, Ebpf>,
+    /// Says when a change is over; `None`: not needed yet.
+    clock: Option<Clock>,
+    /// Programs were replaced, and nobody has waited for those of before.
+    replaced: bool,
 }
 
 impl Datapath {
@@ -151,6 +157,8 @@ impl Datapath {
             slow: None,
             guard_paths: None,
             ahead: BTreeMap::new(),
+            clock: None,
+            replaced: false,
         })
     }
 
@@ -176,6 +184,51 @@ impl Datapath {
     pub fn programs(&self) -> Vec<u32> {
         let slow = self.slow.as_ref().map(Slow::id);
         self.attached.values().copied().chain(slow).collect()
+    }
+
+    /// What packets are judged by changes from here on: until [`Self::settle`] the lines of the ledger do not say
+    /// what becomes of them.
+    pub(super) fn unsettle(&self) {
+        if let Some(maps) = &self.maps {
+            maps.planes.set_settled(UNSETTLED);
+        }
+    }
+
+    /// As [`Self::unsettle`]: which program judges them does.
+    pub(super) fn replaces(&mut self) {
+        self.unsettle();
+        self.replaced = true;
+    }
+
+    /// The change is over. From here on lines say it again of what is judged later than now: a whole jiffy
+    /// later, because a processor may load a word somewhat before the one that stands before it. Whoever is
+    /// told of the change is told so after it.
+    pub(super) fn settle(&mut self) {
+        let Some(maps) = &self.maps else { return };
+        // The kernel does not wait for a program that it replaces, and that may have other maps.
+        let waited = match &maps.generation {
+            Some(generation) if self.replaced => wait(&maps.generations, generation),
+            _ => Ok(()),
+        };
+        let now = waited.and_then(|()| match &mut self.clock {
+            Some(clock) => clock.now(),
+            none => Clock::load().and_then(|clock| none.insert(clock).now()),
+        });
+        match now {
+            Ok(now) => {
+                self.replaced = false;
+                maps.planes.set_settled(now + 1);
+            }
+            // Without it packets are judged as if they were the first of their flows.
+            Err(e) => tracing::warn!("verdicts are not taken from the ledger: {e}"),
+        }
+    }
+
+    /// Programs are where they are to be, as far as they can: see [`Self::settle`].
+    pub fn settle_attached(&mut self) {
+        if self.replaced {
+            self.settle();
+        }
     }
 
     /// This program is on the device now.

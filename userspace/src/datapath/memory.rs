@@ -13,7 +13,9 @@ use std::{
 
 use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type;
-use kordon_ebpf::layout::{FlowLine, Generation, Line, Node, Planes, Probe, Table, tier};
+use kordon_ebpf::layout::{
+    FLOW_SAID, FlowLine, Generation, Line, Node, Planes, Probe, Table, tier,
+};
 
 use super::DatapathError;
 use crate::compile::{
@@ -25,6 +27,9 @@ use crate::compile::{
 
 /// `BPF_F_MMAPABLE` of `linux/bpf.h`.
 pub(super) const MMAPABLE: u32 = 1 << 10;
+
+/// Where [`Planes::settled`] is, in planes of any size.
+const SETTLED: usize = std::mem::offset_of!(tier::SmallPlanes, settled);
 
 /// A map of one value, mapped.
 pub struct Mapped {
@@ -271,7 +276,9 @@ impl Mapped {
             std::sync::atomic::fence(Ordering::Acquire);
             // While a flow takes it, for some nanoseconds, it has no identity.
             if before.0 != 0 && head() == before {
-                return Some(bytemuck::cast(words));
+                let mut line: FlowLine = bytemuck::cast(words);
+                line.flow.identity &= FLOW_SAID;
+                return Some(line);
             }
             std::hint::spin_loop();
         }
@@ -289,11 +296,14 @@ impl Mapped {
         self.number().store(number, Ordering::Release);
     }
 
+    /// Says when the last change ended of what packets are judged by, in jiffies: see [`Planes::settled`].
+    pub fn set_settled(&self, jiffies: u64) {
+        self.atomic(SETTLED).store(jiffies, Ordering::SeqCst);
+    }
+
     /// The first word of the planes.
     fn number(&self) -> &AtomicU64 {
-        self.check(size_of::<AtomicU64>());
-        // SAFETY: aligned, long enough, and written by nothing but this atomic.
-        unsafe { AtomicU64::from_ptr(self.start.as_ptr().cast()) }
+        self.atomic(0)
     }
 
     /// Writes planes, all but their number. They are off, and no program that saw

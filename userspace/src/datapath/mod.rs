@@ -6,6 +6,7 @@
 
 pub mod amend;
 pub mod attach;
+mod clock;
 pub(crate) mod faults;
 mod foreign;
 pub mod guard;

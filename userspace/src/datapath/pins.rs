@@ -10,7 +10,7 @@
 //! filters/<dev>       guards that are tc filters, before: their programs
 //! alone/<port>-<dev>  which port an interface has that is policed by its guard alone
 //! guard_paths         what guards judge by
-//! v8-internet/        a layout version and a tier
+//! v9-internet/        a layout version and a tier
 //!   generations  tables        outer maps
 //!   planes                     the live generation's verdict planes
 //!   slow  work                 the slow path, and its memory

@@ -100,6 +100,7 @@ impl Links {
         for (device, port) in self.devices.iter_mut().zip(ports) {
             device.tend(datapath, port);
         }
+        datapath.settle_attached();
     }
 
     /// Makes pins again that somebody removed: until then the next controller would find less

@@ -9,24 +9,20 @@ mod networks;
 
 use std::{fs, path::Path};
 
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::{HashMap, Map, MapData, MapError, RingBuf},
-    programs::{TestRun as _, TestRunOptions},
-};
+use aya::maps::{HashMap, Map, MapData, MapError, RingBuf};
 use aya_obj::generated::{BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_map_type};
 use kordon_ebpf::layout::{
     BEYOND_MARK, BEYOND_SHIFT, Counter, FLOW_BEYOND, FLOW_BUDGET, FLOW_BUDGETS, FLOW_LINES,
-    FLOW_LINES_USUAL, FLOW_LOST, FLOW_RING, FLOW_SLOT, FlowLine, LEDGER_VERSION, MARK_SHIFT,
-    Record,
+    FLOW_LINES_USUAL, FLOW_LOST, FLOW_RING, FLOW_SAID, FLOW_SLOT, FlowLine, LEDGER_VERSION,
+    MARK_SHIFT, Record,
 };
 
 use self::{books::Books, networks::Networks};
 use super::{
     DatapathError, chain,
+    clock::Clock,
     memory::{MMAPABLE, Mapped},
     pins::Pins,
-    programs::{self, CLOCK},
     shared::{entries, open},
 };
 
@@ -242,7 +238,7 @@ pub struct Ledger {
     beyond: HashMap<MapData, u64, [u64; 2]>,
     books: Books,
     marks: Mapped,
-    clock: Ebpf,
+    clock: Clock,
 }
 
 impl Ledger {
@@ -271,7 +267,7 @@ impl Ledger {
             beyond,
             books: Books::open(Mapped::of(open(BOOKS)?)?, pins)?,
             marks: Mapped::entries(open("marks")?)?,
-            clock: clock()?,
+            clock: Clock::load()?,
         })
     }
 
@@ -280,13 +276,7 @@ impl Ledger {
     /// # Errors
     /// When the kernel refuses.
     pub fn now(&mut self) -> Result<u32, DatapathError> {
-        let ran = programs::program(&mut self.clock, CLOCK)?.test_run(TestRunOptions {
-            data_in: Some(&[0; 14]),
-            repeat: 1,
-            ..TestRunOptions::default()
-        });
-        let ran = ran.map_err(|e| DatapathError::new("ask for the kernel's clock", e))?;
-        Ok(ran.return_value)
+        Ok(self.clock.now()? as u32)
     }
 
     /// How many lines there are, of all CPUs.
@@ -317,7 +307,8 @@ impl Ledger {
             let Some(bytes) = item.first_chunk::<{ size_of::<Record>() }>() else {
                 continue;
             };
-            let record: Record = bytemuck::pod_read_unaligned(bytes);
+            let mut record: Record = bytemuck::pod_read_unaligned(bytes);
+            record.held.flow.identity &= FLOW_SAID;
             let mark = mark_of(&self.marks, record.line, record.held.sequence);
             let key = take(&record, mark);
             self.books.book(&record, key);
@@ -397,15 +388,6 @@ fn mark_of(marks: &Mapped, line: u32, sequence: u16) -> Option<u64> {
     (word as u16 == sequence)
         .then_some(word >> 16)?
         .checked_sub(1)
-}
-
-fn clock() -> Result<Ebpf, DatapathError> {
-    let mut ebpf = EbpfLoader::new()
-        .load(programs::CLOCK_OBJECT)
-        .map_err(|e| DatapathError::new("load the ledger's clock", chain(&e)))?;
-    programs::load_one(&mut ebpf, CLOCK)
-        .map_err(|e| DatapathError::new("load the ledger's clock", chain(&e)))?;
-    Ok(ebpf)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
 use aya::Ebpf;
-use kordon_ebpf::layout::TABLE_SLOTS;
+use kordon_ebpf::layout::{TABLE_SLOTS, UNSETTLED};
 
 use super::Published;
 use crate::{
@@ -195,6 +195,8 @@ impl Made {
         let mut has_planes = false;
         if let Some(planes) = &self.planes {
             self.maps.planes.write_planes(tier, planes);
+            // Until all programs are those of these maps.
+            self.maps.planes.set_settled(UNSETTLED);
             match self.wait() {
                 Ok(()) => {
                     self.maps.planes.set_planes_number(self.number);
@@ -237,6 +239,7 @@ impl Made {
             }
             Some(_) => datapath.change_tier(self.maps, self.slow, self.guard_paths, self.programs),
         };
+        datapath.settle();
         Published {
             number: self.number,
             table_written,

@@ -1,0 +1,55 @@
+//! The kernel's jiffies, which nobody else can say: by a program that is run and never attached.
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{TestRun as _, TestRunOptions},
+};
+
+use super::{
+    DatapathError, chain,
+    programs::{self, CLOCK},
+};
+
+/// The shortest frame that the kernel runs a program with.
+const FRAME: usize = 14;
+
+/// Says what jiffies are.
+pub(super) struct Clock(Ebpf);
+
+impl Clock {
+    /// Loads it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn load() -> Result<Self, DatapathError> {
+        let what = "load the kernel's clock";
+        let mut ebpf = EbpfLoader::new()
+            .load(programs::CLOCK_OBJECT)
+            .map_err(|e| DatapathError::new(what, chain(&e)))?;
+        programs::load_one(&mut ebpf, CLOCK).map_err(|e| DatapathError::new(what, chain(&e)))?;
+        Ok(Self(ebpf))
+    }
+
+    /// Jiffies now, all 64 bits.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn now(&mut self) -> Result<u64, DatapathError> {
+        let mut frame = [0; FRAME];
+        programs::program(&mut self.0, CLOCK)?
+            .test_run(TestRunOptions {
+                data_in: Some(&[0; FRAME]),
+                data_out: Some(&mut frame),
+                repeat: 1,
+                ..TestRunOptions::default()
+            })
+            .map_err(|e| DatapathError::new("ask for the kernel's clock", e))?;
+        match frame.first_chunk().map(|now| u64::from_ne_bytes(*now)) {
+            Some(now) if now != 0 => Ok(now),
+            _ => Err(DatapathError::new(
+                "ask for the kernel's clock",
+                "it says nothing",
+            )),
+        }
+    }
+}

@@ -5,7 +5,8 @@
 
 use core::ops::RangeInclusive;
 
-/// Version of all in here. Pinned maps of another one are not adopted.
+/// Version of all in here. Pinned maps of another one are not adopted. What programs alone read ([`FLOW_SAID`]) is not
+/// of it: who does not know those bits shows a flow twice, and sums stay right.
 pub const LEDGER_VERSION: u32 = 2;
 
 /// One flow of one CPU, as long as it has the line: a cache line, as the map's memory begins on a page.

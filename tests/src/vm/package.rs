@@ -23,7 +23,7 @@ use serde_json::Value;
 use super::{
     checks::{Report, Said},
     daemon::{BLOCKED, SENT, dropped, frame},
-    link,
+    link, power,
 };
 use crate::lab::{listener::Listener, raw::RawSender};
 
@@ -78,7 +78,8 @@ impl Lab {
         );
         fs::write("/etc/kordon/kordon.toml", CONFIGURATION)?;
         // The trunk of before is not policed any more, and would be a way around. Who makes the
-        // network goes first: it may be on its way to bring that up.
+        // network goes first: it may be on its way to bring that up, or to make it.
+        power::wait_for_network()?;
         let networkd = ["systemd-networkd.socket", "systemd-networkd.service"];
         command("systemctl", &[&["stop"], &networkd[..]].concat())?;
         command("ip", &["link", "set", "cameras", "down"])?;

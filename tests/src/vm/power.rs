@@ -85,7 +85,7 @@ fn is_debian() -> Result<String> {
 }
 
 /// Until the device is there in which the camera's packets arrive.
-fn wait_for_network() -> Result<()> {
+pub(super) fn wait_for_network() -> Result<()> {
     let end = Instant::now() + PATIENCE;
     while !Path::new("/sys/class/net/cameras").exists() {
         ensure!(

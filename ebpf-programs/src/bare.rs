@@ -1,4 +1,4 @@
-//! What each BPF program needs besides its code, in one place for all of them.
+//! The panic handler and the licence string, which the kernel wants in every BPF program.
 
 /// The end of a panic, which no program that the verifier takes can reach, and the licence:
 /// one of the names that the kernel knows. No helper that kordon calls is for GPL programs

@@ -1,6 +1,8 @@
-//! Which flow a packet is of: what of it goes into the ledger's line. The same for whatever decided, the fast path
-//! or the slow one, but for what programs alone read ([`FLOW_SAID`]): a flow that both meet has two lines, which are
-//! added up.
+//! The key of a ledger line: interface, sender's MAC address, source and destination address, protocol, destination
+//! port, which of the addresses decided, and what became of the packets (the counter slot, which names the zone, too).
+//!
+//! The fast path and the slow path make the same key of a packet, but for bits that programs alone read: what is not in
+//! [`FLOW_SAID`], the zone among it. So a flow that both paths meet has two lines, which readers add up.
 
 use crate::{
     layout::{

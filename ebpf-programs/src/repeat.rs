@@ -1,9 +1,12 @@
-//! Loops that the verifier follows once. Of a plain loop it follows every round, and all of them again for each
-//! state that it comes with: 64 rounds of a walk over rules, met in 28 states, were half of what it took to load
-//! a program. A round that is a function of its own is followed once for each of these, however many rounds there may be.
+//! Loops that the verifier follows once, by `bpf_loop`: `repeat(64, |index| …)` calls the closure with 0, 1, 2, …
+//! until it returns `true`, 64 times at most.
 //!
-//! What a round leaves for the next one is better kept in a map than in the locals of its caller: of what
-//! stands in a map the verifier knows nothing, so that no two rounds differ.
+//! Of a plain loop the verifier follows every round, and all of them again for each state that it comes with: 64
+//! rounds of a walk over rules, met in 28 states, were half of what it took to load a program. A round that is a
+//! function of its own is followed once for each of these states, however many rounds there may be.
+//!
+//! What a round leaves for the next one is better kept in a map than in the locals of its caller: of what stands in a
+//! map the verifier knows nothing, so that no two rounds differ.
 
 /// Calls `round` with 0, 1, …, at most `most` times, until it says `true`.
 ///

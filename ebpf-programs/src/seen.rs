@@ -4,8 +4,8 @@
 //! not see them. What the guard sees and the XDP program did not pass was hidden
 //! from it.
 //!
-//! The counters are the interface's own, behind those of reasons, where a zone has those
-//! of reasons that were ignored. Their bytes stay 0.
+//! An interface has the same block of counters as a zone. These stand in the part that a zone
+//! uses for ignored reasons. Only packets are counted, no bytes.
 
 use crate::layout::{FIXED_SLOTS, REASONS};
 

@@ -1,5 +1,5 @@
-//! The kernel's clock of the ledger's lines, for whoever reads them, or changes what they say: jiffies cost a
-//! packet nothing, and nobody but the kernel knows what they are. Run by `BPF_PROG_TEST_RUN`, never attached.
+//! Writes the kernel's jiffies into the frame of a test run (`BPF_PROG_TEST_RUN`): the clock of the ledger's lines,
+//! for which user space has no call, while they cost a packet nothing. Never attached.
 #![no_std]
 #![no_main]
 

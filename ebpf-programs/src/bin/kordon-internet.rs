@@ -1,4 +1,5 @@
-//! The XDP program with the maps of the internet tier.
+//! The four programs (`kordon`, `slow`, `guard_fast`, `guard_slow`) over the maps of the internet tier: see
+//! `shell/tier.rs`.
 #![no_std]
 #![no_main]
 

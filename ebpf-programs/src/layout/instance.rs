@@ -1,4 +1,5 @@
-//! What the controller tells a program when it loads it, and what a test run is given and says.
+//! Constants that the controller writes into a program before it is loaded (port, mode, lines of the ledger), and the
+//! input and output of a test run.
 
 /// Values of the program's `TRACE`.
 pub mod trace {

@@ -1,5 +1,5 @@
-//! What the fast path reads: the verdict planes, and what it must know of zones before it looks
-//! into them.
+//! What the fast path reads: the verdict planes, and what it must know of zones before it looks into them. For
+//! example: zone → [`FastZone`] (one cache line) → plane → two bits for 198.51.100.0/24.
 
 use super::{MAX_PORTS, MAX_VID_TABLES, MAX_ZONES, VERDICT_STEPS};
 

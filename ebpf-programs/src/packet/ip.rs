@@ -26,7 +26,7 @@ pub enum Fragment {
 pub struct Raised(pub u32);
 
 impl Raised {
-    /// Adds one behind those that are there. Eight fit; a packet meets fewer.
+    /// Adds one behind those that are there. Five fit, and five are read; a packet meets four at most.
     #[inline(always)]
     pub fn push(&mut self, reason: Reason) {
         let code = reason as u32;
@@ -67,7 +67,7 @@ pub struct Ip {
     pub fragmented: bool,
     /// TTL or hop limit.
     pub hop_limit: u8,
-    /// Step 3 of the datapath: truncated, bad-header, martian, header-chain.
+    /// Step 3 of `verdict/slow/mod.rs`: truncated, bad-header, martian, header-chain.
     pub raised: Raised,
     /// LSRR or SSRR.
     pub source_route: bool,

@@ -1,5 +1,5 @@
-//! What the guards of all interfaces call: their fast path and their slow path, over the live maps,
-//! for what went on to the stack. A guard tells them where a packet arrived ([`Told`]).
+//! The guard stands behind XDP, at tc ingress, and judges a second time. Here are its two paths, fast and slow, which
+//! the guards of all interfaces call, over the live maps. A guard tells them where a packet arrived ([`Told`]).
 //!
 //! What the XDP program has passed they pass too: that is decided by the same library from the same
 //! tables. So whatever they drop went past the XDP program: a tag was hidden from it, or it was not called.

@@ -1,5 +1,8 @@
-//! What the ledger's lines say of a packet before it is judged, and how it is added to one after that. Apart from the
-//! programs, since both are global functions of their own where they are rare.
+//! The ledger as a cache of verdicts, for zones that record what passes, too. If the flow of a packet has a line, and
+//! nothing changed since, the line says at once whether the packet is dropped, and the packet is added to it (`known`).
+//! What the fast path judged otherwise, and is recorded, is added to its flow's line afterwards (`record`).
+//!
+//! What is rare is a global function (`Tier::known_apart`, `Tier::add`), which the verifier follows once.
 
 use core::{cell::Cell, marker::PhantomData};
 

@@ -1,8 +1,8 @@
 //! The ledger's lines: a packet is added to that of its flow, or its flow takes one.
 //!
-//! Nobody else writes lines of this CPU: XDP and tc at ingress do not nest. Whoever reads one meanwhile
-//! sees its identity 0, or another sequence after than before; the order in which that is
-//! written is kept by the two exchanges.
+//! A line is written by its own CPU only, and by one program at a time: XDP and tc at ingress do not nest. A reader
+//! copies it and reads its head again: identity 0, or another sequence number than before, means that it was being
+//! replaced; then it reads once more. The two exchanges keep the order in which that is written.
 
 use core::arch::asm;
 

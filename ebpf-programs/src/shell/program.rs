@@ -1,5 +1,5 @@
-//! The two programs of an interface, over the maps of one size tier: [`fast`], and [`slow`]
-//! for what it leaves.
+//! The two XDP programs, over the maps of one size tier: [`fast`], an instance for each interface, and [`slow`], one
+//! for all, which gets by a tail call what [`fast`] leaves.
 
 use aya_ebpf::{
     bindings::{xdp_action, xdp_md},

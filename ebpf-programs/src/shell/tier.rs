@@ -1,5 +1,5 @@
-//! The maps of one size tier: a macro, because the size of a map's value is part of the
-//! program.
+//! The maps of one size tier. A BPF program needs fixed sizes of its maps' values, so each tier is a binary of its own:
+//! `kordon_program!(generation, table, planes)` declares its maps and its four programs.
 
 /// Declares the maps of one tier, and the programs over them.
 #[macro_export]

@@ -1,5 +1,5 @@
-//! Plain headers, as the fast path takes them: whether they are in order, and what the planes say of their
-//! addresses.
+//! What the fast path accepts: IPv4 without options or fragments, with TCP, UDP or ICMP; IPv6 to 2000::/3 with TCP or
+//! UDP directly behind the header; a source that the zone may have. Then the leaf of the destination.
 
 use super::{
     ReadFast,

@@ -1,5 +1,5 @@
-//! What a verdict reads: one generation and its table, in the kernel's maps or in
-//! this process; and what the fast path reads before it looks into the planes.
+//! How the decision reads its data: traits, over the kernel's maps or over vectors in a process. [`Tables`]: a
+//! generation and its table; [`ReadFast`]: the planes and what stands before them; [`Lines`]: the ledger's lines.
 
 use crate::{
     flow::Headers,

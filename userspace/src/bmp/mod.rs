@@ -2,11 +2,13 @@
 //! daemon has in its tables, as it changes.
 //!
 //! [`message`] cuts a stream into messages and [`update`] reads the routes of one; both
-//! take every byte as hostile. A [`rib`] keeps the routes of each peer, [`overlay`]
+//! take every byte as hostile. A [`rib`] keeps the routes of each peer (`routes`, with each
+//! set of origins once, `sets`), [`overlay`]
 //! decides when a change takes effect (what tightens at once, what loosens after the
 //! hold time; [`stakes`] says which is which), [`layers`] keeps what the router accepted
-//! apart from what it may have refused, [`combine`] lays the outcome over the imported database, and [`feed`] ties them together behind one lock; [`found`] is what
-//! it tells.
+//! apart from what it may have refused, [`combine`] lays the outcome over the imported
+//! database, and [`feed`] ties them together behind one lock; [`found`] is what it tells,
+//! `keep` what a restart has of it.
 //!
 //! The parser is not a general one: of each path only its origin is read, and routes
 //! of sessions with several paths for a prefix (RFC 7911) have to be told apart. The

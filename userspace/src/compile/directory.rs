@@ -1,4 +1,5 @@
-//! Which counter slot belongs to whom. Slots are given once and never taken
+//! Which counter slot belongs to whom: slot 4711, say, to (zone `cameras`, rule
+//! `no-hostile-networks`, drop). Slots are given once and never taken
 //! back, so that counters survive every update; the directory lives beside the
 //! counters, in the kernel, and is as old as they are.
 //!

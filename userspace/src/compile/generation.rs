@@ -1,10 +1,10 @@
-//! Rules to verdict words: classes that no rule tells apart become groups, and
-//! for each zone and group the rules are evaluated here, once, as far as they do
-//! not depend on protocol and ports.
+//! Rules to verdict words. Classes that are part of the same targets are one *kind*. For each zone
+//! and kind the rules are evaluated here, once, as far as they do not depend on protocol and ports.
+//! Kinds with the same verdict word in every zone are one *group*.
 //!
-//! For example, two rules that drop the sets `hostile` and `ads` make four kinds of class (in
-//! none, in one, in the other, in both). A zone that only the first rule is for says the same of
-//! two and two of them; if all zones do, these are one group.
+//! For example, two rules that drop the sets `hostile` and `ads` make four kinds (in none, in one, in
+//! the other, in both). For a zone with only the first rule `hostile` + `ads` is like `hostile`, and
+//! `ads` like none; if that holds for all zones, the four kinds are two groups.
 
 use std::{
     collections::{BTreeMap, HashMap},

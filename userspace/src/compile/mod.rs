@@ -1,4 +1,10 @@
-//! Policy and ASN database in, the image of a generation out.
+//! Policy and ASN database in, what the kernel holds out.
+//!
+//! - [`partition`]: address → class; [`table`]: the same as nodes and lines, the class plane.
+//! - [`generation`]: class → kind → group → a verdict word for each zone.
+//! - [`plane`]: the most frequent verdict words by /24 and /60, the verdict planes.
+//! - [`amend`]: table and planes changed while they are live.
+//! - [`directory`]: whose each counter is.
 
 pub mod amend;
 pub mod directory;

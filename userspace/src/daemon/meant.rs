@@ -1,6 +1,6 @@
-//! Entries that are hardly meant: an exception for a large part of the Internet, a block of what
-//! the database does not have. The core refuses them unless `--yes` says that they are meant, and
-//! `status` shows them as long as they are live.
+//! Tests for entries that are hardly meant: an exception for a large part of the Internet, a block of what
+//! the database does not have. The core refuses these unless `--yes` says that they are meant (`core::asks`),
+//! and `status` shows them as long as they are live.
 
 use ipnet::IpNet;
 

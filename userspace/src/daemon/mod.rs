@@ -20,8 +20,8 @@
 //! - [`core`]: everything that can change; [`owner`]: the thread that has it.
 //! - [`requests`]: what is asked; [`run`]: the event loop.
 //!
-//! Architecture invariant: ending the daemon, however, changes nothing in the
-//! kernel. Only `detach` does.
+//! Architecture invariant: ending the daemon, in whatever way (SIGTERM, `kill -9`, a panic),
+//! changes nothing in the kernel. Only `detach` does.
 
 mod bgp;
 mod boot;

@@ -1,5 +1,5 @@
-//! Whom a flow was for: the addresses in it, which of them decided, and who announces that, by the
-//! database and by live BGP over it.
+//! Names the network of a flow, e.g. 198.51.100.7 → AS64500, by the database and live BGP over it; for tunnels and
+//! addresses that stand for others, by the address that decided.
 
 use std::{
     net::IpAddr,

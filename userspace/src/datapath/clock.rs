@@ -1,4 +1,5 @@
-//! The kernel's jiffies, which nobody else can say: by a program that is run and never attached.
+//! Reads the kernel's jiffies, the clock of the ledger's lines, by a program that is run and never attached: user space
+//! has no call for them.
 
 use aya::{
     Ebpf, EbpfLoader,

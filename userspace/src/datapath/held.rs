@@ -1,4 +1,4 @@
-//! Pins that somebody removed are made again, of what this controller holds open: a link with
+//! Keeps pins and links open, and pins again what somebody removed: a link with
 //! an open descriptor keeps its program, and a map its counts, whatever becomes of their pins.
 //! Only what a later controller is to find depends on these.
 

@@ -1,7 +1,5 @@
-//! What is live: pinned maps, the live generation, programs on interfaces.
-//!
-//! Everything that must outlive the controller is pinned (see [`super::pins`]);
-//! this type is a view of it that any later controller can take again.
+//! [`Datapath`]: handles to all that is live: pinned maps, the live generation, programs on interfaces.
+//! Another daemon opens the same pins (see [`super::pins`]) and goes on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,6 +1,5 @@
-//! What the kernel goes on doing with no controller beside it, read from the pins alone:
-//! nothing is made, locked or changed. Apart from what adopts them, since that mends what it
-//! finds.
+//! For `status` and `doctor` without a daemon: what is still enforced, read from pins. Nothing is made,
+//! locked or changed, so it is apart from what adopts them, which mends what it finds.
 
 use std::{
     fs, io,

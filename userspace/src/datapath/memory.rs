@@ -1,8 +1,8 @@
 //! BPF arrays of one large value, as memory of this process.
 //!
 //! aya writes values through a system call and the stack; a table of 14 MB is
-//! written in place instead. This file, [`super::system`] and one ioctl in
-//! [`super::interface`] hold the controller's unsafe code.
+//! written in place instead. Where the controller may have unsafe code is said in
+//! `docs/architecture.md`; `userspace/tests/arrows.rs` looks.
 
 use std::{
     os::fd::{AsFd as _, AsRawFd as _},

@@ -1,8 +1,17 @@
-//! What is in the kernel: programs, maps, links, generations.
+//! What is in the kernel: programs, maps, links, generations. [`kernel`] has the type that holds all of it,
+//! `Datapath`.
 //!
-//! [`memory`] writes maps, [`probe`] runs the program over candidate maps,
-//! [`kernel`] keeps what is live, [`guard`] watches what comes behind a program. Only images enter here: nothing in this module
-//! knows what a policy or a database is.
+//! - Maps: [`memory`] (mapped), `maps` (of a tier), `shared` (counters and directory), [`pins`] (where they are
+//!   pinned), `held` (pinned again), [`system`] (`bpf(2)`).
+//! - A change: [`publish`] (a generation made live), [`amend`] (the live table in place), [`probe`] (the program over
+//!   candidate maps), `clock` (jiffies, which say when a change is over), `faults` (failures, in tests).
+//! - Programs: [`programs`] (the object files), `loaded` and `preload` (over the live maps), `refused` (what the
+//!   verifier said).
+//! - Interfaces: [`attach`] (XDP), [`guard`], `guard_paths` and `ingress` (tc), [`offload`] (hardware and tags),
+//!   [`interface`] (what one is), `foreign` (programs of others).
+//! - Reading: [`reader`] (beside a change), [`ledger`], [`left`] (without a controller).
+//!
+//! Only images enter here: nothing in this module knows what a policy or a database is.
 
 pub mod amend;
 pub mod attach;

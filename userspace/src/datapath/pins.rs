@@ -3,14 +3,14 @@
 //! ```text
 //! counters            outlive every version
 //! directory           whose counters they are
-//! flows-1  budgets-1  records-1  lost-1  books-1
-//!                     the ledger, of a version
+//! flows-<v>  budgets-<v>  records-<v>  lost-<v>  beyond-<v>  marks-<v>  books-<v>  networks<n>-<v>
+//!                     the ledger; <v> is `LEDGER_VERSION`, <n> counts from 0
 //! links/<port>-<dev>  keep programs attached
 //! guards/<dev>        keep guards attached, from Linux 6.6
 //! filters/<dev>       guards that are tc filters, before: their programs
 //! alone/<port>-<dev>  which port an interface has that is policed by its guard alone
 //! guard_paths         what guards judge by
-//! v9-internet/        a layout version and a tier
+//! v<layout>-internet/ a layout version (`LAYOUT_VERSION`) and a tier
 //!   generations  tables        outer maps
 //!   planes                     the live generation's verdict planes
 //!   slow  work                 the slow path, and its memory

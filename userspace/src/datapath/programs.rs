@@ -1,6 +1,6 @@
-//! The compiled programs: four for each size tier, and the guard. An interface has a `kordon` of its
-//! own, which knows its port; what that does not decide goes on to `slow`, which all have in common.
-//! Behind it is a `guard` of its own, with `guard_fast` and `guard_slow` likewise.
+//! The BPF object files in this binary, and the names in them: four programs for each size tier, the guard, the clock.
+//! An interface has a `kordon` of its own, which knows its port; what that does not decide goes on to `slow`, which all
+//! have in common. Behind it is a `guard` of its own, with `guard_fast` and `guard_slow` likewise.
 
 use std::os::fd::AsFd as _;
 

@@ -1,8 +1,6 @@
-//! A program that the kernel does not take. Its verifier explains that in thousands of
-//! lines, and takes a second to get there; who watches a router needs one line, once.
-//!
-//! The same verifier says the same of the same program: what it refused is remembered as
-//! long as this process lives, and is not given to it again, however often somebody asks.
+//! A program that the kernel does not take: turns the verifier's log, thousands of lines, into one, and does not try
+//! the same program twice. The verifier takes a second to get there, and says the same each time; so what it refused
+//! is remembered as long as this process lives.
 
 use std::{
     io,

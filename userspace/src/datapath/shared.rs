@@ -1,5 +1,5 @@
-//! Maps that outlive generations and tiers: counters, and the directory that says
-//! whose they are.
+//! Maps that outlive generations and tiers (pinned once, kept by every version): counters, and the
+//! directory that says whose they are.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
 //! What passes before any rule: frames that are not IP and cannot leave their link
-//! (step 2), and packets that keep a link alive (step 4).
+//! (step 2 of [`super`]), and packets that keep a link alive (step 4).
 //!
 //! Whatever passes here passes in every zone, so it is let through only as what it can
 //! be: by its destination, its source, its headers and the lengths that its RFC gives

@@ -1,9 +1,14 @@
-//! The slow path: a decision in full, in the order of the documentation: tags and zone, ethertype, headers,
-//! infrastructure, what hides the destination, the source, the rules. An [`Observer`] that
-//! watches costs nothing in the kernel, where it is empty.
+//! The slow path: a decision in full, in these steps:
 //!
-//! - `infrastructure`: what passes before any rule.
-//! - `rules`: the last step.
+//! 1. tags and zone;
+//! 2. ethertype; frames that are not IP and cannot leave their link pass (`infrastructure`);
+//! 3. headers: truncated, bad-header, martian, header-chain ([`packet::ip`]);
+//! 4. packets that keep a link alive pass (`infrastructure`);
+//! 5. what hides the destination: source routes, routing headers, tunnels;
+//! 6. the source (looked up before step 4, which asks for it, too);
+//! 7. the rules (`rules`).
+//!
+//! An [`Observer`] that watches costs nothing in the kernel, where it is empty.
 
 mod infrastructure;
 mod rules;

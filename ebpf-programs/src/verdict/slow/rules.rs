@@ -1,4 +1,4 @@
-//! Step 7: the rules, on every address that a destination leads to. Also what they
+//! Step 7 of [`super`]: the rules, on every address that a destination leads to. Also what they
 //! compare with: the transport of a packet, in one word that the verifier does not
 //! have to take apart.
 

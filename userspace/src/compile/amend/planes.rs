@@ -1,5 +1,5 @@
-//! The verdict planes beside a table that is changed: they ask while it is, and are
-//! derived again from what it says then.
+//! The verdict planes during a change in place: the part that changes says "ask", and is derived again
+//! from the new table.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! Ordinals: a class word leads to that of the first origin of its destinations, where some zone may
-//! drop or audit what goes there.
+//! The *ordinal* of a class: the directory's number for its first origin, the ASN that packets are counted for where no
+//! record of the ledger says it. Only classes that some zone may drop or audit get one.
 
 use kordon_ebpf::layout::{GROUP_BITS, MAX_ORDINALS};
 

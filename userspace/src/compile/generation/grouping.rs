@@ -1,5 +1,5 @@
-//! Words of classes that come to a generation while it is live, as live BGP brings them:
-//! what the compiler had found out about groups, kept.
+//! Live BGP makes new classes (new combinations of origins). Their group is found by the answers that the
+//! compiler had kept; if there is no kind like it, the rules are compiled again.
 
 use std::collections::HashMap;
 

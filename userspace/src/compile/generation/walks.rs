@@ -1,6 +1,6 @@
-//! The rules of a zone on one group, from first to last. Where none of those that apply looks at
-//! protocol or ports, that is a verdict word and done; else it is a walk: steps that the program
-//! goes through for each packet. Equal walks stand once.
+//! The rules of a zone on one kind, from first to last. Where none of those that apply asks for protocol
+//! or ports, that is a verdict word and done; else it is a walk: steps that the program goes through for
+//! each packet. Equal walks stand once.
 
 use std::collections::HashMap;
 
@@ -30,7 +30,7 @@ pub(super) struct Evaluated {
     pub(super) strictest: Action,
 }
 
-/// All rules of a zone on one group.
+/// All rules of a zone on one kind.
 pub(super) fn evaluate(
     policy: &Policy,
     zone: usize,

@@ -1,5 +1,6 @@
-//! What shapes a partition beside the database, in one form for each meaning:
-//! the same code feeds the cut and the key that says whether a cut can be kept.
+//! What cuts the address space beside the database: prefix lists, countries that sets name, the router's
+//! addresses; and [`partition_key`], a hash over these and the database: the table is kept while it
+//! stays the same. Both go by one form for each meaning, whatever the order or spelling of the policy.
 
 use std::net::IpAddr;
 

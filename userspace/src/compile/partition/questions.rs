@@ -1,5 +1,5 @@
-//! What rules ask of destinations, answered for each class: which classes a target has. A class
-//! whose answers are those of another is treated alike (`generation` makes groups of them).
+//! What rules ask of destinations, answered for each class: which classes a target has. Classes with the
+//! same answers are one kind (`generation`).
 
 use super::{
     ClassKey, FIRST_LIST_BIT, MULTICAST_BIT, PRIVATE_BIT, Partition, PartitionError, ROUTER_BIT,

@@ -1,6 +1,5 @@
-//! The parts of one plane, made of a table: leaves of IPv4 blocks, and the trees of
-//! IPv6. Where they are put is somebody else's business ([`Places`]), so that planes are
-//! built anew and in place by the same code.
+//! The parts of one plane, made of a table: leaves of IPv4 blocks, and the trees of IPv6. [`Places`] says
+//! where they are put: `fresh` appends, `amend` uses free places.
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
-//! What a zone has to say before its plane is asked: its three most frequent verdict words, which
-//! leaf code means which of them, and which sources its packets may have.
+//! Fills a [`FastZone`]: the zone's three most frequent verdict words, which leaf code means which of
+//! them, and which sources its packets may have.
 
 use std::collections::HashMap;
 

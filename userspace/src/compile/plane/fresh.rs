@@ -1,5 +1,4 @@
-//! Where the parts of new planes are put: behind each other, as long as there is room for them in
-//! the tier.
+//! [`Places`] for new planes: one part behind the other until the tier is full; the rest asks.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! Asks whether something is meant that hardly can be: a policy that polices nothing, an exception
-//! for a large part of the Internet, a block of what the database does not have.
+//! Refusals, unless `--yes` is given, of what is hardly meant: a policy that polices nothing, and entries
+//! for which [`meant`](crate::daemon::meant) has the tests.
 
 use ipnet::IpNet;
 

@@ -1,4 +1,4 @@
-//! Lets a test make the cutting of an address space take as long as on a slow machine with the
+//! Only in tests: makes the cutting of an address space take as long as on a slow machine with the
 //! whole Internet's table, on the thread that says so.
 
 use std::{cell::Cell, thread::sleep, time::Duration};

@@ -1,4 +1,5 @@
-//! `block`, `allow` and `unblock`: entries over the policy, in force at once.
+//! `block`, `allow` and `unblock`: entries over the policy, in force at once. The policy's text is parsed
+//! again with them, and goes the way of every change (`change_and_keep` in [`change`](super::change)).
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
 //! What was live last, again.
 //!
 //! Where all of it is known it becomes live: adopted, if just that is in the kernel. Where
-//! some of it is lost, what is in the kernel stays, unless it is found to be what is left:
-//! a policy of the history, say, that has the name of the live generation. Only where
-//! nothing is in the kernel, after a boot, the best of what is left is made live, and
-//! `status` says what it lacks.
+//! some of it is lost, what is in the kernel stays. If only older policies are readable, each is
+//! hashed with all else that a generation is made of; the one whose hash is that of the live
+//! generation is the live one (`search`). Only where nothing is in the kernel, after a boot, the
+//! best of what is left is made live, and `status` says what it lacks.
 //!
 //! Where the kernel takes nothing at all, the daemon stays, says so, and tries again: a start
 //! that ends would be repeated every other second, with all that it costs.

@@ -1,5 +1,5 @@
-//! What live BGP changes: taken out of the feed, brought into the kernel, and named in the
-//! history.
+//! What live BGP changes: taken out of the feed, brought into the kernel (`in_place`, and where that
+//! cannot be, a new table by `refresh`), and named in the history.
 
 use std::{
     sync::atomic::Ordering,

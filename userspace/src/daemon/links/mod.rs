@@ -3,9 +3,9 @@
 //!
 //! - [`device`]: one interface: its program is attached, and attached again when the interface
 //!   comes back.
-//! - [`said`]: what is said of one that is not shown what arrives.
-//! - [`watch`]: whether that program is shown all that arrives; [`silence`]: zones that had
-//!   packets and have none any more.
+//! - [`watch`]: whether that program is shown all that arrives; [`said`]: the sentence for one that
+//!   is not.
+//! - [`silence`]: zones that had packets and have none any more.
 //! - [`router`]: links and addresses, as the kernel tells them; [`cover`]: whether the configured
 //!   interfaces are all that receive what zones are about.
 

@@ -1,4 +1,5 @@
-//! What is said of an interface that is not shown what arrives, and what helps.
+//! The sentence for a program that does not see all frames: which tags are hidden, by what, and the
+//! command that cures it. Likewise for a guard that others are called before.
 
 use kordon_ebpf::seen::Kind;
 

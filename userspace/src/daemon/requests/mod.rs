@@ -1,6 +1,8 @@
 //! What is asked of the daemon: questions are answered from the [`View`], beside the core, and
-//! the rest is for it. [`turns`]: how many at once; [`received`]: files from clients; [`update`]:
-//! another database, of which most is made beside the core, too.
+//! the rest is for it. So `block` goes to the core, and `status` is answered from the view.
+//!
+//! [`turns`]: how many at once; [`received`]: files from clients; [`update`]: another database, of
+//! which most is made beside the core, too.
 
 pub(super) mod received;
 pub(super) mod turns;

@@ -1,5 +1,6 @@
-//! What goes on beside everything else: what the start did not wait for, and sources that are
-//! fetched when they are due.
+//! What goes on beside everything else: what the start did not wait for (`after_start`), the ledger's
+//! ring, which is kept empty (`drain_ledger`), and sources that are fetched when they are due
+//! (`fetch_in_time`).
 
 use std::{
     sync::{Arc, PoisonError},
@@ -49,7 +50,6 @@ fn save(core: &mut Core) {
     }
 }
 
-/// Fetches sources when they are due.
 /// Keeps the ledger's ring empty. It has room for some seconds at full speed.
 pub(super) async fn drain_ledger(ledger: Ledger) {
     let Ok(ledger) = ledger else { return };
@@ -70,6 +70,7 @@ pub(super) async fn drain_ledger(ledger: Ledger) {
     }
 }
 
+/// Fetches sources when they are due.
 pub(super) async fn fetch_in_time(owner: Owner) {
     loop {
         let asked = owner.clone();

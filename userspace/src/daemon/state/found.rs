@@ -1,4 +1,4 @@
-//! What a start finds of the state of the daemon before it.
+//! Reads the state folder at a start: what is whole, what is damaged, and what the other copy still has.
 
 use std::{fs, io, path::Path};
 

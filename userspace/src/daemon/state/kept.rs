@@ -1,6 +1,6 @@
-//! What is on disk of what is live, and what is wrong with it: the policy and where it came from,
-//! a trial, what `block` and `allow` added. It is changed after the kernel is, and written
-//! before; where the two disagree, that is said until they agree again.
+//! What is on disk of what is live, and what is wrong with it: the policy and where it came from, a
+//! trial, what `block` and `allow` added. The files change first, then the kernel, then this; if one
+//! fails, `unsaved` or `torn` says so until they agree.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
-//! The books of the ledger: of each zone and action, what was counted, and what of that is in some record.
+//! The books of the ledger: for each zone and action what was counted, what was recorded, and the difference (sent
+//! while nothing was recorded, or lost).
 //!
-//! Counters are read before lines and ring, and a program raises both for a packet in one go: what was counted
-//! by then and is in no record is not on its way there. It was sent while nothing was recorded, or found no room.
+//! Counters are read before lines and ring, and a program raises both for a packet in one go: what was counted by
+//! then and is in no record is not on its way there.
 
 use std::collections::BTreeMap;
 

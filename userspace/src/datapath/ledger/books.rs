@@ -1,7 +1,7 @@
-//! The books: what of each counter and each network came out of the ring. A record is booked exactly once.
-//! Before a sum changes, the books' head says which record it is of and what the sums will be; only then the
-//! ring is told that the record was read. Whoever finds the head writes the sums once more, and leaves out the
-//! record if that is still in the ring.
+//! The books: what of each counter and each network came out of the ring. They are sums in pinned memory, which
+//! survive a `kill -9`: a record is booked exactly once. The head is a journal of one entry: before a sum changes, it
+//! says which record that is for and what the sums will be; only then the ring is told that the record was read.
+//! Whoever finds the head writes the sums once more, and leaves out the record if that is still in the ring.
 
 use kordon_ebpf::layout::{COUNTER_SLOTS_BEFORE, Counter, FLOW_SLOT, Record};
 

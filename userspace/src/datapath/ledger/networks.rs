@@ -1,6 +1,7 @@
-//! Packets and bytes by network: rows of a key and its two sums, appended and never taken back. What keys
-//! mean is not known here. Only controllers write rows, so they are no counters of programs: they lie in
-//! pinned arrays, of which another one is made when the last is full.
+//! Packets and bytes by network: rows of a key and its two sums, appended and never taken back. A key is a counter
+//! slot and a network; that is not known here, `ledger/network.rs` and `daemon/named.rs` give it a meaning. Only
+//! controllers write rows, so they are no counters of programs: they lie in pinned arrays, of which another one is
+//! made when the last is full.
 
 use std::collections::HashMap;
 

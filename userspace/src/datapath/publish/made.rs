@@ -1,5 +1,5 @@
-//! What a candidate has made: maps, pins, programs of another tier, and the steps that write
-//! them, make them live, or take them away again.
+//! What a candidate has made: maps, pins, programs of another tier; and the steps with them, in their order: `write`,
+//! (the proof), `load_programs`, `place`, `swap`, `settle`; or `undo`.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 

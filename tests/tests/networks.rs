@@ -2,7 +2,7 @@
 //! the policy, and where neither lines nor the ring have room.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     net::{IpAddr, Ipv4Addr},
     time::{Duration, Instant},
@@ -61,12 +61,19 @@ fn counted(metrics: &Metrics) -> BTreeMap<(String, String, String), u64> {
 
 fn ensure_equal(metrics: &Metrics, sent: &Sent) -> Result<()> {
     let counted = counted(metrics);
-    for ((zone, asn, action), packets) in sent {
+    let sent = sent.iter().map(|((zone, asn, action), packets)| {
         let of = (zone.clone(), asn.clone(), (*action).to_owned());
-        let found = counted.get(&of).copied().unwrap_or(0);
-        ensure!(found == *packets, "{of:?}: {found}, sent {packets}");
-    }
-    ensure!(counted.len() == sent.len(), "{:?}", counted.len());
+        (of, *packets)
+    });
+    let sent: BTreeMap<_, _> = sent.collect();
+    let all: BTreeSet<_> = counted.keys().chain(sent.keys()).collect();
+    let of = |packets: &BTreeMap<_, u64>, key| packets.get(key).copied().unwrap_or(0);
+    let wrong = all.into_iter().filter_map(|key| {
+        let (counted, sent) = (of(&counted, key), of(&sent, key));
+        (counted != sent).then(|| format!("{key:?}: {counted}, sent {sent}"))
+    });
+    let wrong: Vec<String> = wrong.take(10).collect();
+    ensure!(wrong.is_empty(), "{}", wrong.join("; "));
     Ok(())
 }
 
@@ -104,8 +111,11 @@ fn no_packet_is_for_others() -> Result<()> {
     let mut random = fastrand::Rng::with_seed(3);
     let mut sent = Sent::new();
     let mut send = |packets: u32, zone: &str, vlan: u16, action: &'static str| -> Result<()> {
-        for _ in 0..packets {
-            let number = random.u32(0..NETWORKS);
+        for packet in 0..packets {
+            let number = match packets {
+                NETWORKS => packet,
+                _ => random.u32(0..NETWORKS),
+            };
             let to = Ipv4Addr::from(FIRST + (number << 8) + random.u32(1..255));
             let from = Ipv4Addr::new(10, 20, 0, 1);
             router.wire.send(&frame(vlan, from, to, 443), 1)?;
@@ -114,7 +124,7 @@ fn no_packet_is_for_others() -> Result<()> {
         }
         Ok(())
     };
-    send(8000, "deny", 100, "drop")?;
+    send(NETWORKS, "deny", 100, "drop")?;
     send(3000, "audit", 101, "audit")?;
     for number in 2..ZONES {
         send(20, &format!("z{number}"), 100 + number, "drop")?;

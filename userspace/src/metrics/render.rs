@@ -5,10 +5,7 @@ use kordon_ebpf::{
     layout::{Action, Counter, Reason},
     seen::{By, Kind},
 };
-use prometheus::{
-    Encoder as _, GaugeVec, Opts, Registry, Result, TextEncoder,
-    process_collector::ProcessCollector,
-};
+use prometheus::{Result, TextEncoder, core::Collector as _, process_collector::ProcessCollector};
 
 use super::{
     Snapshot,
@@ -26,16 +23,15 @@ const NONE: &str = "none";
 /// # Errors
 /// When the library refuses a name or label, which a test rules out.
 pub fn render(snapshot: &Snapshot) -> Result<String> {
-    let page = Page(Registry::new());
-    traffic(&page, snapshot)?;
-    names(&page, snapshot)?;
-    state(&page, snapshot)?;
-    cameras(&page, snapshot)?;
-    ledger(&page, snapshot)?;
-    page.0.register(Box::new(ProcessCollector::for_self()))?;
-    let mut text = Vec::new();
-    TextEncoder::new().encode(&page.0.gather(), &mut text)?;
-    String::from_utf8(text).map_err(|e| prometheus::Error::Msg(e.to_string()))
+    let page = Page::default();
+    traffic(&page, snapshot);
+    names(&page, snapshot);
+    state(&page, snapshot);
+    cameras(&page, snapshot);
+    ledger(&page, snapshot);
+    let mut families = page.families();
+    families.extend(ProcessCollector::for_self().collect());
+    TextEncoder::new().encode_to_string(&families)
 }
 
 /// What an ASN is called, and where it is registered; empty where that is not known.
@@ -49,15 +45,12 @@ fn network(snapshot: &Snapshot, asn: u32) -> (&str, String) {
 }
 
 /// A series for each ASN that has counters on the page, to be joined with these.
-fn names(page: &Page, snapshot: &Snapshot) -> Result<()> {
-    let info = GaugeVec::new(
-        Opts::new(
-            "kordon_asn_info",
-            "What an ASN that has counters here is called, and where it is registered: always 1.",
-        ),
+fn names(page: &Page, snapshot: &Snapshot) {
+    let info = page.labelled(
+        "kordon_asn_info",
+        "What an ASN that has counters here is called, and where it is registered: always 1.",
         &["asn", "name", "country"],
-    )?;
-    page.0.register(Box::new(info.clone()))?;
+    );
     for (identity, _) in &snapshot.counters {
         let (asn, name, country) = match identity {
             Identity::Asn(_, Some(asn), _) => {
@@ -68,76 +61,75 @@ fn names(page: &Page, snapshot: &Snapshot) -> Result<()> {
             Identity::OtherAsns(..) => (OTHER.to_owned(), "all others", String::new()),
             _ => continue,
         };
-        info.with_label_values(&[&asn, name, &country]).set(1.0);
+        info.set(&[&asn, name, &country], 1.0);
     }
-    Ok(())
 }
 
-fn traffic(page: &Page, snapshot: &Snapshot) -> Result<()> {
+fn traffic(page: &Page, snapshot: &Snapshot) {
     let zones = Traffic::new(
         page,
         "",
         "of a zone, each once, by what became of them",
         &["zone", "action"],
-    )?;
+    );
     let rules = Traffic::new(
         page,
         "rule_",
         "that a rule decided",
         &["zone", "rule", "action"],
-    )?;
+    );
     let asns = Traffic::new(
         page,
         "asn_",
         "that were dropped or audited, by who announces the destination that decided",
         &["zone", "asn", "country", "action"],
-    )?;
+    );
     let reasons = page.counter(
         "kordon_reason_packets_total",
         "Packets of a zone that something other than a rule decided.",
         &["zone", "reason", "action"],
-    )?;
+    );
     let unparsable = page.counter(
         "kordon_unparsable_packets_total",
         "Packets that were not understood or hide where they go, also where that is allowed.",
         &["zone", "reason", "action"],
-    )?;
+    );
     let strangers = page.counter(
         "kordon_interface_packets_total",
         "Packets that a policed interface dropped or passed without a zone, where that is counted.",
         &["interface", "reason", "action"],
-    )?;
+    );
 
     let unpoliced = page.counter(
         "kordon_interface_unpoliced_packets_total",
         "Packets of no zone that a policed interface let pass, by the tag that is seen.",
         &["interface", "tag"],
-    )?;
+    );
     let passed = page.counter(
         "kordon_interface_passed_packets_total",
         "Packets that went on to the stack, as the XDP program and the guard behind it saw them.",
         &["interface", "by", "tag"],
-    )?;
+    );
 
     let stopped = page.counter(
         "kordon_guard_dropped_packets_total",
         "Packets that the guard dropped, because they got past the XDP program; they are among those of their zones, too.",
         &["interface", "tag"],
-    )?;
+    );
 
     let missed = page.counter(
         "kordon_missed_packets_total",
         "Packets of a zone that got past the XDP program of an interface, and were dropped by the guard behind it.",
         &["interface", "zone"],
-    )?;
+    );
 
     // A series that starts with its first packet hides that packet from `rate`.
     for (interface, ..) in &snapshot.interfaces {
         for kind in Kind::ALL {
-            stopped.with_label_values(&[interface, kind.as_str()]);
+            stopped.add(&[interface, kind.as_str()], 0);
         }
         for zone in &snapshot.zones {
-            missed.with_label_values(&[interface, zone]);
+            missed.add(&[interface, zone], 0);
         }
     }
     for zone in &snapshot.zones {
@@ -146,8 +138,8 @@ fn traffic(page: &Page, snapshot: &Snapshot) -> Result<()> {
         }
         for reason in Reason::ALL.iter().filter(|reason| reason.is_unparsable()) {
             let labels = [zone, reason.as_str(), Action::Drop.as_str()];
-            reasons.with_label_values(&labels);
-            unparsable.with_label_values(&labels);
+            reasons.add(&labels, 0);
+            unparsable.add(&labels, 0);
         }
     }
     for (zone, rule, action) in &snapshot.rules {
@@ -158,14 +150,14 @@ fn traffic(page: &Page, snapshot: &Snapshot) -> Result<()> {
             Identity::Zone(zone, reason, action) => {
                 let labels = [zone, reason.as_str(), action.as_str()];
                 zones.add(&[zone, action.as_str()], count);
-                reasons.with_label_values(&labels).inc_by(count.packets);
+                reasons.add(&labels, count.packets);
                 if reason.is_unparsable() {
-                    unparsable.with_label_values(&labels).inc_by(count.packets);
+                    unparsable.add(&labels, count.packets);
                 }
             }
-            Identity::Noted(zone, reason, action) => unparsable
-                .with_label_values(&[zone, reason.as_str(), action.as_str()])
-                .inc_by(count.packets),
+            Identity::Noted(zone, reason, action) => {
+                unparsable.add(&[zone, reason.as_str(), action.as_str()], count.packets)
+            }
             Identity::Rule(zone, rule, action) => {
                 zones.add(&[zone, action.as_str()], count);
                 rules.add(&[zone, rule, action.as_str()], count);
@@ -180,21 +172,20 @@ fn traffic(page: &Page, snapshot: &Snapshot) -> Result<()> {
             Identity::OtherAsns(zone, action) => {
                 asns.add(&[zone, OTHER, "", action.as_str()], count);
             }
-            Identity::Port(interface, reason, action) => strangers
-                .with_label_values(&[interface, reason.as_str(), action.as_str()])
-                .inc_by(count.packets),
-            Identity::Stopped(interface, zone) => missed
-                .with_label_values(&[interface, zone])
-                .inc_by(count.packets),
+            Identity::Port(interface, reason, action) => strangers.add(
+                &[interface, reason.as_str(), action.as_str()],
+                count.packets,
+            ),
+            Identity::Stopped(interface, zone) => missed.add(&[interface, zone], count.packets),
             Identity::Seen(interface, by, kind) => {
                 let tag = kind.as_str();
                 if *by == By::Stopped {
                     let labels = [interface, tag];
-                    stopped.with_label_values(&labels).inc_by(count.packets);
+                    stopped.add(&labels, count.packets);
                 }
                 if *by == By::NoZone {
                     let labels = [interface, tag];
-                    unpoliced.with_label_values(&labels).inc_by(count.packets);
+                    unpoliced.add(&labels, count.packets);
                 }
                 let by = match by {
                     By::NoZone | By::Zone => "xdp",
@@ -203,9 +194,8 @@ fn traffic(page: &Page, snapshot: &Snapshot) -> Result<()> {
                     By::GuardWhole | By::Stopped => continue,
                 };
                 let labels = [interface, by, tag];
-                passed.with_label_values(&labels).inc_by(count.packets);
+                passed.add(&labels, count.packets);
             }
         }
     }
-    Ok(())
 }

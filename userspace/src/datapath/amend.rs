@@ -8,9 +8,9 @@ use super::{
     DatapathError,
     faults::{Step, reach},
     kernel::Datapath,
+    maps::wait,
     memory::Mapped,
     probe::Prober,
-    system::set_slot,
 };
 use crate::compile::{
     amend::{AmendError, Editor, Ground, LiveTable, Patch},
@@ -201,11 +201,4 @@ impl Datapath {
         self.settle();
         Ok(())
     }
-}
-
-/// Waits until no program runs that was there before: an update of an array of maps
-/// returns then, whatever it changes.
-pub(super) fn wait(generations: &MapData, generation: &Mapped) -> Result<(), DatapathError> {
-    set_slot(generations, 0, &generation.map)
-        .map_err(|e| DatapathError::new("wait for programs to end", e))
 }

@@ -339,7 +339,9 @@ impl Datapath {
             let preloaded = self.preload.as_mut().and_then(|p| p.slow(maps.tier));
             self.slow = Some(Slow::new(source, preloaded, maps, &self.counting)?);
         }
-        if let Some(ebpf) = self.ahead.remove(&port)
+        let ahead = self.ahead.remove(&port);
+        let ahead = ahead.or_else(|| self.preload.as_mut()?.fast(maps.tier, port));
+        if let Some(ebpf) = ahead
             && is_over(&ebpf, FAST, maps, &self.counting)?
         {
             return Ok(ebpf);

@@ -2,12 +2,13 @@
 //! has no call for them.
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     programs::{TestRun as _, TestRunOptions},
 };
 
 use super::{
     DatapathError, chain,
+    loader::Loader,
     programs::{self, CLOCK},
 };
 
@@ -24,8 +25,8 @@ impl Clock {
     /// When the kernel refuses.
     pub(super) fn load() -> Result<Self, DatapathError> {
         let what = "load the kernel's clock";
-        let mut ebpf = EbpfLoader::new()
-            .load(programs::CLOCK_OBJECT)
+        let mut ebpf = Loader::of(programs::CLOCK_OBJECT)
+            .load()
             .map_err(|e| DatapathError::new(what, chain(&e)))?;
         programs::load_one(&mut ebpf, CLOCK).map_err(|e| DatapathError::new(what, chain(&e)))?;
         Ok(Self(ebpf))

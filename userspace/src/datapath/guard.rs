@@ -10,41 +10,36 @@
 
 use std::{
     io,
-    mem::ManuallyDrop,
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
 };
 
-use aya::{
-    EbpfLoader,
-    programs::{
-        Link as _, LinkOrder, ProgramInfo, SchedClassifier, TcAttachType,
-        links::{FdLink, PinnedLink},
-        loaded_programs,
-        tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact},
-    },
+use aya::programs::{
+    Link as _, LinkOrder, SchedClassifier, TcAttachType,
+    links::{FdLink, PinnedLink},
+    tc::{NlOptions, TcAttachOptions, TcHandle, qdisc_add_clsact},
 };
 use kordon_ebpf::{
     layout::{COUNTER_PAGE, Counter},
     seen::{By, KINDS, Kind, slot},
 };
 
-pub use super::guard_paths::{Guarded, is_judged};
 use super::{
     Attached, DatapathError, chain,
-    guard_paths::GuardPaths,
-    held::uses,
+    filter::{self, PRIORITY},
+    guard_paths::{GuardPaths, are_in_place},
     interface::{self, Interface},
     kernel::Datapath,
+    loader::Loader,
+    maps::uses,
     pins::{FILTERS, GUARDS, PATHS, not_ours},
     programs, refused,
     system::{detach_link, identity, maps_of, page, pin_object},
 };
-
-/// Of the filter: before those of almost everybody.
-const PRIORITY: u16 = 1;
-/// Of the filter: `kord`.
-pub const HANDLE: u32 = 0x6b6f_7264;
+pub use super::{
+    filter::HANDLE,
+    guard_paths::{Guarded, is_judged},
+};
 
 /// How a guard is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +123,33 @@ impl Datapath {
         result.map(|()| Hook::Tcx)
     }
 
+    /// Sees to it that guards judge by what is live; `wait`: see [`GuardPaths::tend`].
+    fn tend_paths(&mut self, wait: bool) -> Result<(), DatapathError> {
+        let Some(maps) = self.maps.as_ref().filter(|maps| maps.generation.is_some()) else {
+            return Ok(());
+        };
+        let paths = match &mut self.guard_paths {
+            Some(paths) => paths,
+            none => none.insert(GuardPaths::open(&self.pins)?),
+        };
+        let source = maps.source(&self.pins, self.told);
+        paths.tend(source, maps, &self.counting, wait)
+    }
+
+    /// Whether guards behind this judge what they see, by programs of this controller or of the
+    /// one before, or only count it.
+    #[must_use]
+    pub fn guards_judge(&self, behind: Option<Attached>) -> bool {
+        let paths = self.guard_paths.as_ref();
+        is_judged(behind) && paths.is_some_and(|paths| are_in_place(paths.array()))
+    }
+
+    /// Why they only count, if loading what they judge by failed.
+    #[must_use]
+    pub fn guards_failed(&self) -> Option<&str> {
+        self.guard_paths.as_ref()?.failed()
+    }
+
     /// Remembers the port of an interface without a link, whose pin would say it.
     fn keep_port(&self, device: &str, who: Guarded<'_>) -> Result<(), DatapathError> {
         let pin = self.pins.alone(who.port, device);
@@ -188,14 +210,14 @@ impl Datapath {
         if self.is_there(&pin) {
             let program = match self.held.get(&pin) {
                 Some(held) => identity(held.as_raw_fd()).map(|(_, id)| id),
-                None => program_id(&pin),
+                None => filter::program_id(&pin),
             };
             let program = program.map_err(|e| DatapathError::new(what(), not_ours(&pin, &e)))?;
             if interface::filter(found.index, PRIORITY, HANDLE)? == Some(program) {
                 return Ok(Some((Hook::Clsact, program)));
             }
             // A filter goes on without a pin, on the interface that had the name before.
-            remove_filter_of(program)
+            filter::remove_of(program)
                 .and_then(|()| self.unpin(&pin))
                 .map_err(|e| DatapathError::new(what(), e))?;
         }
@@ -209,7 +231,7 @@ impl Datapath {
             let on = self.target(&link).ok()?.interface;
             return (on != 0).then_some(on);
         }
-        let program = program_id(&self.pins.guard(FILTERS, device)).ok()?;
+        let program = filter::program_id(&self.pins.guard(FILTERS, device)).ok()?;
         let found = interface::with_filter(PRIORITY, HANDLE, program).ok()?;
         Some(found.first()?.index)
     }
@@ -232,7 +254,7 @@ impl Datapath {
                         .try_into()
                         .map_err(|e| text(what(), &e))?
                 }
-                Hook::Clsact => filter_link(&found.name).map_err(|e| text(what(), &e))?,
+                Hook::Clsact => filter::link(&found.name).map_err(|e| text(what(), &e))?,
             };
             let id = program.attach_to_link(link).map_err(|e| text(what(), &e))?;
             let link = program.take_link(id).map_err(|e| text(what(), &e))?;
@@ -240,7 +262,7 @@ impl Datapath {
                 // The pin keeps the link.
                 Hook::Tcx => drop(link),
                 Hook::Clsact => {
-                    keep_filter(link);
+                    filter::keep(link);
                     let pin = self.pins.guard(FILTERS, device);
                     std::fs::remove_file(&pin).map_err(|e| text(what(), &e))?;
                     program.pin(&pin).map_err(|e| text(what(), &e))?;
@@ -275,8 +297,8 @@ impl Datapath {
                     let _ = qdisc_add_clsact(&found.name);
                     // Left by a controller that ended before it could pin the program.
                     let there = interface::filter(found.index, PRIORITY, HANDLE)?;
-                    if there.is_some_and(is_guard) {
-                        filter_link(&found.name)
+                    if there.is_some_and(filter::is_guard) {
+                        filter::link(&found.name)
                             .and_then(|link| link.detach().map_err(io::Error::other))
                             .map_err(|e| text(what(), &e))?;
                     }
@@ -301,7 +323,7 @@ impl Datapath {
                     let pin = self.pins.guard(FILTERS, device);
                     // Without the pin nobody would know whose it is: it goes again.
                     program.pin(&pin).map_err(|e| text(what(), &e))?;
-                    keep_filter(link);
+                    filter::keep(link);
                 }
             }
             Ok(())
@@ -329,14 +351,14 @@ impl Datapath {
         let which = ("guard", "guard", 0, 0);
         refused::check(&what(), which)?;
         let (alone, judges) = (u32::from(who.is_alone()), u32::from(who.is_judged()));
-        let mut ebpf = EbpfLoader::new()
-            .override_global("SLOT", &slot, true)
-            .override_global("PORT", &who.port, true)
-            .override_global("ALONE", &alone, true)
-            .override_global("JUDGES", &judges, true)
-            .map_pin_path("COUNTERS", self.pins.shared("counters"))
-            .map_pin_path("PATHS", self.pins.shared(PATHS))
-            .load(programs::GUARD)
+        let mut ebpf = Loader::of(programs::GUARD)
+            .constant("SLOT", slot)
+            .constant("PORT", who.port)
+            .constant("ALONE", alone)
+            .constant("JUDGES", judges)
+            .pin("COUNTERS", self.pins.shared("counters"))
+            .pin("PATHS", self.pins.shared(PATHS))
+            .load()
             .map_err(|e| text(what(), &e))?;
         let program = ebpf
             .program_mut("guard")
@@ -376,7 +398,7 @@ impl Datapath {
         self.forget_port(device)?;
         for (folder, off) in [
             (GUARDS, detach_link as fn(&Path) -> io::Result<()>),
-            (FILTERS, remove_filter),
+            (FILTERS, filter::remove),
         ] {
             let pin = self.pins.guard(folder, device);
             if pin.exists() {
@@ -451,47 +473,4 @@ impl Datapath {
 
 fn text(what: String, error: &dyn std::error::Error) -> DatapathError {
     DatapathError::new(what, chain(error))
-}
-
-/// A filter outlives whoever attached it, unless its link is dropped.
-fn keep_filter(link: SchedClassifierLink) {
-    let _ = ManuallyDrop::new(link);
-}
-
-fn filter_link(device: &str) -> io::Result<SchedClassifierLink> {
-    let handle = TcHandle::from(HANDLE);
-    SchedClassifierLink::attached(device, TcAttachType::Ingress, PRIORITY, handle, None)
-}
-
-/// What the guard's program is called.
-const NAME: &str = "guard";
-
-/// The id of a pinned guard; `EINVAL` where something else is pinned.
-fn program_id(pin: &Path) -> io::Result<u32> {
-    match ProgramInfo::from_pin(pin) {
-        Ok(program) if program.name_as_str() == Some(NAME) => Ok(program.id()),
-        _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
-    }
-}
-
-/// Whether a program is a guard, of whatever controller.
-fn is_guard(program: u32) -> bool {
-    let mut loaded = loaded_programs().flatten();
-    loaded.any(|loaded| loaded.id() == program && loaded.name_as_str() == Some(NAME))
-}
-
-/// Removes the filter that runs a pinned program, whatever its interface is called now.
-/// `EINVAL` where something else is pinned.
-pub(super) fn remove_filter(pin: &Path) -> io::Result<()> {
-    remove_filter_of(program_id(pin)?)
-}
-
-fn remove_filter_of(program: u32) -> io::Result<()> {
-    let found = interface::with_filter(PRIORITY, HANDLE, program);
-    for found in found.map_err(io::Error::other)? {
-        filter_link(&found.name)?
-            .detach()
-            .map_err(io::Error::other)?;
-    }
-    Ok(())
 }

@@ -20,8 +20,7 @@ use aya_obj::generated::bpf_map_type;
 
 use super::{
     Attached, DatapathError,
-    kernel::Datapath,
-    loaded::{Counting, is_over},
+    loaded::{Counting, Source, is_over},
     maps::{Maps, id},
     pins::{PATHS, Pins},
     programs::{GUARD_FAST, GUARD_SLOW},
@@ -208,65 +207,45 @@ impl GuardPaths {
         self.failed = None;
         Ok(Some(Paths::There(paths)))
     }
-}
 
-impl Datapath {
     /// Sees to it that guards judge by what is live, as soon as that is to be had. Idempotent.
-    /// `wait`: until they do, or it is known why they could not.
+    /// `maps`: the live ones, from which `source` loads; `wait`: until guards judge by them, or it is known
+    /// why they could not.
     ///
     /// # Errors
     /// When the kernel refuses what it may take at the next attempt.
-    pub(super) fn tend_paths(&mut self, wait: bool) -> Result<(), DatapathError> {
-        let Some(maps) = self.maps.as_ref().filter(|maps| maps.generation.is_some()) else {
-            return Ok(());
-        };
-        let guards = match &mut self.guard_paths {
-            Some(guards) => guards,
-            none => none.insert(GuardPaths::open(&self.pins)?),
-        };
-        let tier = maps.tier;
-        let source = maps.source(&self.pins, self.told);
-        let paths = match guards.paths.take().filter(|(of, _)| *of == tier) {
+    pub(super) fn tend(
+        &mut self,
+        source: Source<'_>,
+        maps: &Maps,
+        counting: &Counting,
+        wait: bool,
+    ) -> Result<(), DatapathError> {
+        let paths = match self.paths.take().filter(|(of, _)| *of == maps.tier) {
             Some((_, Paths::There(paths))) => {
-                if guards.put(&paths)? {
+                if self.put(&paths)? {
                     tracing::warn!("somebody took away what guards judge by: it is back");
                 }
                 Some(Paths::There(paths))
             }
-            None if guards
-                .failed
-                .as_ref()
-                .is_some_and(|failed| !failed.is_due()) =>
-            {
-                None
-            }
+            None if self.failed.as_ref().is_some_and(|failed| !failed.is_due()) => None,
             known => {
                 let thread = match known {
                     Some((_, Paths::Loading(thread))) => thread,
-                    _ => source.beside(|source| source.guard_paths()),
+                    _ => thread::spawn(source.later(|source| source.guard_paths())),
                 };
                 match wait || thread.is_finished() {
-                    true => guards.loaded(thread.join(), maps, &self.counting)?,
+                    true => self.loaded(thread.join(), maps, counting)?,
                     false => Some(Paths::Loading(thread)),
                 }
             }
         };
-        guards.paths = paths.map(|paths| (tier, paths));
+        self.paths = paths.map(|paths| (maps.tier, paths));
         Ok(())
     }
 
-    /// Whether guards behind this judge what they see, by programs of this controller or of the
-    /// one before, or only count it.
-    #[must_use]
-    pub fn guards_judge(&self, behind: Option<Attached>) -> bool {
-        let guards = self.guard_paths.as_ref();
-        is_judged(behind) && guards.is_some_and(|guards| are_in_place(&guards.array))
-    }
-
-    /// Why they only count, if loading what they judge by failed.
-    #[must_use]
-    pub fn guards_failed(&self) -> Option<&str> {
-        let failed = self.guard_paths.as_ref()?.failed.as_ref()?;
-        Some(&failed.why)
+    /// Why guards only count, if loading what they judge by failed.
+    pub(super) fn failed(&self) -> Option<&str> {
+        Some(&self.failed.as_ref()?.why)
     }
 }

@@ -150,11 +150,6 @@ impl Datapath {
     }
 }
 
-/// Whether a map is among these.
-pub(super) fn uses(used: &[u32], map: &MapData) -> bool {
-    map.info().is_ok_and(|info| used.contains(&info.id()))
-}
-
 impl Maps {
     fn live_objects<'a>(&'a self, table: Option<&'a MapData>) -> Vec<(PathBuf, BorrowedFd<'a>)> {
         let at = |name: &str| self.folder.join(name);

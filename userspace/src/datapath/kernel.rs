@@ -13,12 +13,12 @@ use kordon_ebpf::layout::{Counter, MAX_PORTS, UNSETTLED};
 
 use super::{
     Attached, DatapathError,
-    amend::wait,
     clock::Clock,
+    detach::remove,
     guard_paths::GuardPaths,
     ledger::{Ledger, LedgerMaps},
     loaded::{Counting, Slow, Told},
-    maps::Maps,
+    maps::{Maps, wait},
     memory::Mapped,
     pins::Pins,
     preload::Preload,
@@ -302,13 +302,13 @@ impl Datapath {
             .collect()
     }
 
-    /// Starts loading what a start is going to need, in threads beside: the slow path, and where
-    /// nothing is live yet what `publish` proves with. `guess` is the tier then; a wrong one
-    /// costs nothing but time.
+    /// Starts loading what a start is going to need, in threads beside: the slow path, the programs of
+    /// `ports`, and where nothing is live yet what `publish` proves with. `guess` is the tier then; a wrong
+    /// one costs nothing but time.
     ///
     /// # Errors
     /// When the maps cannot be made.
-    pub fn preload(&mut self, guess: Tier) -> Result<(), DatapathError> {
+    pub fn preload(&mut self, guess: Tier, ports: &[u32]) -> Result<(), DatapathError> {
         let live = self.maps.as_ref().filter(|maps| maps.generation.is_some());
         let fresh;
         let (maps, prober) = match live {
@@ -318,7 +318,8 @@ impl Datapath {
                 (&fresh, true)
             }
         };
-        self.preload = Some(Preload::start(maps.source(&self.pins, self.told), prober));
+        let source = maps.source(&self.pins, self.told);
+        self.preload = Some(Preload::start(source, prober, ports));
         Ok(())
     }
 
@@ -364,7 +365,7 @@ impl Datapath {
     /// # Errors
     /// When a pin cannot be removed.
     pub fn detach(bpffs: &Path) -> Result<Vec<PathBuf>, DatapathError> {
-        Pins::remove(bpffs)
+        remove(bpffs)
             .map_err(|e| DatapathError::new(format!("remove the pins in {}", bpffs.display()), e))
     }
 }

@@ -1,12 +1,7 @@
 //! Programs over the maps that are live, or about to be: an interface's own, and the slow path
 //! that all interfaces have in common.
 
-use std::{
-    os::fd::AsFd as _,
-    path::Path,
-    sync::Arc,
-    thread::{self, JoinHandle},
-};
+use std::{os::fd::AsFd as _, path::Path, sync::Arc};
 
 use aya::{
     Ebpf,
@@ -18,9 +13,8 @@ use kordon_ebpf::layout::{mode, trace};
 use super::{
     DatapathError,
     faults::{Step, reach},
-    held::uses,
     ledger::{self, LedgerMaps},
-    maps::{Maps, id, pinned},
+    maps::{Maps, id, pinned, uses},
     pins::{PATHS, Pins},
     programs::{self, FAST, GUARD_FAST, GUARD_SLOW, SLOW, program, put_slow},
     system::{maps_of, slot},
@@ -45,6 +39,18 @@ pub(super) struct Source<'a> {
     pub(super) told: Told,
 }
 
+impl Maps {
+    /// Where programs over them are loaded from.
+    pub(super) fn source<'a>(&'a self, pins: &'a Pins, told: Told) -> Source<'a> {
+        Source {
+            pins,
+            folder: &self.folder,
+            tier: self.tier,
+            told,
+        }
+    }
+}
+
 impl Source<'_> {
     /// Loads the program of a port.
     pub(super) fn fast(self, port: u32) -> Result<Ebpf, DatapathError> {
@@ -61,45 +67,44 @@ impl Source<'_> {
         self.load(&[GUARD_SLOW, GUARD_FAST], None)
     }
 
-    /// Has a thread load something from here, beside everything else.
-    pub(super) fn beside<T: Send + 'static>(
+    /// What loads something from here, on whatever thread.
+    pub(super) fn later<T: Send + 'static>(
         self,
         load: impl FnOnce(Source<'_>) -> T + Send + 'static,
-    ) -> JoinHandle<T> {
+    ) -> impl FnOnce() -> T + Send + 'static {
         let Self { tier, told, .. } = self;
         let (pins, folder) = (self.pins.clone(), self.folder.to_owned());
-        thread::spawn(move || {
+        move || {
             load(Source {
                 pins: &pins,
                 folder: &folder,
                 tier,
                 told,
             })
-        })
+        }
     }
 
     fn load(self, names: &[&'static str], port: Option<u32>) -> Result<Ebpf, DatapathError> {
         let trace = if self.told.log { trace::ON } else { trace::OFF };
-        let mut loader = pinned(self.folder);
-        loader
-            .override_global("MODE", &mode::LIVE, true)
-            .override_global("TRACE", &trace, true)
-            .override_global("LINES", &self.told.lines, true)
-            .override_global("BUDGET", &ledger::BUDGET, true)
-            .map_pin_path("COUNTERS", self.pins.shared("counters"));
+        let mut loader = pinned(self.tier, self.folder)
+            .constant("MODE", mode::LIVE)
+            .constant("TRACE", trace)
+            .constant("LINES", self.told.lines)
+            .constant("BUDGET", ledger::BUDGET)
+            .pin("COUNTERS", self.pins.shared("counters"));
         for (name, map) in ledger::NAMES {
-            loader.map_pin_path(map, self.pins.shared(&ledger::pin(name)));
+            loader = loader.pin(map, self.pins.shared(&ledger::pin(name)));
         }
         if names.contains(&GUARD_FAST) {
-            loader.map_pin_path("PATHS", self.pins.shared(PATHS));
+            loader = loader.pin("PATHS", self.pins.shared(PATHS));
         }
         if !self.told.log {
-            loader.map_max_entries("AYA_LOGS", programs::NO_LOG);
+            loader = loader.entries("AYA_LOGS", programs::NO_LOG);
         }
-        if let Some(port) = &port {
-            loader.override_global("PORT", port, true);
+        if let Some(port) = port {
+            loader = loader.constant("PORT", port);
         }
-        programs::load(&mut loader, self.tier, names, (mode::LIVE, trace))
+        programs::load(loader, self.tier, names, (mode::LIVE, trace))
     }
 }
 

@@ -4,19 +4,16 @@
 
 use std::path::{Path, PathBuf};
 
-use aya::{
-    EbpfLoader,
-    maps::{MapData, MapType},
-};
+use aya::maps::{MapData, MapType};
 use kordon_ebpf::layout::{LAYOUT_VERSION, TABLE_SLOTS};
 
 use super::{
     DatapathError, chain,
-    loaded::{Source, Told},
+    loader::Loader,
     memory::{Mapped, generation_size, planes_size, table_size},
     pins::{Pins, entries},
     programs,
-    system::slot,
+    system::{set_slot, slot},
 };
 use crate::compile::table::Tier;
 
@@ -51,13 +48,24 @@ pub(super) fn id(map: &MapData) -> Result<u32, DatapathError> {
     Ok(info.id())
 }
 
-/// A loader of programs over the maps that are pinned in a folder, or will be.
-pub(super) fn pinned<'a>(folder: &Path) -> EbpfLoader<'a> {
-    let mut loader = EbpfLoader::new();
-    for (pin, name) in NAMES {
-        loader.map_pin_path(name, folder.join(pin));
-    }
-    loader
+/// Whether a map is among these.
+pub(super) fn uses(used: &[u32], map: &MapData) -> bool {
+    map.info().is_ok_and(|info| used.contains(&info.id()))
+}
+
+/// Waits until no program runs that was there before: an update of an array of maps
+/// returns then, whatever it changes.
+pub(super) fn wait(generations: &MapData, generation: &Mapped) -> Result<(), DatapathError> {
+    set_slot(generations, 0, &generation.map)
+        .map_err(|e| DatapathError::new("wait for programs to end", e))
+}
+
+/// What loads programs over the maps of a tier that are pinned in a folder, or will be.
+pub(super) fn pinned(tier: Tier, folder: &Path) -> Loader {
+    let loader = Loader::of(programs::object(tier));
+    let pin =
+        |loader: Loader, (pin, name): (&str, &'static str)| loader.pin(name, folder.join(pin));
+    NAMES.into_iter().fold(loader, pin)
 }
 
 impl Maps {
@@ -101,8 +109,8 @@ impl Maps {
         let what = || format!("open the maps in {}", folder.display());
         if NAMES.iter().any(|(name, _)| !folder.join(name).exists()) {
             // Loading the object makes and pins them as the program wants them.
-            pinned(&folder)
-                .load(programs::object(tier))
+            pinned(tier, &folder)
+                .load()
                 .map_err(|e| DatapathError::new(what(), chain(&e)))?;
         }
         // Before anything is asked of it: the kernel answers as the map is, not as it is
@@ -145,16 +153,6 @@ impl Maps {
                     && generation.generation().version == LAYOUT_VERSION
             });
         Ok(maps)
-    }
-
-    /// Where programs over them are loaded from.
-    pub(super) fn source<'a>(&'a self, pins: &'a Pins, told: Told) -> Source<'a> {
-        Source {
-            pins,
-            folder: &self.folder,
-            tier: self.tier,
-            told,
-        }
     }
 
     pub(super) fn number(&self) -> u64 {

@@ -5,18 +5,20 @@
 //!   pinned), `held` (pinned again), [`system`] (`bpf(2)`).
 //! - A change: [`publish`] (a generation made live), [`amend`] (the live table in place), [`probe`] (the program over
 //!   candidate maps), `clock` (jiffies, which say when a change is over), `faults` (failures, in tests).
-//! - Programs: [`programs`] (the object files), `loaded` and `preload` (over the live maps), `refused` (what the
+//! - Programs: [`programs`] (the object files), `loader` (what loads them), `loaded` and `preload` (over the live maps), `refused` (what the
 //!   verifier said).
-//! - Interfaces: [`attach`] (XDP), [`guard`], `guard_paths` and `ingress` (tc), [`offload`] (hardware and tags),
+//! - Interfaces: [`attach`] (XDP), [`guard`], `filter`, `guard_paths` and `ingress` (tc), [`offload`] (hardware and tags),
 //!   [`interface`] (what one is), `foreign` (programs of others).
-//! - Reading: [`reader`] (beside a change), [`ledger`], [`left`] (without a controller).
+//! - Reading: [`reader`] (beside a change), [`ledger`], [`left`] (without a controller). `detach`: all of it taken out.
 //!
 //! Only images enter here: nothing in this module knows what a policy or a database is.
 
 pub mod amend;
 pub mod attach;
 mod clock;
+mod detach;
 pub(crate) mod faults;
+mod filter;
 mod foreign;
 pub mod guard;
 mod guard_paths;
@@ -27,6 +29,7 @@ pub mod kernel;
 pub mod ledger;
 pub mod left;
 mod loaded;
+mod loader;
 mod maps;
 pub mod memory;
 pub mod offload;

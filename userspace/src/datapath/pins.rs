@@ -29,7 +29,7 @@ use std::{
 
 use kordon_ebpf::layout::LAYOUT_VERSION;
 
-use super::{DatapathError, guard::remove_filter, ledger, system::detach_link};
+use super::DatapathError;
 use crate::compile::table::Tier;
 
 /// The folder of guards that have links.
@@ -37,7 +37,7 @@ pub const GUARDS: &str = "guards";
 /// The folder of guards that are filters.
 pub const FILTERS: &str = "filters";
 /// The folder of interfaces that have a guard and no link: their ports.
-const ALONE: &str = "alone";
+pub(super) const ALONE: &str = "alone";
 /// The array of what guards judge by.
 pub const PATHS: &str = "guard_paths";
 
@@ -260,60 +260,6 @@ impl Pins {
         let is_link = pin.parent() == Some(&*self.links());
         is_link.then(|| link_of(name_of(pin))).flatten()
     }
-
-    /// Takes programs off and removes what kordon pinned here: first the links, so that no
-    /// program is left without maps. Returns what is left, because kordon does not make
-    /// such things; what links lead to is not looked at.
-    ///
-    /// # Errors
-    /// When something of kordon's cannot be removed.
-    pub fn remove(root: &Path) -> io::Result<Vec<PathBuf>> {
-        let mut left = Vec::new();
-        let is_port: fn(&str) -> bool = |name| link_of(name).is_some();
-        let is_device: fn(&str) -> bool = |name| !name.is_empty();
-        type TakeOff = fn(&Path) -> io::Result<()>;
-        for (folder, is_ours, take_off) in [
-            ("links", is_port, detach_link as TakeOff),
-            (GUARDS, is_device, detach_link),
-            (FILTERS, is_device, remove_filter),
-            (ALONE, is_port, |_| Ok(())),
-        ] {
-            let folder = root.join(folder);
-            if !is(&folder, FileType::is_dir) {
-                continue;
-            }
-            for pin in entries(&folder) {
-                if !is(&pin, FileType::is_file) || !is_ours(name_of(&pin)) {
-                    left.push(pin);
-                    continue;
-                }
-                match take_off(&pin) {
-                    Ok(()) => fs::remove_file(pin)?,
-                    // Something else is pinned there.
-                    Err(e) if e.raw_os_error() == Some(libc::EINVAL) => left.push(pin),
-                    Err(e) => return Err(e),
-                }
-            }
-            remove_empty(&folder)?;
-        }
-        for entry in entries(root) {
-            let (file, folder) = (is(&entry, FileType::is_file), is(&entry, FileType::is_dir));
-            match name_of(&entry) {
-                "counters" | "directory" | PATHS if file => fs::remove_file(entry)?,
-                name if file && ledger::is_pin(name) => fs::remove_file(entry)?,
-                name if folder && is_tier(name) => left.extend(remove_folder(&entry)?),
-                // What is left in there was said.
-                "links" | GUARDS | FILTERS | ALONE if folder => {}
-                // The kernel's own.
-                "maps.debug" | "progs.debug" => {}
-                _ => left.push(entry),
-            }
-        }
-        // It may be a mount point, which stays.
-        let _ = fs::remove_dir(root);
-        left.sort();
-        Ok(left)
-    }
 }
 
 /// Why a pin that ought to be kordon's cannot be used, and what helps where it is not.
@@ -331,23 +277,23 @@ pub fn not_ours(pin: &Path, error: &io::Error) -> String {
 }
 
 /// The last part of a path; nothing of kordon's has one that is not UTF-8.
-fn name_of(path: &Path) -> &str {
+pub(super) fn name_of(path: &Path) -> &str {
     path.file_name().and_then(|n| n.to_str()).unwrap_or("")
 }
 
 /// What something is itself, whatever it leads to.
-fn is(path: &Path, kind: impl FnOnce(&FileType) -> bool) -> bool {
+pub(super) fn is(path: &Path, kind: impl FnOnce(&FileType) -> bool) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| kind(&found.file_type()))
 }
 
 /// Port and device of a link's pin.
-fn link_of(name: &str) -> Option<(u32, String)> {
+pub(super) fn link_of(name: &str) -> Option<(u32, String)> {
     let (port, device) = name.split_once('-')?;
     Some((port.parse().ok()?, unescape(device)))
 }
 
 /// Whether kordon of some version would call the folder of a tier so.
-fn is_tier(name: &str) -> bool {
+pub(super) fn is_tier(name: &str) -> bool {
     let parts = name.strip_prefix('v').and_then(|n| n.split_once('-'));
     parts.is_some_and(|(version, tier)| {
         let aside = tier.strip_suffix(DAMAGED);
@@ -423,7 +369,7 @@ pub fn remove_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(left)
 }
 
-fn remove_empty(folder: &Path) -> io::Result<()> {
+pub(super) fn remove_empty(folder: &Path) -> io::Result<()> {
     match fs::remove_dir(folder) {
         Err(e)
             if matches!(

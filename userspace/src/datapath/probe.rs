@@ -4,7 +4,7 @@
 //! put into them.
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::{Map, MapData},
     programs::{TestRun as _, TestRunOptions},
 };
@@ -18,6 +18,7 @@ use kordon_ebpf::{
 
 use super::{
     DatapathError,
+    loader::Loader,
     maps::id,
     memory::{Mapped, generation_size, table_size},
     programs::{self, FAST, SLOW, program, put_slow},
@@ -49,14 +50,13 @@ impl Prober {
     /// # Errors
     /// When the kernel refuses it.
     pub fn load(tier: Tier) -> Result<Self, DatapathError> {
-        let mut loader = EbpfLoader::new();
-        loader
-            .override_global("MODE", &mode::PROBE, true)
+        let loader = Loader::of(programs::object(tier))
+            .constant("MODE", mode::PROBE)
             // Counters are not looked at; what is beyond the map is not counted.
-            .map_max_entries("COUNTERS", 1)
-            .map_max_entries("LOST", 1)
-            .map_max_entries("AYA_LOGS", programs::NO_LOG);
-        let mut ebpf = programs::load(&mut loader, tier, &[SLOW, FAST], (mode::PROBE, trace::OFF))?;
+            .entries("COUNTERS", 1)
+            .entries("LOST", 1)
+            .entries("AYA_LOGS", programs::NO_LOG);
+        let mut ebpf = programs::load(loader, tier, &[SLOW, FAST], (mode::PROBE, trace::OFF))?;
         put_slow(&ebpf)?;
         let mut mapped = |name: &str| match ebpf.take_map(name) {
             Some(Map::Array(data)) => Mapped::of(data),

@@ -5,12 +5,12 @@
 use std::os::fd::AsFd as _;
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::Map,
     programs::{Program, ProgramError, Xdp},
 };
 
-use super::{DatapathError, chain, refused, system::set_program};
+use super::{DatapathError, chain, loader::Loader, refused, system::set_program};
 use crate::compile::table::Tier;
 
 static SMALL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kordon-small"));
@@ -82,13 +82,13 @@ pub fn load_one(ebpf: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
     }
 }
 
-/// Loads programs of a tier, with the constants `mode` and `trace` that `loader` has; what is known
+/// Loads programs of a tier's object, with the constants `mode` and `trace` that `loader` has; what is known
 /// to be refused costs no maps.
 ///
 /// # Errors
 /// When the kernel refuses one.
 pub(super) fn load(
-    loader: &mut EbpfLoader<'_>,
+    loader: Loader,
     tier: Tier,
     names: &[&'static str],
     (mode, trace): (u32, u32),
@@ -99,7 +99,7 @@ pub(super) fn load(
         refused::check(&what(name), which(*name))?;
     }
     let mut ebpf = loader
-        .load(object(tier))
+        .load()
         .map_err(|e| DatapathError::new("load the maps", chain(&e)))?;
     for name in names {
         refused::loaded(&what(name), which(*name), || load_one(&mut ebpf, name))?;

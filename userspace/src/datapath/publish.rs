@@ -162,6 +162,8 @@ impl<'a> Candidate<'a> {
         let _ = datapath.pin_again();
         let number = datapath.maps.as_ref().map_or(0, Maps::number) + 1;
         let mut generation = Mapped::create("kordon_rules", generation_size(tier))?;
+        // A wrong guess must not go on beside what is needed.
+        datapath.preload.take_if(|preload| !preload.is_for(tier));
         // Before anything else is taken, since loading it takes long and can fail.
         let prober = match datapath.prober.take() {
             Some(prober) if prober.tier() == tier => prober,

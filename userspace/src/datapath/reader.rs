@@ -53,13 +53,20 @@ impl Reader {
     /// # Errors
     /// When the map cannot be read.
     pub fn counts(&self) -> Result<Vec<(Identity, Counter)>, DatapathError> {
-        let counters = counters(&self.counters, self.directory.used() as usize)
-            .map_err(|e| DatapathError::new("read the counters", e))?;
-        let counted = counters.into_iter().zip(0..);
+        let counted = self.counters()?.into_iter().zip(0..);
         Ok(counted
             .filter(|(counter, _)| counter.packets > 0)
             .filter_map(|(counter, slot)| Some((self.directory.identity(slot)?, counter)))
             .collect())
+    }
+
+    /// All counters that have been given, by slot.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn counters(&self) -> Result<Vec<Counter>, DatapathError> {
+        counters(&self.counters, self.directory.used() as usize)
+            .map_err(|e| DatapathError::new("read the counters", e))
     }
 
     /// Whose a counter is.

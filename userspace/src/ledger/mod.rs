@@ -115,6 +115,17 @@ pub struct Keeper {
     /// What was lost when that was looked at last, and when it had become more.
     lost: (u64, Option<Instant>),
     others: u64,
+    /// What was missing at the start, by slot.
+    before: HashMap<u32, Missing>,
+}
+
+/// Packets of a counter that are in no record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// All of them.
+    pub packets: u64,
+    /// Those that found no room in the ring.
+    pub lost: u64,
 }
 
 impl Keeper {
@@ -134,6 +145,7 @@ impl Keeper {
             records: 0,
             lost: (0, None),
             others: 0,
+            before: HashMap::new(),
         })
     }
 
@@ -354,6 +366,31 @@ impl Keeper {
             add(&mut flows, (*flow, *network), sum);
         }
         Ok((flows, reading))
+    }
+
+    /// Notes what is missing now; `counters`: by slot, read just before. What is recorded, and not yet named, is
+    /// not missing: so this comes after [`Self::name_by`].
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn begin(&mut self, counters: &[Counter]) -> Result<(), DatapathError> {
+        let slots = u32::try_from(counters.len()).unwrap_or(u32::MAX);
+        let recorded = self.read(slots)?.recorded;
+        let lost: HashMap<u32, Counter> = self.lost()?.into_iter().collect();
+        let missing = counters.iter().zip(0..).filter_map(|(counted, slot)| {
+            let recorded = recorded.get(&slot).map_or(0, |sum| sum.packets);
+            let packets = counted.packets.checked_sub(recorded)?;
+            let lost = lost.get(&slot).map_or(0, |sum| sum.packets);
+            (packets > 0).then_some((slot, Missing { packets, lost }))
+        });
+        self.before = missing.collect();
+        Ok(())
+    }
+
+    /// What was missing at the start, by slot.
+    #[must_use]
+    pub fn before(&self) -> &HashMap<u32, Missing> {
+        &self.before
     }
 
     /// Packets that came out of lines since the start without a destination: beyond the budget of their

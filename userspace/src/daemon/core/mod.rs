@@ -113,6 +113,17 @@ impl Core {
         }
     }
 
+    /// Notes what the ledger lacks by now, for `flows` to say what it lacks since.
+    fn note_missing(&self) {
+        let counters = self.enforced.datapath.counters();
+        if let (Ok(ledger), Ok(counters)) = (&self.ledger, counters) {
+            let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(e) = ledger.begin(&counters) {
+                tracing::warn!("what flows lack is counted from the last boot on: {e}");
+            }
+        }
+    }
+
     /// What readers get until the next job is done.
     pub(super) fn view(&self) -> View {
         let (links, datapath) = (&self.links, &self.enforced.datapath);
@@ -130,13 +141,14 @@ impl Core {
         let wanted = self.config.lines.filter(|wanted| *wanted != lines);
         notices.extend(wanted.map(|wanted| {
             format!(
-                "the ledger has {lines} lines for each processor, and not the {wanted} of `[ledger] lines`: \
-                 that is for a ledger that is made anew, after a boot or `kordon detach`"
+                "the ledger has {lines} lines for each processor, and not the {wanted} of `[ledger] lines`; \
+                 that is for a ledger that is made anew: write {lines} there, or wait for the next boot (`kordon \
+                 detach` and a start do it, too, and end enforcement and all that was recorded)"
             )
         }));
         let anew = datapath.damaged().iter();
         notices.extend(anew.filter(|words| words.ends_with(ANEW)).map(|words| {
-            format!("{words}, with this daemon: flows, books and counters by network")
+            format!("{words}, with this daemon: flows, books and counters by network; nothing brings back what was recorded before, and counters of zones and rules are whole")
         }));
         View {
             config: Arc::clone(&self.config),

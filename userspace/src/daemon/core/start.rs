@@ -26,7 +26,7 @@ use crate::{
             find::{Found, find},
         },
     },
-    datapath::kernel::Datapath,
+    datapath::{attach::Mode, kernel::Datapath},
     ledger::Keeper,
 };
 
@@ -50,6 +50,16 @@ fn tier_before(state: &StateDir) -> Option<Tier> {
     })
 }
 
+/// The ports of interfaces that will have a program, most likely.
+fn ports_before(datapath: &Datapath, config: &Config) -> Vec<u32> {
+    let devices: Vec<_> = config.interfaces.iter().map(|i| i.device.clone()).collect();
+    let ports = datapath.ports(&devices).unwrap_or_default();
+    let all = ports.into_iter().zip(&config.interfaces);
+    all.filter(|(_, interface)| interface.mode != Mode::Tc)
+        .map(|(port, _)| port)
+        .collect()
+}
+
 impl Core {
     /// Makes live what was live last, and attaches.
     pub(in crate::daemon) fn start(
@@ -71,7 +81,7 @@ impl Core {
         // While the database is read and compiled. It only saves time: what is wrong shows when
         // it is needed.
         if let Some(guess) = tier_before(&state)
-            && let Err(e) = datapath.preload(guess)
+            && let Err(e) = datapath.preload(guess, &ports_before(&datapath, &config))
         {
             tracing::warn!("nothing is loaded ahead: {e}");
         }
@@ -129,6 +139,7 @@ impl Core {
         core.tend_boot_guard();
         core.judge_cover();
         core.name_flows();
+        core.note_missing();
         let later = Later {
             save: imported,
             // What is kept is not for files to replace that may be older.

@@ -156,8 +156,14 @@ impl LedgerMaps {
             Ok(maps) => maps,
             Err(e) => {
                 Self::forget(pins, |_| true);
-                let maps = Self::of(pins, lines)?;
-                damaged.push(format!("{e}; {ANEW}"));
+                let maps = Self::of(pins, lines).map_err(|e| {
+                    let cure = match e.to_string().contains("os error 12") {
+                        true => "; fewer `lines` in `[ledger]` of kordon.toml take less memory",
+                        false => "",
+                    };
+                    DatapathError::new("make the ledger", format!("{e}{cure}"))
+                })?;
+                damaged.push(format!("{e}: {ANEW}"));
                 maps
             }
         };

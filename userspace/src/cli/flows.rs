@@ -50,10 +50,16 @@ fn asn(text: &str) -> Result<u32, String> {
 
 fn camera(text: &str) -> Result<String, String> {
     let is_octet = |part: &str| part.len() == 2 && u8::from_str_radix(part, 16).is_ok();
+    // As it stands on many a label.
+    let text = if text.contains(':') {
+        text.to_owned()
+    } else {
+        text.replace('-', ":")
+    };
     let parts: Vec<&str> = text.split(':').collect();
     let is_mac = parts.len() == 6 && parts.iter().all(|part| is_octet(part));
     match is_mac || text.parse::<IpAddr>().is_ok() {
-        true => Ok(text.to_owned()),
+        true => Ok(text),
         false => {
             Err("a camera is a MAC address, like 02:00:00:00:00:01, or a source address".to_owned())
         }
@@ -78,9 +84,12 @@ pub(super) fn flows(arguments: Flows, output: &mut Output) -> Result<(), Failure
         return Ok(());
     }
     output.out.write_all(rows.as_bytes())?;
+    output.out.flush()?;
+    for line in view::unshown(&answer) {
+        say(format_args!("{line}"));
+    }
     let (found, shown) = (answer["found"].as_u64().unwrap_or(0), rows.lines().count());
     if found > shown as u64 {
-        output.out.flush()?;
         say(format_args!(
             "these are the {shown} largest of {found}: `--zone`, `--camera`, `--asn` and `--action` narrow it"
         ));
@@ -104,6 +113,8 @@ mod tests {
         for right in ["02:00:00:00:01:0A", "10.20.0.5", "fd00:20::5"] {
             assert_eq!(camera(right), Ok(right.to_owned()));
         }
+        let labelled = camera("02-00-00-00-01-0A");
+        assert_eq!(labelled.as_deref(), Ok("02:00:00:00:01:0A"));
         for wrong in [
             "",
             "front door",

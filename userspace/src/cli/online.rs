@@ -198,7 +198,10 @@ fn agree() -> Result<(), Failure> {
             "`--yes` says that you mean it",
         ));
     }
-    eprint!("This stops enforcement: blocked networks become reachable. Go on? [y/N] ");
+    eprint!(
+        "This stops enforcement: blocked networks become reachable. It also ends all that was counted and recorded \
+         (`kordon status --json` and `kordon flows --live --json` show it). Go on? [y/N] "
+    );
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     if matches!(answer.trim(), "y" | "Y" | "yes") {

@@ -19,14 +19,24 @@ use serde_json::Value;
 use super::{
     OTHER_VERSION,
     peer::own_login,
-    protocol::{Answer, Envelope, MAX_FILES, MAX_MESSAGE, PROTOCOL_VERSION, Request},
+    protocol::{Answer, Envelope, MAX_FILES, MAX_MESSAGE, PROTOCOL_VERSION, Request, Right},
     read_socket,
     refusal::Refusal,
 };
 use crate::{config::GROUP, diagnostic::quoted};
 
-/// An import of the whole Internet on a slow machine takes less.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// How long an answer may take. An import of the whole Internet on a slow machine takes less than the longest, and so does a
+/// verdict that is asked for behind others; what is known is said at once.
+const fn patience(request: &Request) -> Duration {
+    Duration::from_secs(match request {
+        Request::Status
+        | Request::History
+        | Request::Flows(_)
+        | Request::AsndbInfo
+        | Request::AsndbProgress => 20,
+        _ => 300,
+    })
+}
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +111,7 @@ pub fn ask_with(socket: &Path, request: &Request, files: &[File]) -> Result<Valu
     })?;
     let answer = exchange(&stream, request, files).map_err(|source| ClientError::Broken {
         socket: name,
-        source: late(source),
+        source: late(source, request),
     })?;
     match answer {
         Answer::Ok(value) => Ok(value),
@@ -139,11 +149,19 @@ pub fn answers(socket: &Path) -> bool {
 }
 
 /// What the system says when time is up says nothing to anybody.
-fn late(e: io::Error) -> io::Error {
+fn late(e: io::Error, request: &Request) -> io::Error {
     match e.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            let seconds = PATIENCE.as_secs();
-            let words = format!("no answer within {seconds} s; it goes on: `kordon status`");
+            let seconds = patience(request).as_secs();
+            let words = match request.needs() {
+                Right::Change => {
+                    format!("no answer within {seconds} s; it goes on: `kordon status`")
+                }
+                Right::Read => format!(
+                    "no answer within {seconds} s: it has too much to do, or hangs; `systemctl restart kordon` changes \
+                     nothing that is enforced"
+                ),
+            };
             io::Error::new(io::ErrorKind::TimedOut, words)
         }
         _ => e,
@@ -151,8 +169,9 @@ fn late(e: io::Error) -> io::Error {
 }
 
 fn exchange(mut stream: &UnixStream, request: &Request, files: &[File]) -> io::Result<Answer> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let patience = patience(request);
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     let envelope = Envelope {
         version: PROTOCOL_VERSION,
         request: request.clone(),

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use super::model::{Policy, Proto, Record, Set, Sources, Target, Tunnels, VlanMatch, Zone};
+use super::model::{Policy, Proto, Set, Sources, Target, Tunnels, VlanMatch, Zone};
 
 /// SHA-256 of [`canonical_text`].
 #[must_use]
@@ -103,12 +103,7 @@ fn zone_line(zone: &Zone) -> String {
             format!("[{}]", prefixes.join(" "))
         }
     };
-    let record = match zone.record {
-        Record::Off => "off",
-        Record::Drops => "drops",
-        Record::Summary => "summary",
-        Record::All => "all",
-    };
+    let record = zone.record.as_str();
     let mut unparsable = String::new();
     for (_, action) in zone.unparsable.actions() {
         unparsable.push_str(action.as_str());

@@ -115,6 +115,19 @@ pub enum Record {
     All,
 }
 
+impl Record {
+    /// As in policies.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Drops => "drops",
+            Self::Summary => "summary",
+            Self::All => "all",
+        }
+    }
+}
+
 /// `[zone.Z.unparsable]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unparsable {

@@ -144,8 +144,14 @@ pub(super) fn zones(page: &mut Page, value: &Value, shape: &Shape<'_>) {
             true => "; SILENT: it had packets, and has none any more",
             false => "",
         };
+        let record = match zone["record"].as_str() {
+            Some("off") => "; not recorded",
+            Some("drops") => "; what passes is not recorded",
+            _ => "",
+        };
         let words = zones.words(zone, &ALL);
-        page.line("zone", format!("{}: {words}{silent}", text(&zone["name"])));
+        let name = text(&zone["name"]);
+        page.line("zone", format!("{name}: {words}{record}{silent}"));
     }
     if more > 0 {
         page.line(

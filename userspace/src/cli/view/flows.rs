@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{aligned, text};
+use super::{aligned, counted, list, text};
 use crate::{cli::output::harmless, control::protocol::SumBy};
 
 /// The answer to `flows`: its rows, and how many more there are.
@@ -14,25 +14,22 @@ pub(in crate::cli) fn flows(answer: &Value, by: Option<SumBy>) -> String {
         .map(harmless)
         .collect();
     if rows.is_empty() {
-        return match number("known") {
-            0 => "no flow is known: nothing that is recorded was sent since the daemon started\n"
-                .to_owned(),
-            known => format!(
-                "none of the {known} flows that are known is one of these; what a source sent beyond its \
-                 budget has no destination, and no network\n"
-            ),
+        let known = match number("known") {
+            0 => "no flow is known\n".to_owned(),
+            known => format!("none of the {known} flows that are known is one of these\n"),
         };
+        return known + &foot(answer);
     }
     let head: &[&str] = match by {
         None => &[
             "ZONE", "CAMERA", "MAC", "TO", "PROTOCOL", "NETWORK", "ACTION", "BY", "PACKETS",
-            "BYTES", "LAST",
+            "BYTES", "FIRST", "LAST",
         ],
         Some(SumBy::Camera) => &[
-            "ZONE", "CAMERA", "MAC", "ACTION", "FLOWS", "PACKETS", "BYTES", "LAST",
+            "ZONE", "CAMERA", "MAC", "ACTION", "FLOWS", "PACKETS", "BYTES", "FIRST", "LAST",
         ],
         Some(SumBy::Network) => &[
-            "ZONE", "NETWORK", "ACTION", "FLOWS", "PACKETS", "BYTES", "LAST",
+            "ZONE", "NETWORK", "ACTION", "FLOWS", "PACKETS", "BYTES", "FIRST", "LAST",
         ],
     };
     let mut table: Vec<Vec<String>> = vec![head.iter().map(|&title| title.to_owned()).collect()];
@@ -46,13 +43,76 @@ pub(in crate::cli) fn flows(answer: &Value, by: Option<SumBy>) -> String {
             "… and {more} more: `--zone`, `--camera`, `--asn`, `--action` narrow it, `--json` shows more\n"
         );
     }
-    if number("others") > 0 {
-        text += &format!(
-            "{} of these packets are in the ledger without a destination (`others`)\n",
-            number("others")
-        );
+    text + &foot(answer)
+}
+
+/// Since when these are, and what is not among them.
+fn foot(answer: &Value) -> String {
+    let since = second(&text(&answer["since"]));
+    let mut foot = format!(
+        "since {since}, when the daemon started; flows that had their line then are whole\n"
+    );
+    for line in unshown(answer) {
+        foot += &line;
+        foot.push('\n');
     }
-    text
+    foot
+}
+
+/// What is not among the flows of an answer, a line each.
+pub(in crate::cli) fn unshown(answer: &Value) -> Vec<String> {
+    let number = |of: &Value, name: &str| of[name].as_u64().unwrap_or(0);
+    let packets = |of: &Value, name: &str| counted(number(of, name), "packet");
+    let mut lines = Vec::new();
+    for (name, words) in [
+        (
+            "others",
+            "without a destination (`others`): they may have been for any network",
+        ),
+        (
+            "unread",
+            "not understood or not IP: whom they were for is not known",
+        ),
+    ] {
+        if number(answer, name) > 0 {
+            lines.push(format!("{} {words}", packets(answer, name)));
+        }
+    }
+    for of in list(&answer["unshown"]) {
+        let zone = text(&of["zone"]);
+        if number(of, "lost") > 0 {
+            lines.push(format!(
+                "zone {zone}: {} found no room in the ledger's ring: counted, and in no flow",
+                packets(of, "lost")
+            ));
+        }
+        if number(of, "unrecorded") > 0 {
+            let record = match of["record"].as_str() {
+                Some(record @ ("off" | "drops")) => format!(" (now `record = \"{record}\"`)"),
+                _ => String::new(),
+            };
+            lines.push(format!(
+                "zone {zone}: {} in no record{record}: counted, and in no flow",
+                packets(of, "unrecorded")
+            ));
+        }
+        if number(of, "recorded_before") + number(of, "missing_before") > 0 {
+            lines.push(format!(
+                "zone {zone}, before that: {} recorded, {} not: `kordon status` counts them",
+                packets(of, "recorded_before"),
+                number(of, "missing_before"),
+            ));
+        }
+    }
+    lines
+}
+
+/// A moment to the second.
+fn second(moment: &str) -> String {
+    match moment.split_once('.') {
+        Some((second, _)) => format!("{second}Z"),
+        None => moment.to_owned(),
+    }
 }
 
 fn cell(row: &Value, title: &str) -> String {
@@ -80,14 +140,8 @@ fn cell(row: &Value, title: &str) -> String {
         "FLOWS" => word("flows"),
         "PACKETS" => word("packets"),
         "BYTES" => word("bytes"),
-        // To the second.
-        _ => {
-            let last = word("last");
-            match last.split_once('.') {
-                Some((second, _)) => format!("{second}Z"),
-                None => last,
-            }
-        }
+        "FIRST" => second(&word("first")),
+        _ => second(&word("last")),
     }
 }
 
@@ -106,17 +160,42 @@ mod tests {
             "packets": 7, "bytes": 420, "first": "2026-01-02T03:04:05.678Z",
             "last": "2026-01-02T03:04:06.678Z", "by": "xdp", "others": false,
         });
-        let answer = |found: u64| json!({ "rows": format!("{row}\n"), "found": found, "known": 9 });
+        let since = "2026-01-02T03:00:00.123Z";
+        let answer = |found: u64| json!({ "rows": format!("{row}\n"), "found": found, "known": 9, "since": since });
         assert_eq!(
             flows(&answer(1), None),
-            "ZONE     CAMERA     MAC                TO           PROTOCOL  NETWORK          ACTION  BY       PACKETS  BYTES  LAST\n\
-             cameras  10.20.0.2  02:00:00:00:00:01  203.0.113.9  tcp 443   AS64500 Example  drop    hostile  7        420    2026-01-02T03:04:06Z\n"
+            "ZONE     CAMERA     MAC                TO           PROTOCOL  NETWORK          ACTION  BY       PACKETS  BYTES  FIRST                 LAST\n\
+             cameras  10.20.0.2  02:00:00:00:00:01  203.0.113.9  tcp 443   AS64500 Example  drop    hostile  7        420    2026-01-02T03:04:05Z  2026-01-02T03:04:06Z\n\
+             since 2026-01-02T03:00:00Z, when the daemon started; flows that had their line then are whole\n"
         );
-        assert!(flows(&answer(2), None).ends_with(
+        assert!(flows(&answer(2), None).contains(
             "and 1 more: `--zone`, `--camera`, `--asn`, `--action` narrow it, `--json` shows more\n"
         ));
         let none = |known: u64| flows(&json!({ "rows": "", "found": 0, "known": known }), None);
         assert!(none(0).starts_with("no flow is known"));
         assert!(none(3).starts_with("none of the 3 flows"));
+    }
+
+    #[test]
+    fn what_is_not_among_them_is_said() {
+        let answer = json!({
+            "others": 5, "unread": 1,
+            "unshown": [
+                { "zone": "doors", "recorded_before": 7, "missing_before": 0, "lost": 1, "unrecorded": 0 },
+                { "zone": "lamps", "recorded_before": 0, "missing_before": 2, "lost": 0, "unrecorded": 3, "record": "off" },
+            ],
+        });
+        assert_eq!(
+            unshown(&answer),
+            [
+                "5 packets without a destination (`others`): they may have been for any network",
+                "1 packet not understood or not IP: whom they were for is not known",
+                "zone doors: 1 packet found no room in the ledger's ring: counted, and in no flow",
+                "zone doors, before that: 7 packets recorded, 0 not: `kordon status` counts them",
+                "zone lamps: 3 packets in no record (now `record = \"off\"`): counted, and in no flow",
+                "zone lamps, before that: 0 packets recorded, 2 not: `kordon status` counts them",
+            ]
+        );
+        assert_eq!(unshown(&json!({ "others": 0, "unshown": [] })), [""; 0]);
     }
 }

@@ -19,7 +19,7 @@ pub(super) use self::{
     changes::{changed, detached, history},
     counted::Shape,
     database::{database, difference, held},
-    flows::flows,
+    flows::{flows, unshown},
     lookup::lookup,
     packets::{Sums, explain, row},
     paint::{painted, width},

@@ -22,6 +22,7 @@ use crate::{
     datapath::{DatapathError, reader::Reader},
     ledger::{Reading, camera::Camera, network::Network},
     metrics::Row,
+    policy::Policy,
 };
 
 /// Networks that are listed.
@@ -170,9 +171,18 @@ impl Counted {
     }
 
     /// Each zone. `silent`: whether it had packets and has none any more, where that is known.
-    pub(super) fn zones(&self, silent: &BTreeMap<&str, bool>) -> Vec<Value> {
+    pub(super) fn zones(
+        &self,
+        policy: Option<&Policy>,
+        silent: &BTreeMap<&str, bool>,
+    ) -> Vec<Value> {
+        let record = |name: &String| {
+            let zone = policy?.zones.iter().find(|zone| zone.name == *name)?;
+            Some(zone.record.as_str())
+        };
         let zones = self.zones.iter().map(|(name, sums)| {
             let mut fields = sums.json();
+            fields.insert("record".to_owned(), json!(record(name)));
             fields.insert("silent".to_owned(), json!(silent.get(name.as_str())));
             named([("name", json!(name))], fields)
         });
@@ -364,7 +374,7 @@ mod tests {
             (Identity::Seen("p".into(), By::Guard, Kind::Customer), 9),
             (Identity::Port("p".into(), Reason::NoZone, Action::Drop), 6),
         ]);
-        let zones = counted.zones(&[("z", true)].into());
+        let zones = counted.zones(None, &[("z", true)].into());
         assert_eq!(zones.len(), 1);
         assert_eq!(zones[0]["name"], "z");
         assert_eq!(zones[0]["packets"]["drop"], 12);

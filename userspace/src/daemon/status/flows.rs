@@ -75,19 +75,35 @@ impl View {
 
     /// The answer to `flows`.
     pub(in crate::daemon) fn flows(&self, query: &FlowsQuery) -> Result<Value, Refusal> {
+        // What is counted after it is not missing in the ledger.
+        let counters = self.reader.counters().map_err(Refusal::from_error)?;
+        if let Some(zone) = &query.zone {
+            self.knows_zone(zone, &counters)?;
+        }
         let mut ledger = self.ledger()?;
         let (flows, reading) = ledger
             .flows(self.reader.slots())
             .map_err(Refusal::from_error)?;
+        let lost = ledger.lost().map_err(Refusal::from_error)?;
+        let (lost, before) = (lost.into_iter().collect(), ledger.before().clone());
         drop(ledger);
+        let unshown = self.unshown(query, &counters, (&flows, &reading), &lost, &before);
         let db = &self.updates.database.db;
         let mut told: Vec<(Told<'_>, Sum)> = (flows.iter())
             .filter_map(|((flow, network), sum)| Some((self.told(flow, *network, db)?, *sum)))
-            .filter(|(told, _)| told.is_asked(query))
             .collect();
         let known = flows.len();
-        let others = told.iter().filter(|(told, _)| told.is_others);
-        let others: u64 = others.map(|(_, sum)| sum.counter.packets).sum();
+        // Those that may be what is asked for, and of which nobody knows.
+        let (mut others, mut unread) = (0, 0);
+        told.retain(|(told, sum)| {
+            let asked = told.is_asked(query);
+            match asked {
+                Some(_) if told.is_others => others += sum.counter.packets,
+                None | Some(true) => {}
+                Some(false) => unread += sum.counter.packets,
+            }
+            asked == Some(true)
+        });
         let limit = query.limit.unwrap_or(MOST).min(MOST);
         let (found, rows) = match query.sum {
             None => {
@@ -105,6 +121,9 @@ impl View {
             "found": found,
             "known": known,
             "others": others,
+            "unread": unread,
+            "since": self.started_at,
+            "unshown": unshown,
             "lines": { "used": reading.lines.len(), "all": reading.all, "oldest": reading.oldest.map(moment) },
         }))
     }
@@ -151,18 +170,38 @@ impl View {
 }
 
 impl Told<'_> {
-    fn is_asked(&self, query: &FlowsQuery) -> bool {
-        let is_camera = |camera: &String| {
+    /// Whether it is one of those that are asked for; `Some(false)`: nobody knows, since what is asked for
+    /// is not in it.
+    fn is_asked(&self, query: &FlowsQuery) -> Option<bool> {
+        let is = |asked: &Option<String>, it: &str| asked.as_deref().is_none_or(|a| a == it);
+        if !is(&query.zone, &self.zone) || !is(&query.action, self.action.as_str()) {
+            return None;
+        }
+        let mut is_sure = true;
+        if let Some(camera) = &query.camera {
             let address: Option<IpAddr> = camera.parse().ok();
-            self.mac
-                .as_ref()
-                .is_some_and(|mac| camera.eq_ignore_ascii_case(mac))
-                || address.is_some() && address == self.src
-        };
-        query.zone.as_ref().is_none_or(|zone| *zone == self.zone)
-            && query.camera.as_ref().is_none_or(is_camera)
-            && query.asn.is_none_or(|asn| self.asn == Some(asn))
-            && (query.action.as_ref()).is_none_or(|action| action == self.action.as_str())
+            let (held, is_it) = match address {
+                Some(_) => (self.src.is_some(), address == self.src),
+                None => {
+                    let mac = self.mac.as_ref();
+                    let is_it = mac.is_some_and(|mac| camera.eq_ignore_ascii_case(mac));
+                    (mac.is_some(), is_it)
+                }
+            };
+            if held && !is_it {
+                return None;
+            }
+            is_sure &= is_it;
+        }
+        if let Some(asn) = query.asn
+            && self.asn != Some(asn)
+        {
+            if self.judged.is_some() {
+                return None;
+            }
+            is_sure = false;
+        }
+        Some(is_sure)
     }
 
     fn row(&self, sum: &Sum) -> Value {

@@ -6,6 +6,7 @@ mod books;
 mod counted;
 mod flows;
 mod reasons;
+mod unshown;
 mod view;
 
 use std::path::Path;
@@ -262,7 +263,7 @@ impl View {
             },
             "bgp": self.bgp.as_ref().map(Bgp::status),
             "books": self.books(&counts),
-            "zones": counted.zones(&self.silences().collect()),
+            "zones": counted.zones(self.policy(), &self.silences().collect()),
             "rules": counted.rules(),
             "decided": counted.reasons(),
             "networks": counted.networks(&self.updates.database.db),

@@ -45,6 +45,8 @@ fn answers(facts: &Facts, status: &Value) -> Vec<Finding> {
             "`kordon status`, and the log: `journalctl -u kordon`",
         ));
     }
+    let is_told_of = found.iter().any(|finding| finding.check == Check::Ledger);
+    found.extend(recorded(status, &list("zones"), is_told_of));
     if let Some(trouble) = status["state"]["problem"].as_str() {
         found.push(Finding::problem(
             Check::State,
@@ -53,6 +55,30 @@ fn answers(facts: &Facts, status: &Value) -> Vec<Finding> {
         ));
     }
     found
+}
+
+/// Of which zones it is known who sent what to whom. `is_told_of`: the daemon says something of the ledger.
+fn recorded(status: &Value, zones: &[Value], is_told_of: bool) -> Vec<Finding> {
+    if status["books"].is_null() {
+        return Vec::new();
+    }
+    let less = zones.iter().filter_map(|zone| {
+        let words = match zone["record"].as_str()? {
+            "off" => "nothing that is sent in it is recorded",
+            "drops" => "what passes is counted, and not recorded",
+            _ => return None,
+        };
+        let name = zone["name"].as_str().unwrap_or_default();
+        Some(Finding::note(Check::Ledger, words).about(name))
+    });
+    let found: Vec<Finding> = less.collect();
+    match found.is_empty() && !is_told_of {
+        true => vec![Finding::fine(
+            Check::Ledger,
+            "every packet of a zone is recorded now",
+        )],
+        false => found,
+    }
 }
 
 /// A sentence of the daemon's, under the check that it belongs to.
@@ -65,7 +91,7 @@ fn told(
     let check = gap.map_or_else(|| check_of(words), |(check, _)| check);
     let (what, cure) = words.split_once("; ").unwrap_or((
         words,
-        "docs/operations.md has the cure of each reason, under `Not enforcing: reasons and cures`",
+        "docs/operations.md has the cure of each, under `Not enforcing: reasons and cures`",
     ));
     let finding = finding(check, what.to_owned(), cure.to_owned());
     if let Some((_, device)) = gap {
@@ -98,7 +124,9 @@ fn gap_of<'f>(facts: &'f Facts, words: &str) -> Option<(Check, &'f str)> {
 
 /// What the daemon's words are about.
 fn check_of(words: &str) -> Check {
-    const BY_WORDS: [(&str, Check); 18] = [
+    const BY_WORDS: [(&str, Check); 20] = [
+        ("the ledger", Check::Ledger),
+        ("who sent what to whom", Check::Ledger),
         ("where no frame has its tag", Check::Device),
         ("see the VLAN tags", Check::Tags),
         ("hidden from the program", Check::Tags),

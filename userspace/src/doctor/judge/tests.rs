@@ -90,7 +90,8 @@ fn healthy() -> Facts {
         "interfaces": [{"device": "eth1", "mode": "native", "attached": true, "by": "xdp", "guard": "tcx"}],
         "policy": {"drift": false},
         "asndb": {"prefixes_v4": 10, "prefixes_v6": 5, "age_seconds": 3600, "update": {}},
-        "zones": [{"name": "cameras", "packets": {"pass": 5, "audit": 0, "drop": 1}, "silent": false}],
+        "zones": [{"name": "cameras", "packets": {"pass": 5, "audit": 0, "drop": 1}, "record": "summary", "silent": false}],
+        "books": {"cameras": {}},
         "state": {"problem": null},
     });
     let mut sub = link(3, "eth1.20", Kind::Vlan(20));
@@ -1092,6 +1093,20 @@ const CASES: &[Case] = &[
         W,
         Check::Interface,
         &["called `lan`", "change it back"],
+    ),
+    (
+        "a zone that is not recorded",
+        |f| status(f)["zones"][0]["record"] = json!("off"),
+        N,
+        Check::Ledger,
+        &["nothing that is sent in it is recorded"],
+    ),
+    (
+        "another number of lines",
+        |f| status(f)["notices"] = json!(["the ledger has 16384 lines; `kordon detach`"]),
+        W,
+        Check::Ledger,
+        &["16384 lines", "`kordon detach`"],
     ),
 ];
 

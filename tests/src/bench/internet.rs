@@ -14,7 +14,7 @@ use kordon::compile::generation::{Environment, PortSpec};
 use kordon::datapath::probe::Prober;
 use kordon::judge::Image;
 use kordon::policy::{self, Bundle, Context, Overlay, Policy};
-use kordon_ebpf::layout::{Action, PROBE_BATCH};
+use kordon_ebpf::layout::{Action, FLOW_LINES_USUAL, PROBE_BATCH};
 
 use super::packet::{CAMERAS, Family, PROVIDER, frame, octets};
 use super::table::Table;
@@ -48,6 +48,10 @@ pub(super) struct Plan {
     pub(super) zones: usize,
     /// What all of them drop.
     pub(super) blocked: Blocked,
+    /// What of it goes into the ledger, where there is one: `record` of the zones.
+    pub(super) record: &'static str,
+    /// Its lines for each processor, a power of two.
+    pub(super) lines: u32,
 }
 
 impl Plan {
@@ -55,6 +59,8 @@ impl Plan {
     pub(super) const USUAL: Self = Self {
         zones: 1,
         blocked: Blocked::Part,
+        record: "summary",
+        lines: FLOW_LINES_USUAL,
     };
 }
 
@@ -68,6 +74,8 @@ pub(super) struct Internet {
     pub(super) db: AsnDb,
     /// As `policy`.
     pub(super) environment: Environment,
+    /// Lines of the ledger for each processor.
+    pub(super) lines: u32,
     /// Prefixes of the table with class and action, for the kernel's trie.
     pub(super) prefixes: Vec<(IpNet, u32, Action)>,
     /// The ASNs that are dropped, sorted by chance.
@@ -92,7 +100,9 @@ impl Internet {
             "the table has too few ASNs for {} zones of their own",
             plan.zones
         );
-        let policy = parsed(&db, &policy_text(plan.zones, &blocked, &others))?;
+        let text = policy_text(plan.zones, &blocked, &others);
+        let recorded = format!("{SOURCES}record = \"{}\"\n", plan.record);
+        let policy = parsed(&db, &text.replace(SOURCES, &recorded))?;
         let environment = Environment {
             ports: vec![PortSpec::default()],
             ..Environment::default()
@@ -109,6 +119,7 @@ impl Internet {
             environment,
             prefixes: Vec::with_capacity(nets.len()),
             blocked,
+            lines: plan.lines,
             pools: HashMap::new(),
             what: table.what.clone(),
         };

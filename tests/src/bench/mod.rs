@@ -41,6 +41,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
+use kordon_ebpf::layout::FLOW_LINES_USUAL;
 
 use crate::lab::namespace;
 use internet::{Internet, Plan};
@@ -87,6 +88,12 @@ struct Arguments {
     /// Prefixes of a drawn table, both families; as many as the Internet has if not said.
     #[arg(long, value_name = "COUNT", conflicts_with = "asn_db", value_parser = clap::value_parser!(u32).range(2000..=4_000_000))]
     prefixes: Option<u32>,
+    /// Lines of the ledger for each processor.
+    #[arg(long, value_name = "COUNT", default_value_t = FLOW_LINES_USUAL, value_parser = clap::value_parser!(u32).range(1024..=262_144))]
+    lines: u32,
+    /// What goes into it.
+    #[arg(long, default_value = "summary", value_parser = ["drops", "summary"])]
+    record: String,
     /// Where the chart goes; with several groups, their names come before the extension.
     /// `target/bench/GROUP.svg` if not said.
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
@@ -176,7 +183,19 @@ fn run(arguments: &Arguments) -> Result<()> {
         None => synthetic::WHOLE,
     };
     let table = Table::choose(&files, prefixes)?;
-    let internet = Internet::load(&table, Plan::USUAL)?;
+    ensure!(
+        arguments.lines.is_power_of_two(),
+        "`--lines` is a power of two"
+    );
+    let plan = Plan {
+        record: match &*arguments.record {
+            "drops" => "drops",
+            _ => Plan::USUAL.record,
+        },
+        lines: arguments.lines,
+        ..Plan::USUAL
+    };
+    let internet = Internet::load(&table, plan)?;
     let (mut cases, mut failed) = (0, Vec::new());
     for group in &groups {
         let wanted = Wanted {

@@ -59,6 +59,7 @@ pub(super) fn measure(prefixes: usize, wanted: Wanted<'_>) -> Result<Vec<Measure
             Plan {
                 zones,
                 blocked: Blocked::Asns(share(ZONES_BLOCK).max(10)),
+                ..Plan::USUAL
             },
         )?;
     }

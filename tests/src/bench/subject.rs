@@ -16,9 +16,7 @@ use kordon::compile::plane::FlatPlanes;
 use kordon::datapath::memory::{Mapped, generation_size, table_size};
 use kordon::datapath::programs::{self, program};
 use kordon::datapath::system;
-use kordon_ebpf::layout::{
-    Action, FLOW_LINES_USUAL, FastZone, Generation, Planes, ProbeControl, mode,
-};
+use kordon_ebpf::layout::{Action, FastZone, Generation, Planes, ProbeControl, mode};
 
 use super::internet::{Input, Internet};
 
@@ -176,8 +174,8 @@ impl Kordon {
             .override_global("PORT", &0u32, true);
         if recorded == Recorded::Everything {
             loader
-                .override_global("LINES", &FLOW_LINES_USUAL, true)
-                .map_max_entries("FLOWS", all_lines()?)
+                .override_global("LINES", &internet.lines, true)
+                .map_max_entries("FLOWS", all_lines(internet)?)
                 .map_max_entries("RECORDS", RING);
         }
         let mut ebpf = loader
@@ -275,8 +273,8 @@ impl Bench {
     pub(super) fn load(internet: &Internet, held: Held) -> Result<Self> {
         let mut ebpf = EbpfLoader::new()
             .override_global("REWRITE", &u32::from(held == Held::Everything), true)
-            .map_max_entries("LRU", all_lines()?)
-            .map_max_entries("LRU_PERCPU", all_lines()?)
+            .map_max_entries("LRU", all_lines(internet)?)
+            .map_max_entries("LRU_PERCPU", all_lines(internet)?)
             .load(BENCH)
             .context("cannot load the maps to measure against")?;
         let probe = probe_of(&mut ebpf)?;
@@ -377,9 +375,9 @@ fn put_into_dir(dir: &mut [Mapped; 2], nets: impl Iterator<Item = IpNet>) -> Res
 }
 
 /// Flows that a ledger has room for, on all processors.
-fn all_lines() -> Result<u32> {
+fn all_lines(internet: &Internet) -> Result<u32> {
     let cpus = aya::util::nr_cpus().map_err(|(_, e)| e)?;
-    Ok(FLOW_LINES_USUAL * u32::try_from(cpus)?)
+    Ok(internet.lines * u32::try_from(cpus)?)
 }
 
 fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map> {

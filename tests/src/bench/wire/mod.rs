@@ -51,9 +51,10 @@ enum Peer {
     XdpRead,
     /// A program that passes everything.
     XdpPass,
+    /// With the ledger, as kordon is where nothing is said.
     Kordon,
-    /// With the ledger.
-    Ledger,
+    /// Without it: `record = "off"`.
+    Off,
     /// With its guard behind it, as a router has it.
     Guarded,
     /// The guard alone.
@@ -71,7 +72,7 @@ impl Peer {
         Self::XdpRead,
         Self::XdpPass,
         Self::Kordon,
-        Self::Ledger,
+        Self::Off,
         Self::Guarded,
         Self::Tc,
         Self::Lpm,
@@ -89,7 +90,7 @@ impl Peer {
             Self::XdpRead => "xdp-read",
             Self::XdpPass => "xdp-pass",
             Self::Kordon => "kordon",
-            Self::Ledger => "kordon-ledger",
+            Self::Off => "kordon-off",
             Self::Guarded => "kordon-guard",
             Self::Tc => "kordon-tc",
             Self::Lpm => "lpm",
@@ -107,7 +108,7 @@ impl Peer {
         if matches!(
             self,
             Self::Kordon
-                | Self::Ledger
+                | Self::Off
                 | Self::Dir
                 | Self::XdpRead
                 | Self::Firewall(Firewall::NftIngress)
@@ -220,10 +221,10 @@ fn set_up(
     let (mut kordon, mut guard, mut bench) = (None, None, None);
     match peer {
         Peer::Stack => {}
-        Peer::Kordon | Peer::Ledger | Peer::Guarded | Peer::Tc => {
+        Peer::Kordon | Peer::Off | Peer::Guarded | Peer::Tc => {
             let recorded = match peer {
-                Peer::Ledger => Recorded::Everything,
-                _ => Recorded::Nothing,
+                Peer::Off => Recorded::Nothing,
+                _ => Recorded::Everything,
             };
             let mut loaded = Kordon::load(internet, mode::LIVE, recorded)?;
             if peer != Peer::Tc {

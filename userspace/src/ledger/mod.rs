@@ -122,8 +122,10 @@ pub struct Keeper {
 /// Packets of a counter that are in no record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
-    /// All of them.
+    /// All of them, at least.
     pub packets: u64,
+    /// At most: with what was on its way into a record.
+    pub most: u64,
     /// Those that found no room in the ring.
     pub lost: u64,
 }
@@ -368,20 +370,33 @@ impl Keeper {
         Ok((flows, reading))
     }
 
-    /// Notes what is missing now; `counters`: by slot, read just before. What is recorded, and not yet named, is
+    /// Notes what is missing now. `counters`: reads them, by slot. What is recorded, and not yet named, is
     /// not missing: so this comes after [`Self::name_by`].
     ///
     /// # Errors
-    /// As [`Self::read`].
-    pub fn begin(&mut self, counters: &[Counter]) -> Result<(), DatapathError> {
-        let slots = u32::try_from(counters.len()).unwrap_or(u32::MAX);
+    /// As [`Self::read`], or of `counters`.
+    pub fn begin(
+        &mut self,
+        counters: impl Fn() -> Result<Vec<Counter>, DatapathError>,
+    ) -> Result<(), DatapathError> {
+        let earlier = counters()?;
+        let slots = u32::try_from(earlier.len()).unwrap_or(u32::MAX);
         let recorded = self.read(slots)?.recorded;
         let lost: HashMap<u32, Counter> = self.lost()?.into_iter().collect();
-        let missing = counters.iter().zip(0..).filter_map(|(counted, slot)| {
-            let recorded = recorded.get(&slot).map_or(0, |sum| sum.packets);
-            let packets = counted.packets.checked_sub(recorded)?;
-            let lost = lost.get(&slot).map_or(0, |sum| sum.packets);
-            (packets > 0).then_some((slot, Missing { packets, lost }))
+        let counted = earlier.into_iter().zip(counters()?).zip(0..);
+        let missing = counted.filter_map(|((earlier, later), slot)| {
+            let of = |sums: &HashMap<u32, Counter>| sums.get(&slot).map_or(0, |sum| sum.packets);
+            let most = later.packets.saturating_sub(of(&recorded));
+            let packets = earlier.packets.saturating_sub(of(&recorded));
+            let lost = of(&lost);
+            (most > 0).then_some((
+                slot,
+                Missing {
+                    packets,
+                    most,
+                    lost,
+                },
+            ))
         });
         self.before = missing.collect();
         Ok(())

@@ -49,9 +49,7 @@ pub(in crate::cli) fn flows(answer: &Value, by: Option<SumBy>) -> String {
 /// Since when these are, and what is not among them.
 fn foot(answer: &Value) -> String {
     let since = second(&text(&answer["since"]));
-    let mut foot = format!(
-        "since {since}, when the daemon started; flows that had their line then are whole\n"
-    );
+    let mut foot = format!("since {since}, when the daemon started, with what was in lines then\n");
     for line in unshown(answer) {
         foot += &line;
         foot.push('\n');
@@ -71,7 +69,7 @@ pub(in crate::cli) fn unshown(answer: &Value) -> Vec<String> {
         ),
         (
             "unread",
-            "not understood or not IP: whom they were for is not known",
+            "not understood or not IP: they may be what is asked for",
         ),
     ] {
         if number(answer, name) > 0 {
@@ -98,7 +96,7 @@ pub(in crate::cli) fn unshown(answer: &Value) -> Vec<String> {
         }
         if number(of, "recorded_before") + number(of, "missing_before") > 0 {
             lines.push(format!(
-                "zone {zone}, before that: {} recorded, {} not: `kordon status` counts them",
+                "zone {zone}, before that: {} recorded, {} not: counted in metrics, and in no flow",
                 packets(of, "recorded_before"),
                 number(of, "missing_before"),
             ));
@@ -166,7 +164,7 @@ mod tests {
             flows(&answer(1), None),
             "ZONE     CAMERA     MAC                TO           PROTOCOL  NETWORK          ACTION  BY       PACKETS  BYTES  FIRST                 LAST\n\
              cameras  10.20.0.2  02:00:00:00:00:01  203.0.113.9  tcp 443   AS64500 Example  drop    hostile  7        420    2026-01-02T03:04:05Z  2026-01-02T03:04:06Z\n\
-             since 2026-01-02T03:00:00Z, when the daemon started; flows that had their line then are whole\n"
+             since 2026-01-02T03:00:00Z, when the daemon started, with what was in lines then\n"
         );
         assert!(flows(&answer(2), None).contains(
             "and 1 more: `--zone`, `--camera`, `--asn`, `--action` narrow it, `--json` shows more\n"
@@ -189,11 +187,11 @@ mod tests {
             unshown(&answer),
             [
                 "5 packets without a destination (`others`): they may have been for any network",
-                "1 packet not understood or not IP: whom they were for is not known",
+                "1 packet not understood or not IP: they may be what is asked for",
                 "zone doors: 1 packet found no room in the ledger's ring: counted, and in no flow",
-                "zone doors, before that: 7 packets recorded, 0 not: `kordon status` counts them",
+                "zone doors, before that: 7 packets recorded, 0 not: counted in metrics, and in no flow",
                 "zone lamps: 3 packets in no record (now `record = \"off\"`): counted, and in no flow",
-                "zone lamps, before that: 0 packets recorded, 2 not: `kordon status` counts them",
+                "zone lamps, before that: 0 packets recorded, 2 not: counted in metrics, and in no flow",
             ]
         );
         assert_eq!(unshown(&json!({ "others": 0, "unshown": [] })), [""; 0]);

@@ -115,10 +115,9 @@ impl Core {
 
     /// Notes what the ledger lacks by now, for `flows` to say what it lacks since.
     fn note_missing(&self) {
-        let counters = self.enforced.datapath.counters();
-        if let (Ok(ledger), Ok(counters)) = (&self.ledger, counters) {
+        if let Ok(ledger) = &self.ledger {
             let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(e) = ledger.begin(&counters) {
+            if let Err(e) = ledger.begin(|| self.enforced.datapath.counters()) {
                 tracing::warn!("what flows lack is counted from the last boot on: {e}");
             }
         }

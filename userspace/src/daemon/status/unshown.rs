@@ -84,7 +84,7 @@ impl View {
                 continue;
             }
             let before = before.get(&slot).copied().unwrap_or_default();
-            let missing = counted.packets.saturating_sub(recorded + before.packets);
+            let missing = counted.packets.saturating_sub(recorded + before.most);
             let lost = lost.get(&slot).map_or(0, |sum| sum.packets);
             let lost = lost.saturating_sub(before.lost).min(missing);
             let of = zones.entry(zone).or_default();

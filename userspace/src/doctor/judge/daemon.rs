@@ -69,6 +69,7 @@ fn recorded(status: &Value, zones: &[Value], is_told_of: bool) -> Vec<Finding> {
             _ => return None,
         };
         let name = zone["name"].as_str().unwrap_or_default();
+        let words = format!("zone `{name}`: {words}");
         Some(Finding::note(Check::Ledger, words).about(name))
     });
     let found: Vec<Finding> = less.collect();

@@ -70,5 +70,5 @@ pub(super) fn ledger(page: &Page, snapshot: &Snapshot) {
         "kordon_ledger_oldest_seconds",
         "How long ago the first packet of the oldest flow in a line came.",
         ledger.oldest,
-    )
+    );
 }

@@ -156,7 +156,7 @@ fn traffic(page: &Page, snapshot: &Snapshot) {
                 }
             }
             Identity::Noted(zone, reason, action) => {
-                unparsable.add(&[zone, reason.as_str(), action.as_str()], count.packets)
+                unparsable.add(&[zone, reason.as_str(), action.as_str()], count.packets);
             }
             Identity::Rule(zone, rule, action) => {
                 zones.add(&[zone, action.as_str()], count);

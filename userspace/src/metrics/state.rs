@@ -63,7 +63,7 @@ pub(super) fn state(page: &Page, snapshot: &Snapshot) {
         "The version that runs: always 1.",
         ["version"],
         [([env!("CARGO_PKG_VERSION")], 1.0)],
-    )
+    );
 }
 
 fn database(page: &Page, snapshot: &Snapshot) {
@@ -108,7 +108,7 @@ fn database(page: &Page, snapshot: &Snapshot) {
         "Updates of the ASN database since the daemon started.",
         ["result"],
         updates.map(|(result, count)| ([*result], *count)),
-    )
+    );
 }
 
 fn interfaces(page: &Page, snapshot: &Snapshot) {
@@ -146,7 +146,7 @@ fn interfaces(page: &Page, snapshot: &Snapshot) {
         "Whether a zone had packets and has had none for `silent_after`.",
         ["zone"],
         truths(silent.map(|(zone, is_silent)| (&**zone, *is_silent))),
-    )
+    );
 }
 
 /// What is on disk of what is live.
@@ -166,7 +166,7 @@ fn kept(page: &Page, snapshot: &Snapshot) {
         "kordon_state_writable",
         "Whether changes can be kept on disk, and what is live is kept.",
         truth(snapshot.state_writable),
-    )
+    );
 }
 
 fn bgp(page: &Page, bgp: &Bgp) {
@@ -264,5 +264,5 @@ fn bgp(page: &Page, bgp: &Bgp) {
             (["adj-rib-out"], counts.adj_rib_out),
             (["other-routes"], counts.other_routes),
         ],
-    )
+    );
 }

@@ -70,7 +70,7 @@ impl Instance {
     }
 
     fn packets(&self) -> Result<Vec<(String, u64)>> {
-        let counters = self.datapath.counters()?;
+        let counters = self.datapath.reader().counters()?;
         let hit = counters.iter().enumerate().filter(|(_, c)| c.packets != 0);
         Ok(hit
             .map(|(slot, counter)| {
@@ -316,7 +316,7 @@ fn frames_in_pieces_are_counted_whole() -> Result<()> {
             }
         }
         std::thread::sleep(std::time::Duration::from_millis(200));
-        let counters = instance.datapath.counters()?;
+        let counters = instance.datapath.reader().counters()?;
         let mut judged = 0;
         for (slot, counter) in counters.iter().enumerate() {
             let identity = instance.datapath.directory().identity(slot as u32);

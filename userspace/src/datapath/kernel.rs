@@ -9,7 +9,7 @@ use std::{
 };
 
 use aya::Ebpf;
-use kordon_ebpf::layout::{Counter, MAX_PORTS, UNSETTLED};
+use kordon_ebpf::layout::{MAX_PORTS, UNSETTLED};
 
 use super::{
     Attached, DatapathError,
@@ -24,7 +24,6 @@ use super::{
     preload::Preload,
     probe::Prober,
     shared::Shared,
-    system::counters,
 };
 use crate::compile::{amend::Editor, directory::Directory, table::Tier};
 
@@ -340,15 +339,6 @@ impl Datapath {
             self.prober = Some(Prober::load(maps.tier)?);
         }
         Ok(())
-    }
-
-    /// Every counter below `directory().used()`, all CPUs added, by slot.
-    ///
-    /// # Errors
-    /// When the map cannot be read.
-    pub fn counters(&self) -> Result<Vec<Counter>, DatapathError> {
-        counters(&self.counting.counters, self.directory.used() as usize)
-            .map_err(|e| DatapathError::new("read the counters", e))
     }
 
     /// What reads the ledger. One at a time takes records out of it.

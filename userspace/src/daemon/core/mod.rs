@@ -117,7 +117,8 @@ impl Core {
     fn note_missing(&self) {
         if let Ok(ledger) = &self.ledger {
             let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(e) = ledger.begin(|| self.enforced.datapath.counters()) {
+            let reader = self.enforced.datapath.reader();
+            if let Err(e) = ledger.begin(|| reader.counters()) {
                 tracing::warn!("what flows lack is counted from the last boot on: {e}");
             }
         }

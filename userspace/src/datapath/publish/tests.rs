@@ -94,7 +94,7 @@ impl Cable {
     /// What becomes of a packet, by the counter of a rule or of the default that moves.
     pub(crate) fn judged(datapath: &Datapath, to: &str) -> Action {
         let counted = || -> BTreeMap<Action, u64> {
-            let counters = datapath.counters().unwrap();
+            let counters = datapath.reader().counters().unwrap();
             let mut sums = BTreeMap::new();
             for (slot, counter) in (0..).zip(counters) {
                 let action = match datapath.directory().identity(slot) {

@@ -10,6 +10,7 @@ use super::{
     layers::{Dirty, Layers, changed_meaning, decide},
     message::{Malformed, Message},
     overlay::{Change, Ground, Layer, Stakes},
+    recent::{Recent, had},
     rib::{MAX_PEERS, Moment, PeerTable, Rib, Touched},
     sets::Sets,
     update::Update,
@@ -108,6 +109,8 @@ pub struct Feed {
     pub(super) v4: Layers<u32>,
     pub(super) v6: Layers<u128>,
     pub(super) sets: Sets,
+    recent_v4: Recent<u32>,
+    recent_v6: Recent<u128>,
     dirty: AllDirty,
     /// Prefixes that did not change, but what they mean did.
     anew: Vec<Change>,
@@ -136,6 +139,8 @@ impl Feed {
             v4: Layers::default(),
             v6: Layers::default(),
             sets: Sets::default(),
+            recent_v4: Recent::default(),
+            recent_v6: Recent::default(),
             dirty: AllDirty::default(),
             anew: Vec::new(),
             beginning: AllDirty::default(),
@@ -341,10 +346,19 @@ impl Feed {
         let waiting = self.waiting();
         let mut changes = std::mem::take(&mut self.anew);
         let dirty = std::mem::take(&mut self.dirty);
+        let mut had_v4 = had(&dirty.v4, |ends| self.between_v4(&self.imported, ends));
+        let mut had_v6 = had(&dirty.v6, |ends| self.between_v6(&self.imported, ends));
         let sets = &mut self.sets;
         let (v4, v6) = (&mut self.v4, &mut self.v6);
         decide(v4, &self.rib.v4, &dirty.v4, &ground, sets, &mut changes);
         decide(v6, &self.rib.v6, &dirty.v6, &ground, sets, &mut changes);
+        for change in changes.iter().filter(|change| change.urgent) {
+            let len = change.prefix.prefix_len();
+            match change.prefix.network() {
+                IpAddr::V4(start) => self.recent_v4.note((start.to_bits(), len), &mut had_v4),
+                IpAddr::V6(start) => self.recent_v6.note((start.to_bits(), len), &mut had_v6),
+            }
+        }
         self.counts.held += self.waiting().saturating_sub(waiting) as u64;
         self.counts.changes += changes.len() as u64;
         self.revision += u64::from(!changes.is_empty());
@@ -396,6 +410,15 @@ impl Feed {
     #[must_use]
     pub fn between_v6(&self, imported: &AsnDb, ends: (u128, u128)) -> Vec<(u128, Vec<u32>)> {
         combine::between(&imported.v6, imported, &self.v6, self.meaning(), ends)
+    }
+
+    /// Who had an address before the last changes that a verdict depends on, of each prefix
+    /// around it the last change first. What was forgotten is not there.
+    pub fn before(&self, address: IpAddr) -> Box<dyn Iterator<Item = &[u32]> + '_> {
+        match address {
+            IpAddr::V4(address) => Box::new(self.recent_v4.at(address.to_bits())),
+            IpAddr::V6(address) => Box::new(self.recent_v6.at(address.to_bits())),
+        }
     }
 
     fn meaning(&self) -> Meaning<'_> {

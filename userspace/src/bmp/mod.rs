@@ -8,7 +8,7 @@
 //! hold time; [`stakes`] says which is which), [`layers`] keeps what the router accepted
 //! apart from what it may have refused, [`combine`] lays the outcome over the imported
 //! database, and [`feed`] ties them together behind one lock; [`found`] is what it tells,
-//! `keep` what a restart has of it.
+//! `recent` who had what just before, `keep` what a restart has of it.
 //!
 //! The parser is not a general one: of each path only its origin is read, and routes
 //! of sessions with several paths for a prefix (RFC 7911) have to be told apart. The
@@ -25,6 +25,7 @@ mod keep;
 mod layers;
 pub mod message;
 pub mod overlay;
+mod recent;
 pub mod rib;
 mod routes;
 mod sets;

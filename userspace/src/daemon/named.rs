@@ -1,5 +1,9 @@
 //! Names the network of a flow, e.g. 198.51.100.7 → AS64500, by the database and live BGP over it; for tunnels and
 //! addresses that stand for others, by the address that decided.
+//!
+//! A flow is named after it was judged, and whose an address is may have changed in between. A packet that was dropped
+//! because it went to AS64500 is AS64500's, whoever has the address by now: the name is the one that explains the
+//! verdict, as far as one of those that were known lately does.
 
 use std::{
     net::IpAddr,
@@ -7,7 +11,7 @@ use std::{
 };
 
 use ipnet::Ipv6Net;
-use kordon_ebpf::layout::{Action, Flow, Judged, Reason};
+use kordon_ebpf::layout::{Action, FLOW_SLOT, Flow, Judged, Reason};
 
 use super::bgp::Bgp;
 use crate::{
@@ -18,27 +22,97 @@ use crate::{
         camera::{addresses, code},
         network::{Look, Naming, Network, Owner},
     },
+    policy::{
+        Policy,
+        model::{Rule, Target},
+    },
     prove::stands_for,
 };
 
 /// What flows are named by.
+#[derive(Clone)]
 pub(super) struct Names {
     pub(super) db: Arc<AsnDb>,
     pub(super) bgp: Option<Bgp>,
-    /// Of the live policy.
-    pub(super) nat64: Vec<Ipv6Net>,
+    /// The live policy.
+    pub(super) policy: Option<Arc<Policy>>,
     pub(super) directory: Arc<Directory>,
+    /// What flows were named by that may have been judged by that.
+    pub(super) before: Option<Arc<Self>>,
 }
 
 impl Names {
     /// Whether the same flows have the same names.
-    pub(super) fn names_as(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.db, &other.db) && self.nat64 == other.nat64
+    pub(super) fn is(&self, other: &Self) -> bool {
+        let is_policy = match (&self.policy, &other.policy) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        is_policy
+            && Arc::ptr_eq(&self.db, &other.db)
+            && Arc::ptr_eq(&self.directory, &other.directory)
     }
 
-    /// Whether nothing is another.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        self.names_as(other) && Arc::ptr_eq(&self.directory, &other.directory)
+    fn nat64(&self) -> &[Ipv6Net] {
+        self.policy.as_ref().map_or(&[], |policy| &policy.nat64)
+    }
+
+    /// Who announces an address.
+    fn origins(&self, address: IpAddr, feed: Option<&Feed>) -> Vec<u32> {
+        let db = &*self.db;
+        let Some(feed) = feed else {
+            return db.origins_at(address).to_vec();
+        };
+        match address {
+            IpAddr::V4(address) => {
+                let at = address.to_bits();
+                first_of(feed.between_v4(db, (at, at)))
+            }
+            IpAddr::V6(address) => {
+                let at = address.to_bits();
+                first_of(feed.between_v6(db, (at, at)))
+            }
+        }
+    }
+
+    /// Whether packets to these may have been counted there: not those of others than a rule names that decided, and not
+    /// those that a rule would have dropped where none decided.
+    fn explains(&self, origins: &[u32], slot: u32) -> bool {
+        let Some(policy) = &self.policy else {
+            return true;
+        };
+        let is_of_origins = |target: &Target| match target {
+            Target::Unrouted => true,
+            Target::Set(id) => (policy.sets.get(*id))
+                .is_some_and(|set| set.prefixes.is_empty() && set.countries.is_empty()),
+            _ => false,
+        };
+        let names = |target: &Target| match target {
+            Target::Unrouted => origins.is_empty(),
+            Target::Set(id) => (policy.sets.get(*id))
+                .is_some_and(|set| origins.iter().any(|asn| set.names(*asn, &self.db))),
+            _ => false,
+        };
+        let mut rules = policy.rules.iter();
+        match self.directory.identity(slot) {
+            Some(Identity::Rule(_, name, _)) => rules
+                .find(|rule| rule.name == name)
+                .is_none_or(|rule| !rule.to.iter().all(is_of_origins) || rule.to.iter().any(names)),
+            Some(Identity::Zone(zone, Reason::Default, Action::Pass)) => {
+                let is_from = |rule: &Rule| {
+                    let mut zones = rule.from.iter().filter_map(|id| policy.zones.get(*id));
+                    zones.any(|from| from.name == zone)
+                };
+                let is_whole = |rule: &Rule| rule.proto.is_none() && rule.ports.is_empty();
+                !rules.any(|rule| {
+                    rule.action == Action::Drop
+                        && is_whole(rule)
+                        && is_from(rule)
+                        && rule.to.iter().any(names)
+                })
+            }
+            _ => true,
+        }
     }
 }
 
@@ -84,30 +158,40 @@ struct Named<'a> {
 impl Look for Named<'_> {
     fn network(&self, flow: &Flow) -> Network {
         let [_, dst, inner] = addresses(flow);
-        let Some(address) = judged(flow, dst, inner, &self.names.nat64) else {
+        let Some(address) = judged(flow, dst, inner, self.names.nat64()) else {
             return Network::UNKNOWN;
         };
-        let db = &*self.names.db;
-        let Some(feed) = &self.feed else {
-            return Network::of(db.origins_at(address).first().copied());
+        let slot = (flow.identity & FLOW_SLOT) as u32;
+        let feed = self.feed.as_deref();
+        let now = self.names.origins(address, feed);
+        let first = |origins: &[u32]| Network::of(origins.first().copied());
+        let mut before = feed.map(|feed| feed.before(address)).into_iter().flatten();
+        let earlier = self.names.before.as_deref();
+        let is_sure = earlier.is_none() && before.next().is_none();
+        let is_other = earlier.is_some_and(|earlier| earlier.nat64() != self.names.nat64());
+        if is_sure || (!is_other && self.names.explains(&now, slot)) {
+            return first(&now);
+        }
+        let is_it = |origins: &&[u32]| self.names.explains(origins, slot);
+        // What an address stands for may be another, too.
+        let of_earlier = || {
+            let earlier = earlier?;
+            let address = judged(flow, dst, inner, earlier.nat64())?;
+            let origins = earlier.origins(address, feed);
+            earlier.explains(&origins, slot).then(|| first(&origins))
         };
-        let first = match address {
-            IpAddr::V4(address) => {
-                let at = address.to_bits();
-                first_of(feed.between_v4(db, (at, at)))
-            }
-            IpAddr::V6(address) => {
-                let at = address.to_bits();
-                first_of(feed.between_v6(db, (at, at)))
-            }
+        let of_feed = || {
+            let mut before = feed?.before(address);
+            before.find(is_it).map(first)
         };
-        Network::of(first)
+        of_earlier().or_else(of_feed).unwrap_or(first(&now))
     }
 }
 
-/// The first origin of the first range.
-fn first_of<A>(ranges: Vec<(A, Vec<u32>)>) -> Option<u32> {
-    ranges.first()?.1.first().copied()
+/// The origins of the first range.
+fn first_of<A>(ranges: Vec<(A, Vec<u32>)>) -> Vec<u32> {
+    let first = ranges.into_iter().next();
+    first.map(|(_, origins)| origins).unwrap_or_default()
 }
 
 /// The address that decided.

@@ -143,20 +143,24 @@ impl Keeper {
         })
     }
 
-    /// From now on flows are named by this. `settle`: those that are in lines are named by what there was.
+    /// From now on flows are named by this, and those that are under way by what lies `between` that and what was before.
     ///
     /// # Errors
     /// When the kernel's clock cannot be read; they are named by what there is now then.
-    pub fn name_by(&mut self, naming: Arc<dyn Naming>, settle: bool) -> Result<(), DatapathError> {
-        let before = self.naming.clone().filter(|_| settle);
-        let settled = before.map_or(Ok(()), |before| self.settle(&*before));
+    pub fn name_by(
+        &mut self,
+        naming: Arc<dyn Naming>,
+        between: Option<Arc<dyn Naming>>,
+    ) -> Result<(), DatapathError> {
+        let settled = between.map_or(Ok(()), |between| self.settle(between));
         self.naming = Some(naming);
         settled
     }
 
     /// Names what is in lines. A mark takes the place of that of a flow that had the line before, so the
     /// records of those are read between reading lines and marking them, here and in [`Self::read`].
-    fn settle(&mut self, naming: &dyn Naming) -> Result<(), DatapathError> {
+    fn settle(&mut self, naming: Arc<dyn Naming>) -> Result<(), DatapathError> {
+        self.naming = Some(Arc::clone(&naming));
         let lines: Vec<(u32, FlowLine)> = self.kernel.lines().collect();
         self.left(true)?;
         let look = naming.look().unwrap_or_else(|| naming.glance());

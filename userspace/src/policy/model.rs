@@ -244,6 +244,14 @@ impl Set {
         }
         merged(ranges)
     }
+
+    /// Whether an ASN is one of [`Self::origins`].
+    #[must_use]
+    pub fn names(&self, asn: u32, db: &AsnDb) -> bool {
+        let country = db.asn_info(asn).and_then(|info| info.country);
+        self.asns.iter().any(|range| range.contains(&asn))
+            || country.is_some_and(|country| self.asn_countries.contains(&country))
+    }
 }
 
 /// An organisation that a set names, and what it had when the policy was read.

@@ -58,7 +58,7 @@ pub(super) struct Core {
     /// Who sent what to whom.
     pub(super) ledger: Ledger,
     /// What flows are named by.
-    names: Option<Arc<Names>>,
+    pub(super) names: Option<Arc<Names>>,
     /// What is on disk of it.
     pub(super) kept: Kept,
     /// The ASN database, and how its updates went.
@@ -95,20 +95,23 @@ impl Core {
         let names = Names {
             db: Arc::clone(&self.updates.database.db),
             bgp: self.bgp.clone(),
-            nat64: live.map_or_else(Vec::new, |live| live.policy.nat64.clone()),
+            policy: live.map(|live| Arc::clone(&live.policy)),
             directory: self.enforced.datapath.shared_directory(),
+            before: None,
         };
-        let before = self.names.as_ref();
-        if before.is_some_and(|before| before.is(&names)) {
+        if self.names.as_ref().is_some_and(|before| before.is(&names)) {
             return;
         }
-        let settle = before.is_some_and(|before| !before.names_as(&names));
         let names = Arc::new(names);
-        self.names = Some(Arc::clone(&names));
+        let before = self.names.replace(Arc::clone(&names));
         if let Ok(ledger) = &self.ledger {
             let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(e) = ledger.name_by(names, settle) {
-                tracing::error!("flows under way are named by the new database: {e}");
+            let between = before.map(|before| Names {
+                before: Some(before),
+                ..(*names).clone()
+            });
+            if let Err(e) = ledger.name_by(names, between.map(|names| Arc::new(names) as _)) {
+                tracing::error!("flows under way are named by what is known now alone: {e}");
             }
         }
     }

@@ -3,12 +3,14 @@
 //! - [`cover`]: ways around what it polices.
 //! - [`faults`]: changes that fail at each of their steps, by an error or by a panic.
 //! - [`lost`]: starts that lack something of what was live.
+//! - [`named`]: networks of flows that were judged before something changed.
 //! - [`owner`]: the thread that has the core, held busy.
 //! - [`zones`]: zones with equal, nearly equal and different rules.
 
 mod cover;
 mod faults;
 mod lost;
+mod named;
 mod owner;
 mod zones;
 

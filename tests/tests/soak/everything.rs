@@ -27,6 +27,8 @@ use crate::{does_not_grow, log_lines, nothing_is_left, router, until};
 
 /// Frames that show what is in force.
 const BURST: usize = 512;
+/// What was replaced is gone by then.
+const SETTLES: Duration = Duration::from_secs(2);
 /// What BGP says is on disk by then.
 const SOON: Duration = Duration::from_secs(5);
 /// Whose part of 192.0.2.0/24 it is by BGP.
@@ -272,17 +274,31 @@ fn happens(
         let pid = campaign.controller()?.pid();
         objects.remember(pid, bpffs)?;
         healths.push(Health::of(pid, bpffs)?);
-        if first.is_none() && number >= events.len() / 10 {
+        // What was adopted is not opened before something takes its place.
+        if first.is_none() && number >= events.len() / 10 && *event == Event::Apply {
             // What a guard calls is loaded a while after the start.
             until("the guard judges", || {
                 let status = campaign.controller()?.cli(&["status"])?;
                 Ok(status["interfaces"][0]["guard_judges"] == true)
             })?;
-            let mut before = Objects::default();
-            before.remember(pid, bpffs)?;
-            first = Some((before.alive(), Health::of(pid, bpffs)?));
+            // The kernel frees what was replaced a while later.
+            let mut last = None;
+            until("nothing comes or goes", || {
+                let mut before = Objects::default();
+                before.remember(pid, bpffs)?;
+                let now = (before.alive(), Health::of(pid, bpffs)?);
+                thread::sleep(SETTLES);
+                let counts = |(alive, health): &([usize; 3], Health)| (*alive, health.files);
+                let is_settled = last.as_ref().map(counts) == Some(counts(&now));
+                last = Some(now);
+                Ok(is_settled)
+            })?;
+            first = last;
         }
     }
+    progress.is_busy.store(true, Ordering::Relaxed);
+    campaign.apply().context("in the end")?;
+    objects.remember(campaign.controller()?.pid(), bpffs)?;
     progress.is_busy.store(false, Ordering::Relaxed);
     Ok((first, healths, objects))
 }

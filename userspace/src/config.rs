@@ -12,6 +12,7 @@ use toml::de::DeTable;
 
 mod asndb;
 mod bmp;
+mod evidence;
 mod interfaces;
 mod named;
 mod reader;
@@ -21,6 +22,7 @@ mod tests;
 pub use self::{
     asndb::Updates,
     bmp::{Bmp, USERS as BMP_USERS},
+    evidence::Evidence,
     interfaces::{Interface, mode_word},
     named::meant,
 };
@@ -43,6 +45,8 @@ pub const MAX_ASNS: usize = 1000;
 pub const MAX_CAMERAS: usize = 500;
 /// Where state is kept unless the file says otherwise.
 pub const STATE_DIR: &str = "/var/lib/kordon";
+/// Where the log of evidence is in that unless the file says otherwise.
+pub const EVIDENCE: &str = "evidence";
 /// Where things are pinned unless the file says otherwise.
 pub const BPFFS: &str = "/sys/fs/bpf/kordon";
 /// How long a zone may be silent unless the file says otherwise.
@@ -90,6 +94,8 @@ pub struct Config {
     pub read_group: String,
     /// Lines of the ledger for each CPU; `None`: as many as is usual.
     pub lines: Option<u32>,
+    /// The log of evidence; `None`: there is none.
+    pub evidence: Option<Evidence>,
     /// What is meant to happen where kordon cannot enforce.
     pub fail: Fail,
     /// How long a zone that had packets may have none before `status` says so; `None`: for ever.
@@ -204,13 +210,14 @@ fn read(path: &Path, text: &str) -> (Option<Config>, Diagnostics) {
 
 impl Reader<'_, '_> {
     fn config(&mut self, table: &DeTable<'_>) -> Config {
-        const KEYS: [&str; 11] = [
+        const KEYS: [&str; 12] = [
             "policy",
             "interface",
             "asndb",
             "bmp",
             "metrics",
             "ledger",
+            "evidence",
             "state_dir",
             "bpffs",
             "control",
@@ -236,6 +243,7 @@ impl Reader<'_, '_> {
             group: GROUP.into(),
             read_group: READ_GROUP.into(),
             lines: None,
+            evidence: None,
             fail: Fail::default(),
             silent_after: Some(SILENT_AFTER),
         };
@@ -310,6 +318,7 @@ impl Reader<'_, '_> {
         if let Some(table) = self.section(table, "ledger", &["lines"]) {
             config.lines = self.power(table, "lines", FLOW_LINES, FLOW_LINES_USUAL);
         }
+        config.evidence = self.evidence(table);
         if let Some(table) = self.section(table, "control", &["socket", "group", "read_group"]) {
             if let Some(path) = self.path(table, "socket") {
                 config.socket = path;

@@ -17,6 +17,7 @@ pub mod daemon;
 pub mod datapath;
 pub mod diagnostic;
 pub mod doctor;
+pub mod evidence;
 pub mod judge;
 pub mod ledger;
 pub mod lookup;

@@ -3,6 +3,7 @@
 //! killed.
 
 mod asked;
+mod written;
 
 use std::{
     collections::BTreeMap,

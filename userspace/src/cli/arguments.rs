@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 pub(super) use super::instance::{CONFIG, Instance, Resolved};
-use super::{flows::Flows, output::Color};
+use super::{evidence::Evidence, flows::Flows, output::Color, report::Report};
 use crate::{asn, judge::Engine};
 
 /// Keeps camera VLANs from reaching the networks they must not reach, and proves it.
@@ -45,6 +45,13 @@ pub(super) enum Command {
     History(Instance),
     /// Show who sent what to whom.
     Flows(Flows),
+    /// Say whether the log of evidence can be believed.
+    Report(Report),
+    /// Single records of the log of evidence, each with its proof.
+    Evidence {
+        #[command(subcommand)]
+        command: Evidence,
+    },
     /// Drop what goes to an ASN, country or prefix, at once.
     Block(Change),
     /// Let pass what goes to an ASN, country or prefix, at once.

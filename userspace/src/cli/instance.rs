@@ -69,6 +69,15 @@ impl Instance {
                 config.map(|c| &c.state_dir),
                 config::STATE_DIR,
             ),
+            evidence: (config.and_then(|config| config.evidence.as_ref()?.folder.clone()))
+                .unwrap_or_else(|| {
+                    or(
+                        &self.state_dir,
+                        config.map(|c| &c.state_dir),
+                        config::STATE_DIR,
+                    )
+                    .join(config::EVIDENCE)
+                }),
             policy: config.map(|config| config.policy.clone()),
             interfaces: config
                 .filter(|_| is_one)
@@ -88,6 +97,8 @@ pub(super) struct Resolved {
     pub(super) socket: PathBuf,
     pub(super) bpffs: PathBuf,
     pub(super) state_dir: PathBuf,
+    /// The folder of the log of evidence, whether there is one or not.
+    pub(super) evidence: PathBuf,
     /// The configured policy.
     pub(super) policy: Option<PathBuf>,
     /// The configured interfaces; none where the configuration may be another instance's.

@@ -7,6 +7,7 @@
 //! - [`doctor`]: what could keep enforcement from working. [`bootguard`]: what is held until it does.
 //! - [`output`]: where all of it goes; [`failure`]: what a command fails with; [`instance`]: which
 //!   kordon of this machine is meant.
+//! - [`report`], [`evidence`]: what the log of evidence says, and proofs of its records.
 //! - [`generate`]: manual pages and completions, for packages.
 //! - [`database`]: `asndb`, with files, a state directory or the daemon.
 //!
@@ -14,12 +15,13 @@
 //! it is asked, and how answers look.
 //!
 //! Exit codes: 0 done; 1 refused, wrong, failed or not enforcing; 2 wrong usage; 3 no daemon; 4 of
-//! `doctor`: nothing worse than warnings.
+//! `doctor`: nothing worse than warnings; of `report --verify`: sound, and nobody outside says so.
 
 mod arguments;
 mod bootguard;
 mod database;
 mod doctor;
+mod evidence;
 mod failure;
 mod flows;
 mod generate;
@@ -28,6 +30,7 @@ mod offline;
 mod online;
 mod output;
 mod packets;
+mod report;
 mod status;
 mod unattended;
 mod view;
@@ -105,6 +108,8 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Rollback(instance) => online::rollback(&instance, output),
         Command::History(instance) => online::history(&instance, output),
         Command::Flows(arguments) => flows::flows(arguments, output),
+        Command::Evidence { command } => evidence::evidence(&command, output),
+        Command::Report(arguments) => report::report(&arguments, output),
         Command::Block(arguments) => online::entry(arguments, Request::Block, output),
         Command::Allow(arguments) => online::entry(arguments, Request::Allow, output),
         Command::Unblock(arguments) => online::entry(arguments.into(), Request::Unblock, output),

@@ -17,6 +17,7 @@
 //! - [`links`]: interfaces with their programs, links and addresses.
 //! - [`boot`]: what is held until interfaces enforce.
 //! - [`status`]: what readers get.
+//! - [`evidence`]: the log that can be proven.
 //! - [`core`]: everything that can change; [`owner`]: the thread that has it.
 //! - [`requests`]: what is asked; [`run`]: the event loop.
 //!
@@ -27,6 +28,7 @@ mod bgp;
 mod boot;
 mod by;
 mod core;
+mod evidence;
 mod links;
 mod live;
 mod log;

@@ -9,11 +9,15 @@
 //! - [`clock`]: when that was.
 //! - `missing`: what it does not have.
 //! - [`network`]: whom it was for.
+//! - [`witness`]: who writes it down; `tell`: of lines that are in use.
 
 pub mod camera;
 mod clock;
 mod missing;
 pub mod network;
+mod sum;
+mod tell;
+pub mod witness;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,15 +27,17 @@ use std::{
 
 use jiff::Timestamp;
 use kordon_ebpf::layout::{
-    Counter, FLOW_GUARD, FLOW_INTERFACE_SHIFT, FLOW_OTHERS, FLOW_SLOT, Flow, FlowLine,
+    Counter, FLOW_GUARD, FLOW_INTERFACE_SHIFT, FLOW_OTHERS, FLOW_RING, FLOW_SLOT, Flow, FlowLine,
+    Record,
 };
 
-pub use self::missing::Missing;
 use self::{
     camera::{Camera, Cameras},
-    clock::{At, Clock},
+    clock::Clock,
     network::{Look, Naming, Network, Owner},
+    witness::{Seen, Witness},
 };
+pub use self::{missing::Missing, sum::Sum};
 use crate::datapath::{
     DatapathError,
     ledger::{self, Beyond, Key},
@@ -45,42 +51,13 @@ const FOLDED: u64 = FLOW_SLOT | 0xff << FLOW_INTERFACE_SHIFT | FLOW_GUARD | FLOW
 
 /// Records of which the networks are asked for in one go: live BGP waits for that.
 const AT_ONCE: u64 = 4096;
+/// Records that the ring has room for, at most.
+const IN_RING: u64 = FLOW_RING as u64 / size_of::<Record>() as u64;
 /// How often lines are read again because some of them left while the ring was full.
 const AGAIN: usize = 3;
 
 /// How long somebody should hear of a loss.
 const LATELY: Duration = Duration::from_secs(3600);
-
-/// What was seen of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sum {
-    /// Packets and bytes.
-    pub counter: Counter,
-    /// When its first packet came, as far as is known.
-    pub first: Timestamp,
-    /// When its last packet came.
-    pub last: Timestamp,
-}
-
-impl Sum {
-    fn of(line: &FlowLine, clock: At) -> Self {
-        Self {
-            counter: Counter {
-                packets: u64::from(line.packets),
-                bytes: u64::from(line.bytes),
-            },
-            first: clock.when(line.first),
-            last: clock.when(line.first.wrapping_add(u32::from(line.span))),
-        }
-    }
-
-    /// Adds what else was seen.
-    pub fn add(&mut self, other: &Self) {
-        self.counter += other.counter;
-        self.first = self.first.min(other.first);
-        self.last = self.last.max(other.last);
-    }
-}
 
 /// Flows, and what was seen of each.
 pub type Flows = HashMap<(Flow, Network), Sum>;
@@ -107,6 +84,7 @@ pub struct Keeper {
     kernel: ledger::Ledger,
     clock: Clock,
     naming: Option<Arc<dyn Naming>>,
+    witness: Option<Box<dyn Witness>>,
     /// By slot, of those that are known.
     owners: HashMap<u32, Option<u32>>,
     kept: Flows,
@@ -132,6 +110,7 @@ impl Keeper {
             clock: Clock::new(kernel.now()?),
             kernel,
             naming: None,
+            witness: None,
             owners: HashMap::new(),
             kept: Flows::new(),
             cameras: Cameras::default(),
@@ -163,9 +142,11 @@ impl Keeper {
         self.naming = Some(Arc::clone(&naming));
         let lines: Vec<(u32, FlowLine)> = self.kernel.lines().collect();
         self.left(true)?;
-        let look = naming.look().unwrap_or_else(|| naming.glance());
-        for (index, line) in lines {
-            self.network(index, &line, &*look, true);
+        // What is not known with live BGP is not said for good.
+        if let Some(look) = naming.look() {
+            for (index, line) in lines {
+                self.network(index, &line, &*look, true);
+            }
         }
         Ok(())
     }
@@ -219,7 +200,16 @@ impl Keeper {
         let Some(naming) = self.naming.clone() else {
             return Ok(left);
         };
+        // What comes while this reads is for the next time: somebody may send faster than it is read.
+        let mut most = IN_RING;
         loop {
+            if self
+                .witness
+                .as_ref()
+                .is_some_and(|witness| !witness.is_ready())
+            {
+                return Ok(left);
+            }
             let look = match naming.look() {
                 Some(look) => look,
                 None if all => naming.glance(),
@@ -227,6 +217,7 @@ impl Keeper {
             };
             let (kept, others) = (&mut self.kept, &mut self.others);
             let (owners, cameras) = (&mut self.owners, &mut self.cameras);
+            let witness = &mut self.witness;
             let count = self.kernel.drain(AT_ONCE, |record, mark| {
                 let held = &record.held;
                 left.insert((record.line, held.sequence));
@@ -238,6 +229,16 @@ impl Keeper {
                     Some(mark) => Network::of_mark(mark),
                     None => look.network(&held.flow),
                 };
+                if let Some(witness) = witness {
+                    witness.seen(Seen {
+                        line: record.line,
+                        sequence: held.sequence,
+                        flow: held.flow,
+                        network,
+                        sum,
+                        is_last: true,
+                    });
+                }
                 if keep(kept, held.flow, network, &sum) {
                     *others += sum.counter.packets;
                 }
@@ -250,7 +251,8 @@ impl Keeper {
                 })
             });
             self.records += count;
-            if count < AT_ONCE {
+            most = most.saturating_sub(count);
+            if count < AT_ONCE || most == 0 {
                 return Ok(left);
             }
         }

@@ -37,6 +37,7 @@ use super::{
     bgp::Bgp,
     boot::Boot,
     by::By,
+    evidence::Evidence,
     links::Links,
     log::Repeated,
     named::Names,
@@ -57,6 +58,8 @@ pub(super) struct Core {
     pub(super) enforced: Enforced,
     /// Who sent what to whom.
     pub(super) ledger: Ledger,
+    /// The log of evidence, or why there is none; `None`: not configured.
+    pub(super) evidence: Option<Result<Evidence, String>>,
     /// What flows are named by.
     pub(super) names: Option<Arc<Names>>,
     /// What is on disk of it.
@@ -127,6 +130,21 @@ impl Core {
         }
     }
 
+    /// Begins to write the log of evidence, before anything is taken out of the ledger.
+    fn begin_evidence(&mut self) {
+        let config = Arc::clone(&self.config);
+        let (Some(config), Ok(ledger)) = (&config.evidence, self.ledger.clone()) else {
+            return;
+        };
+        let (state, view) = (self.kept.state.root().to_owned(), self.view());
+        let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = Evidence::begin(config, &state, view, &mut ledger);
+        if let Err(why) = &begun {
+            tracing::error!("no log of evidence is written: {why}");
+        }
+        self.evidence = Some(begun);
+    }
+
     /// What readers get until the next job is done.
     pub(super) fn view(&self) -> View {
         let (links, datapath) = (&self.links, &self.enforced.datapath);
@@ -139,6 +157,10 @@ impl Core {
         );
         notices.extend(datapath.guards_failed().map(|why| {
             format!("guards only count what gets past the programs, and drop nothing: {why}")
+        }));
+        notices.extend(self.evidence.iter().flat_map(|evidence| match evidence {
+            Ok(evidence) => evidence.troubles(),
+            Err(why) => vec![format!("no log of evidence is written: {why}")],
         }));
         let lines = datapath.lines();
         let wanted = self.config.lines.filter(|wanted| *wanted != lines);

@@ -117,6 +117,7 @@ impl Core {
                 .and_then(Keeper::new)
                 .map(|keeper| Arc::new(Mutex::new(keeper)))
                 .map_err(|e| e.to_string()),
+            evidence: None,
             names: None,
             enforced: Enforced::new(datapath),
             tally: Tally::default(),
@@ -138,6 +139,7 @@ impl Core {
         core.enforced.datapath.end_preload();
         core.tend_boot_guard();
         core.judge_cover();
+        core.begin_evidence();
         core.name_flows();
         core.note_missing();
         let later = Later {

@@ -1,5 +1,5 @@
 //! What goes on beside everything else: what the start did not wait for (`after_start`), the ledger's
-//! ring, which is kept empty (`drain_ledger`), and sources that are fetched when they are due
+//! ring, which is kept empty (`drain_ledger`), the log of evidence (`write_evidence`), and sources that are fetched when they are due
 //! (`fetch_in_time`).
 
 use std::{
@@ -9,12 +9,16 @@ use std::{
 
 use tokio::{task::spawn_blocking, time::sleep};
 
-use crate::daemon::{
-    core::{Core, Later},
-    log::Repeated,
-    owner::Owner,
-    requests::update,
-    status::Ledger,
+use crate::{
+    config,
+    daemon::{
+        core::{Core, Later},
+        evidence::{self, Evidence},
+        log::Repeated,
+        owner::Owner,
+        requests::update,
+        status::Ledger,
+    },
 };
 
 /// How long records wait for somebody to read them.
@@ -67,6 +71,26 @@ pub(super) async fn drain_ledger(ledger: Ledger) {
             Ok(Err(_)) => {}
             Err(e) => tracing::error!("reading the ledger failed inside the daemon: {e}"),
         }
+    }
+}
+
+/// Writes the log of evidence.
+pub(super) async fn write_evidence(evidence: Evidence, config: config::Evidence, owner: Owner) {
+    let mut done = evidence::Done::default();
+    loop {
+        let (evidence, config, owner) = (evidence.clone(), config.clone(), owner.clone());
+        let work = move || {
+            evidence::tick(&evidence, &config, &owner.view(), &mut done);
+            done
+        };
+        match spawn_blocking(work).await {
+            Ok(next) => done = next,
+            Err(e) => {
+                tracing::error!("writing the log of evidence failed inside the daemon: {e}");
+                done = evidence::Done::default();
+            }
+        }
+        sleep(evidence::TICK).await;
     }
 }
 

@@ -30,6 +30,7 @@ use self::{commands::Sockets, notify::notify};
 use super::{
     bgp,
     core::Core,
+    evidence,
     links::router::Network,
     log,
     owner::Owner,
@@ -169,11 +170,16 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
         core.kept.state.metrics(),
     );
     let ledger = core.ledger.clone();
+    let evidence = core.evidence.clone().and_then(Result::ok);
+    let evidence = evidence.zip(core.config.evidence.clone());
     let (owner, _) = Owner::of(core).context("cannot start the thread of the core")?;
     let done = Arc::new(Notify::new());
     tokio::spawn(background::after_start(owner.clone(), later));
     tokio::spawn(background::fetch_in_time(owner.clone()));
     tokio::spawn(background::drain_ledger(ledger));
+    if let Some((evidence, config)) = evidence.clone() {
+        tokio::spawn(background::write_evidence(evidence, config, owner.clone()));
+    }
     tokio::spawn(follow::follow(owner.clone(), network));
     if let Some(bgp) = bgp {
         tokio::spawn(follow::follow_bgp(owner.clone(), bgp.clone()));
@@ -233,7 +239,17 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
         }
     }
     notify(&[NotifyState::Stopping]);
-    match end(&owner).await {
+    let ended = end(&owner).await;
+    if let Some((evidence, config)) = evidence {
+        let view = owner.view();
+        let work = spawn_blocking(move || evidence::end(&evidence, &config, &view));
+        if timeout(LONGEST_END, work).await.is_err() {
+            tracing::warn!(
+                "the end may not be in the log of evidence, or its checkpoint with nobody outside: that took too long"
+            );
+        }
+    }
+    match ended {
         Some(true) => tracing::warn!("the controller ends, and nothing is enforced"),
         Some(false) => tracing::info!("the controller ends; what is in the kernel stays"),
         None => tracing::warn!(

@@ -41,29 +41,29 @@ fn lines(rows: impl Iterator<Item = Value>) -> String {
 }
 
 /// A flow in words.
-struct Told<'a> {
-    zone: String,
-    interface: Option<&'a str>,
+pub(in crate::daemon) struct Told<'a> {
+    pub(in crate::daemon) zone: String,
+    pub(in crate::daemon) interface: Option<&'a str>,
     /// `None`: more senders than are told apart.
-    mac: Option<String>,
-    src: Option<IpAddr>,
-    dst: Option<IpAddr>,
-    judged: Option<IpAddr>,
-    asn: Option<u32>,
-    country: Option<String>,
-    name: Option<String>,
-    proto: Option<String>,
-    dport: Option<u16>,
-    action: Action,
-    reason: Reason,
-    rule: Option<String>,
-    is_others: bool,
-    is_by_guard: bool,
+    pub(in crate::daemon) mac: Option<String>,
+    pub(in crate::daemon) src: Option<IpAddr>,
+    pub(in crate::daemon) dst: Option<IpAddr>,
+    pub(in crate::daemon) judged: Option<IpAddr>,
+    pub(in crate::daemon) asn: Option<u32>,
+    pub(in crate::daemon) country: Option<String>,
+    pub(in crate::daemon) name: Option<String>,
+    pub(in crate::daemon) proto: Option<String>,
+    pub(in crate::daemon) dport: Option<u16>,
+    pub(in crate::daemon) action: Action,
+    pub(in crate::daemon) reason: Reason,
+    pub(in crate::daemon) rule: Option<String>,
+    pub(in crate::daemon) is_others: bool,
+    pub(in crate::daemon) is_by_guard: bool,
 }
 
 impl View {
     /// The ledger, for this reader alone.
-    pub(super) fn ledger(&self) -> Result<MutexGuard<'_, Keeper>, Refusal> {
+    pub(in crate::daemon) fn ledger(&self) -> Result<MutexGuard<'_, Keeper>, Refusal> {
         let ledger = self.ledger.as_ref().map_err(|why| {
             Refusal::new(
                 format!("who sent what to whom is not known: {why}"),
@@ -128,7 +128,13 @@ impl View {
         }))
     }
 
-    fn told(&self, flow: &Flow, network: Network, db: &AsnDb) -> Option<Told<'_>> {
+    /// `None`: nobody knows yet whose its counter is.
+    pub(in crate::daemon) fn told(
+        &self,
+        flow: &Flow,
+        network: Network,
+        db: &AsnDb,
+    ) -> Option<Told<'_>> {
         let identity = flow.identity;
         let bits = |shift: u32, mask: u64| identity >> shift & mask;
         let is = |flag: u64| identity & flag != 0;

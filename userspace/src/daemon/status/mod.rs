@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use self::counted::{Counts, named_network};
 pub(super) use self::{
     counted::packets,
+    flows::Told,
     view::{Applies, Busy, Ledger, View},
 };
 use super::{

@@ -285,6 +285,12 @@ impl Ledger {
         Ok(self.clock.now()? as u32)
     }
 
+    /// The kernel's number of the map with the lines.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.flows.map.info().ok().map(|info| info.id())
+    }
+
     /// How many lines there are, of all CPUs.
     #[must_use]
     pub fn size(&self) -> usize {

@@ -13,6 +13,7 @@ use toml::de::DeTable;
 mod asndb;
 mod bmp;
 mod evidence;
+mod forward;
 mod interfaces;
 mod named;
 mod reader;

@@ -3,6 +3,8 @@
 //! killed.
 
 mod asked;
+mod past;
+mod sent_on;
 mod written;
 
 use std::{
@@ -170,11 +172,16 @@ fn every_frame_is_in_one_flow() -> Result<()> {
         return Ok(());
     };
     let router = Router::new("ledger", binary)?;
-    configure(&router, "sources = [\"asn.csv\"]", "")?;
+    configure(
+        &router,
+        "sources = [\"asn.csv\"]",
+        "[evidence]\ninterval = \"5s\"\ncheckpoint = \"3s\"",
+    )?;
     let (mut controller, _) = Controller::start(&router.place())?;
     controller.wait_until_enforcing()?;
     let mut random = fastrand::Rng::with_seed(15);
     let mut sent = Sent::default();
+    let watched = past::Watched::start(&router)?;
     for step in 0..12 {
         round(&router, &mut random, &mut sent)?;
         match step {
@@ -272,6 +279,8 @@ fn every_frame_is_in_one_flow() -> Result<()> {
     let one = flows(&controller, &["--camera", "10.20.0.7"])?;
     ensure!(!one.is_empty() && one.iter().all(|row| row["src"] == "10.20.0.7"));
     books_are_complete(&controller, &sent)?;
+    past::agrees(&router, &sent)?;
+    watched.agrees(&sent)?;
 
     // Nobody had it, and a blocked ASN announces it: what passed before is nobody's.
     let is_there = |row: &Value| {
@@ -341,6 +350,7 @@ fn every_frame_is_in_one_flow() -> Result<()> {
         .iter()
         .filter(|row| is_there(row) && row["dst"] != "9.9.9.200");
     ensure!(passed.all(|row| row["asn"].is_null()));
+    past::agrees(&router, &sent)?;
 
     // Nobody reads for a while.
     controller.signal(Signal::SIGKILL)?;
@@ -362,8 +372,20 @@ fn every_frame_is_in_one_flow() -> Result<()> {
             "{name}: {found:?}"
         );
     }
+    for (flow, of) in since.flows {
+        add_all(sent.flows.entry(flow).or_default(), of);
+    }
     books_are_complete(&controller, &sent)?;
-    Ok(())
+    past::agrees(&router, &sent)?;
+
+    // Nobody need run for it.
+    controller.signal(Signal::SIGTERM)?;
+    drop(controller.ended());
+    let folder = router.path("state").join("evidence");
+    past::is_rebuilt(&folder)?;
+    past::agrees_without_a_daemon(&router, &sent)?;
+    fs::remove_file(folder.join("history.db"))?;
+    past::agrees_without_a_daemon(&router, &sent)
 }
 
 /// Flows that one camera makes up.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use jiff::Timestamp;
 use kordon_tests::{
     controller::{Controller, binary},
     lab::frame::{Ethernet, udp},
@@ -19,7 +20,7 @@ use kordon_tests::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Count, Sent, add, mac, round};
+use super::{Count, Sent, add, mac, past, round, sent_on::Server};
 
 /// All records, each with its file and line.
 fn records(folder: &Path) -> Result<Vec<(PathBuf, usize, Value)>> {
@@ -111,8 +112,13 @@ fn what_is_written_is_what_was_sent() -> Result<()> {
         return Ok(());
     };
     let router = Router::new("written", binary)?;
-    let section = "[evidence]\ninterval = \"1s\"\ncheckpoint = \"1s\"";
-    configure(&router, "sources = [\"asn.csv\"]", section)?;
+    let server = Server::start(&router)?;
+    let section = format!(
+        "[evidence]\ninterval = \"1s\"\ncheckpoint = \"1s\"\n\
+         [[evidence.forward]]\nto = \"tcp://127.0.0.1:{}\"",
+        server.port
+    );
+    configure(&router, "sources = [\"asn.csv\"]", &section)?;
     let folder = router.path("state").join("evidence");
     let (mut controller, _) = Controller::start(&router.place())?;
     controller.wait_until_enforcing()?;
@@ -144,20 +150,17 @@ fn what_is_written_is_what_was_sent() -> Result<()> {
         "{dropped}"
     );
     let time = |value: &Value| {
-        Ok::<_, anyhow::Error>(
-            value
-                .as_str()
-                .context("a time")?
-                .parse::<jiff::Timestamp>()?,
-        )
+        Ok::<_, anyhow::Error>(value.as_str().context("a time")?.parse::<Timestamp>()?)
     };
     let late = time(&dropped["@timestamp"])?.duration_since(time(&dropped["event"]["start"])?);
     ensure!(late.as_millis() < 2500, "it was there after {late:?}");
 
+    let mut before = String::new();
     let kills = setting("KORDON_EVIDENCE_KILLS", 6);
     for number in 0..kills {
         round(&router, &mut random, &mut sent)?;
         if number == 2 {
+            before = Timestamp::now().to_string();
             router.write("policy.toml", policy("64500, 64501"))?;
             let file = router.path("policy.toml");
             controller.cli(&["apply", file.to_str().context("UTF-8")?, "--yes"])?;
@@ -187,16 +190,33 @@ fn what_is_written_is_what_was_sent() -> Result<()> {
     // One that verifies while the daemon writes.
     let (said, code) = verify(&router, &[])?;
     ensure!(code == Some(4) && said["ok"] == true, "{said}");
+    // Whoever is killed every other second sends a lot of it again.
+    until("the server has what there was by now", || {
+        Ok(server.count() + 100 > records(&folder)?.len())
+    })?;
     controller.signal(Signal::SIGTERM)?;
     drop(controller.ended());
 
     let all = agrees(&folder, &sent)?;
+    let mut files: Vec<&PathBuf> = all.iter().map(|(file, ..)| file).collect();
+    files.dedup();
+    let mut lines = Vec::new();
+    for file in files {
+        lines.extend(fs::read_to_string(file)?.lines().map(str::to_owned));
+    }
+    server.has_all(&lines)?;
+    past::agrees_without_a_daemon(&router, &sent)?;
+    past::is_rebuilt(&folder)?;
+    past::is_explained(&router, &before, "pass")?;
+    past::is_explained(&router, &Timestamp::now().to_string(), "drop")?;
     let is = |action: &str| {
         let is = |(.., record): &&(PathBuf, usize, Value)| record["event"]["action"] == action;
         all.iter().filter(is).count()
     };
     ensure!(is("start") == kills as usize + 1 && is("stop") == 1);
-    ensure!(is("change") > 0 && is("state") > 0 && is("heartbeat") > 0);
+    ensure!(
+        is("attach") > kills as usize && is("change") > 0 && is("state") > 0 && is("heartbeat") > 0
+    );
     println!(
         "{} records, {} of flows, {kills} kills",
         all.len(),

@@ -1,13 +1,18 @@
 //! What can be typed.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::path::PathBuf;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use ipnet::IpNet;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-pub(super) use super::instance::{CONFIG, Instance, Resolved};
-use super::{evidence::Evidence, flows::Flows, output::Color, report::Report};
-use crate::{asn, judge::Engine};
+pub(super) use super::given::{Databases, Explain, Replay};
+pub(super) use super::instance::{Instance, Resolved};
+use super::{
+    evidence::Evidence,
+    flows::Flows,
+    live::{Top, Watch},
+    output::Color,
+    report::Report,
+};
 
 /// Keeps camera VLANs from reaching the networks they must not reach, and proves it.
 #[derive(Debug, Parser)]
@@ -44,9 +49,13 @@ pub(super) enum Command {
     /// Show who changed what, newest first, and the policies that are kept.
     History(Instance),
     /// Show who sent what to whom.
-    Flows(Flows),
-    /// Say whether the log of evidence can be believed.
-    Report(Report),
+    Flows(Box<Flows>),
+    /// Print a line for each flow as it comes, and as it goes on.
+    Watch(Box<Watch>),
+    /// Show on a screen what cameras send at this moment, to whom, and what becomes of it.
+    Top(Top),
+    /// Report on a period, from the log of evidence; or say whether that can be believed.
+    Report(Box<Report>),
     /// Single records of the log of evidence, each with its proof.
     Evidence {
         #[command(subcommand)]
@@ -59,7 +68,7 @@ pub(super) enum Command {
     /// Take back a `block` or `allow`.
     Unblock(Unblock),
     /// Say which verdict a packet gets, and why.
-    Explain(Explain),
+    Explain(Box<Explain>),
     /// Say which verdict each packet of a capture gets.
     Replay(Replay),
     /// Show what the database knows of an address, ASN, country or name.
@@ -133,27 +142,6 @@ pub(super) struct Doctor {
     pub(super) instance: Instance,
 }
 
-/// Databases from files.
-#[derive(Debug, Default, Args)]
-pub(super) struct Databases {
-    /// A source, of any format that is read, or a snapshot; the first has priority.
-    #[arg(long = "asn-db", value_name = "FILE")]
-    pub(super) asn: Vec<PathBuf>,
-    /// As `--asn-db`, behind all of those.
-    #[arg(long = "country-db", value_name = "FILE")]
-    pub(super) countries: Vec<PathBuf>,
-    /// Where sources disagree: `union` (any origin counts) or `priority` (the first
-    /// that knows the address).
-    #[arg(long, value_name = "HOW", default_value = "union")]
-    pub(super) combine: asn::Combine,
-    /// Peers of a collector that have to see a prefix.
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub(super) min_peers: u32,
-    /// RPKI payloads count as announcements.
-    #[arg(long)]
-    pub(super) add_vrps: bool,
-}
-
 #[derive(Debug, Args)]
 pub(super) struct Check {
     /// The policy [default: the configured one]
@@ -223,86 +211,6 @@ impl From<Unblock> for Change {
             instance: unblock.instance,
         }
     }
-}
-
-/// Who decides.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum EngineName {
-    /// The program in the kernel; needs root.
-    Kernel,
-    /// The same library in this process.
-    Reference,
-}
-
-impl From<EngineName> for Engine {
-    fn from(name: EngineName) -> Self {
-        match name {
-            EngineName::Kernel => Self::Kernel,
-            EngineName::Reference => Self::Reference,
-        }
-    }
-}
-
-/// What is known of the router without asking it.
-#[derive(Debug, Args)]
-pub(super) struct Offline {
-    /// The interface that packets arrive on, by its name in `kordon.toml` or its device [default:
-    /// all, if the verdict is the same on each]
-    #[arg(long, value_name = "NAME")]
-    pub(super) interface: Option<String>,
-    /// An address of the router, for the set `router`.
-    #[arg(long, value_name = "ADDR")]
-    pub(super) router_addr: Vec<IpAddr>,
-    /// A prefix that counts as connected, for `sources = "connected"`.
-    #[arg(long, value_name = "PREFIX")]
-    pub(super) connected: Vec<IpNet>,
-    /// Who decides.
-    #[arg(long, value_enum, default_value = "kernel")]
-    pub(super) engine: EngineName,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Explain {
-    /// A policy, instead of asking the daemon for its own.
-    #[arg(long, value_name = "FILE")]
-    pub(super) policy: Option<PathBuf>,
-    #[command(flatten)]
-    pub(super) databases: Databases,
-    /// `20`, `100.5` (outer and inner) or `untagged`, which is the default.
-    #[arg(long, value_name = "VID[.VID]")]
-    pub(super) vlan: Option<String>,
-    /// Source.
-    #[arg(long, value_name = "ADDR")]
-    pub(super) src: IpAddr,
-    /// Destination.
-    #[arg(long, value_name = "ADDR")]
-    pub(super) dst: IpAddr,
-    /// `tcp`, `udp`, `icmp` or a number.
-    #[arg(long)]
-    pub(super) proto: Option<String>,
-    /// Destination port; of TCP unless `--proto` says otherwise.
-    #[arg(long, value_name = "PORT")]
-    pub(super) dport: Option<u16>,
-    #[command(flatten)]
-    pub(super) offline: Offline,
-    #[command(flatten)]
-    pub(super) instance: Instance,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Replay {
-    /// The policy.
-    #[arg(long, value_name = "FILE")]
-    pub(super) policy: PathBuf,
-    #[command(flatten)]
-    pub(super) databases: Databases,
-    #[command(flatten)]
-    pub(super) offline: Offline,
-    /// Configuration, for its interfaces [default: /etc/kordon/kordon.toml, if it is there]
-    #[arg(long, value_name = "FILE", env = "KORDON_CONFIG")]
-    pub(super) config: Option<PathBuf>,
-    /// pcap or pcapng; `-` is standard input.
-    pub(super) capture: PathBuf,
 }
 
 #[derive(Debug, Args)]

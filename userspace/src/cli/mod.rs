@@ -1,13 +1,15 @@
 //! The commands of `kordon`.
 //!
-//! - [`arguments`]: what can be typed.
-//! - [`offline`], [`packets`]: commands that work on files and touch nothing.
+//! - [`arguments`]: what can be typed; [`given`]: of packets.
+//! - [`offline`], [`packets`]: commands that work on files and touch nothing; [`at`]: by files of the past.
 //! - [`online`]: commands that ask the daemon, and [`status`]; [`view`] shows its answers.
 //!   [`unattended`]: `status` where no daemon runs.
 //! - [`doctor`]: what could keep enforcement from working. [`bootguard`]: what is held until it does.
 //! - [`output`]: where all of it goes; [`failure`]: what a command fails with; [`instance`]: which
 //!   kordon of this machine is meant.
-//! - [`report`], [`evidence`]: what the log of evidence says, and proofs of its records.
+//! - [`live`]: what is seen at this moment.
+//! - [`past`]: a period of it, for [`flows`] and reports.
+//! - [`report`], [`verify`], [`evidence`]: what the log of evidence says, whether it can be believed, and proofs of its records.
 //! - [`generate`]: manual pages and completions, for packages.
 //! - [`database`]: `asndb`, with files, a state directory or the daemon.
 //!
@@ -18,6 +20,7 @@
 //! `doctor`: nothing worse than warnings; of `report --verify`: sound, and nobody outside says so.
 
 mod arguments;
+mod at;
 mod bootguard;
 mod database;
 mod doctor;
@@ -25,14 +28,18 @@ mod evidence;
 mod failure;
 mod flows;
 mod generate;
+mod given;
 mod instance;
+mod live;
 mod offline;
 mod online;
 mod output;
 mod packets;
+mod past;
 mod report;
 mod status;
 mod unattended;
+mod verify;
 mod view;
 
 use std::{
@@ -98,7 +105,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Run(arguments) => online::run(arguments),
         Command::Check(arguments) => offline::check(&arguments, output),
         Command::Lookup(arguments) => offline::lookup(arguments, output),
-        Command::Explain(arguments) => packets::explain(arguments, output),
+        Command::Explain(arguments) => packets::explain(*arguments, output),
         Command::Replay(arguments) => packets::replay(&arguments, output),
         Command::Asndb { command } => database::asndb(command, output),
         Command::Status(arguments) => status::status(&arguments, output),
@@ -107,7 +114,9 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Confirm(instance) => online::confirm(&instance, output),
         Command::Rollback(instance) => online::rollback(&instance, output),
         Command::History(instance) => online::history(&instance, output),
-        Command::Flows(arguments) => flows::flows(arguments, output),
+        Command::Watch(arguments) => live::watch(*arguments, output),
+        Command::Top(arguments) => live::top(&arguments),
+        Command::Flows(arguments) => flows::flows(*arguments, output),
         Command::Evidence { command } => evidence::evidence(&command, output),
         Command::Report(arguments) => report::report(&arguments, output),
         Command::Block(arguments) => online::entry(arguments, Request::Block, output),

@@ -5,8 +5,10 @@ use std::{io::Write as _, path::Path};
 use serde::Serialize;
 
 use super::{
-    arguments::{CONFIG, Databases, Explain, Offline, Replay},
+    at,
     failure::Failure,
+    given::{Databases, Explain, Offline, Replay},
+    instance::CONFIG,
     offline::load_policy,
     output::{Output, say},
     view,
@@ -82,6 +84,13 @@ pub(super) fn explain(arguments: Explain, output: &mut Output) -> Result<(), Fai
     // Wrong words are wrong usage, whoever is asked.
     query.frame().map_err(wrong)?;
     let value = match &arguments.policy {
+        None if let Some(at) = arguments.at => {
+            let folder = match &arguments.folder {
+                Some(folder) => folder.clone(),
+                None => arguments.instance.resolve()?.evidence,
+            };
+            at::explain(&folder, at, &query, arguments.offline.engine.into())?
+        }
         Some(path) => {
             let db = arguments.databases.open()?;
             let policy = load_policy(path, &db)?;

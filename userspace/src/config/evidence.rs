@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use toml::de::DeTable;
 
 use super::reader::Reader;
+use crate::forward::config::Destination;
 
 /// How often a flow that goes on is written unless the file says otherwise.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -12,6 +13,12 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const CHECKPOINT: Duration = Duration::from_secs(60);
 /// Mebibytes of records that are kept unless the file says otherwise.
 const MAX_SIZE: u32 = 4096;
+/// Days that the history of flows is kept unless the file says otherwise.
+const HISTORY_DAYS: u32 = 400;
+/// Mebibytes of it unless the file says otherwise.
+const HISTORY_MAX_SIZE: u32 = 1024;
+/// Mebibytes of policies and databases unless the file says otherwise.
+const ARCHIVE_MAX_SIZE: u32 = 1024;
 /// Longest time that can be given.
 const MOST: Duration = Duration::from_secs(3600);
 
@@ -26,19 +33,42 @@ pub struct Evidence {
     pub checkpoint: Duration,
     /// Mebibytes of records that are kept; the oldest go.
     pub max_size: u32,
+    /// How long sums by flow and hour are kept, days.
+    pub history_days: u32,
+    /// Mebibytes of these that are kept; the oldest days go.
+    pub history_max_size: u32,
+    /// Mebibytes of policies and databases that were in force; the oldest go.
+    pub archive_max_size: u32,
     /// A program, and its arguments, that gets each checkpoint on its standard input.
     pub witness: Vec<String>,
+    /// Where records are sent on to.
+    pub forward: Vec<Destination>,
 }
 
 impl Reader<'_, '_> {
     /// `None`: there is no such section, and nothing is written.
     pub(super) fn evidence(&mut self, table: &DeTable<'_>) -> Option<Evidence> {
-        let keys = ["folder", "interval", "checkpoint", "max_size", "witness"];
+        let keys = [
+            "folder",
+            "interval",
+            "checkpoint",
+            "max_size",
+            "history_days",
+            "history_max_size",
+            "archive_max_size",
+            "witness",
+            "forward",
+        ];
         let table = self.section(table, "evidence", &keys)?;
         let folder = self.path(table, "folder");
         let interval = self.time(table, "interval", MOST);
         let checkpoint = self.time(table, "checkpoint", MOST);
         let max_size = self.number(table, "max_size", 128..=1 << 30, MAX_SIZE);
+        let history_days = self.number(table, "history_days", 1..=36_500, HISTORY_DAYS);
+        let history_max_size =
+            self.number(table, "history_max_size", 16..=1 << 20, HISTORY_MAX_SIZE);
+        let archive_max_size =
+            self.number(table, "archive_max_size", 16..=1 << 20, ARCHIVE_MAX_SIZE);
         let witness = table.get("witness").map_or_else(Vec::new, |value| {
             let example = "`witness = [\"/usr/local/bin/send-checkpoint\"]`";
             let texts = self.report.strings(value, "`witness`", example);
@@ -61,7 +91,11 @@ impl Reader<'_, '_> {
             interval: interval.unwrap_or(INTERVAL),
             checkpoint: checkpoint.unwrap_or(CHECKPOINT),
             max_size: max_size.unwrap_or(MAX_SIZE),
+            history_days: history_days.unwrap_or(HISTORY_DAYS),
+            history_max_size: history_max_size.unwrap_or(HISTORY_MAX_SIZE),
+            archive_max_size: archive_max_size.unwrap_or(ARCHIVE_MAX_SIZE),
             witness,
+            forward: (table.get("forward")).map_or_else(Vec::new, |value| self.forward(value)),
         })
     }
 }
@@ -71,7 +105,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::parse;
+    use crate::{config::parse, forward::config::Target};
 
     fn read(text: &str) -> (Option<crate::config::Config>, Vec<String>) {
         let text = format!("[[interface]]\ndevice = \"e\"\n{text}\n");
@@ -86,15 +120,37 @@ mod tests {
         let usual = read("[evidence]").0.unwrap().evidence.unwrap();
         assert_eq!((usual.interval, usual.checkpoint), (INTERVAL, CHECKPOINT));
         assert_eq!((usual.folder, usual.witness), (None, vec![]));
+        assert_eq!(usual.forward, []);
         let text = "[evidence]\nfolder = \"proof\"\ninterval = \"10s\"\ncheckpoint = \"5m\"\n\
-                    max_size = 1024\n\
-                    witness = [\"/bin/send\", \"-v\"]\n";
+                    max_size = 1024\nhistory_days = 90\nhistory_max_size = 64\narchive_max_size = 32\n\
+                    witness = [\"/bin/send\", \"-v\"]\n\
+                    [[evidence.forward]]\nto = \"tls://log.example\"\nca = \"ca.pem\"\ncert = \"c\"\nkey = \"k\"\n\
+                    only = [\"flow\", \"state\"]\nfacility = \"local3\"\nstart = \"newest\"\n\
+                    [[evidence.forward]]\nto = \"journald\"\n";
         let evidence = read(text).0.unwrap().evidence.unwrap();
         assert_eq!(evidence.folder, Some("/proof".into()));
         assert_eq!(evidence.interval, Duration::from_secs(10));
         assert_eq!(evidence.checkpoint, Duration::from_secs(300));
         assert_eq!(evidence.max_size, 1024);
+        assert_eq!((evidence.history_days, evidence.history_max_size), (90, 64));
+        assert_eq!(evidence.archive_max_size, 32);
         assert_eq!(evidence.witness, ["/bin/send", "-v"]);
+        let [log, journal] = &*evidence.forward else {
+            panic!("{evidence:?}");
+        };
+        assert_eq!(
+            (log.to.name(), &log.ca),
+            ("tls://log.example:6514".to_owned(), &Some("/ca.pem".into()))
+        );
+        assert_eq!(log.client, Some(("/c".into(), "/k".into())));
+        assert_eq!(
+            log.only.as_deref(),
+            Some(&["flow".to_owned(), "state".to_owned()][..])
+        );
+        assert_eq!(
+            *journal,
+            Destination::new(Target::parse("journald").unwrap())
+        );
     }
 
     #[test]
@@ -104,8 +160,34 @@ mod tests {
             ("interval = \"2h\"", "`interval` must be a time"),
             ("checkpoint = \"0s\"", "`checkpoint` must be a time"),
             ("max_size = 1", "`max_size` must be"),
+            ("history_days = 0", "`history_days` must be"),
+            ("history_max_size = 1", "`history_max_size` must be"),
+            ("archive_max_size = 1", "`archive_max_size` must be"),
             ("witness = []", "names nothing"),
             ("witness = [\"send\"]", "no absolute path"),
+            ("forward = 1", "`forward` must be"),
+            ("[[evidence.forward]]", "a destination without `to`"),
+            ("[[evidence.forward]]\nto = \"log\"", "is no destination"),
+            (
+                "[[evidence.forward]]\nto = \"udp://log\"\nca = \"x\"",
+                "`tls://` only",
+            ),
+            (
+                "[[evidence.forward]]\nto = \"tls://log\"\nkey = \"x\"",
+                "belong together",
+            ),
+            (
+                "[[evidence.forward]]\nto = \"udp://log\"\nonly = [\"flows\"]",
+                "names `flows`",
+            ),
+            (
+                "[[evidence.forward]]\nto = \"udp://log\"\nstart = \"now\"",
+                "`start` is",
+            ),
+            (
+                "[[evidence.forward]]\nto = \"udp://log\"\n[[evidence.forward]]\nto = \"udp://log:514\"",
+                "two destinations are the same",
+            ),
             ("path = \"/x\"", "unknown key `path`"),
         ] {
             let (config, errors) = read(&format!("[evidence]\n{text}"));

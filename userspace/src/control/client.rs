@@ -32,6 +32,7 @@ const fn patience(request: &Request) -> Duration {
         Request::Status
         | Request::History
         | Request::Flows(_)
+        | Request::Unwritten
         | Request::AsndbInfo
         | Request::AsndbProgress => 20,
         _ => 300,

@@ -78,6 +78,8 @@ pub enum Request {
     Unblock(Change),
     /// Who sent what to whom.
     Flows(FlowsQuery),
+    /// What of that is not in the log of evidence yet.
+    Unwritten,
     /// The verdict on a packet, by the live policy.
     Explain(ExplainQuery),
     /// An address, `AS…`, a country or text, in the live database.
@@ -140,6 +142,7 @@ impl Request {
             | Self::History
             | Self::Explain(_)
             | Self::Flows(_)
+            | Self::Unwritten
             | Self::Lookup { .. }
             | Self::AsndbInfo
             | Self::AsndbProgress => Right::Read,
@@ -175,7 +178,7 @@ impl Request {
             Self::Allow(_) => "allow",
             Self::Unblock(_) => "unblock",
             Self::Explain(_) => "explain",
-            Self::Flows(_) => "flows",
+            Self::Flows(_) | Self::Unwritten => "flows",
             Self::Lookup { .. } => "lookup",
             Self::AsndbInfo => "asndb info",
             Self::AsndbImport { .. } => "asndb import",
@@ -197,6 +200,9 @@ pub struct FlowsQuery {
     pub camera: Option<String>,
     /// The network of the destination.
     pub asn: Option<u32>,
+    /// Its country, ISO 3166.
+    #[serde(default)]
+    pub country: Option<String>,
     /// `pass`, `audit` or `drop`.
     pub action: Option<String>,
     /// Added up.

@@ -69,6 +69,12 @@ impl Reader {
             .map_err(|e| DatapathError::new("read the counters", e))
     }
 
+    /// What tells these counters from others of this boot.
+    #[must_use]
+    pub fn counters_id(&self) -> Option<u32> {
+        self.counters.info().ok().map(|info| info.id())
+    }
+
     /// Whose a counter is.
     #[must_use]
     pub fn identity(&self, slot: u32) -> Option<Identity> {

@@ -23,11 +23,14 @@ pub struct Gap {
 #[must_use]
 pub fn gaps(folder: &Path) -> Vec<Gap> {
     // Most records are of flows: those are not looked at closer.
-    let starts = read::records(folder, 0).filter(|record| record.contains("\"action\":\"start\""));
-    starts.filter_map(|record| gap(&record)).collect()
+    let starts =
+        read::records(folder, 0).filter(|(_, record)| record.contains("\"action\":\"start\""));
+    starts.filter_map(|(_, record)| gap(&record)).collect()
 }
 
-fn gap(record: &str) -> Option<Gap> {
+/// What a record of a start says of the time before; `None`: it is another record, or the first of all.
+#[must_use]
+pub fn gap(record: &str) -> Option<Gap> {
     let record: Value = serde_json::from_str(record).ok()?;
     if record["event"]["action"] != "start" {
         return None;

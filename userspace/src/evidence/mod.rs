@@ -12,6 +12,7 @@
 //! - [`verify`] recomputes everything from the records (`walk`) and names what does not fit (`diff`, `accuse`), by file and line ([`finding`]).
 //! - [`proof`] hands one record to somebody else with all that is needed to believe it.
 //! - [`read`]: its records (`files`, and what the log itself looks at in a `record`); [`gaps`]: when nobody wrote.
+//! - [`archive`]: what was in force, beside it.
 //! - [`accounts`]: what of the ledger is in it already.
 //!
 //! What the log cannot do: whoever holds the key can write another log. It is only by checkpoints that others hold
@@ -22,10 +23,11 @@
 
 pub mod accounts;
 mod accuse;
+pub mod archive;
 pub mod checkpoint;
 mod diff;
 pub mod error;
-mod files;
+pub(crate) mod files;
 pub mod finding;
 pub mod gaps;
 pub mod log;

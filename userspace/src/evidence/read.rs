@@ -15,8 +15,9 @@ pub fn firsts(folder: &Path) -> Vec<u64> {
     firsts.unwrap_or_default()
 }
 
-/// Records from this number on. What cannot be read ends them.
-pub fn records(folder: &Path, from: u64) -> impl Iterator<Item = String> {
+/// Records from this number on, each with its number, which its place in its file says. What cannot be read ends a file;
+/// what is missing is not there.
+pub fn records(folder: &Path, from: u64) -> impl Iterator<Item = (u64, String)> {
     let firsts = firsts(folder);
     // The file that it is in begins at or before it.
     let begin = firsts.partition_point(|first| *first <= from);
@@ -24,15 +25,17 @@ pub fn records(folder: &Path, from: u64) -> impl Iterator<Item = String> {
     firsts.flat_map(move |first| {
         let file = File::open(folder.join(files::name(first))).ok();
         let lines = file.map(|file| {
-            let mut reader = BufReader::new(file);
+            let mut reader = BufReader::with_capacity(1 << 16, file);
             std::iter::from_fn(move || {
-                let mut line = String::new();
-                reader.read_line(&mut line).ok()?;
-                line.strip_suffix('\n').map(str::to_owned)
+                let mut line = Vec::new();
+                reader.read_until(b'\n', &mut line).ok()?;
+                line.pop_if(|last| *last == b'\n')?;
+                Some(String::from_utf8_lossy(&line).into_owned())
             })
         });
+        let lines = lines.into_iter().flatten();
         let skip = usize::try_from(from.saturating_sub(first)).unwrap_or(usize::MAX);
-        lines.into_iter().flatten().skip(skip)
+        (first..).zip(lines).skip(skip)
     })
 }
 
@@ -49,12 +52,25 @@ mod tests {
         assert_eq!(records(folder.path(), 0).count(), 0);
         write("00000000000000000000.jsonl", "a\nb\nc\n");
         write("00000000000000000003.jsonl", "d\ne\ntorn");
+        // After a hole, numbers go on as files say, and what is no text is a record all the same.
+        fs::write(
+            folder.path().join("00000000000000000009.jsonl"),
+            b"\xff\ng\n",
+        )
+        .unwrap();
+        let behind: Vec<_> = records(folder.path(), 4).skip(1).collect();
+        assert_eq!(behind, [(9, "\u{fffd}".to_owned()), (10, "g".to_owned())]);
+        fs::remove_file(folder.path().join("00000000000000000009.jsonl")).unwrap();
         write("x.jsonl", "no\n");
         write("checkpoint", "no\n");
         let all = ["a", "b", "c", "d", "e"];
         for from in 0..7 {
             let found: Vec<_> = records(folder.path(), from as u64).collect();
-            assert_eq!(found, all[from.min(5)..], "{from}");
+            let wanted = (from as u64..).zip(&all[from.min(5)..]);
+            let wanted: Vec<_> = wanted
+                .map(|(number, text)| (number, (*text).to_owned()))
+                .collect();
+            assert_eq!(found, wanted, "{from}");
         }
     }
 }

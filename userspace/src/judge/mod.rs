@@ -3,8 +3,9 @@
 //!
 //! The program in the kernel decides; the library decides the same frame beside
 //! it, because only the library can be watched (addresses, classes, what was
-//! ignored). Where the two differ that is an error, never a row.
+//! ignored). Where the two differ that is an error, never a row. [`Edition`]: what verdicts depended on, to be kept.
 
+mod edition;
 mod explain;
 mod image;
 mod ports;
@@ -20,7 +21,9 @@ use kordon_ebpf::{
 };
 use serde::Serialize;
 
-pub use self::{explain::explain, image::Image, ports::ports, query::ExplainQuery};
+pub use self::{
+    edition::Edition, explain::explain, image::Image, ports::ports, query::ExplainQuery,
+};
 use crate::{
     asn::model::AsnDb,
     compile::{

@@ -66,7 +66,7 @@ pub type Flows = HashMap<(Flow, Network), Sum>;
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     /// What is in lines: of each CPU.
-    pub lines: Vec<(Flow, Network, Sum)>,
+    pub lines: Vec<Seen>,
     /// By counter slot: what is in lines now, and all that ever came out of them.
     pub recorded: HashMap<u32, Counter>,
     /// By a slot that stands for a zone and action, and network: all of what was dropped or audited by rules.
@@ -309,7 +309,14 @@ impl Keeper {
                     *networks.entry(network.key(owner)).or_default() += sum.counter;
                 }
             }
-            reading.lines.push((line.flow, network, sum));
+            reading.lines.push(Seen {
+                line: index,
+                sequence: line.sequence,
+                flow: line.flow,
+                network,
+                sum,
+                is_last: false,
+            });
         }
         for (slot, beyond, sum) in beyond {
             let Some(naming) = naming.as_ref().filter(|_| slot != 0) else {
@@ -362,10 +369,16 @@ impl Keeper {
     pub fn flows(&mut self, slots: u32) -> Result<(Flows, Reading), DatapathError> {
         let reading = self.read(slots)?;
         let mut flows = self.kept.clone();
-        for (flow, network, sum) in &reading.lines {
-            add(&mut flows, (*flow, *network), sum);
+        for seen in &reading.lines {
+            add(&mut flows, (seen.flow, seen.network), &seen.sum);
         }
         Ok((flows, reading))
+    }
+
+    /// All that ever came out of lines, by counter slot.
+    #[must_use]
+    pub fn booked(&self, slot: u32) -> Counter {
+        self.kernel.booked(slot)
     }
 
     /// Packets that came out of lines since the start without a destination: beyond the budget of their

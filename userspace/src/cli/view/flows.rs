@@ -1,17 +1,29 @@
 //! Flows for people: a line each, the largest first.
 
+use std::io::{self, Write};
+
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{aligned, counted, list, text};
-use crate::{cli::output::harmless, control::protocol::SumBy};
+use crate::{
+    cli::output::harmless,
+    diagnostic::printable,
+    history::{
+        query::{Found, Period},
+        total::By,
+    },
+};
+
+/// Times without a record that are shown.
+const SILENCES: usize = 3;
 
 /// The answer to `flows`: its rows, and how many more there are.
-pub(in crate::cli) fn flows(answer: &Value, by: Option<SumBy>) -> String {
+pub(in crate::cli) fn flows(answer: &Value, by: Option<By>) -> String {
     let number = |name: &str| answer[name].as_u64().unwrap_or(0);
     let rows = answer["rows"].as_str().unwrap_or_default().lines();
     let rows: Vec<Value> = rows
         .filter_map(|row| serde_json::from_str(row).ok())
-        .map(harmless)
         .collect();
     if rows.is_empty() {
         let known = match number("known") {
@@ -20,30 +32,119 @@ pub(in crate::cli) fn flows(answer: &Value, by: Option<SumBy>) -> String {
         };
         return known + &foot(answer);
     }
+    let found = usize::try_from(number("found")).unwrap_or(usize::MAX);
+    table(rows, found, by) + &foot(answer)
+}
+
+/// Flows of a period; `found`: how many there are.
+pub(in crate::cli) fn past(rows: Vec<Value>, found: usize, by: Option<By>) -> String {
+    match found {
+        0 => "no such flow was seen\n".to_owned(),
+        _ => table(rows, found, by),
+    }
+}
+
+fn table(rows: Vec<Value>, found: usize, by: Option<By>) -> String {
     let head: &[&str] = match by {
         None => &[
             "ZONE", "CAMERA", "MAC", "TO", "PROTOCOL", "NETWORK", "ACTION", "BY", "PACKETS",
             "BYTES", "FIRST", "LAST",
         ],
-        Some(SumBy::Camera) => &[
+        Some(By::Camera) => &[
             "ZONE", "CAMERA", "MAC", "ACTION", "FLOWS", "PACKETS", "BYTES", "FIRST", "LAST",
         ],
-        Some(SumBy::Network) => &[
+        Some(By::Network) => &[
             "ZONE", "NETWORK", "ACTION", "FLOWS", "PACKETS", "BYTES", "FIRST", "LAST",
         ],
+        Some(By::Hour) => &["HOUR", "ZONE", "ACTION", "FLOWS", "PACKETS", "BYTES"],
     };
+    let more = found.saturating_sub(rows.len());
     let mut table: Vec<Vec<String>> = vec![head.iter().map(|&title| title.to_owned()).collect()];
-    for row in &rows {
-        table.push(head.iter().map(|title| cell(row, title)).collect());
+    for row in rows.into_iter().map(harmless) {
+        table.push(head.iter().map(|title| cell(&row, title)).collect());
     }
     let mut text = aligned(&table);
-    let more = number("found").saturating_sub(rows.len() as u64);
     if more > 0 {
         text += &format!(
-            "… and {more} more: `--zone`, `--camera`, `--asn`, `--action` narrow it, `--json` shows more\n"
+            "… and {more} more: `--zone`, `--camera`, `--asn`, `--country`, `--action` narrow it, `--json` shows more\n"
         );
     }
-    text + &foot(answer)
+    text
+}
+
+/// A table for spreadsheets, with a head.
+pub(in crate::cli) fn csv(
+    rows: impl Iterator<Item = Value>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut writer = csv::Writer::from_writer(out);
+    for (number, row) in rows.enumerate() {
+        let Value::Object(fields) = row else { continue };
+        if number == 0 {
+            writer.write_record(fields.keys())?;
+        }
+        writer.write_record(fields.values().map(field))?;
+    }
+    writer.flush()
+}
+
+/// What a spreadsheet would take for a formula is text, and nothing drives a terminal: names come from elsewhere.
+fn field(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => match printable(text) {
+            text if text.starts_with(['=', '+', '-', '@']) => format!("'{text}"),
+            text => text.into_owned(),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// What is not among the flows of a period, a line each.
+pub(in crate::cli) fn untold(
+    found: &Found,
+    period: Period,
+    zone: Option<&str>,
+    action: Option<&str>,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    for ((of, did), missing) in &found.missing {
+        let is_asked =
+            zone.is_none_or(|zone| zone == of) && action.is_none_or(|action| action == did);
+        if is_asked && missing.packets > 0 {
+            let packets = counted(missing.packets.unsigned_abs(), "packet");
+            lines.push(format!(
+                "zone {of}, {did}: {packets} counted, and in no record: who sent them, and to whom, is not known"
+            ));
+        }
+    }
+    let is_all = period.since == Timestamp::UNIX_EPOCH;
+    match found.begins {
+        Some(begins) if is_all || begins <= period.since => {}
+        Some(begins) => lines.push(format!("before {begins:.0} there was no log")),
+        None => lines.push("the log has no record".to_owned()),
+    }
+    for (from, to) in found.silences.iter().take(SILENCES) {
+        lines.push(format!(
+            "nothing was written from {from:.0} to {to:.0}: `kordon report` says more"
+        ));
+    }
+    let more = found.silences.len().saturating_sub(SILENCES);
+    if more > 0 {
+        lines.push(format!("nor {} more", counted(more as u64, "time")));
+    }
+    if found.is_rounded {
+        lines.push(
+            "at its ends the period is taken in whole hours: the log no longer has those records"
+                .to_owned(),
+        );
+    }
+    if let Some(from) = found.kept_from.filter(|from| *from > period.since) {
+        lines.push(format!(
+            "what was seen before {from:.0} was removed (`history_days`, `history_max_size`)"
+        ));
+    }
+    lines
 }
 
 /// Since when these are, and what is not among them.
@@ -130,6 +231,7 @@ fn cell(row: &Value, title: &str) -> String {
             Some(asn) => format!("AS{asn} {}", word("name")),
             None => word("asn"),
         },
+        "HOUR" => word("hour"),
         "ACTION" => word("action"),
         "BY" => match row["rule"].as_str() {
             Some(rule) => rule.to_owned(),
@@ -167,7 +269,7 @@ mod tests {
              since 2026-01-02T03:00:00Z, when the daemon started, with what was in lines then\n"
         );
         assert!(flows(&answer(2), None).ends_with(
-            "and 1 more: `--zone`, `--camera`, `--asn`, `--action` narrow it, `--json` shows more\n\
+            "and 1 more: `--zone`, `--camera`, `--asn`, `--country`, `--action` narrow it, `--json` shows more\n\
              since 2026-01-02T03:00:00Z, when the daemon started, with what was in lines then\n"
         ));
         let none = |known: u64| flows(&json!({ "rows": "", "found": 0, "known": known }), None);

@@ -8,6 +8,7 @@ mod flows;
 mod lookup;
 mod packets;
 mod paint;
+mod report;
 mod status;
 
 use std::fmt::{self, Write as _};
@@ -19,10 +20,11 @@ pub(super) use self::{
     changes::{changed, detached, history},
     counted::Shape,
     database::{database, difference, held},
-    flows::{flows, unshown},
+    flows::{csv, flows, past, unshown, untold},
     lookup::lookup,
     packets::{Sums, explain, row},
     paint::{painted, width},
+    report::report,
     status::status,
 };
 

@@ -179,6 +179,8 @@ impl Core {
             config: Arc::clone(&self.config),
             reader: datapath.reader(),
             ledger: self.ledger.clone(),
+            evidence: (self.evidence.clone().and_then(Result::ok))
+                .map(|evidence| Arc::new(evidence) as _),
             generation: datapath.live().map(|live| live.number),
             live: self.enforced.live.clone(),
             wrong: self.enforced.wrong.clone(),

@@ -2,7 +2,6 @@
 //! interval what goes on; heartbeats, so that silence means something; checkpoints, and whoever is told of them.
 
 use std::{
-    collections::BTreeMap,
     io::Write as _,
     os::unix::process::CommandExt as _,
     path::Path,
@@ -12,14 +11,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kordon_ebpf::layout::{Action, Counter};
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Evidence, Part, Recorder, record};
+use super::{
+    Evidence,
+    moment::Moment,
+    record,
+    recorder::Recorder,
+    troubles::{Part, lock},
+};
 use crate::{config, daemon::status::View};
 
 /// What is dropped for the first time is in the log by then.
@@ -38,6 +42,8 @@ pub(in crate::daemon) struct Done {
     heartbeat: Option<Instant>,
     checkpoint: Instant,
     kept: Instant,
+    /// The policy that was live.
+    live: Option<Option<[u8; 32]>>,
 }
 
 impl Default for Done {
@@ -48,6 +54,7 @@ impl Default for Done {
             heartbeat: None,
             checkpoint: now,
             kept: now,
+            live: None,
         }
     }
 }
@@ -55,17 +62,20 @@ impl Default for Done {
 /// Everything that is known is in the log, and the log is signed: the daemon ends.
 pub(in crate::daemon) fn end(evidence: &Evidence, config: &config::Evidence, view: &Arc<View>) {
     tell(evidence, view, true);
+    note_state(evidence, view);
+    beat(evidence, view);
     if let Ok(mut ledger) = view.ledger() {
         ledger.rest();
     }
     let signed = {
         let mut recorder = evidence.recorder();
-        let beat = heartbeat(view, &recorder);
-        recorder.write(beat);
         recorder.write(record::event("event", "process", "stop", json!({})));
         recorder.ends = true;
         sign(&mut recorder)
     };
+    // Sends the last ones on, as far as that is done within a second.
+    let forwarder = lock(&evidence.forwarder).take();
+    drop(forwarder);
     if let Some(checkpoint) = signed {
         witness(evidence, config, &checkpoint);
     }
@@ -83,16 +93,19 @@ pub(in crate::daemon) fn tick(
         done.lines = Instant::now();
     }
     tell(evidence, view, all);
+    let live = view.live.as_ref().map(|live| live.hash);
+    if done.live != Some(live) {
+        // What else there is of it is looked at with each heartbeat.
+        done.live = Some(live);
+        note_state(evidence, view);
+    }
     if done
         .heartbeat
         .is_none_or(|last| last.elapsed() >= HEARTBEAT)
     {
         done.heartbeat = Some(Instant::now());
-        let reasons = view.reasons(None);
-        let mut recorder = evidence.recorder();
-        recorder.note_state(&reasons);
-        let beat = heartbeat(view, &recorder);
-        recorder.write(beat);
+        note_state(evidence, view);
+        beat(evidence, view);
     }
     if done.kept.elapsed() >= KEPT {
         done.kept = Instant::now();
@@ -115,6 +128,17 @@ pub(in crate::daemon) fn tick(
             tell_outside(evidence, config, checkpoint);
         }
     }
+}
+
+/// What is enforced, and where.
+fn note_state(evidence: &Evidence, view: &View) {
+    let (reasons, attached) = (view.reasons(None), view.attachments().collect());
+    let is_full = evidence.recorder().is_full;
+    // Before the log says what it is called.
+    let in_force = lock(&evidence.archive).keep(view, is_full, &evidence.troubles);
+    let mut recorder = evidence.recorder();
+    recorder.note_attached(attached);
+    recorder.note_state(&reasons, in_force.as_ref());
 }
 
 /// Beside everything else. Where the last one is still being told, the next checkpoint is the one that goes.
@@ -143,31 +167,22 @@ fn tell(evidence: &Evidence, view: &Arc<View>, all: bool) {
     }
 }
 
-/// What was counted by zone and action since the boot, and what of it the log lacks for sure.
-fn heartbeat(view: &View, recorder: &Recorder) -> Value {
+/// Says that it goes on, what was counted by now, and what of it the log lacks.
+fn beat(evidence: &Evidence, view: &View) {
+    // Held until it is written, so that no flow comes between.
+    let moment = Moment::read(view).ok();
+    let mut recorder = evidence.recorder();
     let missed = recorder.missed;
-    let fields = json!({
-        "counted": counted(view),
-        "missed": { "packets": missed.packets, "bytes": missed.bytes },
-        "uptime": recorder.began.elapsed().as_secs(),
-    });
-    record::event("metric", "host", "heartbeat", fields)
-}
-
-/// `None`: the kernel does not say.
-fn counted(view: &View) -> Option<Vec<Value>> {
-    let mut sums: BTreeMap<(String, Action), Counter> = BTreeMap::new();
-    for (slot, counter) in (0..).zip(view.reader.counters().ok()?) {
-        let identity = view.reader.identity(slot);
-        if let Some((zone, action)) = identity.as_ref().and_then(|identity| identity.of_zone()) {
-            *sums.entry((zone.to_owned(), action)).or_default() += counter;
-        }
+    let mut fields = json!({ "counted": null });
+    if let Some(moment) = &moment {
+        fields = moment.books(view, &recorder);
     }
-    let sums = sums.into_iter().map(|((zone, action), sum)| {
-        let (packets, bytes) = (sum.packets, sum.bytes);
-        json!({ "zone": zone, "action": action.as_str(), "packets": packets, "bytes": bytes })
-    });
-    Some(sums.collect())
+    fields["missed"] = json!({ "packets": missed.packets, "bytes": missed.bytes });
+    fields["uptime"] = json!(recorder.began.elapsed().as_secs());
+    let beat = record::event("metric", "host", "heartbeat", fields);
+    if recorder.write(beat) && moment.is_some() {
+        recorder.opening = None;
+    }
 }
 
 /// Signs how long the log is; `None`: it could not, or nothing came since.

@@ -51,6 +51,7 @@ const fn is_beside(request: &Request) -> bool {
             | Request::AsndbInfo
             | Request::Explain(_)
             | Request::Flows(_)
+            | Request::Unwritten
             | Request::Lookup { .. }
             | Request::AsndbImport { .. }
             | Request::AsndbUpdate { .. }
@@ -118,6 +119,16 @@ fn beside(owner: &Owner, call: Call) -> Result<Value, Refusal> {
             update::diff(owner, &files)
         }
         Request::Flows(query) => owner.view().flows(&query),
+        Request::Unwritten => {
+            let view = owner.view();
+            match &view.evidence {
+                Some(evidence) => evidence.unwritten(&view),
+                None => Err(Refusal::new(
+                    "no log of evidence is written",
+                    "`[evidence]` in kordon.toml begins one; `kordon status` says why there is none",
+                )),
+            }
+        }
         Request::Explain(query) => {
             let view = owner.view();
             explained(&view, &query)

@@ -36,7 +36,9 @@ impl Turns {
         let queue = match request {
             Request::Lookup { .. } | Request::Explain(_) => &queues.questions,
             // They take a thread each, meanwhile.
-            Request::Status | Request::History | Request::Flows(_) if !by.is_root() => {
+            Request::Status | Request::History | Request::Flows(_) | Request::Unwritten
+                if !by.is_root() =>
+            {
                 &queues.questions
             }
             Request::AsndbImport { .. } | Request::AsndbDiff { .. } => &queues.files,

@@ -1,5 +1,5 @@
 //! What goes on beside everything else: what the start did not wait for (`after_start`), the ledger's
-//! ring, which is kept empty (`drain_ledger`), the log of evidence (`write_evidence`), and sources that are fetched when they are due
+//! ring, which is kept empty (`drain_ledger`), the log of evidence (`write_evidence`) and its index (`keep_history`), and sources that are fetched when they are due
 //! (`fetch_in_time`).
 
 use std::{
@@ -91,6 +91,23 @@ pub(super) async fn write_evidence(evidence: Evidence, config: config::Evidence,
             }
         }
         sleep(evidence::TICK).await;
+    }
+}
+
+/// Keeps the history of flows up with the log.
+pub(super) async fn keep_history(evidence: Evidence, config: config::Evidence) {
+    let mut keeping = evidence::Keeping::default();
+    loop {
+        sleep(evidence::STEP).await;
+        let (evidence, config) = (evidence.clone(), config.clone());
+        let work = move || {
+            evidence::keep(&evidence, &config, &mut keeping);
+            keeping
+        };
+        keeping = spawn_blocking(work).await.unwrap_or_else(|e| {
+            tracing::error!("keeping the history of flows failed inside the daemon: {e}");
+            evidence::Keeping::default()
+        });
     }
 }
 

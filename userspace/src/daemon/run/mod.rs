@@ -178,6 +178,7 @@ async fn daemon(config: Config, debug_log: bool) -> anyhow::Result<()> {
     tokio::spawn(background::fetch_in_time(owner.clone()));
     tokio::spawn(background::drain_ledger(ledger));
     if let Some((evidence, config)) = evidence.clone() {
+        tokio::spawn(background::keep_history(evidence.clone(), config.clone()));
         tokio::spawn(background::write_evidence(evidence, config, owner.clone()));
     }
     tokio::spawn(follow::follow(owner.clone(), network));

@@ -63,8 +63,8 @@ impl View {
         let (records, mut others) = (ledger.records, ledger.others());
         drop(ledger);
         let is_others = |flow: &Flow| flow.identity & FLOW_OTHERS != 0;
-        let in_lines = reading.lines.iter().filter(|(flow, ..)| is_others(flow));
-        others += in_lines.map(|(.., sum)| sum.counter.packets).sum::<u64>();
+        let in_lines = reading.lines.iter().filter(|seen| is_others(&seen.flow));
+        others += in_lines.map(|seen| seen.sum.counter.packets).sum::<u64>();
         let age = |oldest: Timestamp| Timestamp::now().duration_since(oldest).as_secs_f64();
         Some(Ledger {
             recorded: self.by_zone(reading.recorded),

@@ -162,7 +162,10 @@ impl View {
             dst,
             judged,
             asn,
-            country: (info.as_ref()).and_then(|info| Some(info.country?.to_string())),
+            // As `lookup` has it: of the address, else of the network.
+            country: (judged.and_then(|judged| db.lookup(judged).country))
+                .or_else(|| info.as_ref()?.country)
+                .map(|country| country.to_string()),
             name: info.map(|info| info.name),
             proto: proto.map(protocol),
             dport: is(FLOW_PORT).then_some((flow.sender >> FLOW_PORT_SHIFT) as u16),
@@ -207,10 +210,18 @@ impl Told<'_> {
             }
             is_sure = false;
         }
+        if let Some(country) = &query.country
+            && self.country.as_ref() != Some(country)
+        {
+            if self.judged.is_some() {
+                return None;
+            }
+            is_sure = false;
+        }
         Some(is_sure)
     }
 
-    fn row(&self, sum: &Sum) -> Value {
+    pub(in crate::daemon) fn row(&self, sum: &Sum) -> Value {
         json!({
             "zone": self.zone,
             "interface": self.interface,

@@ -18,7 +18,7 @@ use self::counted::{Counts, named_network};
 pub(super) use self::{
     counted::packets,
     flows::Told,
-    view::{Applies, Busy, Ledger, View},
+    view::{Applies, Busy, Ledger, Unwritten, View},
 };
 use super::{
     bgp::Bgp,
@@ -117,7 +117,9 @@ impl View {
     }
 
     /// Configured interfaces: logical name, mode, whether the program is there and sees.
-    fn attachments(&self) -> impl Iterator<Item = (String, &'static str, bool)> {
+    pub(in crate::daemon) fn attachments(
+        &self,
+    ) -> impl Iterator<Item = (String, &'static str, bool)> {
         self.links.devices.iter().map(|device| {
             let attached = self.reader.attached(&device.config.device);
             let is_there = attached.is_some() && device.sees() || device.is_alone();

@@ -9,6 +9,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::{
     config::Config,
@@ -17,6 +18,7 @@ use crate::{
         boot::Boot,
         links::Links,
         live::Live,
+        refusal::Refusal,
         state::{journal::Entry, kept::Kept},
         trouble::Troubles,
         updates::Updates,
@@ -32,6 +34,8 @@ pub(crate) struct View {
     pub(crate) reader: Reader,
     /// The ledger; or why it is not read.
     pub(crate) ledger: Ledger,
+    /// The log of evidence, where one is written.
+    pub(crate) evidence: Option<Arc<dyn Unwritten>>,
     /// Number of the live generation.
     pub(crate) generation: Option<u64>,
     pub(crate) live: Option<Live>,
@@ -49,6 +53,12 @@ pub(crate) struct View {
     pub(crate) changes: Arc<VecDeque<Entry>>,
     pub(crate) applies: Applies,
     pub(crate) started_at: Timestamp,
+}
+
+/// Whoever writes the log of evidence, and knows what is not in it yet.
+pub(crate) trait Unwritten: Send + Sync {
+    /// The answer to `unwritten`: each packet that was counted is in it, or in the log so far.
+    fn unwritten(&self, view: &View) -> Result<Value, Refusal>;
 }
 
 /// The ledger, which readers and who keeps its ring empty share; or why it cannot be read.

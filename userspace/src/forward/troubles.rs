@@ -1,0 +1,82 @@
+//! What does not go as it should with a destination, for `status`.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// How long something is told that cannot be undone.
+const TOLD: Duration = Duration::from_secs(24 * 3600);
+/// At most so many of these.
+const MOST: usize = 16;
+
+/// What may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    Reading,
+    Reaching,
+    Keeping,
+}
+
+/// What does not, each until it does again.
+#[derive(Debug)]
+pub(super) struct Troubles {
+    destination: String,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    now: BTreeMap<Part, String>,
+    /// What cannot be undone, and when it was.
+    notes: Vec<(Instant, String)>,
+}
+
+impl Troubles {
+    pub(super) fn of(destination: String) -> Self {
+        Self {
+            destination,
+            known: Mutex::default(),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is(&self, part: Part, words: String) {
+        let words = format!("{}: {words}", self.destination);
+        let before = self.known().now.insert(part, words.clone());
+        if before.as_ref() != Some(&words) {
+            tracing::warn!("{words}");
+        }
+    }
+
+    pub(super) fn is_over(&self, part: Part) {
+        if let Some(words) = self.known().now.remove(&part) {
+            tracing::info!("over: {words}");
+        }
+    }
+
+    /// What cannot be undone.
+    pub(super) fn note(&self, words: String) {
+        let words = format!("{}: {words}", self.destination);
+        let notes = &mut self.known().notes;
+        if notes.iter().any(|(_, known)| *known == words) {
+            return;
+        }
+        tracing::warn!("{words}");
+        if notes.len() >= MOST {
+            notes.remove(0);
+        }
+        notes.push((Instant::now(), words));
+    }
+
+    pub(super) fn all(&self) -> Vec<String> {
+        let mut known = self.known();
+        known.notes.retain(|(at, _)| at.elapsed() < TOLD);
+        let notes = known.notes.iter().map(|(_, words)| words);
+        known.now.values().chain(notes).cloned().collect()
+    }
+}

@@ -45,10 +45,7 @@ pub(super) fn evidence(command: &Evidence, output: &mut Output) -> Result<(), Fa
 }
 
 fn prove(arguments: &Prove, output: &mut Output) -> Result<(), Failure> {
-    let folder = match &arguments.folder {
-        Some(folder) => folder.clone(),
-        None => arguments.instance.resolve()?.evidence,
-    };
+    let folder = arguments.instance.log(arguments.folder.as_ref())?;
     let proof = proof::prove(&folder, arguments.number).map_err(|e| {
         let words = format!("no proof from {}: {e}", folder.display());
         Failure::new(

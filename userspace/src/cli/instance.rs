@@ -36,6 +36,14 @@ impl Instance {
         self.config.clone().unwrap_or_else(|| CONFIG.into())
     }
 
+    /// The folder of the log of evidence: `given`, or the configured one.
+    pub(super) fn log(&self, given: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+        match given {
+            Some(folder) => Ok(folder.clone()),
+            None => Ok(self.resolve()?.evidence),
+        }
+    }
+
     /// Where things are: what was typed, else what is configured, else the defaults.
     /// A configuration that was not asked for and cannot be read is not missed: who
     /// may use the socket may not be able to read it.

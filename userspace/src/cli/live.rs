@@ -20,7 +20,7 @@ use signal_hook::{
 
 use super::{
     failure::Failure,
-    flows::{asn, camera, country},
+    filter::Filter,
     instance::Instance,
     output::{Color, Output, bears_colours, say},
 };
@@ -43,21 +43,8 @@ const EVERY: u64 = 10;
 
 #[derive(Debug, Args)]
 pub(super) struct Watch {
-    /// Only of this zone.
-    #[arg(long, value_name = "ZONE")]
-    zone: Option<String>,
-    /// Only of this camera.
-    #[arg(long, value_name = "MAC|ADDR", value_parser = camera)]
-    camera: Option<String>,
-    /// Only to this network.
-    #[arg(long, value_name = "AS64500", value_parser = asn)]
-    asn: Option<u32>,
-    /// Only to networks of this country.
-    #[arg(long, value_name = "CC", value_parser = country)]
-    country: Option<String>,
-    /// Only what gets this action.
-    #[arg(long, value_parser = ["pass", "audit", "drop"])]
-    action: Option<String>,
+    #[command(flatten)]
+    filter: Filter,
     /// A flow that goes on has a line so often, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = EVERY, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     every: u64,
@@ -80,14 +67,7 @@ pub(super) struct Top {
 /// A line for each flow, until somebody ends it.
 pub(super) fn watch(arguments: Watch, output: &mut Output) -> Result<(), Failure> {
     let socket = arguments.instance.resolve()?.socket;
-    let query = FlowsQuery {
-        zone: arguments.zone,
-        camera: arguments.camera,
-        asn: arguments.asn,
-        country: arguments.country,
-        action: arguments.action,
-        ..FlowsQuery::default()
-    };
+    let query = arguments.filter.query();
     let mut stream = Stream::new(Duration::from_secs(arguments.every), !arguments.all);
     let colours = match arguments.color {
         Color::Never => false,

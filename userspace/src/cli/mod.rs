@@ -7,7 +7,7 @@
 //! - [`doctor`]: what could keep enforcement from working. [`bootguard`]: what is held until it does.
 //! - [`output`]: where all of it goes; [`failure`]: what a command fails with; [`instance`]: which
 //!   kordon of this machine is meant.
-//! - [`live`]: what is seen at this moment.
+//! - [`live`]: what is seen at this moment; [`filter`]: which of it, there and in [`flows`].
 //! - [`past`]: a period of it, for [`flows`] and reports.
 //! - [`report`], [`verify`], [`evidence`]: what the log of evidence says, whether it can be believed, and proofs of its records.
 //! - [`generate`]: manual pages and completions, for packages.
@@ -26,6 +26,7 @@ mod database;
 mod doctor;
 mod evidence;
 mod failure;
+mod filter;
 mod flows;
 mod generate;
 mod given;

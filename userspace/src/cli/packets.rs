@@ -85,10 +85,7 @@ pub(super) fn explain(arguments: Explain, output: &mut Output) -> Result<(), Fai
     query.frame().map_err(wrong)?;
     let value = match &arguments.policy {
         None if let Some(at) = arguments.at => {
-            let folder = match &arguments.folder {
-                Some(folder) => folder.clone(),
-                None => arguments.instance.resolve()?.evidence,
-            };
+            let folder = arguments.instance.log(arguments.folder.as_ref())?;
             at::explain(&folder, at, &query, arguments.offline.engine.into())?
         }
         Some(path) => {

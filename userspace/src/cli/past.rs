@@ -58,10 +58,7 @@ impl Past {
 
     /// The log's folder.
     pub(super) fn place(&self, instance: &Instance) -> Result<PathBuf, Failure> {
-        let folder = match &self.folder {
-            Some(folder) => folder.clone(),
-            None => instance.resolve()?.evidence,
-        };
+        let folder = instance.log(self.folder.as_ref())?;
         let is_none = fs::read_dir(&folder)
             .map(|_| read::firsts(&folder).is_empty() && !folder.join("checkpoint").exists());
         let words = match is_none {

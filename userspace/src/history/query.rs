@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     HOUR, SILENCE,
     books::Differences,
+    fill::EVENTS,
     flow::{Flow, Row, Sum},
     hour_of, minute_of,
     record::{Beat, Parsed, Record, parse},
@@ -159,7 +160,8 @@ pub fn read(
 pub fn events(store: &Store, folder: &Path, until: Timestamp) -> Result<Vec<Event>, HistoryError> {
     let mut events = kept_events(store, until)?;
     for (sequence, line) in read::records(folder, store.next()?) {
-        events.extend(event(sequence, &line, until));
+        let event = parse(&line).and_then(|parsed| event(sequence, &line, &parsed));
+        events.extend(event.filter(|event| event.at < until));
     }
     Ok(events)
 }
@@ -196,13 +198,12 @@ fn read_event(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
 }
 
 /// A line of the log, if it is one.
-fn event(sequence: u64, line: &str, until: Timestamp) -> Option<Event> {
-    let Parsed { at, action, .. } = parse(line)?;
-    let is_one = super::fill::EVENTS.contains(&&*action) && at < until;
+fn event(sequence: u64, line: &str, parsed: &Parsed) -> Option<Event> {
+    let is_one = EVENTS.contains(&&*parsed.action);
     is_one.then(|| Event {
         sequence,
-        at,
-        action,
+        at: parsed.at,
+        action: parsed.action.clone(),
         record: line.to_owned(),
     })
 }
@@ -366,13 +367,13 @@ impl Reading<'_> {
                 .events
                 .last()
                 .is_some_and(|last| last.at >= period.until);
-            let event = event(number, &line, Timestamp::MAX);
-            let event = event
-                .filter(|event| event.at < period.until || event.action == "start" && !is_behind);
-            found.events.extend(event);
-            let Some(Parsed { at, record, .. }) = parse(&line) else {
+            let Some(parsed) = parse(&line) else {
                 continue;
             };
+            let event = event(number, &line, &parsed)
+                .filter(|event| event.at < period.until || event.action == "start" && !is_behind);
+            found.events.extend(event);
+            let Parsed { at, record, .. } = parsed;
             found.hear(at, period);
             match record {
                 Record::Flow(of) => {

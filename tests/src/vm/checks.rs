@@ -149,12 +149,35 @@ fn enforces(mode: &str, log: bool) -> Result<Said> {
     })?;
     judged(&mut daemon, ALLOWED, true)?;
     judged(&mut daemon, Ipv4Addr::new(203, 0, 113, 16), false)?;
+    recorded(&daemon, drops, passes)?;
     daemon.run(&["detach", "--yes"])?;
     // Planes that did not come back are only slower, and seen nowhere else.
     let log = daemon.log()?;
     let bad = log.lines().find(|line| line.contains("planes stay off"));
     ensure!(bad.is_none(), "it says {bad:?}");
     Ok(Said::Done(format!(
-        "attached, guard by {guard}, {drops} dropped, {passes} passed, all as they should be"
+        "attached, guard by {guard}, {drops} dropped, {passes} passed, all as they should be and recorded"
     )))
+}
+
+/// What was counted of cameras is in flows, in the report's books, and in a log that is sound.
+fn recorded(daemon: &Daemon<'_>, drops: u64, passes: u64) -> Result<()> {
+    let report: Value = serde_json::from_str(&daemon.answer(&["report", "--since", "1h"], 0)?)?;
+    let flows = daemon.answer(&["flows", "--since", "1h"], 0)?;
+    let flows = flows.lines().map(serde_json::from_str::<Value>);
+    let flows = flows.collect::<Result<Vec<_>, _>>()?;
+    for (action, sent) in [("drop", drops), ("pass", passes)] {
+        let book = &report["books"]["cameras"][action];
+        let packets = ["counted", "recorded", "unrecorded"].map(|name| &book[name]["packets"]);
+        ensure!(
+            packets.map(Value::as_u64) == [Some(sent), Some(sent), Some(0)],
+            "{sent} were sent to {action}: {book}"
+        );
+        let is_it = |flow: &&Value| flow["zone"] == "cameras" && flow["action"] == action;
+        let of_flows = flows.iter().filter(is_it);
+        let of_flows: u64 = of_flows.filter_map(|flow| flow["packets"].as_u64()).sum();
+        ensure!(of_flows == sent, "{sent} were sent to {action}: {flows:?}");
+    }
+    // Nobody outside was told how long it was.
+    daemon.answer(&["report", "--verify"], 4).map(drop)
 }

@@ -69,7 +69,8 @@ impl<'a> Daemon<'a> {
             "policy = \"policy.toml\"\nbpffs = \"/sys/fs/bpf/{name}\"\nstate_dir = \"state\"\n\
              [asndb]\nsources = [\"{DATA}/small.db\"]\n\
              [bmp]\nlisten = \"127.0.0.1:{}\"\nusers = [\"0\"]\n\
-             [metrics]\nlisten = \"off\"\n[control]\nsocket = \"kordon.sock\"\n",
+             [metrics]\nlisten = \"off\"\n[control]\nsocket = \"kordon.sock\"\n\
+             [evidence]\ninterval = \"1s\"\n",
             bmp::PORT
         );
         for interface in interfaces {
@@ -136,15 +137,21 @@ impl<'a> Daemon<'a> {
     }
 
     pub(super) fn run(&self, arguments: &[&str]) -> Result<()> {
+        self.answer(arguments, 0).map(drop)
+    }
+
+    /// What a command prints; it must end with `code`.
+    pub(super) fn answer(&self, arguments: &[&str], code: i32) -> Result<String> {
         let output = self.command(arguments).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
         ensure!(
-            output.status.success(),
-            "`kordon {}`: {}{}",
+            output.status.code() == Some(code),
+            "`kordon {}` ended with {}: {said}{}",
             arguments.join(" "),
-            String::from_utf8_lossy(&output.stdout),
+            output.status,
             String::from_utf8_lossy(&output.stderr)
         );
-        Ok(())
+        Ok(said.into_owned())
     }
 }
 

@@ -9,14 +9,17 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::Path,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
 
 use super::{
     checks::{Report, Said},
+    daemon::dropped,
     package::{self, ask, command, dpkg, log, main_process, package, until},
 };
 use crate::hostile;
@@ -26,10 +29,13 @@ const KORDON: &str = "/usr/sbin/kordon";
 /// Where the binary is while it is broken.
 const ASIDE: &str = "/usr/sbin/kordon.good";
 const CONFIG: &str = "/etc/kordon/kordon.toml";
+const PROOF: &str = "/root/proof";
 /// `lan0` and `cameras`, VLAN 20 on it, are made by what the disk says.
 const CONFIGURATION: &str = "policy = \"policy.toml\"\n\
     [asndb]\nsources = [\"asn.csv\"]\n\
-    [[interface]]\ndevice = \"lan0\"\nname = \"trunk\"\n";
+    [[interface]]\ndevice = \"lan0\"\nname = \"trunk\"\n\
+    [evidence]\ninterval = \"1s\"\ncheckpoint = \"2s\"\n\
+    [[evidence.forward]]\nto = \"journald\"\n";
 /// Of the unit: `CAP_NET_ADMIN`, `CAP_PERFMON` and `CAP_BPF`, by their bits.
 const CAPABILITIES: u64 = 1 << 12 | 1 << 38 | 1 << 39;
 /// What the boot guard says on the console is said after a minute.
@@ -46,6 +52,7 @@ pub(super) fn run(report: &Report, phase: &str) {
             check("package, installed", &installs);
             check("package, configured and started", &starts);
             check("package, confined", &is_confined);
+            check("package, evidence", &records);
         }
         "power-on" => {
             check("power-on, enforces", &enforces);
@@ -53,6 +60,7 @@ pub(super) fn run(report: &Report, phase: &str) {
                 thread::sleep(Duration::from_secs(linger()?));
                 enforces()
             });
+            check("power-on, remembers", &remembers);
             check("power-on, next time it is broken", &breaks);
         }
         "broken" => {
@@ -177,6 +185,87 @@ fn is_confined() -> Result<String> {
     let exposure = exposure.lines().last().unwrap_or_default();
     let exposure = exposure.trim_start_matches(|c: char| !c.is_ascii());
     Ok(format!("three capabilities, {}", exposure.trim()))
+}
+
+/// What is dropped is in a log that is sound, in the report's books, and with journald.
+fn records() -> Result<String> {
+    until("a record is with journald", |_| {
+        !journal("KORDON_ACTION=flow").is_empty()
+    })?;
+    let (counted, recorded) = books()?;
+    ensure!(recorded > 0, "{recorded} of {counted} packets are recorded");
+    // Each is the record that the log has under that number, and can prove.
+    for action in ["start", "flow"] {
+        let messages = journal(&format!("KORDON_ACTION={action}"));
+        let first = messages.lines().next().unwrap_or_default();
+        let message: Value = serde_json::from_str(first).context("a message of journald")?;
+        let sequence = message["KORDON_SEQUENCE"].as_str().unwrap_or_default();
+        let number: u64 = sequence.parse()?;
+        until("it is signed", |status| {
+            status["evidence"]["signed"].as_u64() > Some(number)
+        })?;
+        fs::write(PROOF, command("kordon", &["evidence", "prove", sequence])?)?;
+        let key = ["--key", "/var/lib/kordon/evidence/key.pub"];
+        let arguments = [&["evidence", "check", PROOF, "--json"][..], &key].concat();
+        let checked: Value = serde_json::from_str(&command("kordon", &arguments)?)?;
+        let record = message["KORDON_RECORD"].as_str().unwrap_or_default();
+        let record: Value = serde_json::from_str(record).context("a record")?;
+        ensure!(checked["record"] == record, "{checked} and {message}");
+    }
+    Ok(format!(
+        "{recorded} of {counted} packets dropped are recorded"
+    ))
+}
+
+/// The power was cut: what was written before is whole, and counted together with what came since.
+fn remembers() -> Result<String> {
+    let now = dropped(&until("it answers", |_| true)?);
+    let (counted, recorded) = books()?;
+    ensure!(
+        recorded > 0 && counted > now,
+        "{recorded} of {counted} packets are recorded, and {now} are of this boot"
+    );
+    let messages = journal("KORDON_ACTION=start");
+    let last = messages.lines().last().unwrap_or_default();
+    let last: Value = serde_json::from_str(last).context("a start in this boot")?;
+    let record = last["KORDON_RECORD"].as_str().unwrap_or_default();
+    let record: Value = serde_json::from_str(record)?;
+    ensure!(
+        record["kordon"]["before"]["is_this_boot"] == false,
+        "the newest start: {record}"
+    );
+    Ok(format!(
+        "{recorded} of {counted} packets dropped are recorded, {now} counted in this boot"
+    ))
+}
+
+/// Packets of cameras that were counted as dropped, and those of them that are in records; the log
+/// is sound.
+fn books() -> Result<(u64, u64)> {
+    let mut verified = Command::new(KORDON);
+    let verified = verified.args(["report", "--verify", "--json"]).output()?;
+    let said = String::from_utf8_lossy(&verified.stdout);
+    // Nobody outside was told how long it was.
+    ensure!(
+        verified.status.code() == Some(4),
+        "{}: {said}",
+        verified.status
+    );
+    let report = command("kordon", &["report", "--since", "1d", "--json"])?;
+    let report: Value = serde_json::from_str(&report)?;
+    let book = &report["books"]["cameras"]["drop"];
+    let [counted, recorded, unrecorded] = ["counted", "recorded", "unrecorded"]
+        .map(|name| book[name]["packets"].as_u64().unwrap_or_default());
+    ensure!(counted == recorded + unrecorded, "the books: {book}");
+    Ok((counted, recorded))
+}
+
+/// Messages of this boot in journald, an object each.
+fn journal(of: &str) -> String {
+    ask(
+        "journalctl",
+        &["--boot", "--output=json", "SYSLOG_IDENTIFIER=kordon", of],
+    )
 }
 
 /// The boot guard has done its work, and is gone where kordon enforces.

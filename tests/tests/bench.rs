@@ -73,6 +73,10 @@ fn required() -> HashMap<&'static str, Vec<String>> {
         ("scale", scale),
         ("build", words(build)),
         ("memory", words(memory)),
+        (
+            "evidence",
+            words("writing/10k-a-minute/processor history/90-days report/html flows/by-camera"),
+        ),
         ("touched", words("no-zone options/ipv6/drop/random/lines")),
     ])
 }

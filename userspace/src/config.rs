@@ -48,6 +48,9 @@ pub const MAX_CAMERAS: usize = 500;
 pub const STATE_DIR: &str = "/var/lib/kordon";
 /// Where the log of evidence is in that unless the file says otherwise.
 pub const EVIDENCE: &str = "evidence";
+/// Bytes on the disk of the log of evidence that are left to what is enforced, which is often kept on the same one: with less
+/// than these free, flows are not written.
+pub const RESERVE: u64 = 128 << 20;
 /// Where things are pinned unless the file says otherwise.
 pub const BPFFS: &str = "/sys/fs/bpf/kordon";
 /// How long a zone may be silent unless the file says otherwise.

@@ -20,7 +20,7 @@ fn ms(duration: Duration) -> f64 {
 }
 
 /// Resident memory in MB: now (`VmRSS:`) or its peak so far (`VmHWM:`).
-fn held(pid: u32, key: &str) -> Result<f64> {
+pub(super) fn held(pid: u32, key: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kib = status.lines().find_map(|line| line.strip_prefix(key));
     let kib = kib.and_then(|line| line.trim().strip_suffix("kB"));

@@ -13,6 +13,7 @@
 //! - [`update`]: how long a list takes until it is live, and what leaks meanwhile.
 //! - [`build`]: from ranges to a live generation; [`daemon`]: what an administrator
 //!   waits for.
+//! - [`evidence`]: what the log takes, and answers over ninety days.
 //! - [`memory`]: what the kernel holds for the maps.
 //! - [`measured`], [`chart`]: how it is told.
 //! - [`processors`]: which processor does what.
@@ -20,6 +21,7 @@
 mod build;
 mod chart;
 mod daemon;
+mod evidence;
 mod internet;
 mod machine;
 mod measured;
@@ -117,6 +119,8 @@ enum Group {
     Memory,
     /// Starts, applies and imports of a running daemon.
     Daemon,
+    /// What the log of evidence takes, and how long reports over ninety days take.
+    Evidence,
     /// Instructions and cache lines per packet, counted.
     Touched,
 }
@@ -130,7 +134,7 @@ impl Group {
     /// How often, where that was not said.
     fn rounds(self) -> u32 {
         match self {
-            Self::Daemon | Self::Update => 5,
+            Self::Daemon | Self::Update | Self::Evidence => 5,
             Self::Touched => 8,
             Self::Scale => 9,
             _ => 21,
@@ -258,6 +262,7 @@ fn measure(
             rows
         }
         Group::Daemon => daemon::measure(table, wanted)?,
+        Group::Evidence => evidence::measure(wanted)?,
         Group::Touched => touched::measure(internet, wanted)?,
     };
     Ok((internet.summary(), rows))

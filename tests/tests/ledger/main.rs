@@ -3,6 +3,8 @@
 //! killed.
 
 mod asked;
+mod disk;
+mod outside;
 mod past;
 mod sent_on;
 mod written;

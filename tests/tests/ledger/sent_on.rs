@@ -1,59 +1,33 @@
-//! A syslog server that takes what the daemon sends on: RFC 5424 over TCP, octet counting (RFC 6587).
+//! A syslog server that takes what the daemon sends on: RFC 5424 over TLS (RFC 5425), octet counting (RFC 6587).
 
 use std::{
     collections::BTreeMap,
-    io::{ErrorKind, Read as _},
-    net::{TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use kordon_tests::router::Router;
+use rustls::ServerConfig;
 use serde_json::Value;
+
+use super::outside::{Listening, Stream, more};
 
 /// Numbers of records in the order in which they came first, and the records.
 type Taken = Mutex<(Vec<u64>, BTreeMap<u64, String>)>;
 
 /// It listens until it is dropped.
 pub(super) struct Server {
-    pub(super) port: u16,
+    pub(super) listening: Listening,
     taken: Arc<Taken>,
-    ends: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    pub(super) fn start(router: &Router) -> Result<Self> {
-        let listener = router
-            .wire
-            .namespace
-            .run(|| Ok(TcpListener::bind("127.0.0.1:0")?))?;
-        listener.set_nonblocking(true)?;
-        let port = listener.local_addr()?.port();
-        let (taken, ends): (Arc<Mutex<_>>, Arc<AtomicBool>) = Default::default();
-        let (into, until) = (Arc::clone(&taken), Arc::clone(&ends));
-        let thread = thread::spawn(move || {
-            thread::scope(|scope| {
-                while !until.load(Ordering::Relaxed) {
-                    if let Ok((stream, _)) = listener.accept() {
-                        let (into, until) = (&into, &until);
-                        scope.spawn(move || take(stream, into, until));
-                    }
-                    thread::sleep(Duration::from_millis(10));
-                }
-            });
-        });
-        Ok(Self {
-            port,
-            taken,
-            ends,
-            thread: Some(thread),
-        })
+    pub(super) fn start(router: &Router, config: &Arc<ServerConfig>) -> Result<Self> {
+        let taken: Arc<Taken> = Arc::default();
+        let into = Arc::clone(&taken);
+        let take = move |stream: Stream, ends: &AtomicBool| take(stream, &into, ends);
+        let listening = Listening::start(router, config, take)?;
+        Ok(Self { listening, taken })
     }
 
     /// How many records came.
@@ -79,30 +53,9 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.ends.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn take(mut stream: TcpStream, into: &Taken, ends: &AtomicBool) {
-    let _ = stream.set_read_timeout(Some(Duration::from_millis(50)));
+fn take(mut stream: Stream, into: &Taken, ends: &AtomicBool) {
     let mut bytes = Vec::new();
-    let mut block = [0; 1 << 16];
-    loop {
-        match stream.read(&mut block) {
-            Ok(0) => return,
-            Ok(read) => bytes.extend(&block[..read]),
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                if ends.load(Ordering::Relaxed) {
-                    return;
-                }
-            }
-            Err(_) => return,
-        }
+    while more(&mut stream, &mut bytes, ends).is_some() {
         while let Some((number, record, rest)) = message(&bytes) {
             let mut taken = into.lock().unwrap_or_else(PoisonError::into_inner);
             if taken.1.insert(number, record).is_none() {

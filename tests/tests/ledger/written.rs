@@ -20,7 +20,12 @@ use kordon_tests::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Count, Sent, add, mac, past, round, sent_on::Server};
+use super::{
+    Count, Sent, add, mac,
+    outside::{self, Holder},
+    past, round,
+    sent_on::Server,
+};
 
 /// All records, each with its file and line.
 fn records(folder: &Path) -> Result<Vec<(PathBuf, usize, Value)>> {
@@ -44,7 +49,7 @@ fn count(of: &Value) -> Count {
 }
 
 /// What `report --verify` says, and its exit code.
-fn verify(router: &Router, more: &[&str]) -> Result<(Value, Option<i32>)> {
+pub(super) fn verify(router: &Router, more: &[&str]) -> Result<(Value, Option<i32>)> {
     let mut command = router.command("report", &[&["--verify", "--json"], more].concat());
     let output = router.wire.namespace.run(move || Ok(command.output()?))?;
     let said = serde_json::from_slice(&output.stdout).with_context(|| {
@@ -112,11 +117,15 @@ fn what_is_written_is_what_was_sent() -> Result<()> {
         return Ok(());
     };
     let router = Router::new("written", binary)?;
-    let server = Server::start(&router)?;
+    let certificate = outside::certificate(&router)?;
+    let server = Server::start(&router, &certificate)?;
+    let holder = Holder::start(&router, &certificate)?;
+    router.write("token", format!("{}\n", outside::TOKEN))?;
     let section = format!(
         "[evidence]\ninterval = \"1s\"\ncheckpoint = \"1s\"\n\
-         [[evidence.forward]]\nto = \"tcp://127.0.0.1:{}\"",
-        server.port
+         [evidence.post]\nurl = \"https://127.0.0.1:{}/log\"\nca = \"ca.pem\"\ntoken_file = \"token\"\n\
+         [[evidence.forward]]\nto = \"tls://127.0.0.1:{}\"\nca = \"ca.pem\"",
+        holder.listening.port, server.listening.port
     );
     configure(&router, "sources = [\"asn.csv\"]", &section)?;
     let folder = router.path("state").join("evidence");
@@ -182,11 +191,6 @@ fn what_is_written_is_what_was_sent() -> Result<()> {
         controller.wait_until_enforcing()?;
     }
     round(&router, &mut random, &mut sent)?;
-    let outside = router.path("outside");
-    until("a checkpoint is signed", || {
-        Ok(folder.join("checkpoint").exists())
-    })?;
-    fs::copy(folder.join("checkpoint"), &outside)?;
     // One that verifies while the daemon writes.
     let (said, code) = verify(&router, &[])?;
     ensure!(code == Some(4) && said["ok"] == true, "{said}");
@@ -228,9 +232,19 @@ fn what_is_written_is_what_was_sent() -> Result<()> {
     ensure!(said["records"] == all.len(), "{said}");
     let gaps = said["gaps"].as_array().context("a list")?;
     ensure!(gaps.len() == kills as usize, "{said}");
-    let outside = outside.to_str().context("UTF-8")?;
+    let (first, newest) = holder.held()?;
+    let held = router.path("outside");
+    let outside = held.to_str().context("UTF-8")?;
+    // One that was held outside since the beginning speaks of the first records.
+    fs::write(&held, first)?;
+    let (said, code) = verify(&router, &["--checkpoint", outside])?;
+    let few = said["witnessed_records"].as_u64().context("a number")?;
+    ensure!(code == Some(0) && few < all.len() as u64, "{said}");
+    fs::write(&held, newest)?;
     let (said, code) = verify(&router, &["--checkpoint", outside])?;
     ensure!(code == Some(0) && said["witnessed"] == true, "{said}");
+    // The last one is of all there is: it was posted when the daemon ended.
+    ensure!(said["witnessed_records"] == all.len(), "{said}");
 
     // Somebody makes a drop a pass.
     let one = all.iter().find(|(.., r)| r["kordon"]["action"] == "drop");

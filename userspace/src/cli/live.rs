@@ -80,6 +80,14 @@ pub(super) fn watch(arguments: Watch, output: &mut Output) -> Result<(), Failure
     for signal in [SIGINT, SIGTERM] {
         flag::register(signal, Arc::clone(&ends))?;
     }
+    let status = client::ask(&socket, &Request::Status);
+    let unrecorded = status.map_or_else(|_| Vec::new(), |status| unrecorded(&status));
+    if !unrecorded.is_empty() {
+        let what = unrecorded.join(", ");
+        say(format_args!(
+            "not recorded, so there is no line of it: {what}"
+        ));
+    }
     let mut is_lost = false;
     let mut is_first = true;
     while !ends.load(Ordering::Relaxed) {
@@ -129,6 +137,20 @@ pub(super) fn top(arguments: &Top) -> Result<(), Failure> {
     })
 }
 
+/// Zones of which flows do not have all, and what they lack.
+fn unrecorded(status: &serde_json::Value) -> Vec<String> {
+    let zones = status["zones"].as_array().into_iter().flatten();
+    let zones = zones.filter_map(|zone| {
+        let name = zone["name"].as_str()?;
+        match zone["record"].as_str()? {
+            "off" => Some(format!("zone {name}")),
+            "drops" => Some(format!("what passes of zone {name}")),
+            _ => None,
+        }
+    });
+    zones.collect()
+}
+
 /// The daemon at a socket.
 struct Daemon(PathBuf);
 
@@ -151,6 +173,7 @@ impl Source for Daemon {
             reasons,
             enforcing: status["enforcing"].as_bool(),
             policy: status["policy"]["hash"].as_str().map(str::to_owned),
+            unrecorded: unrecorded(&status),
         })
     }
 

@@ -62,6 +62,13 @@ impl Past {
         let is_none = fs::read_dir(&folder)
             .map(|_| read::firsts(&folder).is_empty() && !folder.join("checkpoint").exists());
         let words = match is_none {
+            // Its index alone is no evidence.
+            Ok(false) if self.folder.is_some() && read::firsts(&folder).is_empty() => {
+                format!(
+                    "there is no record in {}, and nobody has signed its index",
+                    folder.display()
+                )
+            }
             Ok(false) => return Ok(folder),
             Ok(true) => format!("there is no log of evidence in {}", folder.display()),
             Err(e) => format!(

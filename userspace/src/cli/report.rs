@@ -88,6 +88,7 @@ fn make(arguments: &Report, folder: &Path) -> Result<Made, Failure> {
         zone: arguments.zone.clone(),
         host: host.unwrap_or_default(),
         log: Log {
+            is_failing: false,
             folder: folder.display().to_string(),
             checkpoint: read("checkpoint"),
             key,

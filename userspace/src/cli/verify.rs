@@ -84,7 +84,7 @@ fn words(verdict: &Verdict, gaps: &[Gap]) -> String {
     let mut text = match (verdict.ok, verdict.witnessed) {
         (true, true) => "SOUND      nothing is missing, altered, cut or out of order, and a checkpoint from outside says so\n",
         (true, false) => {
-            "SOUND, BUT NOBODY OUTSIDE HOLDS A CHECKPOINT\n           whoever can write here and has the key could have \
+            "SOUND, BUT NO CHECKPOINT FROM OUTSIDE SAYS SO\n           whoever can write here and has the key could have \
              replaced the whole log; give `--checkpoint` one that was sent off this machine\n"
         }
         (false, _) => "NOT SOUND  something was done to the log\n",

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use toml::de::DeTable;
 
 use super::reader::Reader;
-use crate::forward::config::Destination;
+use crate::forward::{config::Destination, post::Post};
 
 /// How often a flow that goes on is written unless the file says otherwise.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -41,6 +41,8 @@ pub struct Evidence {
     pub archive_max_size: u32,
     /// A program, and its arguments, that gets each checkpoint on its standard input.
     pub witness: Vec<String>,
+    /// A server that gets each checkpoint.
+    pub post: Option<Post>,
     /// Where records are sent on to.
     pub forward: Vec<Destination>,
 }
@@ -57,6 +59,7 @@ impl Reader<'_, '_> {
             "history_max_size",
             "archive_max_size",
             "witness",
+            "post",
             "forward",
         ];
         let table = self.section(table, "evidence", &keys)?;
@@ -95,8 +98,38 @@ impl Reader<'_, '_> {
             history_max_size: history_max_size.unwrap_or(HISTORY_MAX_SIZE),
             archive_max_size: archive_max_size.unwrap_or(ARCHIVE_MAX_SIZE),
             witness,
+            post: self.post(table),
             forward: (table.get("forward")).map_or_else(Vec::new, |value| self.forward(value)),
         })
+    }
+}
+
+impl Reader<'_, '_> {
+    /// `[evidence.post]`.
+    fn post(&mut self, table: &DeTable<'_>) -> Option<Post> {
+        const EXAMPLE: &str = "`url = \"https://log.example.org/checkpoints\"`";
+        let value = table.get("post")?;
+        let of = "`[evidence.post]` above its keys";
+        let table = self.report.table(value, "`post`", of)?;
+        (self.report).known_keys(table, &["url", "ca", "token_file"], " in `[evidence.post]`");
+        let Some(url) = table.get("url") else {
+            let help = format!("write {EXAMPLE}");
+            (self.report).error(&value.span(), "`[evidence.post]` without `url`", help);
+            return None;
+        };
+        let text = self.report.string(url, "`url`", EXAMPLE)?;
+        match Post::new(text) {
+            Ok(mut post) => {
+                post.ca = self.path(table, "ca");
+                post.token_file = self.path(table, "token_file");
+                Some(post)
+            }
+            Err(why) => {
+                self.report
+                    .error(&url.span(), why, format!("write {EXAMPLE}"));
+                None
+            }
+        }
     }
 }
 
@@ -124,6 +157,7 @@ mod tests {
         let text = "[evidence]\nfolder = \"proof\"\ninterval = \"10s\"\ncheckpoint = \"5m\"\n\
                     max_size = 1024\nhistory_days = 90\nhistory_max_size = 64\narchive_max_size = 32\n\
                     witness = [\"/bin/send\", \"-v\"]\n\
+                    [evidence.post]\nurl = \"https://log.example/c\"\nca = \"ca.pem\"\ntoken_file = \"t\"\n\
                     [[evidence.forward]]\nto = \"tls://log.example\"\nca = \"ca.pem\"\ncert = \"c\"\nkey = \"k\"\n\
                     only = [\"flow\", \"state\"]\nfacility = \"local3\"\nstart = \"newest\"\n\
                     [[evidence.forward]]\nto = \"journald\"\n";
@@ -135,6 +169,10 @@ mod tests {
         assert_eq!((evidence.history_days, evidence.history_max_size), (90, 64));
         assert_eq!(evidence.archive_max_size, 32);
         assert_eq!(evidence.witness, ["/bin/send", "-v"]);
+        let post = evidence.post.as_ref().unwrap();
+        assert_eq!(post.to_string(), "https://log.example");
+        assert_eq!(post.ca, Some("/ca.pem".into()));
+        assert_eq!(post.token_file, Some("/t".into()));
         let [log, journal] = &*evidence.forward else {
             panic!("{evidence:?}");
         };
@@ -187,6 +225,15 @@ mod tests {
             (
                 "[[evidence.forward]]\nto = \"udp://log\"\n[[evidence.forward]]\nto = \"udp://log:514\"",
                 "two destinations are the same",
+            ),
+            ("[evidence.post]\nca = \"x\"", "without `url`"),
+            (
+                "[evidence.post]\nurl = \"http://log.example\"",
+                "begins with `https://`",
+            ),
+            (
+                "[evidence.post]\nurl = \"https://a\"\ntoken = \"x\"",
+                "unknown key `token`",
             ),
             ("path = \"/x\"", "unknown key `path`"),
         ] {

@@ -59,6 +59,8 @@ pub struct Facts {
     pub database: Known<Database>,
     /// The state folder.
     pub state: State,
+    /// Where the log of evidence is; `None`: none is asked for.
+    pub evidence: Option<Room>,
     /// Whether the clock is synchronised.
     pub synchronised: Known<bool>,
     /// When this binary was made.
@@ -266,6 +268,17 @@ pub struct State {
     pub room: Option<(u64, u64)>,
     /// Who the daemon runs as; `None`: that is not known.
     pub user: Option<u32>,
+}
+
+/// The folder of the log of evidence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Where it is.
+    pub folder: PathBuf,
+    /// Bytes that are in it; 0 where it is not there yet.
+    pub used: Known<u64>,
+    /// Bytes that are free for it.
+    pub free: Known<u64>,
 }
 
 /// What is held of forwarding until kordon enforces.

@@ -88,6 +88,7 @@ checks! {
     Flowtable "flowtable" "the packets of a flow that the card forwards by itself reach no program"
     Coverage "coverage" "what a camera sends into another device is not policed"
     Ledger "ledger" "what it does not have cannot be told of a camera; packets are judged and counted all the same"
+    Evidence "evidence" "what is not written there is forgotten with the next boot, and cannot be proven; packets are judged and counted all the same"
     NoZone "no-zone" "frames of VLANs without a zone are not policed"
     Zone "zone" "a zone without packets is one whose devices are off, or come in where kordon does not look"
     Sources "sources" "a packet whose source its zone cannot have is dropped, whatever the rules say"

@@ -1,14 +1,18 @@
-//! When nobody wrote: a daemon that starts says what the last record before it was. What is counted in the kernel
+//! When nobody wrote: a daemon that starts says what the last record before it was; one that goes on says so each ten seconds. What is counted in the kernel
 //! meanwhile is not lost by that; a record of flows that comes later has it, or the books of a heartbeat show that
 //! none does.
 
 use std::path::Path;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::read;
 
-/// A time without a daemon that ended in order.
+/// Where nothing is written for longer, not even that kordon goes on, nobody wrote.
+pub const SILENCE: SignedDuration = SignedDuration::from_secs(30);
+
+/// A time in which nobody wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// Time of the last record before (RFC 3339, UTC).
@@ -22,10 +26,33 @@ pub struct Gap {
 /// All of a log, oldest first.
 #[must_use]
 pub fn gaps(folder: &Path) -> Vec<Gap> {
-    // Most records are of flows: those are not looked at closer.
-    let starts =
-        read::records(folder, 0).filter(|(_, record)| record.contains("\"action\":\"start\""));
-    starts.filter_map(|(_, record)| gap(&record)).collect()
+    let mut all = Vec::new();
+    let mut before: Option<(Timestamp, String)> = None;
+    for (_, record) in read::records(folder, 0) {
+        // Most records are of flows: those are not looked at closer.
+        let found = match record.contains("\"action\":\"start\"") {
+            true => gap(&record),
+            false => None,
+        };
+        let at = time(&record).and_then(|at| Some((at.parse::<Timestamp>().ok()?, at.to_owned())));
+        let silence = || {
+            let ((from, before), (to, at)) = before.as_ref().zip(at.as_ref())?;
+            (to.duration_since(*from) > SILENCE).then(|| Gap {
+                from: before.clone(),
+                to: at.clone(),
+                why: "nothing was written, not even that kordon goes on",
+            })
+        };
+        all.extend(found.or_else(silence));
+        before = at.or(before);
+    }
+    all
+}
+
+/// The time with which every record begins.
+fn time(record: &str) -> Option<&str> {
+    let rest = record.strip_prefix("{\"@timestamp\":\"")?;
+    rest.split_once('"').map(|(at, _)| at)
 }
 
 /// What a record of a start says of the time before; `None`: it is another record, or the first of all.
@@ -76,11 +103,22 @@ mod tests {
             start("3", before("stop", true)),
             start("4", before("stop", false)),
         ];
+        let beat =
+            |at: &str| json!({ "@timestamp": at, "event": { "action": "heartbeat" } }).to_string();
+        // It goes on, and then does not for a while.
+        let beats =
+            ["00:10", "00:20", "01:10", "00:05"].map(|at| beat(&format!("2026-01-02T00:{at}Z")));
+        let lines = [&lines[..], &beats].concat();
         let name = "00000000000000000000.jsonl";
         fs::write(folder.path().join(name), lines.join("\n") + "\n").unwrap();
         let found = gaps(folder.path());
         let whys = ["without a word", "was stopped", "was off"];
-        assert_eq!(found.len(), 3);
+        assert_eq!(found.len(), 4);
+        let silence = &found[3];
+        assert_eq!(
+            (&*silence.from, &*silence.to),
+            ("2026-01-02T00:00:20Z", "2026-01-02T00:01:10Z")
+        );
         for (gap, why) in found.iter().zip(whys) {
             assert_eq!(gap.from, "2026-01-01T00:00:00Z");
             assert!(gap.why.contains(why), "{gap:?}");

@@ -16,8 +16,11 @@ pub(super) enum Fault {
     File(String),
     #[error("it has closed the connection")]
     Closed,
-    #[error("it is connected, and takes nothing")]
+    #[error("it takes nothing, or does not answer")]
     Silent,
+    /// A server that answers, and not as it should; or cannot be asked.
+    #[error("{0}")]
+    Refused(String),
     #[error("it has no address: {0}")]
     Name(String),
     /// Nobody wants to wait any longer.

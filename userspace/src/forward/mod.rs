@@ -15,6 +15,7 @@
 //! - [`record`]: what a record says; [`syslog`], [`journal`]: how it is written for those.
 //! - [`wire`]: a way to a destination; [`stream`], [`tls`]: a connection; [`wait`]: that it blocks
 //!   nobody.
+//! - [`post`]: checkpoints, which go by themselves.
 //! - [`fault`]: why something does not get there; [`pace`]: how long it may take.
 //! - [`unsent`]: what may have to be sent again; [`run`]: all of it together; [`troubles`]: what
 //!   `status` says of it.
@@ -27,6 +28,7 @@ mod fault;
 mod journal;
 mod pace;
 mod position;
+pub mod post;
 mod record;
 mod run;
 mod source;
@@ -88,11 +90,25 @@ impl Forwarder {
         let all = self.running.iter().map(|(thread, troubles)| {
             let mut all = troubles.all();
             if thread.is_finished() {
-                all.push("records are forwarded no more, because of a bug".into());
+                let (to, ..) = troubles.standing();
+                all.push(format!(
+                    "{to}: records are forwarded no more, because of a bug"
+                ));
             }
             all
         });
         all.flatten().collect()
+    }
+
+    /// Each destination, now: what it is called, how many records of the log have arrived there or need not be sent
+    /// (`None` until that is known), and whether that does not go as it should.
+    #[must_use]
+    pub fn standing(&self) -> Vec<(String, Option<u64>, bool)> {
+        let all = self.running.iter().map(|(thread, troubles)| {
+            let (to, records, is_failing) = troubles.standing();
+            (to, records, is_failing || thread.is_finished())
+        });
+        all.collect()
     }
 }
 

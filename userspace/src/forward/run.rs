@@ -154,7 +154,7 @@ impl Runner {
                 source.check()?;
                 self.troubles.is_over(Part::Reading);
             }
-            if opened.is_some_and(|opened| opened.elapsed() >= self.margin()) {
+            if opened.is_some_and(|opened| opened.elapsed() >= self.pace.proven) {
                 opened = None;
                 self.wait = self.pace.first;
                 self.troubles.is_over(Part::Reaching);
@@ -239,6 +239,7 @@ impl Runner {
     fn arrived(&mut self, reached: Option<Reached>) {
         if let (Some(reached), Some(position)) = (reached, &mut self.position) {
             position.advance(reached.next, reached.last);
+            self.troubles.has_reached(reached.next);
             self.is_kept = false;
         }
     }
@@ -301,6 +302,7 @@ impl Runner {
         };
         let next = position.next;
         self.is_kept &= before.as_ref() == Some(&position);
+        self.troubles.has_reached(position.next);
         self.position = Some(position);
         self.is_found = true;
         self.keep();

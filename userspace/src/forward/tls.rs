@@ -1,6 +1,6 @@
 //! Whom kordon believes, and who it is, in TLS (RFC 5425).
 
-use std::{fs, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -10,7 +10,7 @@ use rustls::{
 use super::{config::Destination, fault::Fault, stream::Secrets};
 
 /// Whom the system believes.
-const SYSTEM: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub(super) const SYSTEM: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// What a connection begins with. Files are read anew each time: certificates are renewed while the
 /// daemon runs.
@@ -45,7 +45,7 @@ fn roots(path: &Path) -> Result<RootCertStore, Fault> {
     Ok(roots)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
     let found = found.map_err(|e| Fault::File(format!("{}: {e}", path.display())))?;
     if found.is_empty() {
@@ -55,6 +55,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
     Ok(found)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Fault> {
-    fs::read(path).map_err(|e| Fault::File(format!("{} cannot be read: {e}", path.display())))
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
+    crate::regular::read(path)
+        .map_err(|e| Fault::File(format!("{} cannot be read: {e}", path.display())))
 }

@@ -1,8 +1,11 @@
-//! What does not go as it should with a destination, for `status`.
+//! How it stands with a destination, for `status` and metrics: how far it has got, and what does not go as it should.
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -10,6 +13,9 @@ use std::{
 const TOLD: Duration = Duration::from_secs(24 * 3600);
 /// At most so many of these.
 const MOST: usize = 16;
+
+/// Nobody has looked yet how far it has got.
+const UNKNOWN: u64 = u64::MAX;
 
 /// What may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +30,8 @@ pub(super) enum Part {
 pub(super) struct Troubles {
     destination: String,
     known: Mutex<Known>,
+    /// Number of the first record that may not have arrived.
+    next: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +46,21 @@ impl Troubles {
         Self {
             destination,
             known: Mutex::default(),
+            next: AtomicU64::new(UNKNOWN),
         }
+    }
+
+    /// All records before this one have arrived, or need not be sent.
+    pub(super) fn has_reached(&self, next: u64) {
+        self.next.store(next, Ordering::Relaxed);
+    }
+
+    /// As [`super::Forwarder::standing`].
+    pub(super) fn standing(&self) -> (String, Option<u64>, bool) {
+        let is_failing = !self.known().now.is_empty();
+        let records = self.next.load(Ordering::Relaxed);
+        let records = (records != UNKNOWN).then_some(records);
+        (self.destination.clone(), records, is_failing)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -20,15 +20,14 @@ pub mod store;
 mod tests;
 pub mod total;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 pub use self::record::{Beat, Counts};
 
 /// Microseconds of an hour.
 const HOUR: i64 = 3_600_000_000;
 
-/// Heartbeats come each ten seconds: where nothing came for longer, nobody wrote.
-pub const SILENCE: SignedDuration = SignedDuration::from_secs(30);
+pub use crate::evidence::gaps::SILENCE;
 
 /// The beginning of a minute.
 fn minute_of(at: Timestamp) -> Timestamp {

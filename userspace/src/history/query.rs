@@ -50,6 +50,8 @@ pub struct Live {
     pub rows: Vec<Row>,
     /// What was counted by then.
     pub beat: Beat,
+    /// Why what it knows may not be written, now.
+    pub troubles: Vec<String>,
 }
 
 impl Live {
@@ -63,6 +65,7 @@ impl Live {
                 .map(|row| serde_json::from_str(row).ok())
                 .collect::<Option<_>>()?,
             beat: Beat::parse(answer)?,
+            troubles: serde_json::from_value(answer["troubles"].clone()).unwrap_or_default(),
         })
     }
 }
@@ -103,6 +106,10 @@ pub struct Found {
     pub is_rounded: bool,
     /// What is in the kernel's lines is in it.
     pub is_live: bool,
+    /// Packets that are in the kernel's lines, and in no record yet.
+    pub in_lines: u64,
+    /// Why they may not be written, now.
+    pub troubles: Vec<String>,
 }
 
 /// What was seen of a flow at a time.
@@ -400,8 +407,10 @@ impl Reading<'_> {
                 .zones
                 .extend(live.beat.counted.keys().map(|(zone, _)| zone.clone()));
             add(found, now, books.beat(&live.beat));
+            found.troubles = live.troubles;
             for row in live.rows {
                 let sum = row.sum();
+                found.in_lines += sum.count.packets;
                 self.flow(&row.flow, &sum);
             }
         }

@@ -22,6 +22,7 @@ pub mod witness;
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -49,13 +50,15 @@ const MOST: usize = 1 << 17;
 /// What stays of the identity of a flow without a source: what was decided, where, and by whom.
 const FOLDED: u64 = FLOW_SLOT | 0xff << FLOW_INTERFACE_SHIFT | FLOW_GUARD | FLOW_OTHERS;
 
-/// Records of which the networks are asked for in one go: live BGP waits for that.
+/// Records that are read in one go.
 const AT_ONCE: u64 = 4096;
 /// Records that the ring has room for, at most.
 const IN_RING: u64 = FLOW_RING as u64 / size_of::<Record>() as u64;
 /// How often lines are read again because some of them left while the ring was full.
 const AGAIN: usize = 3;
 
+/// How long whoever reads the ring waits for live BGP that is being worked on.
+const WORKED_ON: Duration = Duration::from_secs(1);
 /// How long somebody should hear of a loss.
 const LATELY: Duration = Duration::from_secs(3600);
 
@@ -210,11 +213,9 @@ impl Keeper {
             {
                 return Ok(left);
             }
-            let look = match naming.look() {
-                Some(look) => look,
-                None if all => naming.glance(),
-                None => return Ok(left),
-            };
+            if !all && naming.look().is_none() {
+                return Ok(left);
+            }
             let (kept, others) = (&mut self.kept, &mut self.others);
             let (owners, cameras) = (&mut self.owners, &mut self.cameras);
             let witness = &mut self.witness;
@@ -227,7 +228,7 @@ impl Keeper {
                 let network = match mark {
                     _ if is_others => Network::UNKNOWN,
                     Some(mark) => Network::of_mark(mark),
-                    None => look.network(&held.flow),
+                    None => named(&*naming, &held.flow, all),
                 };
                 if let Some(witness) = witness {
                     witness.seen(Seen {
@@ -394,6 +395,19 @@ impl Keeper {
     /// When the kernel refuses.
     pub fn lost(&self) -> Result<Vec<(u32, Counter)>, DatapathError> {
         self.kernel.lost()
+    }
+}
+
+/// The network of a flow. Live BGP is let go of at once: whoever changes routes waits for that, and must not wait for who
+/// writes the flow down.
+fn named(naming: &dyn Naming, flow: &Flow, all: bool) -> Network {
+    let begun = Instant::now();
+    loop {
+        match naming.look() {
+            Some(look) => return look.network(flow),
+            None if all || begun.elapsed() > WORKED_ON => return naming.glance().network(flow),
+            None => thread::sleep(Duration::from_millis(1)),
+        }
     }
 }
 

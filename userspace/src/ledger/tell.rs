@@ -50,20 +50,22 @@ impl Keeper {
         let look = naming.look();
         let marks = look.is_some();
         let look = look.unwrap_or_else(|| naming.glance());
-        for (line, held) in lines {
-            if left.contains(&(line, held.sequence)) {
-                continue;
-            }
-            let network = self.network(line, &held, &*look, marks);
+        let lines =
+            (lines.into_iter()).filter(|(line, held)| !left.contains(&(*line, held.sequence)));
+        let seen = lines.map(|(line, held)| Seen {
+            line,
+            sequence: held.sequence,
+            flow: held.flow,
+            network: self.network(line, &held, &*look, marks),
+            sum: Sum::of(&held, clock),
+            is_last: false,
+        });
+        let seen: Vec<Seen> = seen.collect();
+        // Whoever changes routes waits for live BGP, and must not wait for who writes.
+        drop(look);
+        for seen in seen {
             if let Some(witness) = &mut self.witness {
-                witness.seen(Seen {
-                    line,
-                    sequence: held.sequence,
-                    flow: held.flow,
-                    network,
-                    sum: Sum::of(&held, clock),
-                    is_last: false,
-                });
+                witness.seen(seen);
             }
         }
         Ok(())

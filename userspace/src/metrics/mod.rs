@@ -4,6 +4,7 @@
 //! A page is made anew for each scrape from one reading of the counters, so that
 //! its sums agree with each other. Names and labels are API: `docs/metrics.md`.
 
+mod evidence;
 mod ledger;
 mod page;
 mod render;
@@ -15,6 +16,7 @@ mod tests;
 
 use std::{collections::HashMap, time::Duration};
 
+use jiff::Timestamp;
 use kordon_ebpf::layout::{Action, Counter};
 
 pub use self::{
@@ -86,6 +88,8 @@ pub struct Snapshot {
     pub cameras: Vec<Row<String>>,
     /// The ledger; `None`: it cannot be read.
     pub ledger: Option<Ledger>,
+    /// The log of evidence; `None`: not configured.
+    pub evidence: Option<Evidence>,
 }
 
 /// The ledger.
@@ -105,6 +109,42 @@ pub struct Ledger {
     pub all: u64,
     /// Age of the oldest flow in a line, seconds.
     pub oldest: Option<f64>,
+}
+
+/// The log of evidence.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// Each part, and whether it does not go as it should.
+    pub failing: Vec<(&'static str, bool)>,
+    /// Records that are written; `None`: not known.
+    pub records: Option<u64>,
+    /// Those of them that are signed.
+    pub signed: Option<u64>,
+    /// Those of these that are in the history; `None`: nobody has looked yet.
+    pub history: Option<u64>,
+    /// When the last one was written.
+    pub last: Option<Timestamp>,
+    /// What could not be written since the daemon started.
+    pub missed: Option<Counter>,
+    /// When a checkpoint was brought outside last, since the daemon started.
+    pub witnessed: Option<Timestamp>,
+    /// Where records are sent on to: what it is called, how many records have arrived there or need not be sent, and
+    /// whether that does not go as it should.
+    pub destinations: Vec<(String, Option<u64>, bool)>,
+}
+
+impl Evidence {
+    /// The part that fails where there is no log although one is asked for.
+    pub const OPENING: &str = "opening";
+
+    /// There is none.
+    #[must_use]
+    pub fn unopened() -> Self {
+        Self {
+            failing: vec![(Self::OPENING, true)],
+            ..Self::default()
+        }
+    }
 }
 
 /// Live BGP.

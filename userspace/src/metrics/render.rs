@@ -9,6 +9,7 @@ use prometheus::{Result, TextEncoder, core::Collector as _, process_collector::P
 
 use super::{
     Snapshot,
+    evidence::evidence,
     ledger::{cameras, ledger},
     page::{OTHER, Page, Traffic},
     state::state,
@@ -29,6 +30,7 @@ pub fn render(snapshot: &Snapshot) -> Result<String> {
     state(&page, snapshot);
     cameras(&page, snapshot);
     ledger(&page, snapshot);
+    evidence(&page, snapshot);
     let mut families = page.families();
     families.extend(ProcessCollector::for_self().collect());
     TextEncoder::new().encode_to_string(&families)

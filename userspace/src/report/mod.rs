@@ -64,6 +64,7 @@ pub fn report(maker: Maker, found: &Found, frame: Frame) -> Report {
         interfaces: Vec::new(),
         log: Log {
             records: found.records,
+            is_failing: !found.troubles.is_empty() && period.until >= made,
             begins: found.begins,
             ..frame.log
         },
@@ -77,37 +78,57 @@ pub fn report(maker: Maker, found: &Found, frame: Frame) -> Report {
 
 /// What cannot be known, in words.
 fn unknown(report: &Report, found: &Found) -> Vec<String> {
-    let mut words = Vec::new();
+    let mut sentences = Vec::new();
     let now = report.made;
     if found.begins.is_none_or(|begins| begins > report.since) {
         let begins = found.begins.unwrap_or(now);
-        words.push(format!(
-            "Before {begins:.0} there was no log: what was sent before is not known."
+        sentences.push(format!(
+            "Before {} UTC there was no log: what was sent before is not known.",
+            words::moment(begins)
         ));
     }
     if let Some(from) = found.kept_from.filter(|from| *from > report.since) {
-        words.push(format!(
-            "What was seen before {from:.0} was removed, as it was configured."
+        sentences.push(format!(
+            "What was seen before {} UTC was removed, as it was configured.",
+            words::moment(from)
         ));
     }
+    let mut is_some = false;
     for (zone, actions) in &report.books {
         for (action, book) in actions {
-            if book.unrecorded.packets > 0 {
-                words.push(format!(
-                    "Zone {zone}: {} packets ({action}) were counted and are in no record: who sent them, and to whom, is not known. Less may \
-                     have been recorded (`record`), there may have been no room, or records may have been removed.",
-                    book.unrecorded.packets
+            if let Ok(packets @ 1..) = u64::try_from(book.unrecorded.packets) {
+                is_some = true;
+                sentences.push(format!(
+                    "Zone {zone}: {} ({action}) {} counted and in no record: who sent what to whom is not known.",
+                    words::counted(packets, "packet"),
+                    words::either(packets, "was", "were")
                 ));
             }
         }
     }
+    if is_some {
+        sentences.push(
+            "Packets are in no record where the policy says so (record of a zone), where there was no room, and where records \
+             were removed. When they were sent is known by whole minutes, and of a gap by its end: some may be from \
+             shortly before or after this period."
+                .to_owned(),
+        );
+    }
     if found.is_rounded {
-        words.push("The log no longer has all records of this period: at its ends it is taken in whole hours.".to_owned());
+        sentences.push("The log no longer has all records of this period: at its ends it is taken in whole hours.".to_owned());
+    }
+    let troubles = found.troubles.iter().filter(|_| report.log.is_failing);
+    for trouble in troubles {
+        sentences.push(format!(
+            "The log cannot be written as it should be: {trouble}. {} {} in the kernel alone: a loss of power takes them.",
+            words::counted(found.in_lines, "packet"),
+            words::either(found.in_lines, "is", "are")
+        ));
     }
     if !found.is_live && report.until == report.made {
-        words.push(
+        sentences.push(
             "The daemon was not asked: what it had not written yet is not in this.".to_owned(),
         );
     }
-    words
+    sentences
 }

@@ -63,6 +63,29 @@ pub struct Report {
     pub unknown: Vec<String>,
 }
 
+impl Report {
+    /// Parts of the period of which there are no records: before the log, and gaps.
+    pub(super) fn unobserved(&self) -> impl Iterator<Item = (Timestamp, Timestamp)> {
+        let begins = self.log.begins.unwrap_or(self.until).min(self.until);
+        let before = (begins > self.since).then_some((self.since, begins));
+        let gaps = self.gaps.iter().map(|gap| (gap.from, gap.to));
+        before.into_iter().chain(gaps)
+    }
+
+    /// Whether that is all of it.
+    pub(super) fn is_unobserved(&self) -> bool {
+        let mut known = self.since;
+        // They are in order, and apart.
+        for (from, to) in self.unobserved() {
+            if from > known {
+                return false;
+            }
+            known = known.max(to);
+        }
+        known >= self.until
+    }
+}
+
 /// A report in a few numbers.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Summary {
@@ -248,6 +271,8 @@ pub struct Log {
     pub folder: String,
     /// Records in it, ever.
     pub records: u64,
+    /// It cannot be written as it should be, at the end of the period.
+    pub is_failing: bool,
     /// The first one.
     pub begins: Option<Timestamp>,
     /// The newest signed statement of its size and root (C2SP checkpoint, several lines).

@@ -3,6 +3,10 @@
 use super::model::{Count, Report};
 use super::words::{bytes, counted, duration, either, moment, number, packets};
 
+/// What is known of gaps.
+const AFTER: &str =
+    "What the kernel judged meanwhile is in the records after it, but for what is unrecorded.";
+
 /// The sentences of a report.
 #[derive(Debug)]
 pub struct Sentences {
@@ -30,6 +34,10 @@ pub fn sentences(report: &Report) -> Sentences {
     records(report, &mut out);
     log(report, &mut out);
     through(report, &mut out);
+    if report.is_unobserved() {
+        // Nobody was there who could say so.
+        out.well.clear();
+    }
     match report.unknown.len() {
         0 => {}
         1 => out
@@ -59,6 +67,9 @@ fn is_empty(report: &Report) -> bool {
 
 fn lead(report: &Report) -> String {
     let summary = &report.summary;
+    if is_empty(report) && report.is_unobserved() {
+        return "Nothing is known of this period: no record was written in it.".to_owned();
+    }
     if is_empty(report) {
         return match summary.unrecorded.packets > 0 {
             true => "Nothing is recorded of what cameras sent in this period.".to_owned(),
@@ -78,6 +89,11 @@ fn lead(report: &Report) -> String {
         };
     }
     let networks = counted(summary.blocked_networks, "blocked network");
+    // There were others.
+    let of = match summary.unrecorded.packets > 0 {
+        true => " that are recorded",
+        false => "",
+    };
     let times = match summary.dropped.packets {
         1 => "once".to_owned(),
         many => format!("{} times", number(many)),
@@ -86,7 +102,7 @@ fn lead(report: &Report) -> String {
         return match (summary.cameras, summary.refused) {
             (1, 1) => "1 camera sent something: packets of it were dropped, but none on the way to a known network.".to_owned(),
             (all, some) => format!(
-                "Of {}, packets of {} were dropped, but none on the way to a known network.",
+                "Of {}{of}, packets of {} were dropped, but none on the way to a known network.",
                 counted(all, "camera"),
                 number(some)
             ),
@@ -95,7 +111,7 @@ fn lead(report: &Report) -> String {
     match (summary.cameras, summary.tried) {
         (1, 1) => format!("1 camera sent something: it tried {times} to reach {networks}."),
         (all, some) => format!(
-            "Of {}, {} tried {times} to reach {networks}.",
+            "Of {}{of}, {} tried {times} to reach {networks}.",
             counted(all, "camera"),
             number(some)
         ),
@@ -186,10 +202,10 @@ fn observation(report: &Report, out: &mut Sentences) {
             "Where there are records, observation had no gap.",
         )),
         1 => out.loud.push(format!(
-            "Observation had one gap of {length}: nobody wrote down what happened in it."
+            "Observation had one gap of {length}: nothing was written in it. {AFTER}"
         )),
         many => out.loud.push(format!(
-            "Observation had {} gaps, {length} in all: nobody wrote down what happened in them.",
+            "Observation had {} gaps, {length} in all: nothing was written in them. {AFTER}",
             number(many)
         )),
     }
@@ -221,6 +237,29 @@ fn enforcement(report: &Report, out: &mut Sentences) {
     }
 }
 
+/// What became of what is in no record, in all zones.
+fn by_action(report: &Report) -> String {
+    let of = |action: &str| -> u64 {
+        let books = report.books.values().filter_map(|books| books.get(action));
+        let packets = books.map(|book| u64::try_from(book.unrecorded.packets).unwrap_or(0));
+        packets.sum()
+    };
+    let words = [
+        ("drop", "dropped"),
+        ("audit", "passed and reported"),
+        ("pass", "passed"),
+    ];
+    let words = words.map(|(action, words)| (of(action), words));
+    let words: Vec<String> = (words.into_iter())
+        .filter(|(packets, _)| *packets > 0)
+        .map(|(packets, words)| format!("{} {words}", number(packets)))
+        .collect();
+    match words.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", words.join(", ")),
+    }
+}
+
 /// Of each zone and action by itself: what is too much in one does not make good what lacks in another.
 fn records(report: &Report, out: &mut Sentences) {
     let books = report.books.values().flat_map(|actions| actions.values());
@@ -237,17 +276,22 @@ fn records(report: &Report, out: &mut Sentences) {
             .sum()
     };
     match sum(|packets| *packets > 0) {
+        0 if report.log.is_failing => out
+            .loud
+            .push("The log cannot be written as it should be.".to_owned()),
         0 => out.well.push(whole(
             report,
             "Every packet that was counted is in a record.",
             "Where there are records, every packet that was counted is in one.",
         )),
-        1 => out
-            .loud
-            .push("1 packet was counted and is in no record.".to_owned()),
+        1 => out.loud.push(format!(
+            "1 packet was counted and is in no record{}.",
+            by_action(report)
+        )),
         many => out.loud.push(format!(
-            "{} packets were counted and are in no record.",
-            number(many)
+            "{} packets were counted and are in no record{}.",
+            number(many),
+            by_action(report)
         )),
     }
     let more = sum(|packets| *packets < 0);

@@ -37,7 +37,8 @@ pub(in crate::cli) fn report(report: &Report) -> String {
         text += "\ndropped\n";
         text += &table(&dropped);
     }
-    text += "\n`--html` makes a page of all of it, `--csv` and `--json` have every row\n";
+    text += "\nrecords were taken as they are in the files: `--verify` says whether these can be believed\n";
+    text += "`--html` makes a page of all of it, `--csv` and `--json` have every row\n";
     printable_lines(&text)
 }
 

@@ -101,6 +101,9 @@ pub(in crate::cli) fn status(value: &Value, shape: &Shape<'_>) -> String {
         db["prefixes_v6"],
         db["asns"]
     );
+    if let Some(words) = evidence(&value["evidence"]) {
+        page.line("evidence", words);
+    }
     for refused in list(&db["refused_snapshots"]) {
         line!(
             page,
@@ -253,6 +256,32 @@ fn bgp(page: &mut Page, bgp: &Value, shape: &Shape<'_>) {
     if more > 0 {
         line!(page, "", "{}: `--all`", counted(more as u64, "more change"));
     }
+}
+
+/// How it stands with the log of evidence; nothing where there is none, which another line says where it is asked for.
+fn evidence(value: &Value) -> Option<String> {
+    let (records, signed) = (value["records"].as_u64()?, value["signed"].as_u64()?);
+    let mut words = counted(records, "record");
+    words += &match records.saturating_sub(signed) {
+        0 => ", all signed".to_owned(),
+        more => format!(", the last {more} not signed yet"),
+    };
+    words += &match value["witnessed"].is_null() {
+        true => ", none brought outside".to_owned(),
+        false => format!(", brought outside at {}", moment(&value["witnessed"])),
+    };
+    for to in list(&value["forward"]) {
+        let behind = to["records"]
+            .as_u64()
+            .map(|sent| records.saturating_sub(sent));
+        let stands = match (to["failing"] == true, behind) {
+            (true, _) => "FAILS".to_owned(),
+            (false, Some(behind)) => format!("{behind} on their way"),
+            (false, None) => "not known yet".to_owned(),
+        };
+        words += &format!("; {}: {stands}", text(&to["to"]));
+    }
+    Some(words)
 }
 
 #[cfg(test)]

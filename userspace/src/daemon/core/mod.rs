@@ -27,7 +27,14 @@ mod start;
 mod time;
 mod trace;
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    sync::{
+        Arc, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
@@ -51,6 +58,9 @@ use super::{
 };
 use crate::{config::Config, datapath::ledger::ANEW};
 
+/// How long a change waits until flows are named by it. Those that come meanwhile are, too.
+const NAMED: Duration = Duration::from_secs(2);
+
 /// See the module.
 pub(super) struct Core {
     pub(super) config: Arc<Config>,
@@ -62,6 +72,8 @@ pub(super) struct Core {
     pub(super) evidence: Option<Result<Evidence, String>>,
     /// What flows are named by.
     pub(super) names: Option<Arc<Names>>,
+    /// Somebody is naming them, and has not said yet that it is done.
+    naming: Option<Receiver<()>>,
     /// What is on disk of it.
     pub(super) kept: Kept,
     /// The ASN database, and how its updates went.
@@ -105,18 +117,35 @@ impl Core {
         if self.names.as_ref().is_some_and(|before| before.is(&names)) {
             return;
         }
+        // One is under way, and with whatever happens next it is looked again.
+        let is_late = |naming: &Receiver<()>| naming.try_recv() == Err(TryRecvError::Empty);
+        if self.naming.as_ref().is_some_and(is_late) {
+            return;
+        }
         let names = Arc::new(names);
         let before = self.names.replace(Arc::clone(&names));
-        if let Ok(ledger) = &self.ledger {
+        let Ok(ledger) = self.ledger.clone() else {
+            return;
+        };
+        let between = before.map(|before| Names {
+            before: Some(before),
+            ..(*names).clone()
+        });
+        // Beside the core: who has the ledger may have to wait for the disk of the log of evidence.
+        let (tell, done) = sync_channel(1);
+        let work = move || {
             let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            let between = before.map(|before| Names {
-                before: Some(before),
-                ..(*names).clone()
-            });
             if let Err(e) = ledger.name_by(names, between.map(|names| Arc::new(names) as _)) {
                 tracing::error!("flows under way are named by what is known now alone: {e}");
             }
+            let _ = tell.send(());
+        };
+        let thread = thread::Builder::new().name("kordon-names".into());
+        if let Err(e) = thread.spawn(work) {
+            tracing::error!("flows are named by what was known before: {e}");
         }
+        let is_done = done.recv_timeout(NAMED);
+        self.naming = (is_done == Err(RecvTimeoutError::Timeout)).then_some(done);
     }
 
     /// Notes what the ledger lacks by now, for `flows` to say what it lacks since.
@@ -133,12 +162,14 @@ impl Core {
     /// Begins to write the log of evidence, before anything is taken out of the ledger.
     fn begin_evidence(&mut self) {
         let config = Arc::clone(&self.config);
-        let (Some(config), Ok(ledger)) = (&config.evidence, self.ledger.clone()) else {
+        let Some(config) = &config.evidence else {
             return;
         };
         let (state, view) = (self.kept.state.root().to_owned(), self.view());
-        let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        let begun = Evidence::begin(config, &state, view, &mut ledger);
+        let begun = self.ledger.clone().and_then(|ledger| {
+            let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            Evidence::begin(config, &state, view, &mut ledger)
+        });
         if let Err(why) = &begun {
             tracing::error!("no log of evidence is written: {why}");
         }
@@ -158,9 +189,11 @@ impl Core {
         notices.extend(datapath.guards_failed().map(|why| {
             format!("guards only count what gets past the programs, and drop nothing: {why}")
         }));
-        notices.extend(self.evidence.iter().flat_map(|evidence| match evidence {
-            Ok(evidence) => evidence.troubles(),
-            Err(why) => vec![format!("no log of evidence is written: {why}")],
+        let unopened = self.evidence.as_ref().and_then(|log| log.as_ref().err());
+        notices.extend(unopened.map(|why| {
+            format!(
+                "no log of evidence is written: {why}; see to that, or move its folder away, and restart the daemon"
+            )
         }));
         let lines = datapath.lines();
         let wanted = self.config.lines.filter(|wanted| *wanted != lines);

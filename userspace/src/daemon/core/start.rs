@@ -119,6 +119,7 @@ impl Core {
                 .map_err(|e| e.to_string()),
             evidence: None,
             names: None,
+            naming: None,
             enforced: Enforced::new(datapath),
             tally: Tally::default(),
             troubles,

@@ -102,7 +102,7 @@ impl Archive {
                 // All of it is made anew the next time.
                 self.live = None;
                 let words = format!(
-                    "what is in force is not archived for `kordon explain --at`: {why}; it is tried again"
+                    "what is in force is not archived beside the log of evidence, for `kordon explain --at`: {why}; it is tried again"
                 );
                 troubles.is(Part::Archiving, words);
             }

@@ -9,7 +9,10 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Evidence, troubles::Part};
+use super::{
+    Evidence,
+    troubles::{Part, lock},
+};
 use crate::{
     config,
     history::{
@@ -47,10 +50,13 @@ pub(in crate::daemon) fn keep(
     if is_left {
         return;
     }
-    let kept = step(&folder, signed, config, keeping);
-    let Err(e) = kept else {
-        evidence.troubles.is_over(Part::Keeping);
-        return;
+    let kept = step(evidence, (&folder, signed), config, keeping);
+    let e = match kept {
+        Ok(()) => {
+            evidence.troubles.is_over(Part::Keeping);
+            return;
+        }
+        Err(e) => e,
     };
     // What was half done is done again, over what is there.
     keeping.open = None;
@@ -64,8 +70,8 @@ pub(in crate::daemon) fn keep(
 }
 
 fn step(
-    folder: &Path,
-    signed: u64,
+    evidence: &Evidence,
+    (folder, signed): (&Path, u64),
     config: &config::Evidence,
     keeping: &mut Keeping,
 ) -> Result<(), HistoryError> {
@@ -85,7 +91,13 @@ fn step(
     if signed > 0 {
         store.is_within(signed)?;
     }
-    while filler.fill(store, folder, signed)? {}
+    loop {
+        let is_more = filler.fill(store, folder, signed)?;
+        lock(&evidence.figures).history = Some(store.next()?);
+        if !is_more {
+            break;
+        }
+    }
     let is_due = (keeping.retained).is_none_or(|last| last.elapsed() >= OLD);
     if is_due {
         store.is_sound()?;

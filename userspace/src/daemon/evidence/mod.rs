@@ -5,7 +5,8 @@
 //! - [`history`]: the index over the log.
 //! - [`moment`]: what was counted, and what of it is not in the log yet.
 //! - [`recorder`]: who writes it, and [`record`]: what records look like; [`troubles`]: what does not go as it should.
-//! - [`tend`]: what time brings: flows that go on, heartbeats, checkpoints.
+//! - [`tend`]: what time brings: flows that go on, heartbeats, checkpoints; [`outside`]: who is told of these.
+//! - [`standing`]: how it stands with all of that.
 //!
 //! Architecture invariant: nothing that is enforced ends because of the log, or waits for it to be signed. What cannot be
 //! written is counted, and the log says so as soon as it can be written again.
@@ -13,8 +14,10 @@
 mod archive;
 mod history;
 mod moment;
+mod outside;
 mod record;
 mod recorder;
+mod standing;
 mod tend;
 mod troubles;
 
@@ -31,6 +34,7 @@ use kordon_ebpf::layout::FlowLine;
 use self::{
     archive::Archive,
     recorder::Recorder,
+    standing::Figures,
     troubles::{Part, Troubles, lock},
 };
 pub(super) use self::{
@@ -52,6 +56,7 @@ use crate::{
 pub(crate) struct Evidence {
     recorder: Arc<Mutex<Recorder>>,
     troubles: Troubles,
+    figures: Arc<Mutex<Figures>>,
     /// It is being signed: whoever writes would wait for the disk.
     signing: Arc<AtomicBool>,
     /// Somebody is being told of a checkpoint.
@@ -78,32 +83,37 @@ impl Evidence {
         let recorder = Recorder::open(config, folder, view, keeper, troubles.clone())?;
         let forwarder = Forwarder::spawn(&folder_of(config, state), &config.forward);
         if let Err(e) = &forwarder {
-            let words = format!("records are not sent on: {e}; restart the daemon");
+            let words = format!("the log of evidence is not sent on: {e}; restart the daemon");
             troubles.is(Part::Forwarding, words);
         }
         let evidence = Self {
             recorder: Arc::new(Mutex::new(recorder)),
             troubles,
+            figures: Arc::default(),
             signing: Arc::default(),
             telling: Arc::default(),
             archive: Arc::new(Mutex::new(archive)),
             forwarder: Arc::new(Mutex::new(forwarder.ok())),
         };
+        evidence.note();
         keeper.be_witnessed(Box::new(Handle(evidence.clone())));
         Ok(evidence)
     }
 
-    fn recorder(&self) -> MutexGuard<'_, Recorder> {
-        lock(&self.recorder)
+    /// What writes it, or its history, has panicked: it begins again.
+    pub(super) fn broke(&self, is_history: bool, e: &dyn std::fmt::Display) {
+        let (part, what) = match is_history {
+            true => (Part::Keeping, "the history of flows is not kept"),
+            // Until it has been signed.
+            false => (Part::Signing, "the log of evidence is not written"),
+        };
+        self.signing.store(false, Ordering::Relaxed);
+        let words = format!("{what} as it should be, because of a bug: {e}");
+        self.troubles.is(part, words);
     }
 
-    /// What does not go as it should, now.
-    pub(super) fn troubles(&self) -> Vec<String> {
-        let forwarder = lock(&self.forwarder);
-        let forwarded = forwarder.as_ref().map(Forwarder::troubles);
-        (self.troubles.all().into_iter())
-            .chain(forwarded.unwrap_or_default())
-            .collect()
+    fn recorder(&self) -> MutexGuard<'_, Recorder> {
+        lock(&self.recorder)
     }
 }
 
@@ -112,7 +122,8 @@ struct Handle(Evidence);
 
 impl Witness for Handle {
     fn is_ready(&self) -> bool {
-        !self.0.signing.load(Ordering::Relaxed)
+        // Nobody else is to find out that the disk does not answer.
+        !self.0.signing.load(Ordering::Relaxed) && !self.0.is_behind()
     }
 
     fn wants(&self, line: u32, held: &FlowLine, all: bool) -> bool {

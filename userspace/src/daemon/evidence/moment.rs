@@ -18,9 +18,10 @@ use super::{Evidence, recorder::Recorder};
 use crate::{
     daemon::{
         refusal::Refusal,
-        status::{Unwritten, View},
+        status::{EvidenceLog, View},
     },
     ledger::{Keeper, Reading, Sum, witness::Seen},
+    metrics,
 };
 
 /// Lines of one answer that are not in the log; of more, all is written first.
@@ -119,7 +120,19 @@ impl<'a> Moment<'a> {
     }
 }
 
-impl Unwritten for Evidence {
+impl EvidenceLog for Evidence {
+    fn standing(&self) -> metrics::Evidence {
+        self.now()
+    }
+
+    fn is_late(&self) -> bool {
+        self.is_behind()
+    }
+
+    fn troubles(&self) -> Vec<String> {
+        self.all_troubles()
+    }
+
     fn unwritten(&self, view: &View) -> Result<Value, Refusal> {
         let begun = Instant::now();
         let mut is_told = false;
@@ -134,6 +147,7 @@ impl Unwritten for Evidence {
                         let mut answer = moment.books(view, &recorder);
                         answer["folder"] = json!(recorder.folder);
                         answer["records"] = json!(recorder.log.size());
+                        answer["troubles"] = json!(self.troubles.of_records());
                         answer["rows"] = json!(moment.rows(view, &recorder));
                         return Ok(answer);
                     }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     compile::directory::Identity,
-    config,
+    config::{self, RESERVE},
     daemon::{
         state::{Prepared, journal::Entry},
         status::View,
@@ -38,8 +38,6 @@ const ACCOUNTS: &str = "accounts";
 const CHANGES: &str = "changes";
 /// Flows whose counters nobody knows yet: there are some while a change is under way.
 const WAITING: usize = 1 << 16;
-/// Room that is left to what is enforced, which is kept on the same disk.
-const RESERVE: u64 = 128 << 20;
 /// A clock that is set back by more is a record of its own.
 const BACK: Duration = Duration::from_secs(1);
 
@@ -239,8 +237,8 @@ impl Recorder {
         self.is_gone = !self.log.is_in_place();
         if self.is_gone {
             let words = format!(
-                "the log of evidence in {} was moved or removed while it is written; restart the daemon, which goes on \
-                 or begins another one",
+                "the log of evidence in {} was moved or removed, in part or as a whole, while it is written; put it back, or \
+                 move away what is left of it, and restart the daemon",
                 self.folder.display()
             );
             self.troubles.is(Part::Writing, words);

@@ -1,25 +1,17 @@
 //! What time brings to the log: each second what was dropped for the first time, and what was changed; each
-//! interval what goes on; heartbeats, so that silence means something; checkpoints, and whoever is told of them.
+//! interval what goes on; heartbeats, so that silence means something; checkpoints.
 
 use std::{
-    io::Write as _,
-    os::unix::process::CommandExt as _,
-    path::Path,
-    process::{Command, Stdio},
     sync::{Arc, atomic::Ordering},
-    thread,
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
 use serde_json::json;
 
 use super::{
     Evidence,
     moment::Moment,
+    outside::{tell_outside, witness},
     record,
     recorder::Recorder,
     troubles::{Part, lock},
@@ -30,9 +22,8 @@ use crate::{config, daemon::status::View};
 pub(in crate::daemon) const TICK: Duration = Duration::from_secs(1);
 /// How often the log says that it goes on.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// How long whoever is told of checkpoints may take.
-const TOLD: Duration = Duration::from_secs(10);
-
+/// How old what is known of enforcement may be to be written.
+const FRESH: Duration = Duration::from_secs(2);
 /// How often what the log has of the ledger is kept, whatever is signed.
 const KEPT: Duration = Duration::from_secs(60);
 
@@ -88,13 +79,16 @@ pub(in crate::daemon) fn tick(
     view: &Arc<View>,
     done: &mut Done,
 ) {
+    // What is enforced is said of now: not of a time before the disk was waited for.
+    let begun = Instant::now();
+    let is_fresh = || begun.elapsed() < FRESH;
     let all = done.lines.elapsed() >= config.interval;
     if all {
         done.lines = Instant::now();
     }
     tell(evidence, view, all);
     let live = view.live.as_ref().map(|live| live.hash);
-    if done.live != Some(live) {
+    if done.live != Some(live) && is_fresh() {
         // What else there is of it is looked at with each heartbeat.
         done.live = Some(live);
         note_state(evidence, view);
@@ -104,7 +98,9 @@ pub(in crate::daemon) fn tick(
         .is_none_or(|last| last.elapsed() >= HEARTBEAT)
     {
         done.heartbeat = Some(Instant::now());
-        note_state(evidence, view);
+        if is_fresh() {
+            note_state(evidence, view);
+        }
         beat(evidence, view);
     }
     if done.kept.elapsed() >= KEPT {
@@ -128,6 +124,7 @@ pub(in crate::daemon) fn tick(
             tell_outside(evidence, config, checkpoint);
         }
     }
+    evidence.note();
 }
 
 /// What is enforced, and where.
@@ -139,21 +136,6 @@ fn note_state(evidence: &Evidence, view: &View) {
     let mut recorder = evidence.recorder();
     recorder.note_attached(attached);
     recorder.note_state(&reasons, in_force.as_ref());
-}
-
-/// Beside everything else. Where the last one is still being told, the next checkpoint is the one that goes.
-fn tell_outside(evidence: &Evidence, config: &config::Evidence, checkpoint: String) {
-    if evidence.telling.swap(true, Ordering::Relaxed) {
-        return;
-    }
-    let (told, config) = (evidence.clone(), config.clone());
-    let work = move || {
-        witness(&told, &config, &checkpoint);
-        told.telling.store(false, Ordering::Relaxed);
-    };
-    if thread::Builder::new().spawn(work).is_err() {
-        evidence.telling.store(false, Ordering::Relaxed);
-    }
 }
 
 /// What the ledger has, as far as it is to be written now.
@@ -205,54 +187,6 @@ fn sign(recorder: &mut Recorder) -> Option<String> {
             let words = format!("the log of evidence is written, and not signed: {e}");
             recorder.troubles.is(Part::Signing, words);
             None
-        }
-    }
-}
-
-/// Gives a checkpoint to the program that brings it away from this machine.
-fn witness(evidence: &Evidence, config: &config::Evidence, checkpoint: &str) {
-    let Some((program, arguments)) = config.witness.split_first() else {
-        return;
-    };
-    match told(Path::new(program), arguments, checkpoint) {
-        Ok(()) => evidence.troubles.is_over(Part::Telling),
-        Err(why) => {
-            let words = format!(
-                "nobody outside has the newest checkpoint of the log of evidence: {program}: {why}"
-            );
-            evidence.troubles.is(Part::Telling, words);
-        }
-    }
-}
-
-fn told(program: &Path, arguments: &[String], checkpoint: &str) -> Result<(), String> {
-    let words = |e: std::io::Error| e.to_string();
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::inherit())
-        .process_group(0)
-        .spawn()
-        .map_err(words)?;
-    if let Some(mut input) = child.stdin.take() {
-        // One that reads nothing says by its status how it went.
-        let _ = input.write_all(checkpoint.as_bytes());
-    }
-    let begun = Instant::now();
-    loop {
-        match child.try_wait().map_err(words)? {
-            Some(status) if status.success() => return Ok(()),
-            Some(status) => return Err(status.to_string()),
-            None if begun.elapsed() > TOLD => {
-                // With all that it has started.
-                if let Ok(group) = i32::try_from(child.id()) {
-                    let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
-                }
-                let _ = child.wait();
-                return Err(format!("it took longer than {} s", TOLD.as_secs()));
-            }
-            None => thread::sleep(Duration::from_millis(20)),
         }
     }
 }

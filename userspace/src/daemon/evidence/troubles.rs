@@ -20,9 +20,36 @@ pub(super) enum Part {
     Archiving,
 }
 
+impl Part {
+    /// The word in `status` and metrics.
+    pub(super) const ALL: [(Self, &str); 6] = [
+        (Self::Writing, "writing"),
+        (Self::Signing, "signing"),
+        (Self::Telling, "telling"),
+        (Self::Keeping, "history"),
+        (Self::Forwarding, "forwarding"),
+        (Self::Archiving, "archiving"),
+    ];
+}
+
 impl Troubles {
     pub(super) fn all(&self) -> Vec<String> {
         lock(&self.0).values().cloned().collect()
+    }
+
+    /// Those for which what is known may not be in the log, or not be signed.
+    pub(super) fn of_records(&self) -> Vec<String> {
+        let all = lock(&self.0);
+        let parts = [Part::Writing, Part::Signing];
+        let words = parts.iter().filter_map(|part| all.get(part));
+        words.cloned().collect()
+    }
+
+    /// Each part, and whether it does not go as it should.
+    pub(super) fn failing(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        let failing = lock(&self.0);
+        let known = Part::ALL.map(|(part, word)| (word, failing.contains_key(&part)));
+        known.into_iter()
     }
 
     pub(super) fn is(&self, part: Part, words: String) {

@@ -78,15 +78,15 @@ pub(super) async fn drain_ledger(ledger: Ledger) {
 pub(super) async fn write_evidence(evidence: Evidence, config: config::Evidence, owner: Owner) {
     let mut done = evidence::Done::default();
     loop {
-        let (evidence, config, owner) = (evidence.clone(), config.clone(), owner.clone());
+        let (log, config, owner) = (evidence.clone(), config.clone(), owner.clone());
         let work = move || {
-            evidence::tick(&evidence, &config, &owner.view(), &mut done);
+            evidence::tick(&log, &config, &owner.view(), &mut done);
             done
         };
         match spawn_blocking(work).await {
             Ok(next) => done = next,
             Err(e) => {
-                tracing::error!("writing the log of evidence failed inside the daemon: {e}");
+                evidence.broke(false, &e);
                 done = evidence::Done::default();
             }
         }
@@ -99,13 +99,13 @@ pub(super) async fn keep_history(evidence: Evidence, config: config::Evidence) {
     let mut keeping = evidence::Keeping::default();
     loop {
         sleep(evidence::STEP).await;
-        let (evidence, config) = (evidence.clone(), config.clone());
+        let (log, config) = (evidence.clone(), config.clone());
         let work = move || {
-            evidence::keep(&evidence, &config, &mut keeping);
+            evidence::keep(&log, &config, &mut keeping);
             keeping
         };
         keeping = spawn_blocking(work).await.unwrap_or_else(|e| {
-            tracing::error!("keeping the history of flows failed inside the daemon: {e}");
+            evidence.broke(true, &e);
             evidence::Keeping::default()
         });
     }

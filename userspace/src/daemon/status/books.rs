@@ -10,8 +10,11 @@ use jiff::Timestamp;
 use kordon_ebpf::layout::{Action, Counter, FLOW_OTHERS, Flow};
 use serde_json::{Map, Value, json};
 
-use super::{View, counted::Counts};
-use crate::{compile::directory::Identity, ledger::Reading, metrics::Ledger};
+use super::{
+    View,
+    counted::{Counts, Recorded},
+};
+use crate::{compile::directory::Identity, metrics::Ledger};
 
 /// Of one zone and action.
 #[derive(Clone, Copy, Default)]
@@ -23,7 +26,7 @@ struct Book {
 impl View {
     /// For `status`: by zone of the live policy, and action; null where the ledger cannot be read.
     pub(super) fn books(&self, counts: &Counts) -> Value {
-        let (Some(policy), Some(reading)) = (self.policy(), &counts.ledger) else {
+        let (Some(policy), Some(recorded)) = (self.policy(), &counts.ledger) else {
             return Value::Null;
         };
         let zones = policy.zones.iter().map(|zone| &*zone.name);
@@ -40,7 +43,7 @@ impl View {
         for (identity, counter) in &counts.counters {
             add(identity, counter, |book| &mut book.counted);
         }
-        for (slot, counter) in &reading.recorded {
+        for (slot, counter) in &recorded.reading.recorded {
             if let Some(identity) = self.reader.identity(*slot) {
                 add(&identity, counter, |book| &mut book.recorded);
             }
@@ -56,12 +59,14 @@ impl View {
     }
 
     /// For the metrics; `None` where the ledger cannot be read.
-    pub(super) fn ledger_snapshot(&self, reading: Option<Reading>) -> Option<Ledger> {
-        let reading = reading?;
-        let ledger = self.ledger().ok()?;
-        let lost = ledger.lost().ok()?;
-        let (records, mut others) = (ledger.records, ledger.others());
-        drop(ledger);
+    pub(super) fn ledger_snapshot(&self, recorded: Option<Recorded>) -> Option<Ledger> {
+        let Recorded {
+            reading,
+            lost,
+            records,
+            mut others,
+            ..
+        } = recorded?;
         let is_others = |flow: &Flow| flow.identity & FLOW_OTHERS != 0;
         let in_lines = reading.lines.iter().filter(|seen| is_others(&seen.flow));
         others += in_lines.map(|seen| seen.sum.counter.packets).sum::<u64>();

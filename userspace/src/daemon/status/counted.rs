@@ -270,22 +270,45 @@ pub(in crate::daemon) struct Counts {
     pub(in crate::daemon) counters: Vec<(Identity, Counter)>,
     /// What cameras sent since the daemon started.
     pub(in crate::daemon) cameras: Vec<Row<Camera>>,
-    /// `None`: it cannot be read.
-    pub(super) ledger: Option<Reading>,
+    /// `None`: it cannot be read, or not in time.
+    pub(super) ledger: Option<Recorded>,
+}
+
+/// What the ledger said.
+pub(super) struct Recorded {
+    pub(super) reading: Reading,
+    /// What found no room in its ring.
+    pub(super) lost: Vec<(u32, Counter)>,
+    /// How many packets that is, where there were more of them lately.
+    pub(super) loses: Option<u64>,
+    /// Records since the daemon started.
+    pub(super) records: u64,
+    /// Packets without a destination, since then.
+    pub(super) others: u64,
 }
 
 impl View {
     /// Reads the counters, and what the ledger counts by network.
     pub(in crate::daemon) fn counts(&self) -> Result<Counts, DatapathError> {
         let mut counters = self.reader.counts()?;
-        let ledger = self.ledger().ok();
-        let ledger = ledger.and_then(|mut ledger| ledger.read(self.reader.slots()).ok());
+        let slots = self.reader.slots();
+        let ledger = self.at_ledger(move |ledger| {
+            Some(Recorded {
+                reading: ledger.read(slots).ok()?,
+                lost: ledger.lost().ok()?,
+                loses: ledger.loses(),
+                records: ledger.records,
+                others: ledger.others(),
+            })
+        });
+        let ledger = ledger.ok().flatten();
+        let reading = ledger.as_ref().map(|recorded| &recorded.reading);
         // Versions before the ledger counted by network, too.
         let is_of_network =
             |identity: &Identity| matches!(identity, Identity::Asn(..) | Identity::OtherAsns(..));
         let before = counters.extract_if(.., |(identity, _)| is_of_network(identity));
         let mut networks: BTreeMap<Identity, Counter> = before.collect();
-        for (owner, network, counter) in ledger.iter().flat_map(|ledger| &ledger.networks) {
+        for (owner, network, counter) in reading.iter().flat_map(|reading| &reading.networks) {
             let identity = self.reader.identity(*owner);
             // One that was not known when it came may be of what is not counted so.
             let Some((zone, action)) = identity.as_ref().and_then(Identity::of_zone) else {
@@ -302,7 +325,7 @@ impl View {
         }
         counters.extend(networks);
         let mut cameras: BTreeMap<(String, Option<Camera>, Action), Counter> = BTreeMap::new();
-        for (slot, camera, counter) in ledger.iter().flat_map(|ledger| &ledger.cameras) {
+        for (slot, camera, counter) in reading.iter().flat_map(|reading| &reading.cameras) {
             let identity = self.reader.identity(*slot);
             if let Some((zone, action)) = identity.as_ref().and_then(Identity::of_zone) {
                 let camera = Some(*camera).filter(|camera| *camera != Camera::Others);

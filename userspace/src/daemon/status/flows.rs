@@ -4,7 +4,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
     net::IpAddr,
-    sync::{MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
@@ -14,12 +14,13 @@ use kordon_ebpf::layout::{
 };
 use serde_json::{Value, json};
 
-use super::View;
+use super::{View, view::at_ledger};
 use crate::{
     asn::AsnDb,
     compile::directory::Identity,
     control::protocol::{FlowsQuery, SumBy},
     daemon::{named, refusal::Refusal},
+    datapath::DatapathError,
     ledger::{
         Keeper, Sum,
         camera::{Camera, addresses, mac},
@@ -62,15 +63,33 @@ pub(in crate::daemon) struct Told<'a> {
 }
 
 impl View {
-    /// The ledger, for this reader alone.
-    pub(in crate::daemon) fn ledger(&self) -> Result<MutexGuard<'_, Keeper>, Refusal> {
-        let ledger = self.ledger.as_ref().map_err(|why| {
+    fn has_ledger(&self) -> Result<&Arc<Mutex<Keeper>>, Refusal> {
+        self.ledger.as_ref().map_err(|why| {
             Refusal::new(
                 format!("who sent what to whom is not known: {why}"),
                 "restarting the daemon tries again, and changes nothing that is enforced",
             )
-        })?;
+        })
+    }
+
+    /// The ledger, as long as that takes.
+    pub(in crate::daemon) fn ledger(&self) -> Result<MutexGuard<'_, Keeper>, Refusal> {
+        let ledger = self.has_ledger()?;
         Ok(ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the ledger says, within a time.
+    pub(in crate::daemon) fn at_ledger<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Keeper) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let is_late = self.evidence.as_ref().is_some_and(|log| log.is_late());
+        at_ledger(self.has_ledger()?, is_late, work).ok_or_else(|| {
+            Refusal::new(
+                "who sent what to whom cannot be said now: somebody else has the ledger for long",
+                "try again; `kordon status` says whether the disk of the log of evidence does not answer",
+            )
+        })
     }
 
     /// The answer to `flows`.
@@ -80,13 +99,14 @@ impl View {
         if let Some(zone) = &query.zone {
             self.knows_zone(zone, &counters)?;
         }
-        let mut ledger = self.ledger()?;
-        let (flows, reading) = ledger
-            .flows(self.reader.slots())
-            .map_err(Refusal::from_error)?;
-        let lost = ledger.lost().map_err(Refusal::from_error)?;
-        let (lost, before) = (lost.into_iter().collect(), ledger.before().clone());
-        drop(ledger);
+        let slots = self.reader.slots();
+        let read = self.at_ledger(move |ledger| {
+            let (flows, reading) = ledger.flows(slots)?;
+            Ok((flows, reading, ledger.lost()?, ledger.before().clone()))
+        })?;
+        let (flows, reading, lost, before) =
+            read.map_err(|e: DatapathError| Refusal::from_error(e))?;
+        let lost = lost.into_iter().collect();
         let unshown = self.unshown(query, &counters, (&flows, &reading), &lost, &before);
         let db = &self.updates.database.db;
         let mut told: Vec<(Told<'_>, Sum)> = (flows.iter())

@@ -4,6 +4,7 @@
 
 mod books;
 mod counted;
+mod evidence;
 mod flows;
 mod reasons;
 mod unshown;
@@ -18,7 +19,7 @@ use self::counted::{Counts, named_network};
 pub(super) use self::{
     counted::packets,
     flows::Told,
-    view::{Applies, Busy, Ledger, Unwritten, View},
+    view::{Applies, Busy, EvidenceLog, Ledger, View},
 };
 use super::{
     bgp::Bgp,
@@ -100,6 +101,7 @@ impl View {
                 })
                 .collect(),
             ledger: self.ledger_snapshot(ledger),
+            evidence: self.standing(),
             counters,
         }
     }
@@ -248,7 +250,7 @@ impl View {
             "at": Timestamp::now(),
             "enforcing": reasons.is_empty(),
             "reasons": reasons,
-            "notices": self.notices(busy),
+            "notices": self.notices(busy, counts.ledger.as_ref().and_then(|ledger| ledger.loses)),
             "gaps": gaps,
             "fail": self.config.fail.as_str(),
             "interfaces": interfaces,
@@ -266,6 +268,7 @@ impl View {
             },
             "bgp": self.bgp.as_ref().map(Bgp::status),
             "books": self.books(&counts),
+            "evidence": self.standing().as_ref().map(evidence::json),
             "zones": counted.zones(self.policy(), &self.silences().collect()),
             "rules": counted.rules(),
             "decided": counted.reasons(),

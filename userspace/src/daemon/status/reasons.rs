@@ -89,8 +89,8 @@ impl View {
             .collect()
     }
 
-    /// What somebody should look at, although all is enforced.
-    pub(crate) fn notices(&self, busy: Option<&Busy>) -> Vec<String> {
+    /// What somebody should look at, although all is enforced. `lost`: packets that the ledger has lost lately.
+    pub(crate) fn notices(&self, busy: Option<&Busy>, lost: Option<u64>) -> Vec<String> {
         let mut notices = self.notices.clone();
         let of_choice = |device: &&Device| device.config.mode != Mode::Tc;
         let alone = self.links.devices.iter().filter(of_choice);
@@ -108,7 +108,7 @@ impl View {
                  higher price"
             ))
         }));
-        let lost = self.ledger().ok().and_then(|ledger| ledger.loses());
+        notices.extend(self.evidence.iter().flat_map(|log| log.troubles()));
         notices.extend(lost.map(|lost| {
             format!(
                 "{lost} packets that were judged and counted are missing in the ledger: its ring was \

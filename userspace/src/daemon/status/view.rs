@@ -4,7 +4,8 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError, TryLockError, mpsc::sync_channel},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -25,6 +26,7 @@ use crate::{
     },
     datapath::reader::Reader,
     ledger::Keeper,
+    metrics,
     policy::Policy,
 };
 
@@ -35,7 +37,7 @@ pub(crate) struct View {
     /// The ledger; or why it is not read.
     pub(crate) ledger: Ledger,
     /// The log of evidence, where one is written.
-    pub(crate) evidence: Option<Arc<dyn Unwritten>>,
+    pub(crate) evidence: Option<Arc<dyn EvidenceLog>>,
     /// Number of the live generation.
     pub(crate) generation: Option<u64>,
     pub(crate) live: Option<Live>,
@@ -56,13 +58,54 @@ pub(crate) struct View {
 }
 
 /// Whoever writes the log of evidence, and knows what is not in it yet.
-pub(crate) trait Unwritten: Send + Sync {
+pub(crate) trait EvidenceLog: Send + Sync {
+    /// How it stands with it. Waits for no disk.
+    fn standing(&self) -> metrics::Evidence;
+
+    /// What is done with it each second has not been done for longer: its disk may not answer.
+    fn is_late(&self) -> bool;
+
+    /// What does not go as it should, now, in words. Waits for no disk.
+    fn troubles(&self) -> Vec<String>;
+
     /// The answer to `unwritten`: each packet that was counted is in it, or in the log so far.
     fn unwritten(&self, view: &View) -> Result<Value, Refusal>;
 }
 
 /// The ledger, which readers and who keeps its ring empty share; or why it cannot be read.
 pub(crate) type Ledger = Result<Arc<Mutex<Keeper>>, String>;
+
+/// How long somebody waits for the ledger, and how often he looks; and how long where it is known that nobody will let it go.
+const PATIENCE: Duration = Duration::from_secs(3);
+const NO_PATIENCE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Asks the ledger beside whoever asks: who has it may have to wait for the disk of the log of evidence. `None`: there is no
+/// answer in time.
+pub(super) fn at_ledger<T: Send + 'static>(
+    ledger: &Arc<Mutex<Keeper>>,
+    is_late: bool,
+    work: impl FnOnce(&mut Keeper) -> T + Send + 'static,
+) -> Option<T> {
+    let end = Instant::now() + if is_late { NO_PATIENCE } else { PATIENCE };
+    // Nobody gets into a row that does not move.
+    while matches!(ledger.try_lock(), Err(TryLockError::WouldBlock)) {
+        if Instant::now() >= end {
+            return None;
+        }
+        thread::sleep(PAUSE);
+    }
+    let (tell, told) = sync_channel(1);
+    let ledger = Arc::clone(ledger);
+    let thread = thread::Builder::new().name("kordon-ledger".into());
+    let work = move || {
+        let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = tell.send(work(&mut ledger));
+    };
+    thread.spawn(work).ok()?;
+    told.recv_timeout(end.saturating_duration_since(Instant::now()))
+        .ok()
+}
 
 /// Successful and refused applies since the start.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,6 +2,7 @@
 //!
 //! - [`cover`]: ways around what it polices.
 //! - [`faults`]: changes that fail at each of their steps, by an error or by a panic.
+//! - [`held`]: the ledger, while somebody does not let it go.
 //! - [`lost`]: starts that lack something of what was live.
 //! - [`named`]: networks of flows that were judged before something changed.
 //! - [`owner`]: the thread that has the core, held busy.
@@ -9,6 +10,7 @@
 
 mod cover;
 mod faults;
+mod held;
 mod lost;
 mod named;
 mod owner;

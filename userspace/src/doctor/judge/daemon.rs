@@ -89,7 +89,11 @@ fn told(
     finding: impl FnOnce(Check, String, String) -> Finding,
 ) -> Finding {
     let gap = gap_of(facts, words);
-    let check = gap.map_or_else(|| check_of(words), |(check, _)| check);
+    let check = match gap {
+        Some((check, _)) => check,
+        None if is_of_destination(facts, words) => Check::Evidence,
+        None => check_of(words),
+    };
     let (what, cure) = words.split_once("; ").unwrap_or((
         words,
         "docs/operations.md has the cure of each, under `Not enforcing: reasons and cures`",
@@ -106,6 +110,17 @@ fn told(
         Some(name) => finding.about(name),
         None => finding,
     }
+}
+
+/// Whether words are about one that records of the log of evidence are sent on to.
+fn is_of_destination(facts: &Facts, words: &str) -> bool {
+    let standing = facts.daemon.status().map(|status| &status["evidence"]);
+    let destinations = standing.and_then(|standing| standing["forward"].as_array());
+    let mut names = destinations
+        .into_iter()
+        .flatten()
+        .filter_map(|to| to["to"].as_str());
+    names.any(|name| words.starts_with(name))
 }
 
 /// The check and the device that words belong to which say what leads around kordon.
@@ -125,7 +140,9 @@ fn gap_of<'f>(facts: &'f Facts, words: &str) -> Option<(Check, &'f str)> {
 
 /// What the daemon's words are about.
 fn check_of(words: &str) -> Check {
-    const BY_WORDS: [(&str, Check); 20] = [
+    const BY_WORDS: [(&str, Check); 22] = [
+        ("log of evidence", Check::Evidence),
+        ("history of flows", Check::Evidence),
         ("the ledger", Check::Ledger),
         ("who sent what to whom", Check::Ledger),
         ("where no frame has its tag", Check::Device),

@@ -4,12 +4,14 @@
 //! - [`daemon`]: what the daemon says itself; [`machine`]: the kernel.
 //! - [`interfaces`]: the configured devices, each by itself; [`behind`]: what else is on them;
 //!   [`coverage`]: whether they are all.
+//! - [`evidence`]: the log of who sent what to whom.
 //! - [`traffic`]: what arrives; [`data`]: policy and database; [`place`]: disk, clock, groups, unit.
 
 mod behind;
 mod coverage;
 mod daemon;
 mod data;
+mod evidence;
 mod interfaces;
 mod machine;
 mod place;
@@ -33,6 +35,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
         coverage::judge,
         traffic::judge,
         data::judge,
+        evidence::judge,
         place::judge,
     ];
     let mut all: Vec<Finding> = Vec::new();

@@ -13,7 +13,7 @@ use crate::{
     doctor::{
         facts::{
             BootGuard, Daemon, Database, Facts, Filter, Flowtable, Kind, Link, Machine, More,
-            Pinned, Places, Rules, Sample, Service, State,
+            Pinned, Places, Room, Rules, Sample, Service, State,
         },
         finding::{Check, Finding, Level},
         fix::Fix,
@@ -21,8 +21,8 @@ use crate::{
     policy::{self, Bundle, Context, Overlay},
 };
 
-const CONFIG: &str =
-    "[asndb]\nmax_age_days = 14\n[[interface]]\ndevice = \"eth1\"\nname = \"trunk\"\n";
+const CONFIG: &str = "[asndb]\nmax_age_days = 14\n[evidence]\nwitness = [\"/bin/send\"]\n\
+                      [[interface]]\ndevice = \"eth1\"\nname = \"trunk\"\n";
 const POLICY: &str = "[zone.cameras]\nvlans = [20]\nsources = [\"10.20.0.0/16\"]\n\
                       [set.hostile]\nasns = [64500]\n\
                       [[rule]]\nname = \"r\"\nfrom = \"cameras\"\nto = \"hostile\"\naction = \"drop\"\n";
@@ -92,6 +92,7 @@ fn healthy() -> Facts {
         "asndb": {"prefixes_v4": 10, "prefixes_v6": 5, "age_seconds": 3600, "update": {}},
         "zones": [{"name": "cameras", "packets": {"pass": 5, "audit": 0, "drop": 1}, "record": "summary", "silent": false}],
         "books": {"cameras": {}},
+        "evidence": {"records": 12, "signed": 10, "failing": [], "forward": [{"to": "tcp://log:601", "failing": false}]},
         "state": {"problem": null},
     });
     let mut sub = link(3, "eth1.20", Kind::Vlan(20));
@@ -142,6 +143,11 @@ fn healthy() -> Facts {
             5.0,
         )]),
         database: Err("the daemon has it".into()),
+        evidence: Some(Room {
+            folder: "/var/lib/kordon/evidence".into(),
+            used: Ok(1 << 30),
+            free: Ok(100 << 30),
+        }),
         state: State {
             there: Some(Ok(true)),
             rights: Some((0, 0o40750)),
@@ -1107,6 +1113,61 @@ const CASES: &[Case] = &[
         W,
         Check::Ledger,
         &["16384 lines", "`kordon detach`"],
+    ),
+    (
+        "no log of evidence",
+        |f| configure(f, "[[interface]]\ndevice = \"eth1\"\n"),
+        N,
+        Check::Evidence,
+        &["the next boot forgets it", "`[evidence]`"],
+    ),
+    (
+        "a log that nobody outside hears of",
+        |f| configure(f, "[[interface]]\ndevice = \"eth1\"\n[evidence]\n"),
+        N,
+        Check::Evidence,
+        &["can write it anew", "`[evidence.post]`"],
+    ),
+    (
+        "a disk that is smaller than the log may be",
+        |f| f.evidence.as_mut().unwrap().free = Ok(3 << 30),
+        W,
+        Check::Evidence,
+        &["may take 5120 MB more, and 3072 are free", "`max_size`"],
+    ),
+    (
+        "a disk that has just too little",
+        |f| f.evidence.as_mut().unwrap().free = Ok((5 << 30) + 1),
+        W,
+        Check::Evidence,
+        &["may take 5120 MB more, and 5120 are free, of which 128 are left"],
+    ),
+    (
+        "a log that may not be looked at",
+        |f| f.evidence.as_mut().unwrap().used = Err("Permission denied".into()),
+        Level::Unknown,
+        Check::Evidence,
+        &["Permission denied"],
+    ),
+    (
+        "a log that is not written",
+        |f| {
+            status(f)["notices"] = json!(["the log of evidence is not written: no space left"]);
+            status(f)["evidence"]["failing"] = json!(["writing"]);
+        },
+        W,
+        Check::Evidence,
+        &["no space left"],
+    ),
+    (
+        "a destination that is down",
+        |f| {
+            status(f)["notices"] = json!(["tcp://log:601: records are not forwarded: refused"]);
+            status(f)["evidence"]["forward"][0]["failing"] = json!(true);
+        },
+        W,
+        Check::Evidence,
+        &["not forwarded: refused"],
     ),
 ];
 

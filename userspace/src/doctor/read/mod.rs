@@ -79,6 +79,7 @@ pub(super) fn facts(given: &Given) -> Facts {
             age: age(&db),
         }),
         state: place::state(&places.state_dir, user),
+        evidence: place::evidence(config.as_ref(), &places.state_dir),
         synchronised: place::synchronised(),
         made: place::made(),
         holder,

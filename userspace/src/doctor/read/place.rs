@@ -13,7 +13,7 @@ use nix::{
 use crate::{
     bootguard,
     config::{self, Config},
-    doctor::facts::{BootGuard, Known, Service, State},
+    doctor::facts::{BootGuard, Known, Room, Service, State},
 };
 
 /// The state folder. `user`: who the daemon runs as.
@@ -43,6 +43,37 @@ pub(super) fn state(folder: &Path, user: Option<u32>) -> State {
         state.room = Some((free, sizes.max().unwrap_or(0)));
     }
     state
+}
+
+/// The folder of the log of evidence, or what it would be made in.
+pub(super) fn evidence(config: Option<&Config>, state_dir: &Path) -> Option<Room> {
+    let configured = config?.evidence.as_ref()?.folder.clone();
+    let folder = configured.unwrap_or_else(|| state_dir.join(config::EVIDENCE));
+    let there = folder.ancestors().find(|at| at.exists());
+    let free = there.map_or(Ok(0), |there| {
+        let found = statvfs(there).map_err(|e| format!("`{}`: {e}", there.display()))?;
+        let blocks = found.blocks_available();
+        Ok(blocks.saturating_mul(found.fragment_size()))
+    });
+    let used = size(&folder).or_else(|e| match e.kind() {
+        io::ErrorKind::NotFound => Ok(0),
+        _ => Err(format!("`{}` cannot be looked at: {e}", folder.display())),
+    });
+    Some(Room { folder, used, free })
+}
+
+/// Bytes of all files in a folder.
+fn size(folder: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        sum += match entry.metadata() {
+            Ok(found) if found.is_dir() => size(&entry.path())?,
+            // One that was replaced meanwhile.
+            found => found.map_or(0, |found| found.len()),
+        };
+    }
+    Ok(sum)
 }
 
 /// When this binary was made: packages and builds give the file that time.

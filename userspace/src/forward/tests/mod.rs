@@ -1,6 +1,7 @@
 //! All of it with real sockets. Here: a log that grows, and servers that take what comes.
 
 mod lasting;
+mod posted;
 mod wires;
 
 use std::{
@@ -28,6 +29,7 @@ pub(super) const PACE: Pace = Pace {
     connect: Duration::from_secs(2),
     patience: Duration::from_secs(1),
     margin: Duration::from_millis(200),
+    proven: Duration::from_millis(200),
     idle: Duration::from_millis(10),
     keep: Duration::from_millis(30),
     first: Duration::from_millis(50),

@@ -111,10 +111,10 @@ fn tcp_by_name_and_ipv6() {
     inbox.has_all(0, 3);
 }
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority(pub(super) CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         params
             .distinguished_name
@@ -130,12 +130,11 @@ impl Authority {
     }
 }
 
-fn tls_server(
+pub(super) fn server_config(
     authority: &Authority,
     name: &str,
     client: Option<&Authority>,
-    inbox: &Inbox,
-) -> Server {
+) -> Arc<rustls::ServerConfig> {
     let (certificate, key) = authority.issue(name);
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -154,11 +153,17 @@ fn tls_server(
             config.with_client_cert_verifier(verifier.build().unwrap())
         }
     };
-    let config = Arc::new(
-        config
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap(),
-    );
+    let chain = vec![certificate.der().clone()];
+    Arc::new(config.with_single_cert(chain, key).unwrap())
+}
+
+fn tls_server(
+    authority: &Authority,
+    name: &str,
+    client: Option<&Authority>,
+    inbox: &Inbox,
+) -> Server {
+    let config = server_config(authority, name, client);
     Server::new("127.0.0.1:0", inbox, move |stream, inbox, is_over| {
         let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
         take_apart(rustls::StreamOwned::new(tls, stream), inbox, is_over);

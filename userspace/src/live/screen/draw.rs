@@ -120,6 +120,9 @@ impl Page<'_, '_> {
         if model.items().is_empty() {
             let words = match (state.is_fresh(), model.filter().is_empty()) {
                 (false, _) => "nothing is known yet",
+                (true, true) if !model.health.unrecorded().is_empty() => {
+                    "no camera has sent anything that is recorded"
+                }
                 (true, true) => "no camera has sent anything",
                 (true, false) => "no flow has these words",
             };

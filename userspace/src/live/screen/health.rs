@@ -38,6 +38,8 @@ pub struct Claim {
     pub reasons: Option<Vec<String>>,
     /// The same.
     pub policy: Option<String>,
+    /// The same.
+    pub unrecorded: Vec<String>,
 }
 
 /// What is known of enforcement.
@@ -89,6 +91,11 @@ impl Health {
     /// The live policy, by the last answer.
     pub fn policy(&self) -> Option<&str> {
         self.answer.as_ref()?.1.policy.as_deref()
+    }
+
+    /// What no flow has, by the last answer.
+    pub fn unrecorded(&self) -> &[String] {
+        (self.answer.as_ref()).map_or(&[], |(_, claim)| &claim.unrecorded)
     }
 
     /// What may be said at this moment.
@@ -158,6 +165,7 @@ mod tests {
             enforcing,
             reasons,
             policy: None,
+            unrecorded: Vec::new(),
         }
     }
 

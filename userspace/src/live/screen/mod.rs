@@ -57,4 +57,6 @@ pub struct Poll {
     pub enforcing: Option<bool>,
     /// The hash of the live policy.
     pub policy: Option<String>,
+    /// What no flow has: zones, and what of them.
+    pub unrecorded: Vec<String>,
 }

@@ -145,6 +145,7 @@ impl Model {
             reasons,
             enforcing,
             policy,
+            unrecorded,
         } = poll;
         self.health.answered(
             asked,
@@ -152,6 +153,7 @@ impl Model {
                 enforcing,
                 reasons,
                 policy,
+                unrecorded,
             },
         );
         match &mut self.paused {

@@ -8,14 +8,14 @@ use jiff::Timestamp;
 
 use super::tables::network;
 use crate::report::{
-    model::{Actions, Count, Report, Timeline},
+    model::{Actions, Count, Network, Report, Timeline},
     words::{cut, duration, moment, number},
 };
 
 /// More bars than that cannot be told apart on paper.
 const BARS: i64 = 120;
 /// Lines of the chart of networks.
-const NETWORKS: usize = 10;
+pub(super) const NETWORKS: usize = 10;
 /// Signs of the gaps and the like: more than that are one black line.
 const MARKS: usize = 200;
 /// Where the bars are drawn, from the top of the picture, in pixels.
@@ -85,6 +85,8 @@ pub(super) struct Slot {
     pub(super) from: i64,
     pub(super) to: i64,
     pub(super) actions: Actions,
+    /// Nobody wrote in all of it, and nothing is known of it.
+    pub(super) is_unknown: bool,
 }
 
 /// A network, and what was dropped on the way to it.
@@ -100,7 +102,17 @@ pub(super) struct Line {
 }
 
 pub(super) fn times(report: &Report) -> Times {
-    let (step, slots) = merged(&report.timeline);
+    let (step, mut slots) = merged(&report.timeline);
+    for slot in &mut slots {
+        let actions = slot.actions;
+        let packets = [actions.drop, actions.audit, actions.pass].map(|count| count.packets);
+        // A slot may reach over the ends of the period.
+        let from = slot.from.max(report.since.as_second());
+        let to = slot.to.min(report.until.as_second());
+        let mut spans = report.unobserved();
+        slot.is_unknown = packets == [0; 3]
+            && spans.any(|(begin, end)| begin.as_second() <= from && end.as_second() >= to);
+    }
     let range = match (slots.first(), slots.last()) {
         (Some(first), Some(last)) => first.from..last.to,
         _ => 0..0,
@@ -171,6 +183,7 @@ fn merged(timeline: &Timeline) -> (i64, Vec<Slot>) {
                 from,
                 to,
                 actions: slot.actions,
+                is_unknown: false,
             }),
         }
     }
@@ -293,7 +306,7 @@ fn place(from: i64, to: i64, range: &Range<i64>) -> (f64, f64) {
 }
 
 fn marks(report: &Report, range: &Range<i64>) -> Vec<Mark> {
-    let gaps = report.gaps.iter().map(|gap| ("gap", gap.from, gap.to));
+    let gaps = report.unobserved().map(|(from, to)| ("gap", from, to));
     let spans = report
         .not_enforcing
         .iter()
@@ -324,9 +337,13 @@ fn marks(report: &Report, range: &Range<i64>) -> Vec<Mark> {
 
 fn ticks(range: &Range<i64>) -> Vec<Tick> {
     let long = range.end - range.start;
-    let format = match long > 10 * 86_400 {
-        true => "%Y-%m-%d",
-        false => "%m-%d %H:%M",
+    let day = |second: i64| second.div_euclid(86_400);
+    let format = match long {
+        0..300 => "%H:%M:%S",
+        // Of one day, which stands above.
+        _ if day(range.start) == day(range.end - 1) => "%H:%M",
+        ..=864_000 => "%-d %b %H:%M",
+        _ => "%Y-%m-%d",
     };
     let anchor = |x| match x {
         0 => "start",
@@ -361,18 +378,20 @@ pub(super) fn span(slot: &Slot) -> String {
     format!("{} to {}", short(&from), short(&to))
 }
 
+/// The networks that something was dropped on the way to.
+pub(super) fn networks_dropped(report: &Report) -> impl Iterator<Item = &Network> {
+    let networks = report.networks.iter();
+    networks.filter(|to| to.actions.drop.packets > 0)
+}
+
 /// The networks that most was dropped on the way to.
 pub(super) fn lines(report: &Report) -> Vec<Line> {
     const HIGH: usize = 44;
-    let mut networks: Vec<_> = report
-        .networks
-        .iter()
-        .filter(|to| to.actions.drop.packets > 0)
-        .collect();
+    let mut networks: Vec<_> = networks_dropped(report).collect();
     networks.sort_by_key(|to| std::cmp::Reverse(to.actions.drop.packets));
     networks.truncate(NETWORKS);
     let most = networks.first().map_or(1, |to| to.actions.drop.packets);
-    let line = |(at, to): (usize, &&crate::report::model::Network)| {
+    let line = |(at, to): (usize, &&Network)| {
         let packets = to.actions.drop.packets;
         Line {
             name: cut(&network(to.asn, to.name.as_deref()), 42).into_owned(),

@@ -65,6 +65,7 @@ pub(crate) fn empty() -> Report {
         databases: Vec::new(),
         interfaces: vec!["trunk (eth1)".to_owned()],
         log: Log {
+            is_failing: false,
             folder: "/var/lib/kordon/evidence".to_owned(),
             records: 0,
             begins: Some(start()),
@@ -259,6 +260,7 @@ pub(crate) fn rich(cameras: u64, hours: i64) -> Report {
         databases: vec![InForce { since: after(-90_000), what: "asn-2026-09-30 (iptoasn, RIPE RIS)".to_owned() }],
         interfaces: vec!["trunk (eth1)".to_owned(), "enp3s0f1np1".to_owned()],
         log: Log {
+            is_failing: false,
             folder: "/var/lib/kordon/evidence".to_owned(),
             records: 88_123,
             begins: Some(after(-9_000_000)),

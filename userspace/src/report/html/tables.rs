@@ -216,7 +216,7 @@ pub(super) fn cameras(report: &Report) -> Table {
     let columns = [
         ("Camera", "w"),
         ("Zone", "w"),
-        ("Networks, something dropped", "n"),
+        ("Networks kept from", "n"),
         ("Dropped", "n"),
         ("Reported (audit)", "n"),
         ("Passed", "n"),
@@ -253,6 +253,10 @@ pub(super) fn slots(slots: &[Slot]) -> Table {
     ];
     table("Packets, by time", "", &columns, slots, |slot| {
         let actions = slot.actions;
+        if slot.is_unknown {
+            let unknown = || vec![Text("\u{2013}".to_owned())];
+            return vec![vec![Text(span(slot))], unknown(), unknown(), unknown()];
+        }
         vec![
             vec![Text(span(slot))],
             count(actions.drop),

@@ -66,7 +66,7 @@ fn an_empty_report_says_so() {
         "No camera sent anything that was observed in this period.",
         "Observation had no gap.",
         "Enforcement was complete all the time.",
-        "There is nothing to draw: no packet was seen.",
+        "There is nothing to draw: no packet is recorded.",
         "No dropped packet is recorded in this period.",
         "No change of the policy is recorded in this period.",
         "2026-10-01 00:00:00 to 2026-10-02 00:00:00",

@@ -99,6 +99,11 @@ impl Page<'_, '_> {
             let words = format!("{untold} flows found no room");
             spans.push(Span::styled(words, self.theme.look()));
         }
+        let unrecorded = model.health.unrecorded();
+        if !unrecorded.is_empty() {
+            let words = format!("not recorded: {}", clean(&unrecorded.join(", ")));
+            spans.push(Span::styled(words, self.theme.look()));
+        }
         self.line(Line::from(spans));
     }
 

@@ -193,6 +193,21 @@ fn it_claims_nothing_that_is_not_known() {
 }
 
 #[test]
+fn what_no_flow_has_is_said() {
+    let mut desk = Desk::new(80, 24);
+    desk.answer(vec![]);
+    assert!(!desk.has("recorded"));
+    let poll = Poll {
+        enforcing: Some(true),
+        unrecorded: vec!["zone doors".to_owned(), "what passes of zone b".to_owned()],
+        ..Poll::default()
+    };
+    desk.model.answered(Ok(poll), desk.now, desk.now.instant);
+    assert!(desk.has("not recorded: zone doors, what passes of zone b"));
+    assert!(desk.has("no camera has sent anything that is recorded"));
+}
+
+#[test]
 fn reasons_are_all_there() {
     let mut desk = Desk::new(80, 24);
     let reasons = (0..9)

@@ -60,6 +60,7 @@ impl Desk {
             reasons: Some(Vec::new()),
             enforcing: Some(true),
             policy: Some("0123456789abcdef".to_owned()),
+            unrecorded: Vec::new(),
         };
         self.model.answered(Ok(poll), self.now, self.now.instant);
         self

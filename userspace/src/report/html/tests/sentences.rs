@@ -4,10 +4,10 @@ use jiff::SignedDuration;
 
 use super::{
     super::sample::{calm, count, rich, start},
-    page,
+    page, text,
 };
 use crate::report::{
-    model::{Book, Difference, Report},
+    model::{Book, Difference, Gap, Report},
     summary::{Sentences, sentences},
 };
 
@@ -114,13 +114,41 @@ fn that_nothing_got_through_is_said_only_of_what_is_known() {
 
 #[test]
 fn a_log_that_begins_late_limits_what_is_said_to_be_well() {
-    let all = said(|report| report.log.begins = Some(report.until));
+    let all = said(|report| {
+        report.log.begins = Some(report.until - SignedDuration::from_secs(60));
+    });
     for said in [
         "Where there are records, observation had no gap.",
         "Where there are records, enforcement was complete.",
     ] {
         assert!(all.well.iter().any(|well| well == said), "{:?}", all.well);
     }
+}
+
+#[test]
+fn of_a_time_without_records_nothing_is_well() {
+    let nothing = |report: &mut Report| {
+        report.summary = Default::default();
+        report.log.begins = Some(report.until);
+    };
+    let all = said(nothing);
+    assert_eq!(
+        all.lead,
+        "Nothing is known of this period: no record was written in it."
+    );
+    assert_eq!(all.well, [""; 0]);
+    // The daemon was away.
+    let all = said(|report| {
+        let (from, to) = (report.since, report.until);
+        report.summary = Default::default();
+        let why = String::new();
+        report.gaps.push(Gap { from, to, why });
+    });
+    assert_eq!(all.well, [""; 0]);
+    let mut report = calm();
+    nothing(&mut report);
+    let page = text(&page(&report));
+    assert!(page.contains("nobody wrote") || page.contains("nothing to draw"));
 }
 
 #[test]
@@ -192,7 +220,10 @@ fn unrecorded_packets_of_one_zone_do_not_make_good_those_of_another() {
                 .insert(zone.to_owned(), [("pass".to_owned(), book(packets))].into());
         }
     });
-    assert_eq!(all.loud, ["5 packets were counted and are in no record."]);
+    assert_eq!(
+        all.loud,
+        ["5 packets were counted and are in no record (5 passed)."]
+    );
     assert!(
         all.well
             .contains(&"5 packets were counted before this period, and recorded in it.".to_owned())

@@ -25,7 +25,7 @@ fn nobody_else_waits_for_it() {
     import(&mut house.core).unwrap();
     house.core.name_flows();
     let named = house.core.names.clone().unwrap();
-    assert_eq!(house.judges("198.51.100.10"), Action::Drop);
+    assert_eq!(house.judges("203.0.113.10"), Action::Drop);
     // Another one does not wait for the one before.
     import(&mut house.core).unwrap();
     house.core.name_flows();

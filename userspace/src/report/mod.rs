@@ -99,9 +99,9 @@ fn unknown(report: &Report, found: &Found) -> Vec<String> {
             if let Ok(packets @ 1..) = u64::try_from(book.unrecorded.packets) {
                 is_some = true;
                 sentences.push(format!(
-                    "Zone {zone}: {} ({action}) {} counted and in no record: who sent what to whom is not known.",
+                    "Zone {zone}: {} ({action}) {} in no record: who sent what to whom is not known.",
                     words::counted(packets, "packet"),
-                    words::either(packets, "was", "were")
+                    words::either(packets, "was counted and is", "were counted and are")
                 ));
             }
         }

@@ -29,7 +29,7 @@ const KORDON: &str = "/usr/sbin/kordon";
 /// Where the binary is while it is broken.
 const ASIDE: &str = "/usr/sbin/kordon.good";
 const CONFIG: &str = "/etc/kordon/kordon.toml";
-const PROOF: &str = "/root/proof";
+const PROOF: &str = "/run/proof";
 /// `lan0` and `cameras`, VLAN 20 on it, are made by what the disk says.
 const CONFIGURATION: &str = "policy = \"policy.toml\"\n\
     [asndb]\nsources = [\"asn.csv\"]\n\

@@ -62,6 +62,35 @@ fn failing(controller: &Controller) -> Result<Vec<String>> {
     )?)
 }
 
+/// A daemon that has seen something.
+fn begin(router: &Router) -> Result<(Controller, fastrand::Rng, Sent)> {
+    configure(router, "sources = [\"asn.csv\"]", EVIDENCE)?;
+    let (mut controller, _) = Controller::start(&router.place())?;
+    controller.wait_until_enforcing()?;
+    let mut random = fastrand::Rng::with_seed(161);
+    let mut sent = Sent::default();
+    round(router, &mut random, &mut sent)?;
+    Ok((controller, random, sent))
+}
+
+/// All is well again, and goes on until the daemon ends; then the log, its books and its history are what they should be.
+fn ends(
+    router: &Router,
+    controller: Controller,
+    mut random: fastrand::Rng,
+    mut sent: Sent,
+) -> Result<()> {
+    until("all is well", || {
+        failing(&controller).map(|failing| failing.is_empty())
+    })?;
+    round(router, &mut random, &mut sent)?;
+    controller.signal(Signal::SIGTERM)?;
+    drop(controller.ended());
+    let unrecorded = books(router, &sent)?;
+    println!("{} sent, {unrecorded} of them not recorded", all(&sent).0);
+    past::is_rebuilt(&router.path("evidence"))
+}
+
 /// Without a daemon: what was counted is what was sent, and either recorded or said not to be. How much that is.
 fn books(router: &Router, sent: &Sent) -> Result<u64> {
     let (said, code) = verify(router, &[])?;
@@ -105,12 +134,7 @@ fn a_full_disk() -> Result<()> {
     let folder = router.path("evidence");
     let size = ["-t", "tmpfs", "-o", "size=160m", "kordon-test"];
     let disk = Disk::mount(folder.clone(), &size)?;
-    configure(&router, "sources = [\"asn.csv\"]", EVIDENCE)?;
-    let (mut controller, _) = Controller::start(&router.place())?;
-    controller.wait_until_enforcing()?;
-    let mut random = fastrand::Rng::with_seed(161);
-    let mut sent = Sent::default();
-    round(&router, &mut random, &mut sent)?;
+    let (mut controller, mut random, mut sent) = begin(&router)?;
     let filler = folder.join("filler");
     fill(&filler)?;
     let is_writing = |failing: &Vec<String>| failing.iter().any(|part| part == "writing");
@@ -132,15 +156,7 @@ fn a_full_disk() -> Result<()> {
         failing(&controller).map(|failing| !failing.is_empty())
     })?;
     fs::remove_file(filler)?;
-    until("all is well", || {
-        failing(&controller).map(|failing| failing.is_empty())
-    })?;
-    round(&router, &mut random, &mut sent)?;
-    controller.signal(Signal::SIGTERM)?;
-    drop(controller.ended());
-    let unrecorded = books(&router, &sent)?;
-    println!("{} sent, {unrecorded} of them not recorded", all(&sent).0);
-    past::is_rebuilt(&folder)?;
+    ends(&router, controller, random, sent)?;
     drop(disk);
     Ok(())
 }
@@ -166,12 +182,7 @@ fn a_disk_that_does_not_answer() -> Result<()> {
             return Ok(());
         }
     };
-    configure(&router, "sources = [\"asn.csv\"]", EVIDENCE)?;
-    let (mut controller, _) = Controller::start(&router.place())?;
-    controller.wait_until_enforcing()?;
-    let mut random = fastrand::Rng::with_seed(162);
-    let mut sent = Sent::default();
-    round(&router, &mut random, &mut sent)?;
+    let (controller, mut random, mut sent) = begin(&router)?;
     // It thaws, whatever becomes of this test.
     let script = "fsfreeze --freeze \"$0\" && sleep \"$1\"; fsfreeze --unfreeze \"$0\"";
     let mut frozen = Command::new("sh")
@@ -222,18 +233,8 @@ fn a_disk_that_does_not_answer() -> Result<()> {
         "{slowest:?} for an answer"
     );
     ensure!(frozen.wait()?.success(), "it did not thaw");
-    until("all is well", || {
-        failing(&controller).map(|failing| failing.is_empty())
-    })?;
-    round(&router, &mut random, &mut sent)?;
-    controller.signal(Signal::SIGTERM)?;
-    drop(controller.ended());
-    let unrecorded = books(&router, &sent)?;
-    println!(
-        "{} sent, {unrecorded} of them not recorded, {slowest:?} for an answer",
-        all(&sent).0
-    );
-    past::is_rebuilt(&folder)?;
+    println!("{slowest:?} for an answer");
+    ends(&router, controller, random, sent)?;
     drop(disk);
     Ok(())
 }

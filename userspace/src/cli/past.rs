@@ -59,18 +59,17 @@ impl Past {
     /// The log's folder.
     pub(super) fn place(&self, instance: &Instance) -> Result<PathBuf, Failure> {
         let folder = instance.log(self.folder.as_ref())?;
-        let is_none = fs::read_dir(&folder)
-            .map(|_| read::firsts(&folder).is_empty() && !folder.join("checkpoint").exists());
-        let words = match is_none {
-            // Its index alone is no evidence.
-            Ok(false) if self.folder.is_some() && read::firsts(&folder).is_empty() => {
-                format!(
-                    "there is no record in {}, and nobody has signed its index",
-                    folder.display()
-                )
+        let is_empty = fs::read_dir(&folder).map(|_| read::firsts(&folder).is_empty());
+        let words = match is_empty {
+            Ok(true) if !folder.join("checkpoint").exists() => {
+                format!("there is no log of evidence in {}", folder.display())
             }
-            Ok(false) => return Ok(folder),
-            Ok(true) => format!("there is no log of evidence in {}", folder.display()),
+            // Its index alone is no evidence.
+            Ok(true) if self.folder.is_some() => format!(
+                "there is no record in {}, and nobody has signed its index",
+                folder.display()
+            ),
+            Ok(_) => return Ok(folder),
             Err(e) => format!(
                 "no log of evidence can be read in {}: {e}",
                 folder.display()

@@ -102,9 +102,7 @@ impl Reader<'_, '_> {
             forward: (table.get("forward")).map_or_else(Vec::new, |value| self.forward(value)),
         })
     }
-}
 
-impl Reader<'_, '_> {
     /// `[evidence.post]`.
     fn post(&mut self, table: &DeTable<'_>) -> Option<Post> {
         const EXAMPLE: &str = "`url = \"https://log.example.org/checkpoints\"`";

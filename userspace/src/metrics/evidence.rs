@@ -2,19 +2,17 @@
 
 use jiff::Timestamp;
 
-use super::{Snapshot, page::Page};
+use super::{Snapshot, page::Page, state::truths};
 
 pub(super) fn evidence(page: &Page, snapshot: &Snapshot) {
     let Some(evidence) = &snapshot.evidence else {
         return;
     };
-    let truth = |is_so: bool| if is_so { 1.0 } else { 0.0 };
-    let failing = evidence.failing.iter();
     page.gauges(
         "kordon_evidence_failing",
         "Whether this part of the log of evidence does not go as it should.",
         ["part"],
-        failing.map(|(part, fails)| ([*part], truth(*fails))),
+        truths(evidence.failing.iter().copied()),
     );
     for (name, help, records) in [
         (
@@ -64,7 +62,7 @@ pub(super) fn evidence(page: &Page, snapshot: &Snapshot) {
         "kordon_evidence_forward_failing",
         "Whether records do not get to this destination.",
         ["destination"],
-        destinations.map(|(to, _, is_failing)| ([&**to], truth(*is_failing))),
+        truths(destinations.map(|(to, _, is_failing)| (&**to, *is_failing))),
     );
     let destinations = evidence.destinations.iter();
     page.gauges(

@@ -2,12 +2,12 @@
 
 use super::{Bgp, Snapshot, page::Page};
 
-fn truth(value: bool) -> f64 {
+pub(super) fn truth(value: bool) -> f64 {
     if value { 1.0 } else { 0.0 }
 }
 
 /// A series for each of some names, and whether it is so.
-fn truths<'a>(
+pub(super) fn truths<'a>(
     all: impl IntoIterator<Item = (&'a str, bool)>,
 ) -> impl Iterator<Item = ([&'a str; 1], f64)> {
     all.into_iter().map(|(name, is_so)| ([name], truth(is_so)))

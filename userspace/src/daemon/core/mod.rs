@@ -30,9 +30,8 @@ mod trace;
 use std::{
     sync::{
         Arc, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, TryRecvError},
     },
-    thread,
     time::Duration,
 };
 
@@ -52,7 +51,7 @@ use super::{
         journal::{Entry, Journal},
         kept::Kept,
     },
-    status::{Applies, Ledger, View},
+    status::{Applies, Ledger, View, beside},
     trouble::Troubles,
     updates::Updates,
 };
@@ -131,19 +130,19 @@ impl Core {
             before: Some(before),
             ..(*names).clone()
         });
-        // Beside the core: who has the ledger may have to wait for the disk of the log of evidence.
-        let (tell, done) = sync_channel(1);
-        let work = move || {
-            let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who has the ledger may have to wait for the disk of the log of evidence.
+        let done = beside(&ledger, move |ledger| {
             if let Err(e) = ledger.name_by(names, between.map(|names| Arc::new(names) as _)) {
                 tracing::error!("flows under way are named by what is known now alone: {e}");
             }
-            let _ = tell.send(());
+        });
+        let done = match done {
+            Ok(done) => done,
+            Err(e) => {
+                tracing::error!("flows are named by what was known before: {e}");
+                return;
+            }
         };
-        let thread = thread::Builder::new().name("kordon-names".into());
-        if let Err(e) = thread.spawn(work) {
-            tracing::error!("flows are named by what was known before: {e}");
-        }
         let is_done = done.recv_timeout(NAMED);
         self.naming = (is_done == Err(RecvTimeoutError::Timeout)).then_some(done);
     }

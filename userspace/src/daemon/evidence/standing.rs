@@ -1,7 +1,10 @@
 //! How it stands with the log, for `status` and metrics. Nobody who asks waits for the disk that the log is on: what is
 //! told is what was noted last, and for how long nothing was noted.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::TryLockError,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use kordon_ebpf::layout::Counter;
@@ -53,9 +56,11 @@ impl Evidence {
         figures.missed = Some(recorder.missed);
     }
 
-    /// Whether what is done each second has not been done for longer.
+    /// Whether what is done each second has not been done for longer, and somebody is writing: it may be the disk that he
+    /// waits for. What else takes long, as a database that is archived, holds nobody up.
     pub(super) fn is_behind(&self) -> bool {
-        lock(&self.figures).at.elapsed() > LATE
+        let since = lock(&self.figures).at.elapsed();
+        since > LATE && matches!(self.recorder.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     /// For how long nothing was done, where that is too long.

@@ -19,7 +19,7 @@ use self::counted::{Counts, named_network};
 pub(super) use self::{
     counted::packets,
     flows::Told,
-    view::{Applies, Busy, EvidenceLog, Ledger, View},
+    view::{Applies, Busy, EvidenceLog, Ledger, View, beside},
 };
 use super::{
     bgp::Bgp,

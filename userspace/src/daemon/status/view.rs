@@ -4,7 +4,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError, TryLockError, mpsc::sync_channel},
+    io,
+    sync::{
+        Arc, Mutex, PoisonError, TryLockError,
+        mpsc::{Receiver, sync_channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -95,16 +99,27 @@ pub(super) fn at_ledger<T: Send + 'static>(
         }
         thread::sleep(PAUSE);
     }
+    let told = beside(ledger, work).ok()?;
+    told.recv_timeout(end.saturating_duration_since(Instant::now()))
+        .ok()
+}
+
+/// Does something with the ledger in a thread of its own, as long as that takes, and tells what came of it.
+///
+/// # Errors
+/// When the system has no more threads.
+pub(in crate::daemon) fn beside<T: Send + 'static>(
+    ledger: &Arc<Mutex<Keeper>>,
+    work: impl FnOnce(&mut Keeper) -> T + Send + 'static,
+) -> io::Result<Receiver<T>> {
     let (tell, told) = sync_channel(1);
     let ledger = Arc::clone(ledger);
-    let thread = thread::Builder::new().name("kordon-ledger".into());
     let work = move || {
         let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = tell.send(work(&mut ledger));
     };
-    thread.spawn(work).ok()?;
-    told.recv_timeout(end.saturating_duration_since(Instant::now()))
-        .ok()
+    let thread = thread::Builder::new().name("kordon-ledger".into());
+    thread.spawn(work).map(|_| told)
 }
 
 /// Successful and refused applies since the start.
